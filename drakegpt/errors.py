@@ -1,0 +1,36 @@
+"""What can go wrong through no fault of the program, and the exit code of each.
+
+Every error a user can cause is a `DrakeGPTError`: one sentence that says what
+happened and where, and one that names the command or edit that mends it. The
+command line prints both and exits; nothing else catches them.
+"""
+
+
+class DrakeGPTError(Exception):
+    """Something failed: a file, a download, a run. Exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, fix: str) -> None:
+        """`problem`: what happened, with the name or number that shows it; `fix`: what to do."""
+        super().__init__(f"{problem} {fix}")
+        self.problem = problem
+        self.fix = fix
+
+
+class UsageError(DrakeGPTError):
+    """The command line or a setting asks for something impossible. Exit code 2."""
+
+    exit_code = 2
+
+
+class FetchError(DrakeGPTError):
+    """A corpus could not be fetched; what was there before is untouched."""
+
+
+class CorpusError(DrakeGPTError):
+    """A text cannot serve as a corpus: wrong encoding, empty, too short, column missing."""
+
+
+class RunError(DrakeGPTError):
+    """A run is missing, incomplete or damaged."""
