@@ -1,0 +1,240 @@
+"""Every setting of a model and of a training run: its type, its bounds, its meaning, its presets.
+
+The fields of `TrainConfig` are the single list of settings: the command line
+takes its options and their help from it, configuration files their keys, and
+each run folder keeps one instance that reproduces the run.
+
+This module never imports torch, and pydantic only once there is something to
+validate, so that `--help` stays instant.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Lt
+
+from drakegpt.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+ModelName = Literal[
+    "BigramLM",
+    "SingleHeadAttentionLM",
+    "MultiHeadAttentionLM",
+    "BlocksLM",
+    "ResidualBlocksLM",
+    "TransformerLM",
+]
+Size = Literal["default", "scaled"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+SIZES: tuple[str, ...] = get_args(Size)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a setting means, for help texts, and the panel of the help it belongs to."""
+
+    help: str
+    panel: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All that is needed to build a model: its rung on the ladder and its shape."""
+
+    model: ModelName
+    vocab_size: int
+    context_length: int
+    embedding_dim: int
+    num_heads: int
+    num_layers: int
+    dropout: float
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head: the embedding is split evenly over the heads."""
+        return self.embedding_dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every setting of one training run. The same instance gives the same losses again."""
+
+    model: Annotated[ModelName, Setting("The rung of the ladder to train.", "Model")]
+    size: Annotated[Size, Setting("Which preset fills what is not given.", "Model")]
+    data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
+    context_length: Annotated[
+        int, Ge(1), Setting("Tokens the model sees at once (T).", "Model")
+    ]
+    embedding_dim: Annotated[
+        int, Ge(1), Setting("Width of the vector that stands for a token (C).", "Model")
+    ]
+    num_heads: Annotated[
+        int, Ge(1), Setting("Attention heads; they share the embedding's width.", "Model")
+    ]
+    num_layers: Annotated[int, Ge(1), Setting("Blocks stacked on each other.", "Model")]
+    dropout: Annotated[
+        float,
+        Ge(0.0),
+        Lt(1.0),
+        Setting("Share of activations dropped in training (TransformerLM only).", "Model"),
+    ]
+    iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
+    batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
+    base_lr: Annotated[
+        float, Gt(0.0), Setting("Lowest learning rate of the cyclic schedule.", "Recipe")
+    ]
+    max_lr: Annotated[
+        float, Gt(0.0), Setting("Highest learning rate of the cyclic schedule.", "Recipe")
+    ]
+    eval_interval: Annotated[
+        int,
+        Ge(1),
+        Setting("Iterations between two evaluations; a twentieth of --iters if not given.", "Run"),
+    ]
+    eval_iters: Annotated[
+        int, Ge(1), Setting("Random batches of each split in one evaluation.", "Run")
+    ]
+    seed: Annotated[
+        int, Ge(0), Lt(2**32), Setting("Seed of the weights, the windows and the dropout.", "Run")
+    ]
+    device: Annotated[Device, Setting("Where to compute; auto takes a GPU if there is one.", "Run")]
+
+    def model_settings(self, vocab_size: int) -> ModelConfig:
+        """The model this run trains, for a vocabulary of `vocab_size` tokens."""
+        shape = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(ModelConfig)
+            if field.name != "vocab_size"
+        }
+        return ModelConfig(vocab_size=vocab_size, **shape)
+
+
+# The original's recipe at both its sizes. Twenty evaluations a run, five for each half of a
+# learning-rate cycle, hold for any number of iterations: see `resolve`.
+_COMMON: dict[str, Any] = {"iters": 10_000, "eval_iters": 200, "seed": 42, "device": "auto"}
+EVALUATIONS = 20
+PRESETS: dict[Size, dict[str, Any]] = {
+    "default": _COMMON
+    | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
+    | {"dropout": 0.1, "batch_size": 32, "base_lr": 1e-3, "max_lr": 5e-3},
+    "scaled": _COMMON
+    | {"context_length": 256, "embedding_dim": 384, "num_heads": 6, "num_layers": 6}
+    | {"dropout": 0.2, "batch_size": 64, "base_lr": 3e-4, "max_lr": 6e-4},
+}
+
+
+def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
+    """Fill in the preset under the given layers of settings; a later layer wins.
+
+    Settings that are `None` count as not given. Raises `UsageError` that names
+    the setting and what it may be.
+    """
+    given: dict[str, Any] = {"model": model, "size": size, "data": data}
+    for layer in layers:
+        given |= {key: value for key, value in layer.items() if value is not None}
+    settings = PRESETS.get(given["size"], {}) | given
+    if "eval_interval" not in settings and isinstance(settings.get("iters"), int):
+        settings["eval_interval"] = max(1, settings["iters"] // EVALUATIONS)
+    return _checked(_validate(settings))
+
+
+def preset_model(model: str, size: str, vocab_size: int) -> ModelConfig:
+    """The model of a preset, without anything about training."""
+    return resolve(model, size, "").model_settings(vocab_size)
+
+
+def from_toml(path: Path) -> dict[str, Any]:
+    """Read a configuration file; its keys are checked when they are resolved."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(
+            f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes."
+        ) from error
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The settings as TOML, one per line; `from_toml` reads it back."""
+    import tomli_w
+
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def setting_of(name: str) -> Setting:
+    """The meaning and the panel of one field of `TrainConfig`."""
+    return next(item for item in _hints()[name].__metadata__ if isinstance(item, Setting))
+
+
+def type_of(name: str) -> Any:
+    """The plain type of one field of `TrainConfig`."""
+    return _hints()[name].__origin__
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(TrainConfig, include_extras=True)
+
+
+@cache
+def _validator() -> "type[BaseModel]":
+    """The same fields as a pydantic model: strict types, unknown keys refused."""
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in _hints().items()}
+    return create_model(
+        "Settings", __config__=ConfigDict(strict=True, extra="forbid"), **fields
+    )
+
+
+def _validate(settings: Mapping[str, Any]) -> TrainConfig:
+    from pydantic import ValidationError
+
+    try:
+        return TrainConfig(**_validator().model_validate(settings).model_dump())
+    except ValidationError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: "ValidationError") -> UsageError:
+    """Turn pydantic's first complaint into a sentence that names the setting and its values."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "configuration"
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = ", ".join(field.name for field in dataclasses.fields(TrainConfig))
+        return UsageError(f"There is no setting named '{name}'.", f"The settings are: {known}.")
+    return UsageError(
+        f"{name} cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+        f"Mend --{name.replace('_', '-')}, or its line in the configuration file. "
+        f"What it is: {setting_of(name).help}",
+    )
+
+
+def _checked(config: TrainConfig) -> TrainConfig:
+    """Check what no single setting shows."""
+    one_head = config.model in ("BigramLM", "SingleHeadAttentionLM")
+    if not one_head and config.embedding_dim % config.num_heads:
+        raise UsageError(
+            f"embedding_dim {config.embedding_dim} cannot be split evenly over "
+            f"num_heads {config.num_heads}.",
+            f"Take a multiple of {config.num_heads} for --embedding-dim, or other --num-heads.",
+        )
+    if config.base_lr > config.max_lr:
+        raise UsageError(
+            f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",
+            "Give both: --base-lr is the lower end of the cycle, --max-lr the upper.",
+        )
+    return config

@@ -1,0 +1,53 @@
+"""From a configuration to a model, and from a device's name to the device."""
+
+import torch
+
+from drakegpt.config import ModelConfig
+from drakegpt.errors import UsageError
+from drakegpt.models import ladder
+from drakegpt.models.layers import LanguageModel
+
+MODELS: dict[str, type[LanguageModel]] = {
+    model.__name__: model
+    for model in (
+        ladder.BigramLM,
+        ladder.SingleHeadAttentionLM,
+        ladder.MultiHeadAttentionLM,
+        ladder.BlocksLM,
+        ladder.ResidualBlocksLM,
+        ladder.TransformerLM,
+    )
+}
+
+# Below this width the arithmetic of a layer is so small that handing parts of it to other
+# threads costs more than they save.
+THREADED_FROM_WIDTH = 96
+
+
+def build_model(config: ModelConfig) -> LanguageModel:
+    """The model that `config` describes, with PyTorch's default initial weights."""
+    return MODELS[config.model](config)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `mps` into a device; raises `UsageError` if it is not here."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, here in available.items() if here)
+    if not available[name]:
+        here = ", ".join(kind for kind, is_here in available.items() if is_here)
+        raise UsageError(
+            f"There is no {name} device that this PyTorch ({torch.__version__}) can use.",
+            f"Take --device auto, or one that is here: {here}.",
+        )
+    return torch.device(name)
+
+
+def choose_threads(config: ModelConfig) -> None:
+    """Set PyTorch's number of threads for a model of this size: one if it is small."""
+    if config.model == "BigramLM" or config.embedding_dim < THREADED_FROM_WIDTH:
+        torch.set_num_threads(1)

@@ -1,0 +1,85 @@
+"""The parts that the rungs of the ladder share: embeddings, causal attention, feed-forward.
+
+These are the hot path, so each is written the fast way: one matrix product for
+the queries, keys and values of all heads, and one fused kernel for attention.
+What the same attention looks like head by head, as textbooks draw it, is in
+`tests/reference.py`, and a test proves that both agree.
+
+Not here: losses, sampling, optimizers. A model turns tokens into logits, no more.
+
+Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
+H heads, D = C / H width of one head, V tokens in the vocabulary.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drakegpt.config import ModelConfig
+
+
+class LanguageModel(nn.Module):
+    """What every model is: tokens (B, T) in, logits (B, T, V) for each next token out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`tokens`: int64 (B, T) with T up to the context length. Returns float (B, T, V)."""
+        raise NotImplementedError
+
+
+class TokenAndPositionEmbedding(nn.Module):
+    """A learned vector for what a token is plus a learned vector for where it stands."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.token = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.position = nn.Embedding(config.context_length, config.embedding_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, C). Token t always takes row t of the positions."""
+        return self.token(tokens) + self.position.weight[: tokens.shape[1]]
+
+
+class CausalSelfAttention(nn.Module):
+    """Every token gathers from itself and the tokens before it, in `num_heads` ways at once.
+
+    Scaled dot-product attention of Vaswani et al. 2017, section 3.2: each token
+    asks a query, each offers a key and a value; it takes the mean of the values,
+    weighted by softmax(query . key / sqrt(D)), never looking ahead. Queries,
+    keys and values have no bias; the heads' results are laid side by side.
+    """
+
+    def __init__(self, embedding_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query_key_value = nn.Linear(embedding_dim, 3 * embedding_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, C = x.shape
+        heads = self.query_key_value(x).view(B, T, 3, self.num_heads, C // self.num_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()  # each (B, H, T, D)
+        gathered = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=True,
+        )
+        return gathered.transpose(1, 2).reshape(B, T, C)
+
+
+class FeedForward(nn.Module):
+    """Each token on its own: widen four times, keep what is positive, narrow again."""
+
+    def __init__(self, embedding_dim: int) -> None:
+        super().__init__()
+        self.widen = nn.Linear(embedding_dim, 4 * embedding_dim)
+        self.narrow = nn.Linear(4 * embedding_dim, embedding_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.narrow(F.relu(self.widen(x)))
