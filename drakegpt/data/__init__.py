@@ -1,1 +1,1 @@
-
+"""A corpus to tokens, and tokens to windows."""

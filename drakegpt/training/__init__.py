@@ -1,1 +1,1 @@
-
+"""Windows and a model to a trained checkpoint."""

@@ -1,0 +1,249 @@
+"""Where texts come from: Kaggle, a URL, the package itself, or a file of the user's.
+
+`fetch` brings a source's bytes, reads the text out of them, and has it prepared
+as a dataset. Each source is a row of `SOURCES`; all end in the same two
+readers, one for plain text and one for a column of a CSV.
+
+Not here: the kaggle client (`kaggle`) and what a dataset is (`dataset`).
+"""
+
+import csv
+import hashlib
+import io
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from importlib import resources
+from pathlib import Path
+
+from drakegpt import paths
+from drakegpt.data import dataset
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import CorpusError, FetchError, UsageError
+
+Progress = Callable[[int, int | None], None]
+"""Told how many bytes have come, and how many will if that is known."""
+
+LYRIC_COLUMN = "Lyric"
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """A known source: how to get its file's bytes and what kind of file that is."""
+
+    description: str
+    provenance: str
+    download: Callable[[Progress | None], bytes]
+    is_csv: bool = True
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A dataset, and what `fetch` had to do for it."""
+
+    dataset: Dataset
+    outcome: str  # "prepared", "already there" or "changed"
+
+
+def fetch(
+    source: str,
+    *,
+    name: str | None = None,
+    text_column: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Fetch a known source or a user's file and prepare it as a dataset.
+
+    A dataset that is there already is left alone unless `force`; a user's file
+    that has changed since becomes a new version. Raises `FetchError`,
+    `CorpusError` or `UsageError`; nothing that was there before is touched then.
+    """
+    known = SOURCES.get(source)
+    name = _checked_name(name or (source if known else Path(source).stem), chosen=bool(name))
+    existing = dataset.load(name) if name in dataset.names() and not force else None
+    if known and text_column:
+        raise UsageError(
+            f"--text-column is for files of your own; '{source}' has its own.", "Leave it out."
+        )
+    if known and existing:
+        dataset.make_default(name)
+        return Fetched(existing, "already there")
+    raw = known.download(progress) if known else _read_file(Path(source))
+    checksum = hashlib.sha256(raw).hexdigest()
+    if existing and existing.metadata.source_sha256 == checksum:
+        dataset.make_default(name)
+        return Fetched(existing, "already there")
+    is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
+    if text_column and not is_csv:
+        raise UsageError(
+            f"--text-column is for CSV files; {source} is read as plain text.",
+            "Leave it out, or name a .csv file.",
+        )
+    text, songs = _read_csv(raw, text_column or LYRIC_COLUMN, source) if is_csv else (
+        _decode(raw, source), None)  # fmt: skip
+    if not text.strip():
+        raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
+    try:
+        prepared = dataset.prepare(
+            text,
+            name=name,
+            source=source,
+            provenance=known.provenance if known else str(Path(source).resolve()),
+            source_sha256=checksum,
+            songs=songs,
+        )
+    except OSError as error:
+        raise FetchError(
+            f"'{name}' could not be stored in {paths.datasets()}: {error.strerror or error}.",
+            f"Make room or get write access there, or set {paths.HOME_VARIABLE} to another folder.",
+        ) from error
+    return Fetched(prepared, "changed" if existing else "prepared")
+
+
+def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
+    """The dataset of that name or the default one; when there is none at all, the sample.
+
+    The second value says whether the sample has just been prepared.
+    """
+    if not dataset.names() and name in (None, "sample"):
+        return fetch("sample").dataset, True
+    if name == "sample" and name not in dataset.names():
+        default = dataset.default_name()
+        prepared = fetch("sample").dataset
+        dataset.make_default(default or "sample")
+        return prepared, True
+    return dataset.load(name), False
+
+
+def _download_drake(progress: Progress | None) -> bytes:
+    from drakegpt.data import kaggle
+
+    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
+        path = kaggle.download_member(
+            "deepshah16/song-lyrics-dataset", "csv/Drake.csv", Path(folder), progress
+        )
+        return path.read_bytes()
+
+
+def download_url(url: str, sha256: str, progress: Progress | None) -> bytes:
+    """The bytes at `url`, refused with a `FetchError` unless their checksum is `sha256`."""
+    by_hand = f"Download {url} in a browser and run `drakegpt data fetch FILE --name NAME`."
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            total = int(response.headers.get("Content-Length") or 0) or None
+            body = bytearray()
+            while chunk := response.read(1 << 16):
+                body += chunk
+                if progress:
+                    progress(len(body), total)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise FetchError(f"{url} answered {error.code} {error.reason}.", by_hand) from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise FetchError(
+            f"{url} could not be reached: {reason}.", f"Check the network, or: {by_hand}"
+        ) from error
+    found = hashlib.sha256(body).hexdigest()
+    if found != sha256:
+        raise FetchError(
+            f"{url} sent {len(body):,} bytes with checksum {found[:12]}…, "
+            f"not the expected {sha256[:12]}….",
+            "The download was cut or the file has changed; try again, or use a file of your own.",
+        )
+    return bytes(body)
+
+
+SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+SOURCES: dict[str, Source] = {
+    "drake": Source(
+        "Song lyrics from Kaggle, as the original project used them",
+        "https://www.kaggle.com/datasets/deepshah16/song-lyrics-dataset, csv/Drake.csv",
+        _download_drake,
+    ),
+    "shakespeare": Source(
+        "Tiny Shakespeare, 1.1 million characters of plays",
+        SHAKESPEARE_URL,
+        lambda progress: download_url(SHAKESPEARE_URL, SHAKESPEARE_SHA256, progress),
+        is_csv=False,
+    ),
+    "sample": Source(
+        "Original lyrics written for this program; bundled, needs no network",
+        "drakegpt/data/sample_lyrics.csv",
+        lambda progress: (resources.files("drakegpt.data") / "sample_lyrics.csv").read_bytes(),
+    ),
+}
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"'{path}' is neither a known source nor a file.",
+            f"Known sources: {', '.join(SOURCES)}; or give the path of a .txt or .csv file.",
+        ) from error
+    except OSError as error:
+        raise FetchError(
+            f"{path} cannot be read: {error.strerror}.", "Name a .txt or .csv file you can open."
+        ) from error
+
+
+def _decode(raw: bytes, source: str) -> str:
+    """UTF-8 with or without a byte-order mark, any line ends, to text with line feeds."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise CorpusError(
+            f"{source} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x} "
+            f"at position {error.start:,}.",
+            "Save it as UTF-8 in your editor, or convert it: "
+            f"`iconv -f latin1 -t utf-8 {Path(source).name} > utf8{Path(source).suffix}`.",
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_csv(raw: bytes, column: str, source: str) -> tuple[str, int]:
+    """The rows of one column that hold text, joined by line feeds, and how many they are."""
+    csv.field_size_limit(2**31 - 1)  # a field may be a whole book
+    reader = csv.DictReader(io.StringIO(_decode(raw, source), newline=""))
+    try:
+        header = list(reader.fieldnames or [])
+        if header and column not in header:
+            raise CorpusError(
+                f"{source} has no column '{column}'; its columns are: {', '.join(header)}.",
+                "Name the one that holds the text with --text-column.",
+            )
+        rows = [row[column] for row in reader]
+    except csv.Error as error:
+        raise CorpusError(
+            f"{source} is not a readable CSV: line {reader.line_num}: {error}.",
+            "Mend that line, or save the text as a .txt file.",
+        ) from error
+    songs = [row for row in rows if row and row.strip()]
+    return "\n".join(songs), len(songs)
+
+
+def _checked_name(name: str, *, chosen: bool) -> str:
+    """A name that is safe as a folder everywhere; a file's own name is made so."""
+    if not chosen:
+        name = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-._") or "corpus"
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, flags=re.ASCII) or name == "default":
+        raise UsageError(
+            f"'{name}' cannot name a dataset.",
+            "Use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit.",
+        )
+    return name
+
+

@@ -1,0 +1,127 @@
+"""A moment of a training run on disk: weights as safetensors, the rest apart.
+
+    checkpoints/00000500/weights.safetensors   tensors, and what they are as metadata
+    checkpoints/00000500/state.pt              optimizer, random generators, history
+    checkpoints/00000500/manifest.json         checksums of both, written last
+
+A checkpoint is written into a temporary folder that takes its name only when
+all of it is on the disk, so one that has its name is whole. Files are read as
+data, never as code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from drakegpt.errors import RunError
+from drakegpt.paths import write_atomically, write_text
+
+FORMAT_VERSION = "1"
+KEPT = 2  # the last good one, and the one before in case that is damaged later
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk."""
+
+    folder: Path
+
+    @property
+    def iteration(self) -> int:
+        """Iterations trained."""
+        return int(self.folder.name)
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / "weights.safetensors"
+
+    def verify(self) -> dict[str, str]:
+        """Checksums of the files by name; raises `RunError` if one is not what was written."""
+        try:
+            manifest: dict[str, str] = json.loads((self.folder / "manifest.json").read_text())
+            for name, checksum in manifest.items():
+                if _sha256(self.folder / name) != checksum:
+                    raise RunError(f"{self.folder / name} is damaged (checksum).", _FIX)
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"The checkpoint {self.folder} is damaged: {error}.", _FIX) from error
+        return manifest
+
+    def state(self) -> dict[str, Any]:
+        """The training state, loaded as data only."""
+        return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+_FIX = "Train again, or go on from another run (`drakegpt compare` lists the latest)."
+
+
+def save_checkpoint(
+    parent: Path,
+    iteration: int,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    metadata: Mapping[str, str],
+) -> Checkpoint:
+    """Write a checkpoint into `parent` and remove all but the last few."""
+    parent.mkdir(parents=True, exist_ok=True)
+    final = parent / f"{iteration:08d}"
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".saving-"))
+    try:
+        save_weights(temporary / "weights.safetensors", weights, metadata)
+        with write_atomically(temporary / "state.pt") as file:
+            torch.save(dict(state), file)
+        names = ("weights.safetensors", "state.pt")
+        manifest = {name: _sha256(temporary / name) for name in names}
+        write_text(temporary / "manifest.json", json.dumps(manifest))
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in list_checkpoints(parent)[:-KEPT]:
+        shutil.rmtree(old.folder, ignore_errors=True)
+    return Checkpoint(final)
+
+
+def list_checkpoints(parent: Path) -> list[Checkpoint]:
+    """The checkpoints in `parent`, oldest first."""
+    return [Checkpoint(folder) for folder in sorted(parent.glob("[0-9]" * 8))]
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and what they are, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with write_atomically(path) as file:
+        file.write(save(tensors, {"format_version": FORMAT_VERSION, **metadata}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a weights file; raises `RunError` if it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The weights in {path} cannot be read: {error}.", _FIX) from error
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise RunError(
+            f"{path} has format {metadata.get('format_version')}, not {FORMAT_VERSION}.",
+            "It was written by another version of drakegpt; use that one, or train again.",
+        )
+    return tensors, metadata
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

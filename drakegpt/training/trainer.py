@@ -1,0 +1,174 @@
+"""The training loop, as a generator of reports.
+
+A `Trainer` holds all that changes while a model learns. It knows neither
+terminal nor disk: whoever iterates over `reports` shows them, and `run` writes
+them down. Its `state_dict` is all that is needed to go on later as if nothing
+had happened.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drakegpt.config import TrainConfig
+from drakegpt.data.windows import Stream, random_windows
+from drakegpt.errors import RunError
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss, next_token_loss
+from drakegpt.training.optimizers import build_optimizer, set_learning_rate
+from drakegpt.training.schedules import cyclic
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration is done. The loss, in nats, is that of its batch, before the update."""
+
+    iteration: int
+    loss: Tensor
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses in nats, estimated from random windows of both splits after `iteration` steps."""
+
+    iteration: int
+    train_loss: float
+    val_loss: float
+    learning_rate: float
+    tokens_per_second: float  # of training steps alone
+    seconds: float  # of training and evaluating, since the run began
+
+
+class Trainer:
+    """A model in training: the model, its optimizer, and how far they are."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: LanguageModel,
+        train_tokens: Tensor,
+        val_tokens: Tensor,
+        device: torch.device,
+    ) -> None:
+        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`."""
+        self.config = config
+        self.model = model
+        self.device = device
+        self.optimizer = build_optimizer(model)
+        self.iteration = 0
+        self.evaluations: list[Evaluation] = []
+        self._splits = {
+            Stream.ESTIMATE_TRAIN: train_tokens.to(device),
+            Stream.ESTIMATE_VAL: val_tokens.to(device),
+        }
+        self._step_seconds = 0.0
+        self._evaluation_seconds = 0.0
+
+    def reports(self) -> Iterator[Step | Evaluation]:
+        """Train to the last iteration, reporting each step and each evaluation.
+
+        Raises `RunError` when the loss is no longer a number.
+        """
+        self.model.train()
+        while self.iteration < self.config.iters:
+            yield self._step()
+            if self._evaluation_due():
+                yield self._evaluate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the weights: plain values and tensors, safe to load as data."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "iteration": self.iteration,
+            "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
+            "optimizer": self.optimizer.state_dict(),
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "seconds": (self._step_seconds, self._evaluation_seconds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken; the weights must be the model's already."""
+        self.iteration = state["iteration"]
+        self.evaluations = [Evaluation(**values) for values in state["evaluations"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if state["random"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self._step_seconds, self._evaluation_seconds = state["seconds"]
+
+    def _step(self) -> Step:
+        """Draw a batch, compute its loss, follow its gradient."""
+        started = time.perf_counter()
+        config = self.config
+        learning_rate = cyclic(config, len(self.evaluations))
+        inputs, targets = random_windows(
+            self._splits[Stream.ESTIMATE_TRAIN],
+            config.context_length,
+            config.batch_size,
+            config.seed,
+            Stream.TRAINING,
+            self.iteration,
+        )
+        loss = next_token_loss(self.model(inputs), targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        set_learning_rate(self.optimizer, learning_rate)
+        self.optimizer.step()
+        self.iteration += 1
+        # Reading a loss waits for a GPU to finish, so there it is read between evaluations only.
+        if self.device.type == "cpu" or self._evaluation_due():
+            self._check_finite(loss.item())
+        self._step_seconds += time.perf_counter() - started
+        return Step(self.iteration, loss.detach(), learning_rate)
+
+    def _evaluation_due(self) -> bool:
+        """After every `eval_interval` iterations, and after the last."""
+        return (
+            self.iteration % self.config.eval_interval == 0 or self.iteration == self.config.iters
+        )
+
+    def _evaluate(self) -> Evaluation:
+        started = time.perf_counter()
+        learning_rate = cyclic(self.config, len(self.evaluations))
+        train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
+        self._evaluation_seconds += time.perf_counter() - started
+        tokens = self.iteration * self.config.batch_size * self.config.context_length
+        evaluation = Evaluation(
+            iteration=self.iteration,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            learning_rate=learning_rate,
+            tokens_per_second=tokens / self._step_seconds,
+            seconds=self._step_seconds + self._evaluation_seconds,
+        )
+        self.evaluations.append(evaluation)
+        return evaluation
+
+    def _estimate(self, stream: Stream) -> float:
+        """Mean loss over `eval_iters` random batches, computed as a few large ones."""
+        config = self.config
+        inputs, targets = random_windows(
+            self._splits[stream],
+            config.context_length,
+            config.eval_iters * config.batch_size,
+            config.seed,
+            stream,
+            self.iteration,
+        )
+        at_once = max(1, TOKENS_AT_ONCE // config.context_length)
+        batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
+        return mean_loss(self.model, batches, self.device)
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss became {loss} at iteration {self.iteration}.",
+                "The learning rate is too high for this model: "
+                f"try --max-lr {self.config.max_lr / 4:g}.",
+            )
