@@ -1,1 +1,1 @@
-
+"""A trained model and a prompt to text."""

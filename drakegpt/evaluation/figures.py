@@ -1,0 +1,61 @@
+"""The loss curves of a comparison as PNG and SVG."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drakegpt import paths
+from drakegpt.config import MODEL_NAMES
+from drakegpt.evaluation.comparison import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# One colour per rung, dark to light as the ladder is climbed, all readable on white and apart
+# from each other without colour vision; scaled runs are dashed.
+COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
+STYLES = {"default": "-", "scaled": "--"}
+TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+
+
+def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
+    """Draw training and validation loss of all rows; returns the files, in the app's home."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    written = []
+    for key, title in TITLES.items():
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        _draw(figure.add_subplot(), key, f"{title} on {data}", rows)
+        for suffix in ("png", "svg"):
+            path = paths.comparisons() / data / f"{key}.{suffix}"
+            buffer = io.BytesIO()
+            # Without a date, the same runs give the same file.
+            figure.savefig(
+                buffer, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None
+            )
+            with paths.write_atomically(path) as file:
+                file.write(buffer.getvalue())
+            written.append(path)
+    return written
+
+
+def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
+    for row in rows:
+        axes.plot(
+            [evaluation["iteration"] for evaluation in row.evaluations],
+            [evaluation[key] for evaluation in row.evaluations],
+            color=COLOURS[MODEL_NAMES.index(row.model)],
+            linestyle=STYLES[row.size],
+            linewidth=2,
+            marker="." if len(row.evaluations) < 30 else None,
+            label=row.model + (" (scaled)" if row.size == "scaled" else ""),
+        )
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("nats per character, estimated")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,0 +1,65 @@
+"""How many parameters a model has, counted, and what the original's documentation says."""
+
+from collections import Counter
+
+from torch import nn
+
+from drakegpt.config import ModelConfig, ModelName
+from drakegpt.models.build import build_model
+
+# Why each published figure differs from the counted one; the tests add up every item.
+WHY_THEY_DIFFER: dict[ModelName, str] = {
+    "BigramLM": "takes the table to be V x C; it is V x V",
+    "SingleHeadAttentionLM": "counts positions and head twice (+TC +CV), the head's bias not (-V)",
+    "MultiHeadAttentionLM": "counts positions and head twice (+TC +CV), the head's bias not (-V)",
+    "BlocksLM": "counts an attention too many (+3C²) and each feed-forward as 4C² "
+    "where it is C² + C; the head's bias not (-V)",
+    "ResidualBlocksLM": "counts an attention too many (+3C²); per block no projection (-C² -C) "
+    "and no feed-forward biases (-5C); the head's bias not (-V)",
+    "TransformerLM": "counts an attention too many (+3C²); per block half of the norms (-2C), "
+    "no biases (-6C); no final norm (-2C)",
+}
+
+
+def count_parameters(config: ModelConfig) -> dict[str, int]:
+    """Parameters of each component of the real model, in the order of the model.
+
+    A component is a module of `models/ladder.py` by its name there; those of
+    all blocks are added up. The sum of the values is the model's size.
+    """
+    counts: Counter[str] = Counter()
+    for name, parameter in _empty(config).named_parameters():
+        path = [part for part in name.split(".")[:-1] if part != "blocks" and not part.isdigit()]
+        counts[".".join(path)] += parameter.numel()
+    return dict(counts)
+
+
+def published_parameters(config: ModelConfig) -> int:
+    """The original documentation's formula for this shape.
+
+    For V = 80 it gives the figures printed there: 2,560 · 11,264 · 11,264 ·
+    29,952 · 42,240 at default size and 11,223,632 for the scaled TransformerLM.
+    """
+    V, T, C = config.vocab_size, config.context_length, config.embedding_dim
+    if config.model == "BigramLM":
+        return V * C
+    attention_model = V * C + T * C + 3 * C**2 + C * V
+    square = C**2
+    match config.model:
+        case "SingleHeadAttentionLM" | "MultiHeadAttentionLM":
+            return attention_model + T * C + C * V
+        case "BlocksLM":
+            return attention_model + config.num_layers * (3 * square + 4 * square)
+        case "ResidualBlocksLM":
+            return attention_model + config.num_layers * (3 * square + 4 * square + 4 * square)
+        case "TransformerLM":
+            block = C + 3 * square + square + C + 4 * square + 4 * square
+            return attention_model + config.num_layers * block + V
+
+
+def _empty(config: ModelConfig) -> nn.Module:
+    """The model without memory for its weights: counting needs their shapes only."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(config)

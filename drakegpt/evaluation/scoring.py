@@ -1,0 +1,95 @@
+"""The exact loss of a run over whole splits: every character scored once.
+
+While training, losses are estimated from random windows; here each split is
+walked through in windows side by side, so the figures carry no sampling error
+and are the same every time. They are kept in the run's folder, beside the
+checksums of the weights they belong to, so no run is scored twice.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+
+from drakegpt import paths
+from drakegpt.data.windows import sequential_windows
+from drakegpt.models.build import choose_device
+from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss
+from drakegpt.training.run import Run
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model predicts a split of a character-level dataset."""
+
+    loss: float  # nats per character
+    tokens: int  # how many characters were scored
+
+    @property
+    def bits_per_character(self) -> float:
+        """Bits needed on average to write down a character, knowing the model."""
+        return self.loss / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """How many equally likely characters would be as hard to guess."""
+        return math.exp(min(self.loss, 700.0))
+
+    def to_json(self) -> dict[str, float | int]:
+        """All four figures."""
+        return {
+            "loss": self.loss,
+            "bits_per_character": self.bits_per_character,
+            "perplexity": self.perplexity,
+            "tokens": self.tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The exact scores of one run's last checkpoint."""
+
+    train: Score
+    val: Score
+
+
+def score(run: Run, device_name: str = "auto") -> Scores:
+    """Score the run's last checkpoint on both splits, or recall the scores from its folder.
+
+    The validation split's first character is predicted from the training
+    split's last, so each of its characters counts; the training split's first
+    has nothing before it and is left out. Raises `RunError` or `CorpusError`
+    when the checkpoint or the dataset is missing or damaged.
+    """
+    identity = {
+        "weights": run.last_checkpoint.verify()["weights.safetensors"],
+        "dataset_version": run.info["dataset_version"],
+    }
+    file = run.folder / "scores.json"
+    if (known := _recall(file, identity)) is not None:
+        return known
+    device = choose_device(device_name)
+    model = run.load_model(device)
+    data = run.dataset()
+    context_length = run.config.context_length
+    at_once = max(1, TOKENS_AT_ONCE // context_length)
+    train, val = data.split("train"), data.split("val")
+    scores = {}
+    for name, tokens in (("train", train), ("val", torch.cat([train[-1:], val]))):
+        batches = sequential_windows(tokens, context_length, at_once)
+        scores[name] = Score(mean_loss(model, batches, device), len(tokens) - 1)
+    result = Scores(**scores)
+    paths.write_text(file, json.dumps({"of": identity, **asdict(result)}, indent=2))
+    return result
+
+
+def _recall(file: "paths.Path", identity: dict[str, str]) -> Scores | None:
+    """Scores written earlier, if they are whole and of these very weights."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["of"] != identity:
+            return None
+        return Scores(Score(**data["train"]), Score(**data["val"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

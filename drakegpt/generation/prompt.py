@@ -1,0 +1,63 @@
+"""A prompt as a person types it, fitted to the characters that a model knows."""
+
+import unicodedata
+from dataclasses import dataclass
+
+from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.errors import UsageError
+
+# Signs with a plain equivalent that Unicode's own decompositions do not give.
+_PLAIN = {
+    "\N{LEFT SINGLE QUOTATION MARK}": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{SINGLE LOW-9 QUOTATION MARK}": "'",
+    "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+    "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+    "\N{DOUBLE LOW-9 QUOTATION MARK}": '"',
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{LATIN SMALL LETTER SHARP S}": "ss",
+    "\N{LATIN SMALL LETTER AE}": "ae",
+    "\N{LATIN SMALL LETTER O WITH STROKE}": "o",
+    "\t": " ",
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text that the model will see, and what had to change for it."""
+
+    text: str
+    folded: dict[str, str]
+    skipped: list[str]
+
+
+def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
+    """Replace characters that the tokenizer does not know by plain ones that it does.
+
+    Characters without an obvious equivalent are skipped if `skip_unknown`,
+    otherwise a `UsageError` lists them.
+    """
+    text = text.replace("\r\n", "\n")
+    unknown = tokenizer.unknown(text)
+    folded = {c: plain for c in unknown if (plain := _equivalent(c, tokenizer)) is not None}
+    lost = [character for character in unknown if character not in folded]
+    if lost and not skip_unknown:
+        listed = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in lost)
+        raise UsageError(
+            f"The model has never seen these characters of the prompt: {listed}.",
+            "Leave them out, or pass --unknown skip to have them skipped.",
+        )
+    fitted = "".join("" if c in lost else folded.get(c, c) for c in text)
+    return Prompt(fitted, folded, lost)
+
+
+def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
+    """The closest plain spelling that the tokenizer knows, if there is an obvious one."""
+    plain = _PLAIN.get(character, character)
+    decomposed = unicodedata.normalize("NFKD", plain)
+    base = "".join(c for c in decomposed if not unicodedata.combining(c))
+    for candidate in (plain, base, base.lower(), base.upper()):
+        if candidate and not tokenizer.unknown(candidate):
+            return candidate
+    return None
