@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 API = "/api/v1/datasets.DatasetApiService/DownloadDataset"
 INTROSPECTION = "/api/v1/security.OAuthService/IntrospectToken"
-GOOD_TOKEN = "a-good-token"  # "refused-403" is met with status 403, anything else is "inactive"
+RENEWAL = "/api/v1/users.AccountService/GenerateAccessToken"
+GOOD_TOKEN = "a-good-token"  # others: "silent", "refused-401", or simply unknown
 
 
 class Answer(NamedTuple):
@@ -98,11 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.introspect(message["token"])
         elif path == API:
             self.redirect(message["datasetSlug"])
+        elif path == RENEWAL:
+            self.reply(int(message["refreshToken"].removeprefix("refused-")))
         else:
             self.reply(501)
 
     def introspect(self, token: str) -> None:
-        if token.startswith("refused-"):
+        if token == "silent":
+            self.wait()
+        elif token.startswith("refused-"):
             self.reply(int(token.removeprefix("refused-")))
         else:
             known = {"active": True, "username": "drake"}
@@ -131,8 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         else:
             self.close_connection = True
-        for header in ("Accept-Ranges: bytes", 'ETag: "1"', "Connection: close"):
-            self.send_header(*header.split(": "))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Tue, 01 Jul 2025 10:00:00 GMT")
+        self.send_header("Connection", "close")
         self.end_headers()
         with suppress(ConnectionError):  # a client that has had enough hangs up
             self.wfile.write(body[:sent])

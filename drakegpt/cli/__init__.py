@@ -1,1 +1,1 @@
-
+"""The command line: parse, call one function, render. Nothing else in the package prints."""

@@ -41,10 +41,10 @@ def download_member(
     `dataset` is "owner/name", `member` a path such as "csv/Drake.csv"; the file is named
     after the last part of `member` and replaces its namesake only when it is whole.
     """
-    # Asked before the client is imported: it deletes an OAuth file that Kaggle refuses.
-    credentials = describe_credentials()
-    meter = _Meter(progress)
+    meter, credentials = _Meter(progress), ""
     try:
+        # Asked before the client is imported: it deletes an OAuth file that Kaggle refuses.
+        credentials = describe_credentials()
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".kaggle-", dir=folder) as inbox:
             with redirect_stdout(io.StringIO()), _time_limits():
@@ -79,7 +79,7 @@ def _receive(dataset: str, member: str, inbox: Path, meter: "_Meter", credential
     _sign_in(api, credentials)
     api.download_file = partial(api.download_file, chunk_size=CHUNK, max_retries=RETRIES)
     with _replaced(client, "tqdm", meter):
-        api.dataset_download_file(dataset, member, path=str(inbox), force=True)
+        api.dataset_download_file(dataset, member, path=str(inbox))
     # The name is the server's choice, csv or csv.zip: take the file that is there.
     (received,) = (path for path in inbox.iterdir() if path.is_file())
     return received
@@ -100,7 +100,7 @@ def _sign_in(api: Any, credentials: str) -> None:
             raise
         raise _bad_credentials(credentials, f"HTTP {status}") from error
     except (OSError, ValueError) as error:
-        raise _bad_credentials(credentials, "they cannot be read") from error
+        raise _bad_credentials(credentials, "they cannot be read or sent") from error
 
 
 @contextmanager
@@ -162,10 +162,13 @@ class _Meter:
 def _unpack(archive: Path, member: str, target: Path) -> Path:
     """Copy the one expected member to `target`; nothing else leaves the archive."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with (
+            zipfile.ZipFile(archive) as opened,
+            opened.open(_find(opened, member)) as source,
+            target.open("wb") as sink,
+        ):
             # A size that lies is no danger: zipfile stops there and finds the checksum wrong.
-            with opened.open(_find(opened, member)) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
+            shutil.copyfileobj(source, sink)
     except (FetchError, OSError):
         raise
     except Exception as error:  # zipfile meets damage with a dozen kinds of exception
@@ -226,8 +229,8 @@ def _explain(
     network = "Check the network connection and its proxy, then try again."
     if isinstance(error, web.HTTPError) and error.response is not None:
         return _refused(error.response.status_code, dataset, member, credentials)
-    if credentials and isinstance(error, web.InvalidHeader | UnicodeError):
-        return _bad_credentials(credentials, "they hold characters that cannot be sent")
+    if credentials and isinstance(error, UnicodeError):
+        return _bad_credentials(credentials, "they cannot be sent")
     if meter.started and isinstance(error, web.RequestException | ValueError):
         amount = f"{meter.done:,} of {meter.total:,}" if meter.total else f"{meter.done:,}"
         return FetchError(f"The download of {member} was cut after {amount} bytes.", network)
@@ -238,8 +241,10 @@ def _explain(
     if isinstance(error, OSError) and not isinstance(error, web.RequestException):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return FetchError(f"The disk is full at {folder}.", "Free some space, then try again.")
-        problem = f"Cannot write to {error.filename or folder} ({error.strerror or kind})."
-        return FetchError(problem, "Check that this place exists and that you may write there.")
+        problem = f"Cannot use {error.filename or folder} ({error.strerror or kind})."
+        return FetchError(
+            problem, "Check that this place exists and that you may read and write there."
+        )
     problem = f"The kaggle client failed on something it did not expect ({kind})."
     fix = f"Download the file in a browser: https://www.kaggle.com/datasets/{dataset}"
     return FetchError(problem, f"Try again later. {fix}")

@@ -6,6 +6,7 @@ of the identity of a dataset and of a run. Here: one token per character.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Tokens:
         """Token numbers of a text whose characters are all known."""
 
-    def decode(self, tokens: Tokens) -> str:
+    def decode(self, tokens: Iterable[int]) -> str:
         """The text that the tokens stand for."""
 
     def unknown(self, text: str) -> list[str]:
@@ -64,7 +65,7 @@ class CharTokenizer:
             raise ValueError(f"characters outside the vocabulary: {self.unknown(text)}")
         return places.astype(token_type(self.vocab_size))
 
-    def decode(self, tokens: Tokens) -> str:
+    def decode(self, tokens: Iterable[int]) -> str:
         """The characters that the tokens stand for."""
         return "".join(map(self.characters.__getitem__, tokens))
 

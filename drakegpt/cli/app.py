@@ -1,0 +1,58 @@
+"""The program: its commands in the order one meets them, and its exit codes."""
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+import drakegpt
+from drakegpt.cli import compare, console, data, eval_, generate, params, train
+from drakegpt.errors import DrakeGPTError
+
+
+class InOrder(TyperGroup):
+    """Lists commands in the order of use; typer would put groups behind plain commands."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """Names for the help text, which opens a panel where its first command comes."""
+        return ["data", *(name for name in super().list_commands(ctx) if name != "data")]
+
+
+app = typer.Typer(
+    cls=InOrder,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.add_typer(data.app, name="data", rich_help_panel="Text")
+app.command("params", rich_help_panel="Models")(params.params)
+app.command("train", rich_help_panel="Models")(train.train)
+app.command("eval", rich_help_panel="Results")(eval_.eval_)
+app.command("compare", rich_help_panel="Results")(compare.compare)
+app.command("generate", rich_help_panel="Results")(generate.generate)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"drakegpt {drakegpt.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(epilog="Try: drakegpt compare --train --iters 2000, then: drakegpt generate")
+def drakegpt_(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
+
+
+def main() -> None:
+    """Run the command line; every error a user can cause ends here, in one message."""
+    console.use_utf8()
+    try:
+        app(prog_name="drakegpt")
+    except DrakeGPTError as error:
+        sys.exit(console.fail(error))

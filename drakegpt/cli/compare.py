@@ -1,0 +1,208 @@
+"""`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drakegpt.cli import console, options
+from drakegpt.cli.train import choose_dataset, train_and_score
+from drakegpt.errors import RunError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.comparison import Comparison, Row
+
+SAMPLE_LENGTH = 160
+
+
+@options.with_settings
+def compare(
+    settings: dict[str, Any],
+    data: options.Data = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="First train the models that have no run yet.")
+    ] = False,
+    scaled: Annotated[
+        bool, typer.Option("--scaled", help="Expect (and with --train, train) the scaled size.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare the latest run of each model on a dataset: one table, both curves, samples."""
+    from drakegpt.evaluation.comparison import compare as compare_runs
+    from drakegpt.evaluation.comparison import latest_runs
+    from drakegpt.evaluation.figures import draw_curves
+    from drakegpt.evaluation.samples import SEED, sample
+
+    dataset = choose_dataset(data)
+    size = "scaled" if scaled else "default"
+    if train:
+        _train_missing(dataset, size, settings, quiet=quiet or json)
+    elif settings.keys() - {"device"}:
+        console.warn("training options have no effect without --train")
+    runs = latest_runs(dataset.name)
+    if not runs:
+        raise RunError(
+            f"No model is trained on '{dataset.name}' yet.",
+            f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
+        )
+    if not json:
+        console.note(f"Scoring {len(runs)} runs on the whole of '{dataset.name}'.")
+    comparison = compare_runs(dataset.name, settings.get("device", "auto"))
+    figures = draw_curves(dataset.name, comparison.rows)
+    samples = {run.name: sample(run, SAMPLE_LENGTH) for run in runs.values()}
+    if json:
+        result = comparison.to_json()
+        result["figures"] = [str(path) for path in figures]
+        result["samples"] = {"seed": SEED, "texts": samples}
+        console.show_json(result)
+        return
+    _render(comparison, samples)
+    for path in figures:
+        console.note(f"Figure: {path}")
+    for model, missing_size in comparison.missing:
+        flag = " --scaled" if missing_size == "scaled" else ""
+        console.warn(
+            f"no run of {model}: `drakegpt train {model}{flag} --data {dataset.name}` makes one"
+        )
+    console.next_commands([f"drakegpt generate --data {dataset.name} --length 500"])
+
+
+def _train_missing(
+    dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool
+) -> None:
+    from drakegpt.config import resolve
+    from drakegpt.evaluation.comparison import missing_models
+
+    missing = missing_models(dataset.name, [size])
+    for number, (model, _) in enumerate(missing, 1):
+        if not quiet:
+            console.note(f"{number} of {len(missing)}: {model} on '{dataset.name}'", style="bold")
+        config = resolve(model, size, dataset.name, settings)
+        train_and_score(config, dataset, None, quiet=quiet)
+    if not missing and not quiet:
+        console.note(f"All models of {size} size have a run on '{dataset.name}'; none to train.")
+
+
+def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
+    from rich.text import Text
+
+    console.show(_table(comparison))
+    console.show(
+        "Losses are nats per character over the whole splits; gain is the fall of the validation "
+        "loss from the rung before.\n"
+    )
+    for claim in comparison.claims:
+        verdict = ("holds", "green") if claim.holds else ("does not hold", "yellow")
+        console.show(Text.assemble(claim.claim + " ", verdict, ". " + claim.finding))
+    for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
+        console.show(_terminal_curve(title, key, comparison.rows))
+    console.show(Text("The same seed, written by each:", style="bold"))
+    for row in comparison.rows:
+        console.show(Text(f"\n{_label(row)}", style="bold cyan"))
+        console.show(samples[row.run].strip("\n"))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table, and how soon a narrow terminal does without it (0: never)."""
+
+    title: str
+    value: Callable[["Row"], str]
+    sooner: int
+
+
+_COLUMNS = (
+    _Column("model", lambda row: _label(row), 0),
+    _Column("parameters", lambda row: f"{row.parameters:,}", 2),
+    _Column("published", lambda row: f"{row.published:,}", 6),
+    _Column("train", lambda row: f"{row.train_loss:.4f}", 1),
+    _Column("validation", lambda row: f"{row.val_loss:.4f}", 0),
+    _Column("gain", lambda row: "" if row.val_gain is None else f"{row.val_gain:+.4f}", 3),
+    _Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
+    _Column("perplexity", lambda row: f"{row.perplexity:.2f}", 7),
+    _Column("tokens/s", lambda row: f"{row.tokens_per_second:,.0f}", 8),
+    _Column("seconds", lambda row: f"{row.seconds:.1f}", 5),
+)
+
+
+def _table(comparison: "Comparison") -> "Table":
+    """The widest choice of columns that fits the screen."""
+    columns = list(_COLUMNS)
+    width = console.results().width
+    table = _built(comparison, columns)
+    while columns and table.__rich_measure__(*_unbounded()).maximum > width:
+        expendable = max(columns, key=lambda column: column.sooner)
+        if not expendable.sooner:
+            break
+        columns.remove(expendable)
+        table = _built(comparison, columns)
+    return table
+
+
+def _built(comparison: "Comparison", columns: Sequence[_Column]) -> "Table":
+    from rich.table import Table
+
+    hidden = len(_COLUMNS) - len(columns)
+    table = Table(
+        title=f"The ladder on {comparison.data}",
+        title_justify="left",
+        caption=f"{hidden} columns left out; widen the window or use --json" if hidden else None,
+        caption_justify="left",
+    )
+    best = min(row.val_loss for row in comparison.rows)
+    for column in columns:
+        left = column.title == "model"
+        table.add_column(column.title, justify="left" if left else "right", no_wrap=True)
+    for row in comparison.rows:
+        style = "bold green" if row.val_loss == best else None
+        table.add_row(*(column.value(row) for column in columns), style=style)
+    return table
+
+
+def _unbounded() -> tuple[Any, Any]:
+    screen = console.results()
+    return screen, screen.options.update(max_width=10_000)
+
+
+def _label(row: "Row") -> str:
+    return row.model + (" (scaled)" if row.size == "scaled" else "")
+
+
+def _terminal_curve(title: str, key: str, rows: "Sequence[Row]") -> Any:
+    """The curves as dots; colours are those of the figures, where there are colours."""
+    import plotille
+    from rich.text import Text
+
+    from drakegpt.config import MODEL_NAMES
+    from drakegpt.evaluation.figures import COLOURS
+
+    screen = console.results()
+    figure = plotille.Figure()
+    figure.width = max(20, min(72, screen.width - 24))
+    figure.height = 12
+    figure.x_label, figure.y_label = "iteration", "nats"
+    figure.color_mode = "rgb"
+    figure.register_label_formatter(float, _tick)
+    figure.register_label_formatter(int, _tick)
+    legend = Text()
+    for row in rows:
+        colour = COLOURS[MODEL_NAMES.index(row.model)]
+        if row.evaluations:
+            figure.plot(
+                [float(evaluation["iteration"]) for evaluation in row.evaluations],
+                [evaluation[key] for evaluation in row.evaluations],
+                lc=tuple(bytes.fromhex(colour[1:])),
+            )
+            legend.append(f"━ {_label(row)}  ", style=colour)
+    picture = Text.from_ansi(figure.show(legend=False))
+    return Text("\n").join([Text(f"\n{title}", style="bold"), picture, legend, Text()])
+
+
+def _tick(value: float, chars: int, delta: float, left: bool = False) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+    return text.ljust(chars) if left else text.rjust(chars)

@@ -1,0 +1,111 @@
+"""`drakegpt data`: fetch a text, list what is prepared, show one."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drakegpt.cli import console, options
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Metadata
+
+app = typer.Typer(no_args_is_help=True, help="Fetch a text, list what is there, look at it.")
+
+
+@app.command()
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(help="drake, shakespeare, sample, or the path of a .txt or .csv file."),
+    ] = "drake",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name for the dataset; the source's own if not given."),
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of a .csv that holds the text. [Lyric]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch even if it is there.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Fetch a text and prepare it for training."""
+    from drakegpt.cli.progress import download_progress
+    from drakegpt.data import sources
+
+    with download_progress(source) as progress:
+        fetched = sources.fetch(
+            source, name=name, text_column=text_column, force=force, progress=progress
+        )
+    metadata = fetched.dataset.metadata
+    if json:
+        console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
+        return
+    what_happened = {
+        "prepared": f"Prepared '{metadata.name}'",
+        "changed": f"The source has changed; prepared a new version of '{metadata.name}'",
+        "already there": f"'{metadata.name}' is there already (--force fetches it again)",
+    }
+    console.show(
+        f"{what_happened[fetched.outcome]}: {_size(metadata)}, "
+        f"{metadata.train_tokens:,} to train on and {metadata.val_tokens:,} to validate."
+    )
+    console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List the prepared datasets and the known sources."""
+    from rich.table import Table
+
+    from drakegpt.data import dataset, sources
+
+    datasets = [dataset.load(name).metadata for name in dataset.names()]
+    default = dataset.default_name()
+    if json:
+        prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
+        known = {name: source.description for name, source in sources.SOURCES.items()}
+        console.show_json({"datasets": prepared, "sources": known})
+        return
+    table = Table()
+    for column in ("dataset", "size", "prepared", "from"):
+        table.add_column(column, overflow="fold")
+    for metadata in datasets:
+        mark = " (default)" if metadata.name == default else ""
+        table.add_row(
+            metadata.name + mark, _size(metadata), metadata.prepared_at[:10], metadata.provenance
+        )
+    prepared_names = {metadata.name for metadata in datasets}
+    for name, source in sources.SOURCES.items():
+        if name not in prepared_names:
+            table.add_row(name, "not fetched", "", source.description, style="dim")
+    console.show(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    json: options.Json = False,
+) -> None:
+    """Show where a dataset came from, its sizes and checksums, and how its text begins."""
+    from drakegpt.data import dataset
+
+    data = dataset.load(name)
+    beginning = data.text("train", 400)
+    if json:
+        console.show_json(_as_json(data.metadata) | {"begins": beginning})
+        return
+    for key, value in _as_json(data.metadata).items():
+        console.show(f"{key + ':':18}{value}")
+    console.show(f"{'vocabulary:':18}{getattr(data.tokenizer, 'characters', '')!r}")
+    console.show(f"\n{beginning.rstrip()} …")
+
+
+def _as_json(metadata: "Metadata") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(metadata)
+
+
+def _size(metadata: "Metadata") -> str:
+    songs = f"{metadata.songs} songs, " if metadata.songs else ""
+    return f"{songs}{metadata.characters:,} characters ({metadata.vocab_size} different)"

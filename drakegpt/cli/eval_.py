@@ -1,0 +1,46 @@
+"""`drakegpt eval`: the exact loss of a run on whole splits."""
+
+from drakegpt.cli import console, options
+
+
+def eval_(
+    target: options.Target = None,
+    scaled: options.Scaled = False,
+    data: options.Data = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Score a run on every character of its dataset: loss, bits per character, perplexity."""
+    from rich.table import Table
+
+    from drakegpt.evaluation.scoring import score
+    from drakegpt.evaluation.selection import find_run
+
+    run = find_run(target, scaled=scaled, data=data)
+    console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
+    scores = score(run, device)
+    if json:
+        console.show_json(
+            {
+                "run": str(run.folder),
+                "model": run.config.model,
+                "size": run.config.size,
+                "data": run.config.data,
+                "train": scores.train.to_json(),
+                "val": scores.val.to_json(),
+            }
+        )
+        return
+    table = Table(title=f"{run.config.model} on {run.config.data}", title_justify="left")
+    table.add_column("split", style="bold")
+    for column in ("loss (nats)", "bits per character", "perplexity", "characters scored"):
+        table.add_column(column, justify="right")
+    for name, of in (("train", scores.train), ("validation", scores.val)):
+        table.add_row(
+            name,
+            f"{of.loss:.4f}",
+            f"{of.bits_per_character:.4f}",
+            f"{of.perplexity:.2f}",
+            f"{of.tokens:,}",
+        )
+    console.show(table)

@@ -1,0 +1,137 @@
+"""What moves on the screen while something takes time. All of it on stderr.
+
+On a terminal a few lines are redrawn in place; elsewhere plain lines are added.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from drakegpt.cli import console
+from drakegpt.config import TrainConfig
+from drakegpt.training.trainer import Evaluation, Step
+
+REDRAW_SECONDS = 0.2
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@contextmanager
+def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar for a download, drawn once bytes come."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TransferSpeedColumn(), console=console.messages(), transient=True
+    ) as progress:
+        task = progress.add_task(f"Fetching {name}", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class TrainingProgress:
+    """Shows a run's reports as they come; `quiet` shows nothing."""
+
+    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+        self._config = config
+        self._quiet = quiet
+        self._step: Step | None = None
+        self._evaluations: list[Evaluation] = []
+        self._started = self._drawn = time.monotonic()
+        terminal = console.messages().is_terminal
+        self._live = (
+            Live(console=console.messages(), auto_refresh=False, transient=True)
+            if terminal and not quiet
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def report(self, report: Step | Evaluation) -> None:
+        """Take note of a report and redraw when it is time."""
+        if isinstance(report, Step):
+            self._step = report
+        else:
+            self._evaluations.append(report)
+            if not self._live and not self._quiet:
+                console.note(self._line(report), style="")
+        now = time.monotonic()
+        if self._live and (now - self._drawn > REDRAW_SECONDS or isinstance(report, Evaluation)):
+            self._drawn = now
+            self._live.update(self._picture(), refresh=True)
+
+    def _line(self, evaluation: Evaluation) -> str:
+        return (
+            f"iteration {evaluation.iteration:>6,}/{self._config.iters:,}  "
+            f"train {evaluation.train_loss:.4f}  val {evaluation.val_loss:.4f}  "
+            f"lr {evaluation.learning_rate:.2e}  {evaluation.tokens_per_second:,.0f} tokens/s  "
+            f"{self._eta(evaluation.iteration)} left"
+        )
+
+    def _eta(self, iteration: int) -> str:
+        """Time left, judged by all that has passed, evaluations included."""
+        elapsed = time.monotonic() - self._started
+        return duration(elapsed / iteration * (self._config.iters - iteration))
+
+    def _picture(self) -> Group:
+        config, step = self._config, self._step
+        if step is None:
+            return Group()
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            Text(f"{config.model} on {config.data}", style="bold"),
+            ProgressBar(total=config.iters, completed=step.iteration, width=24),
+            f"{step.iteration:,}/{config.iters:,}",
+            f"{self._eta(step.iteration)} left",
+        )
+        lines = [
+            Text(f"batch loss {step.loss.item():.3f}   learning rate {step.learning_rate:.2e}")
+        ]
+        if self._evaluations:
+            last = self._evaluations[-1]
+            lines[0].append(f"   {last.tokens_per_second:,.0f} tokens/s")
+            for name, key in (("train", "train_loss"), ("val", "val_loss")):
+                losses = [getattr(evaluation, key) for evaluation in self._evaluations]
+                lines.append(
+                    Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))
+                )
+        return Group(bar, *lines)
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """The last values as a row of bars between their lowest and highest."""
+    shown = [value for value in values if math.isfinite(value)][-width:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * scale)] for value in shown)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3:07, 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,13 @@
+"""Short texts by trained runs, for side by side reading."""
+
+from drakegpt.generation.text import write
+from drakegpt.models.build import choose_device
+from drakegpt.training.run import Run
+
+SEED = 42
+
+
+def sample(run: Run, length: int, seed: int = SEED) -> str:
+    """`length` tokens by the run's model without a prompt, as text."""
+    model = run.load_model(choose_device("auto"))
+    return "".join(write(model, run.tokenizer, "", length, seed=seed))

@@ -1,0 +1,61 @@
+"""Which run is meant: by folder, by name, by model, or the best there is."""
+
+from pathlib import Path
+
+from drakegpt import paths
+from drakegpt.config import MODEL_NAMES
+from drakegpt.data import dataset
+from drakegpt.errors import RunError
+from drakegpt.training.run import Run, all_runs, open_run
+
+
+def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
+    """The run that `target` names: a folder, a run's name, or a model (its latest run).
+
+    Without a target: the run with the lowest validation loss, as estimated at
+    its last evaluation, on `data` or else on the default dataset; runs on
+    different texts cannot be ranked. Raises `RunError` with the command that
+    would make such a run.
+    """
+    if target is None:
+        return _best_run(data or dataset.default_name())
+    model = next((name for name in MODEL_NAMES if name.lower() == target.lower()), None)
+    if model:
+        return _latest_of(model, scaled, data)
+    folder = Path(target) if Path(target).is_dir() else paths.runs() / target
+    if not folder.is_dir():
+        raise RunError(
+            f"There is no model, run or folder named '{target}'.",
+            f"Models: {', '.join(MODEL_NAMES)}. Runs: {_some_names()}.",
+        )
+    return open_run(folder)
+
+
+def _latest_of(model: str, scaled: bool, data: str | None) -> Run:
+    runs = [run for run in all_runs() if run.config.model == model]
+    if data:
+        runs = [run for run in runs if run.config.data == data]
+    if scaled:
+        runs = [run for run in runs if run.config.size == "scaled"]
+    if not runs:
+        flags = (" --scaled" if scaled else "") + (f" --data {data}" if data else "")
+        raise RunError(
+            f"There is no run of {model}{flags and ' with'}{flags}.",
+            f"Train it: `drakegpt train {model}{flags}`.",
+        )
+    return runs[-1]
+
+
+def _best_run(data: str | None) -> Run:
+    runs = [run for run in all_runs() if run.config.data == data]
+    if not runs:
+        on = f" on '{data}'" if data else ""
+        raise RunError(
+            f"Nothing is trained{on} yet.", "Train a model: `drakegpt train TransformerLM`."
+        )
+    return min(runs, key=lambda run: float(run.evaluations[-1]["val_loss"]))
+
+
+def _some_names() -> str:
+    names = [run.name for run in all_runs()]
+    return ", ".join(names[-5:]) or "none yet; `drakegpt train TransformerLM` makes one"

@@ -1,0 +1,42 @@
+"""Text from a model, piece by piece, and its file in the user's data folder."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from drakegpt import paths
+from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.generation.sampling import Sampling, generate
+from drakegpt.models.layers import LanguageModel
+
+
+def write(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    length: int,
+    sampling: Sampling | None = None,
+    seed: int = 42,
+) -> Iterator[str]:
+    """Yield `length` tokens that continue `prompt`, each as text, as they are drawn."""
+    tokens = tokenizer.encode(prompt).tolist()
+    for token in generate(model, tokens, length, sampling or Sampling(), seed):
+        yield tokenizer.decode([token])
+
+
+def keep(text: str, model: str, size: str) -> Path:
+    """Store a text as `generation_<Model>[_scaled]_YYYYMMDD_HHMM.txt`; never over another."""
+    folder = paths.generations()
+    folder.mkdir(parents=True, exist_ok=True)
+    scaled = "_scaled" if size == "scaled" else ""
+    stem = f"generation_{model}{scaled}_{datetime.now():%Y%m%d_%H%M}"
+    number = 1
+    while True:
+        path = folder / (f"{stem}.txt" if number == 1 else f"{stem}_{number}.txt")
+        try:
+            with path.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+        except FileExistsError:
+            number += 1
+        else:
+            return path
