@@ -71,9 +71,7 @@ class TrainConfig:
     model: Annotated[ModelName, Setting("The rung of the ladder to train.", "Model")]
     size: Annotated[Size, Setting("Which preset fills what is not given.", "Model")]
     data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
-    context_length: Annotated[
-        int, Ge(1), Setting("Tokens the model sees at once (T).", "Model")
-    ]
+    context_length: Annotated[int, Ge(1), Setting("Tokens the model sees at once (T).", "Model")]
     embedding_dim: Annotated[
         int, Ge(1), Setting("Width of the vector that stands for a token (C).", "Model")
     ]
@@ -195,9 +193,7 @@ def _validator() -> "type[BaseModel]":
     from pydantic import ConfigDict, create_model
 
     fields: dict[str, Any] = {name: (hint, ...) for name, hint in _hints().items()}
-    return create_model(
-        "Settings", __config__=ConfigDict(strict=True, extra="forbid"), **fields
-    )
+    return create_model("Settings", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
 
 
 def _validate(settings: Mapping[str, Any]) -> TrainConfig:

@@ -19,9 +19,7 @@ HOME_VARIABLE = "DRAKEGPT_HOME"
 def home() -> Path:
     """The folder that holds datasets, runs, figures and generated texts."""
     override = os.environ.get(HOME_VARIABLE)
-    return (
-        Path(override).expanduser() if override else user_data_path("drakegpt", appauthor=False)
-    )
+    return Path(override).expanduser() if override else user_data_path("drakegpt", appauthor=False)
 
 
 def datasets() -> Path:

@@ -1,12 +1,13 @@
 """The program: its commands in the order one meets them, and its exit codes."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import drakegpt
+from drakegpt import paths
 from drakegpt.cli import compare, console, data, eval_, generate, params, train
 from drakegpt.errors import DrakeGPTError
 
@@ -14,9 +15,9 @@ from drakegpt.errors import DrakeGPTError
 class InOrder(TyperGroup):
     """Lists commands in the order of use; typer would put groups behind plain commands."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Names for the help text, which opens a panel where its first command comes."""
-        return ["data", *(name for name in super().list_commands(ctx) if name != "data")]
+        return sorted(super().list_commands(ctx), key="data".__ne__)
 
 
 app = typer.Typer(
@@ -56,3 +57,8 @@ def main() -> None:
         app(prog_name="drakegpt")
     except DrakeGPTError as error:
         sys.exit(console.fail(error))
+    except OSError as error:  # a full disk, a folder without write access
+        place = error.filename or paths.home()
+        problem = f"{place}: {error.strerror or error}."
+        fix = f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder."
+        sys.exit(console.fail(DrakeGPTError(problem, fix)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.curves import curves
 from drakegpt.cli.train import choose_dataset, train_and_score
 from drakegpt.errors import RunError
 
@@ -41,7 +42,7 @@ def compare(
     dataset = choose_dataset(data)
     size = "scaled" if scaled else "default"
     if train:
-        _train_missing(dataset, size, settings, quiet=quiet or json)
+        _train_missing(dataset, size, settings, quiet=quiet)
     elif settings.keys() - {"device"}:
         console.warn("training options have no effect without --train")
     runs = latest_runs(dataset.name)
@@ -64,6 +65,10 @@ def compare(
     _render(comparison, samples)
     for path in figures:
         console.note(f"Figure: {path}")
+    trained = sorted({row.iterations for row in comparison.rows})
+    if len(trained) > 1:
+        listed = ", ".join(f"{iterations:,}" for iterations in trained)
+        console.warn(f"these runs differ in length ({listed} iterations); compare with care")
     for model, missing_size in comparison.missing:
         flag = " --scaled" if missing_size == "scaled" else ""
         console.warn(
@@ -72,9 +77,7 @@ def compare(
     console.next_commands([f"drakegpt generate --data {dataset.name} --length 500"])
 
 
-def _train_missing(
-    dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool
-) -> None:
+def _train_missing(dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool) -> None:
     from drakegpt.config import resolve
     from drakegpt.evaluation.comparison import missing_models
 
@@ -89,21 +92,27 @@ def _train_missing(
 
 
 def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
+    from rich.table import Table
     from rich.text import Text
 
     console.show(_table(comparison))
     console.show(
-        "Losses are nats per character over the whole splits; gain is the fall of the validation "
-        "loss from the rung before.\n"
+        "Losses: nats per character over the whole splits. Gain: how far validation fell from the "
+        "rung before. Published: the original's formula for this vocabulary.\n"
     )
+    if comparison.claims:
+        console.show(Text("What the original claims, in these runs:", style="bold"))
+    claims = Table.grid(padding=(0, 1))
     for claim in comparison.claims:
-        verdict = ("holds", "green") if claim.holds else ("does not hold", "yellow")
-        console.show(Text.assemble(claim.claim + " ", verdict, ". " + claim.finding))
+        verdict = Text("true", "green") if claim.holds else Text("not so", "yellow")
+        claims.add_row(verdict, f"{claim.claim} {claim.finding}")
+    console.show(claims)
     for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
-        console.show(_terminal_curve(title, key, comparison.rows))
+        console.show(Text(f"\n{title}, estimated while training", style="bold"))
+        console.show(curves(key, comparison.rows, console.results()))
     console.show(Text("The same seed, written by each:", style="bold"))
     for row in comparison.rows:
-        console.show(Text(f"\n{_label(row)}", style="bold cyan"))
+        console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.run].strip("\n"))
 
 
@@ -117,7 +126,7 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("model", lambda row: _label(row), 0),
+    _Column("model", lambda row: row.label, 0),
     _Column("parameters", lambda row: f"{row.parameters:,}", 2),
     _Column("published", lambda row: f"{row.published:,}", 6),
     _Column("train", lambda row: f"{row.train_loss:.4f}", 1),
@@ -167,42 +176,3 @@ def _built(comparison: "Comparison", columns: Sequence[_Column]) -> "Table":
 def _unbounded() -> tuple[Any, Any]:
     screen = console.results()
     return screen, screen.options.update(max_width=10_000)
-
-
-def _label(row: "Row") -> str:
-    return row.model + (" (scaled)" if row.size == "scaled" else "")
-
-
-def _terminal_curve(title: str, key: str, rows: "Sequence[Row]") -> Any:
-    """The curves as dots; colours are those of the figures, where there are colours."""
-    import plotille
-    from rich.text import Text
-
-    from drakegpt.config import MODEL_NAMES
-    from drakegpt.evaluation.figures import COLOURS
-
-    screen = console.results()
-    figure = plotille.Figure()
-    figure.width = max(20, min(72, screen.width - 24))
-    figure.height = 12
-    figure.x_label, figure.y_label = "iteration", "nats"
-    figure.color_mode = "rgb"
-    figure.register_label_formatter(float, _tick)
-    figure.register_label_formatter(int, _tick)
-    legend = Text()
-    for row in rows:
-        colour = COLOURS[MODEL_NAMES.index(row.model)]
-        if row.evaluations:
-            figure.plot(
-                [float(evaluation["iteration"]) for evaluation in row.evaluations],
-                [evaluation[key] for evaluation in row.evaluations],
-                lc=tuple(bytes.fromhex(colour[1:])),
-            )
-            legend.append(f"━ {_label(row)}  ", style=colour)
-    picture = Text.from_ansi(figure.show(legend=False))
-    return Text("\n").join([Text(f"\n{title}", style="bold"), picture, legend, Text()])
-
-
-def _tick(value: float, chars: int, delta: float, left: bool = False) -> str:
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
-    return text.ljust(chars) if left else text.rjust(chars)

@@ -19,8 +19,6 @@ PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another progr
 INTERRUPTED = 130
 
 
-
-
 @cache
 def results() -> Console:
     """Stdout, for people."""

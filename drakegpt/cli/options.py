@@ -23,7 +23,12 @@ Scaled = Annotated[
 ]
 Model = Annotated[
     ModelName,
-    typer.Argument(help="The rung of the ladder.", case_sensitive=False, show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help=f"One of {', '.join(config.MODEL_NAMES)}.",
+        case_sensitive=False,
+        show_default=False,
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -69,8 +74,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, settings=settings)
 
     parameters = [p for p in signature.parameters.values() if p.name != "settings"]
-    wrapped.__signature__ = signature.replace(parameters=[*parameters, *options])  # type: ignore[attr-defined]
-    del wrapped.__wrapped__  # type: ignore[attr-defined]
+    shown = signature.replace(parameters=[*parameters, *options])
+    wrapped.__signature__ = shown  # type: ignore[attr-defined]
+    del wrapped.__wrapped__
     return wrapped
 
 

@@ -128,7 +128,9 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3:07, 1:02:03."""
+    """Seconds as people say them: 4.2 s, 42 s, 3:07, 1:02:03."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -33,7 +33,7 @@ def train(
     size = "scaled" if scaled else "default"
     dataset = choose_dataset(data)
     config = resolve(model, size, dataset.name, settings)
-    run, scores = train_and_score(config, dataset, name, quiet=quiet or json)
+    run, scores = train_and_score(config, dataset, name, quiet=quiet)
     if json:
         console.show_json(_as_json(run, scores))
         return

@@ -13,7 +13,6 @@ Not here: where texts come from (`sources`).
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -221,11 +220,11 @@ def _read(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(name, f"{os.path.basename(path)}: {error}") from error
+        raise _damaged(name, f"{path.name}: {error}") from error
 
 
 def _damaged(name: str, what: str) -> DrakeGPTError:
     return CorpusError(
         f"Dataset '{name}' is damaged ({what}).",
-        f"Prepare it again: `drakegpt data fetch {name} --force`.",
+        f"Prepare it again from its source: `drakegpt data fetch SOURCE --name {name} --force`.",
     )

@@ -20,13 +20,10 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
-from drakegpt import paths
-from drakegpt.data import dataset
+from drakegpt.data import dataset, kaggle
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.kaggle import Progress
 from drakegpt.errors import CorpusError, FetchError, UsageError
-
-Progress = Callable[[int, int | None], None]
-"""Told how many bytes have come, and how many will if that is known."""
 
 LYRIC_COLUMN = "Lyric"
 TIMEOUT_SECONDS = 30
@@ -67,67 +64,56 @@ def fetch(
     known = SOURCES.get(source)
     name = _checked_name(name or (source if known else Path(source).stem), chosen=bool(name))
     existing = dataset.load(name) if name in dataset.names() and not force else None
-    if known and text_column:
-        raise UsageError(
-            f"--text-column is for files of your own; '{source}' has its own.", "Leave it out."
-        )
     if known and existing:
         dataset.make_default(name)
         return Fetched(existing, "already there")
-    raw = known.download(progress) if known else _read_file(Path(source))
-    checksum = hashlib.sha256(raw).hexdigest()
-    if existing and existing.metadata.source_sha256 == checksum:
-        dataset.make_default(name)
-        return Fetched(existing, "already there")
     is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
-    if text_column and not is_csv:
+    if text_column and (known or not is_csv):
         raise UsageError(
-            f"--text-column is for CSV files; {source} is read as plain text.",
-            "Leave it out, or name a .csv file.",
+            f"--text-column is for CSV files of your own, which {source} is not.", "Leave it out."
         )
-    text, songs = _read_csv(raw, text_column or LYRIC_COLUMN, source) if is_csv else (
-        _decode(raw, source), None)  # fmt: skip
+    raw = known.download(progress) if known else _read_file(Path(source))
+    text, songs = _decode(raw, source), None
+    if is_csv:
+        text, songs = _read_csv(text, text_column or LYRIC_COLUMN, source)
     if not text.strip():
         raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
-    try:
-        prepared = dataset.prepare(
-            text,
-            name=name,
-            source=source,
-            provenance=known.provenance if known else str(Path(source).resolve()),
-            source_sha256=checksum,
-            songs=songs,
-        )
-    except OSError as error:
-        raise FetchError(
-            f"'{name}' could not be stored in {paths.datasets()}: {error.strerror or error}.",
-            f"Make room or get write access there, or set {paths.HOME_VARIABLE} to another folder.",
-        ) from error
-    return Fetched(prepared, "changed" if existing else "prepared")
+    prepared = dataset.prepare(
+        text,
+        name=name,
+        source=source,
+        provenance=known.provenance if known else str(Path(source).resolve()),
+        source_sha256=hashlib.sha256(raw).hexdigest(),
+        songs=songs,
+    )
+    if existing is None:
+        return Fetched(prepared, "prepared")
+    same = existing.metadata.version == prepared.metadata.version
+    return Fetched(prepared, "already there" if same else "changed")
 
 
 def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
     """The dataset of that name or the default one; when there is none at all, the sample.
 
-    The second value says whether the sample has just been prepared.
+    The second value says whether the sample has just been prepared for this.
     """
-    if not dataset.names() and name in (None, "sample"):
-        return fetch("sample").dataset, True
-    if name == "sample" and name not in dataset.names():
-        default = dataset.default_name()
-        prepared = fetch("sample").dataset
-        dataset.make_default(default or "sample")
-        return prepared, True
-    return dataset.load(name), False
+    default = dataset.default_name()
+    if (name or default or "sample") != "sample" or "sample" in dataset.names():
+        return dataset.load(name), False
+    prepared = fetch("sample").dataset
+    dataset.make_default(default or "sample")
+    return prepared, True
 
 
 def _download_drake(progress: Progress | None) -> bytes:
-    from drakegpt.data import kaggle
-
     with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
-        path = kaggle.download_member(
-            "deepshah16/song-lyrics-dataset", "csv/Drake.csv", Path(folder), progress
-        )
+        try:
+            path = kaggle.download_member(
+                "deepshah16/song-lyrics-dataset", "csv/Drake.csv", Path(folder), progress
+            )
+        except FetchError as error:
+            without = "`drakegpt data fetch sample` needs no network."
+            raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
         return path.read_bytes()
 
 
@@ -180,7 +166,7 @@ SOURCES: dict[str, Source] = {
     "sample": Source(
         "Original lyrics written for this program; bundled, needs no network",
         "drakegpt/data/sample_lyrics.csv",
-        lambda progress: (resources.files("drakegpt.data") / "sample_lyrics.csv").read_bytes(),
+        lambda _: (resources.files("drakegpt.data") / "sample_lyrics.csv").read_bytes(),
     ),
 }
 
@@ -214,10 +200,10 @@ def _decode(raw: bytes, source: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read_csv(raw: bytes, column: str, source: str) -> tuple[str, int]:
+def _read_csv(table: str, column: str, source: str) -> tuple[str, int]:
     """The rows of one column that hold text, joined by line feeds, and how many they are."""
     csv.field_size_limit(2**31 - 1)  # a field may be a whole book
-    reader = csv.DictReader(io.StringIO(_decode(raw, source), newline=""))
+    reader = csv.DictReader(io.StringIO(table, newline=""))
     try:
         header = list(reader.fieldnames or [])
         if header and column not in header:
@@ -245,5 +231,3 @@ def _checked_name(name: str, *, chosen: bool) -> str:
             "Use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit.",
         )
     return name
-
-

@@ -86,7 +86,9 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         characters = data["characters"]
         fits = data["kind"] == CharTokenizer.kind and list(characters) == sorted(set(characters))
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError("The tokenizer is damaged: it is not the JSON it should be.", _FIX) from error
+        raise RunError(
+            "The tokenizer is damaged: it is not the JSON it should be.", _FIX
+        ) from error
     if not fits or not characters:
         raise RunError("The tokenizer is damaged: its characters are not a sorted set.", _FIX)
     return CharTokenizer(characters)

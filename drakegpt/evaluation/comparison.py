@@ -8,6 +8,7 @@ from these runs, whether they come out true or not.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from drakegpt.config import MODEL_NAMES, SIZES
@@ -40,6 +41,11 @@ class Row:
     run: str
     evaluations: tuple[dict[str, Any], ...]
 
+    @property
+    def label(self) -> str:
+        """The model's name, with its size where that is not the default."""
+        return self.model + (" (scaled)" if self.size == "scaled" else "")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -60,7 +66,7 @@ class Comparison:
     claims: tuple[Claim, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values; infinite perplexities cannot occur in JSON."""
+        """Everything, as plain values."""
         return {
             "data": self.data,
             "rows": [asdict(row) for row in self.rows],
@@ -132,7 +138,7 @@ def _claims(size: str, all_rows: Sequence[Row]) -> list[Claim]:
 
 
 def _falls_at_each_rung(size: str, rows: Sequence[Row]) -> Claim:
-    pairs = list(zip(rows, rows[1:], strict=False))
+    pairs = list(pairwise(rows))
     rises = [(a, b) for a, b in pairs if b.train_loss >= a.train_loss]
     finding = "; ".join(
         f"{b.model} is {b.train_loss - a.train_loss:.3f} nats above {a.model}" for a, b in rises
@@ -149,11 +155,12 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
     next_best = min(others, key=lambda row: row.train_loss)
     ahead = next_best.train_loss - last.train_loss
     factor = f", a factor of {math.exp(ahead):.2f}" if ahead > 0 else ""
+    where = "ahead of" if ahead > 0 else "behind"
     published = " (published, scaled: 1.35 nats, a factor of 3.86)" if size == "scaled" else ""
     return Claim(
         f"{last.model} has the lowest training loss ({size} size).",
         ahead > 0,
-        f"It ends {ahead:+.3f} nats ahead of {next_best.model}{factor}{published}.",
+        f"It ends {abs(ahead):.3f} nats {where} {next_best.model}{factor}{published}.",
     )
 
 

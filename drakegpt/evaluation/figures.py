@@ -51,7 +51,7 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
             linestyle=STYLES[row.size],
             linewidth=2,
             marker="." if len(row.evaluations) < 30 else None,
-            label=row.model + (" (scaled)" if row.size == "scaled" else ""),
+            label=row.label,
         )
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")

@@ -9,6 +9,7 @@ checksums of the weights they belong to, so no run is scored twice.
 import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -84,7 +85,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     return result
 
 
-def _recall(file: "paths.Path", identity: dict[str, str]) -> Scores | None:
+def _recall(file: Path, identity: dict[str, str]) -> Scores | None:
     """Scores written earlier, if they are whole and of these very weights."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

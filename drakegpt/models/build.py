@@ -1,5 +1,7 @@
 """From a configuration to a model, and from a device's name to the device."""
 
+from functools import cache
+
 import torch
 
 from drakegpt.config import ModelConfig
@@ -49,5 +51,12 @@ def choose_device(name: str) -> torch.device:
 
 def choose_threads(config: ModelConfig) -> None:
     """Set PyTorch's number of threads for a model of this size: one if it is small."""
-    if config.model == "BigramLM" or config.embedding_dim < THREADED_FROM_WIDTH:
-        torch.set_num_threads(1)
+    threads = _all_threads()
+    small = config.model == "BigramLM" or config.embedding_dim < THREADED_FROM_WIDTH
+    torch.set_num_threads(1 if small else threads)
+
+
+@cache
+def _all_threads() -> int:
+    """The number PyTorch starts with, asked before it is changed for the first time."""
+    return torch.get_num_threads()

@@ -179,9 +179,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.embedding_dim)
-        self.attention = CausalSelfAttention(
-            config.embedding_dim, config.num_heads, config.dropout
-        )
+        self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads, config.dropout)
         self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)
         self.feed_forward_norm = nn.LayerNorm(config.embedding_dim)
         self.feed_forward = FeedForward(config.embedding_dim)

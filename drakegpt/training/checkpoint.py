@@ -60,7 +60,7 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """The training state, loaded as data only."""
-        return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
 
 
 _FIX = "Train again, or go on from another run (`drakegpt compare` lists the latest)."

@@ -186,8 +186,7 @@ def latest_run(model: str, size: str, data: str | None = None) -> Run | None:
     matching = [
         run
         for run in all_runs()
-        if (run.config.model, run.config.size) == (model, size)
-        and data in (None, run.config.data)
+        if (run.config.model, run.config.size) == (model, size) and data in (None, run.config.data)
     ]
     return matching[-1] if matching else None
 

@@ -1,0 +1,71 @@
+"""Loss curves in a terminal: coloured dots, or bars where there is no colour."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.cli.progress import sparkline
+from drakegpt.config import MODEL_NAMES
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from drakegpt.evaluation.comparison import Row
+
+HEIGHT = 12
+MARGIN = 24  # what the axis and its labels take of the width
+NARROWEST = 50
+# One of the terminal's own colours per rung: they suit dark and light backgrounds.
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def curves(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
+    """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations."""
+    if screen.color_system is None or screen.width < NARROWEST:
+        return _bars(key, rows)
+    return _dots(key, rows, screen)
+
+
+def _bars(key: str, rows: "Sequence[Row]") -> "RenderableType":
+    """One row of bars per run, each on its own scale, with its first and last loss."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1))
+    for row in rows:
+        losses = [evaluation[key] for evaluation in row.evaluations]
+        table.add_row(row.label, f"{losses[0]:.2f}", sparkline(losses, 20), f"{losses[-1]:.2f}")
+    return table
+
+
+def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
+    """All runs on one pair of axes."""
+    import plotille
+    from rich.text import Text
+
+    losses = [evaluation[key] for row in rows for evaluation in row.evaluations]
+    span = max(losses) - min(losses) or 1.0
+    figure = plotille.Figure()
+    figure.width, figure.height = min(72, screen.width - MARGIN), HEIGHT
+    figure.x_label, figure.y_label = "iteration", "nats"
+    figure.color_mode = "names"
+    figure.origin = False
+    figure.set_x_limits(0, max(row.iterations for row in rows))
+    figure.set_y_limits(min(losses) - 0.02 * span, max(losses) + 0.02 * span)
+    for number_type in (int, float):
+        figure.register_label_formatter(number_type, _tick)
+    legend = Text()
+    for row in rows:
+        colour = COLOURS[MODEL_NAMES.index(row.model)]
+        figure.plot(
+            [evaluation["iteration"] for evaluation in row.evaluations],
+            [evaluation[key] for evaluation in row.evaluations],
+            lc=colour,
+        )
+        legend.append(f"━ {row.label}".replace(" ", NBSP) + "  ", style=colour)
+    return Text("\n").join([Text.from_ansi(figure.show()), legend])
+
+
+def _tick(value: float, chars: int, _delta: Any, left: bool = False) -> str:
+    """A number on an axis: iterations whole, losses with two digits."""
+    text = f"{value:,.0f}" if value == 0 or abs(value) >= 50 else f"{value:.2f}"
+    return text.ljust(chars) if left else text.rjust(chars)
