@@ -9,6 +9,7 @@ validate, so that `--help` stays instant.
 """
 
 import dataclasses
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class ModelConfig:
     num_heads: int
     num_layers: int
     dropout: float
+    final_norm: bool = True  # the original's checkpoints never applied theirs
 
     @property
     def head_size(self) -> int:
@@ -111,7 +113,7 @@ class TrainConfig:
         shape = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(ModelConfig)
-            if field.name != "vocab_size"
+            if field.name not in ("vocab_size", "final_norm")
         }
         return ModelConfig(vocab_size=vocab_size, **shape)
 
@@ -148,6 +150,18 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
 def preset_model(model: str, size: str, vocab_size: int) -> ModelConfig:
     """The model of a preset, without anything about training."""
     return resolve(model, size, "").model_settings(vocab_size)
+
+
+def model_named(text: str) -> ModelName:
+    """The model of that name in any case; raises `UsageError` that lists them, or says which."""
+    by_lower_case: dict[str, ModelName] = {name.lower(): name for name in get_args(ModelName)}
+    if model := by_lower_case.get(text.lower()):
+        return model
+    close = difflib.get_close_matches(text.lower(), by_lower_case, n=1)
+    hint = f"Did you mean {by_lower_case[close[0]]}? " if close else ""
+    raise UsageError(
+        f"There is no model named '{text}'.", f"{hint}The models are: {', '.join(MODEL_NAMES)}."
+    )
 
 
 def from_toml(path: Path) -> dict[str, Any]:

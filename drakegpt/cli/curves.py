@@ -65,7 +65,7 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
     return Text("\n").join([Text.from_ansi(figure.show()), legend])
 
 
-def _tick(value: float, chars: int, _delta: Any, left: bool = False) -> str:
+def _tick(value: float, chars: int, left: bool = False, **_: Any) -> str:
     """A number on an axis: iterations whole, losses with two digits."""
     text = f"{value:,.0f}" if value == 0 or abs(value) >= 50 else f"{value:.2f}"
     return text.ljust(chars) if left else text.rjust(chars)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from drakegpt import config
-from drakegpt.config import ModelName, TrainConfig
+from drakegpt.config import TrainConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -22,11 +22,12 @@ Scaled = Annotated[
     bool, typer.Option("--scaled", help="The large size: context 256, width 384, 6 layers.")
 ]
 Model = Annotated[
-    ModelName,
+    str,
     typer.Argument(
         metavar="MODEL",
         help=f"One of {', '.join(config.MODEL_NAMES)}.",
-        case_sensitive=False,
+        callback=config.model_named,
+        autocompletion=lambda: list(config.MODEL_NAMES),
         show_default=False,
     ),
 ]

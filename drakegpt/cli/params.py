@@ -5,13 +5,17 @@ from typing import Annotated
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.config import MODEL_NAMES, SIZES, ModelName
+from drakegpt.config import MODEL_NAMES, SIZES, model_named
 
 
 def params(
     model: Annotated[
-        ModelName | None,
-        typer.Option(help="One model instead of all six.", case_sensitive=False),
+        str | None,
+        typer.Option(
+            help="One model instead of all six.",
+            callback=lambda name: name and model_named(name),
+            autocompletion=lambda: list(MODEL_NAMES),
+        ),
     ] = None,
     vocab_size: Annotated[
         int, typer.Option(min=1, help="Characters in the vocabulary; the original corpus has 80.")

@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from torch import nn
 
 from drakegpt.config import ModelConfig
 from drakegpt.errors import UsageError
@@ -28,7 +29,10 @@ THREADED_FROM_WIDTH = 96
 
 def build_model(config: ModelConfig) -> LanguageModel:
     """The model that `config` describes, with PyTorch's default initial weights."""
-    return MODELS[config.model](config)
+    model = MODELS[config.model](config)
+    if config.model == "TransformerLM" and not config.final_norm:
+        model.final_norm = nn.Identity()
+    return model
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,0 +1,79 @@
+"""Every test gets a home of its own, and no setting of the machine it runs on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from drakegpt.data import dataset
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("DRAKEGPT_", "KAGGLE_", "WANDB_", "XDG_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    monkeypatch.setenv("DRAKEGPT_HOME", str(folder / "drakegpt"))
+    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    # No test may reach beyond this machine: requests without a loopback address fail at once.
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    return folder / "drakegpt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def drakegpt():
+    """Run the installed program."""
+    program = shutil.which("drakegpt", path=str(Path(sys.executable).parent))
+    assert program, "drakegpt is not installed beside this Python"
+
+    def run(*arguments, stdin=None, **environment):
+        done = subprocess.run(
+            [program, *map(str, arguments)],
+            input=stdin if isinstance(stdin, bytes | None) else stdin.encode(),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env={**os.environ, **{key: str(value) for key, value in environment.items()}},
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def corpus():
+    """A small text with some structure: the order of its words is not random."""
+    words = "the quick brown fox jumps over the lazy dog and runs far away from home".split()
+    lines = [" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(400)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def prepared(corpus):
+    return dataset.prepare(
+        corpus, name="small", source="test", provenance="test", source_sha256="0" * 64
+    )

@@ -1,0 +1,146 @@
+"""What every model must satisfy, and its agreement with the textbook."""
+
+import dataclasses
+
+import pytest
+import reference
+import torch
+
+from drakegpt.config import MODEL_NAMES, preset_model
+from drakegpt.models.build import MODELS, build_model
+from drakegpt.models.loss import next_token_loss
+from drakegpt.models.original import convert
+
+# facts of the published ladder: parameters for a vocabulary of 80, default and scaled
+PINNED = {
+    "BigramLM": (6_400, 6_400),
+    "SingleHeadAttentionLM": (8_528, 602_192),
+    "MultiHeadAttentionLM": (8_528, 602_192),
+    "BlocksLM": (17_840, 3_701_072),
+    "ResidualBlocksLM": (42_896, 10_790_480),
+    "TransformerLM": (43_344, 10_800_464),
+}
+every_model = pytest.mark.parametrize("name", MODEL_NAMES)
+
+
+def build(name, seed=0, **changes):
+    torch.manual_seed(seed)
+    config = dataclasses.replace(preset_model(name, "default", 80), **changes)
+    return build_model(config)
+
+
+def tokens(model, batch=4, length=None):
+    config = model.config
+    return torch.randint(config.vocab_size, (batch, length or config.context_length))
+
+
+def test_the_models_are_the_names():
+    assert tuple(MODELS) == MODEL_NAMES
+
+
+@every_model
+@pytest.mark.parametrize("length", [1, 5, 8])
+def test_shapes(name, length):
+    model = build(name)
+    assert model(tokens(model, 3, length)).shape == (3, length, 80)
+
+
+@every_model
+@pytest.mark.parametrize("position", [0, 3, 7])
+def test_no_position_sees_the_future(name, position):
+    """The gradient of one position's logits is zero for all later inputs, and only there."""
+    model = build(name).eval()
+    captured = []
+    embedding = model.table if name == "BigramLM" else model.embedding
+    embedding.register_forward_hook(lambda *a: captured.append(a[2].requires_grad_()) or a[2])
+    logits = model(tokens(model, 2))
+    # A plain sum would not do: a final layer norm makes some sums constant.
+    weights = torch.randn(80, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((logits[:, position] @ weights).sum(), captured)
+    reach = gradient.abs().sum((0, 2))
+    assert torch.all(reach[position + 1 :] == 0)
+    assert reach[position] > 0
+    if name != "BigramLM":
+        assert torch.all(reach[: position + 1] > 0)
+
+
+@every_model
+def test_changing_the_future_changes_nothing_before(name):
+    model = build(name).eval()
+    first = tokens(model)
+    second = first.clone()
+    second[:, 5:] = (second[:, 5:] + 1) % 80
+    assert torch.equal(model(first)[:, :5], model(second)[:, :5])
+
+
+@every_model
+def test_loss_falls_on_one_batch(name):
+    model = build(name)
+    inputs, targets = tokens(model, 8), tokens(model, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = next_token_loss(model(inputs), targets).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = next_token_loss(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first - 0.5
+
+
+@every_model
+def test_saved_and_loaded_gives_the_same_logits(name, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model, other = build(name, 1).eval(), build(name, 2).eval()
+    batch = tokens(model)
+    assert not torch.equal(model(batch), other(batch))
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert torch.equal(model(batch), other(batch))
+
+
+@every_model
+@pytest.mark.parametrize(("size", "column"), [("default", 0), ("scaled", 1)])
+def test_parameters_are_as_many_as_published_facts_say(name, size, column):
+    model = build_model(preset_model(name, size, 80))
+    assert sum(p.numel() for p in model.parameters()) == PINNED[name][column]
+    assert not list(model.buffers()), "masks do not belong into checkpoints"
+
+
+@every_model
+@pytest.mark.parametrize(
+    "changes", [{}, {"context_length": 13, "embedding_dim": 24, "num_heads": 3}]
+)
+def test_agrees_with_the_textbook(name, changes):
+    """Logits and gradients of the fused model equal those of the model written head by head."""
+    model = build(name, dropout=0.0, **changes)
+    torch.manual_seed(3)
+    textbook = reference.ReferenceLM(model.config)
+    state = convert(textbook.state_dict(), model.config)
+    if name == "TransformerLM":
+        for part in ("weight", "bias"):
+            torch.nn.init.normal_(getattr(textbook.ln_f, part))
+            state[f"final_norm.{part}"] = getattr(textbook.ln_f, part).detach().clone()
+    model.load_state_dict(state)
+    inputs, targets = tokens(model), tokens(model)
+    assert torch.allclose(model(inputs), textbook(inputs), atol=1e-5)
+    next_token_loss(model(inputs), targets).backward()
+    next_token_loss(textbook(inputs), targets).backward()
+    table = model.table if name == "BigramLM" else model.embedding.token
+    expected = textbook.token_embedding_table.weight.grad
+    assert torch.allclose(table.weight.grad, expected, atol=1e-6)
+
+
+def test_dropout_works_in_training_only():
+    model = build("TransformerLM", dropout=0.5)
+    batch = tokens(model)
+    assert not torch.equal(model(batch), model(batch))
+    model.eval()
+    assert torch.equal(model(batch), model(batch))
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES[:5])
+def test_only_the_transformer_has_dropout(name):
+    model = build(name, dropout=0.9).train()
+    batch = tokens(model)
+    assert torch.equal(model(batch), model(batch))
