@@ -68,7 +68,7 @@ class Dataset:
         """The tokens of "train" or "val", (N,), uint8 or wider, mapped from the disk."""
         try:
             array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError) as error:  # numpy's, for bad headers
             raise _damaged(self.name, f"{name}.npy: {error}") from error
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
@@ -154,9 +154,10 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         )
     try:
         metadata = Metadata(**json.loads(_read(folder / "dataset.json", name)))
+        tokenizer = tokenizer_from_json(_read(folder / "tokenizer.json", name))
     except (ValueError, TypeError) as error:
-        raise _damaged(name, f"dataset.json: {error}") from error
-    return Dataset(folder, metadata, tokenizer_from_json(_read(folder / "tokenizer.json", name)))
+        raise _damaged(name, str(error)) from error
+    return Dataset(folder, metadata, tokenizer)
 
 
 def names() -> list[str]:
@@ -188,7 +189,7 @@ def _intact(folder: Path, metadata: Metadata) -> bool:
             hashlib.sha256(np.load(folder / f"{split}.npy").tobytes()).hexdigest() == checksum
             for split, checksum in metadata.array_sha256.items()
         )
-    except (OSError, ValueError, DrakeGPTError):
+    except (OSError, ValueError, EOFError, SyntaxError):
         return False
 
 

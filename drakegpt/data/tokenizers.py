@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.errors import RunError
-
 Tokens = NDArray[np.integer[Any]]
 
 
@@ -80,17 +78,15 @@ class CharTokenizer:
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """Read what `to_json` wrote; raises `RunError` if it is anything else."""
+    """Read what `to_json` wrote; raises `ValueError` if it is anything else."""
     try:
         data = json.loads(text)
         characters = data["characters"]
         fits = data["kind"] == CharTokenizer.kind and list(characters) == sorted(set(characters))
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            "The tokenizer is damaged: it is not the JSON it should be.", _FIX
-        ) from error
+        raise ValueError("the tokenizer is not the JSON it should be") from error
     if not fits or not characters:
-        raise RunError("The tokenizer is damaged: its characters are not a sorted set.", _FIX)
+        raise ValueError("the tokenizer's characters are not a sorted set")
     return CharTokenizer(characters)
 
 
@@ -99,9 +95,6 @@ def token_type(vocab_size: int) -> type[np.integer[Any]]:
     if vocab_size <= 2**8:
         return np.uint8
     return np.int16 if vocab_size <= 2**15 else np.int32
-
-
-_FIX = "Fetch the dataset again with --force, or train the model again."
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

@@ -1,0 +1,199 @@
+"""Reading texts from everywhere but Kaggle, which has a test file of its own."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from drakegpt.data import dataset, sources
+from drakegpt.errors import CorpusError, FetchError, UsageError
+
+TEXT = "one two three\nfour five six\n" * 20
+
+
+def test_sample_is_original_size_and_shape():
+    data = sources.fetch("sample").dataset
+    assert data.metadata.songs >= 40
+    assert data.metadata.characters >= 60_000
+    text = data.text("train", 10**6) + data.text("val", 10**6)
+    assert text == text.lower()
+    for part in ("[verse", "[hook", "[bridge"):
+        assert text.count(part) >= 10
+
+
+def test_no_line_of_the_sample_is_shared_by_many_songs():
+    import csv
+    from importlib import resources
+
+    table = (resources.files("drakegpt.data") / "sample_lyrics.csv").open(encoding="utf-8")
+    with table:
+        rows = list(csv.DictReader(table))
+    assert list(rows[0]) == ["", "Artist", "Title", "Album", "Year", "Date", "Lyric"]
+    owners = {}
+    for row in rows:
+        for line in set(row["Lyric"].splitlines()):
+            if len(line.split()) > 2:
+                owners.setdefault(line, []).append(row["Title"])
+    shared = {line: titles for line, titles in owners.items() if len(titles) > 1}
+    assert not shared
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [TEXT.encode(), TEXT.encode("utf-8-sig"), TEXT.replace("\n", "\r\n").encode(),
+     TEXT.replace("\n", "\r").encode()],
+)  # fmt: skip
+def test_boms_and_line_ends_do_not_matter(tmp_path, raw):
+    (tmp_path / "my song.txt").write_bytes(raw)
+    data = sources.fetch(str(tmp_path / "my song.txt")).dataset
+    assert data.name == "my-song"
+    assert data.text("train", 10**6) + data.text("val", 10**6) == TEXT
+
+
+def test_csv_column_is_joined_and_empty_rows_are_skipped(tmp_path):
+    song = '"' + "la le, li\nlo " * 5 + '"'
+    path = tmp_path / "songs.csv"
+    path.write_text(f"id,words\n1,{song}\n2,\n3,  \n4,{song}\n", encoding="utf-8")
+    data = sources.fetch(str(path), text_column="words").dataset
+    assert data.metadata.songs == 2
+    one = "la le, li\nlo " * 5
+    assert data.text("train", 10**6) + data.text("val", 10**6) == f"{one}\n{one}"
+
+
+def test_a_song_may_be_longer_than_csv_likes(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("Lyric\n" + "a b" * 60_000 + "\n")
+    assert sources.fetch(str(path)).dataset.metadata.characters == 180_000
+
+
+def test_fetching_again_is_told_from_a_changed_file(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT)
+    assert sources.fetch(str(path)).outcome == "prepared"
+    assert sources.fetch(str(path)).outcome == "already there"
+    path.write_text(TEXT + "seven\n")
+    assert sources.fetch(str(path)).outcome == "changed"
+    assert sources.fetch(str(path), force=True).outcome == "prepared"
+
+
+def test_another_column_of_the_same_file_is_another_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "first,second\n" * 50)
+    first = sources.fetch(str(path), text_column="a").dataset
+    second = sources.fetch(str(path), text_column="b")
+    assert second.outcome == "changed"
+    assert second.dataset.metadata.version != first.metadata.version
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "options", "kind", "words"),
+    [
+        ("a.txt", b"", {}, CorpusError, ["no text"]),
+        ("a.txt", b" \n \n", {}, CorpusError, ["no text"]),
+        ("a.txt", b"short", {}, CorpusError, ["5 characters", "90"]),
+        ("a.txt", b"ok\nna\xefve" + b"x" * 99, {}, CorpusError, ["line 2", "0xef", "UTF-8"]),
+        ("a.txt", TEXT.encode("utf-16"), {}, CorpusError, ["line 1", "UTF-8"]),
+        ("a.csv", b"x,y\n1,2\n", {}, CorpusError, ["no column 'Lyric'", "x, y", "--text-column"]),
+        ("a.csv", b"", {}, CorpusError, ["no text"]),
+        ("a.csv", b"Lyric\n\n", {}, CorpusError, ["no text"]),
+        ("a.txt", TEXT.encode(), {"text_column": "x"}, UsageError, ["--text-column"]),
+        ("a.txt", TEXT.encode(), {"name": "../up"}, UsageError, ["../up", "letters"]),
+        ("a.txt", TEXT.encode(), {"name": "default"}, UsageError, ["default"]),
+    ],
+)
+def test_bad_files_are_explained_and_change_nothing(tmp_path, name, raw, options, kind, words):
+    sources.fetch("sample")
+    before = dataset.names(), dataset.default_name()
+    path = tmp_path / name
+    path.write_bytes(raw)
+    with pytest.raises(kind) as caught:
+        sources.fetch(str(path), **options)
+    for word in words:
+        assert word in str(caught.value)
+    assert (dataset.names(), dataset.default_name()) == before
+
+
+def test_a_missing_file_and_a_folder_are_explained(tmp_path):
+    with pytest.raises(UsageError, match="neither a known source nor a file"):
+        sources.fetch(str(tmp_path / "nowhere.txt"))
+    with pytest.raises(FetchError, match="cannot be read"):
+        sources.fetch(str(tmp_path))
+
+
+class Web:
+    """A loopback server with one body, and a status of one's choice."""
+
+    def __init__(self, body, status=200, cut=0):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) - cut])
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/input.txt"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_download_is_verified_and_reports_progress():
+    body = b"to be or not to be\n" * 10_000
+    seen = []
+    with Web(body) as web:
+        got = sources.download_url(
+            web.url, hashlib.sha256(body).hexdigest(), lambda *p: seen.append(p)
+        )
+    assert got == body
+    assert seen[-1] == (len(body), len(body))
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("web", "words"),
+    [
+        (Web(b"other"), ["5 bytes", "checksum", "try again"]),
+        (Web(b"x" * 100, cut=50), ["50 bytes", "checksum"]),
+        (Web(b"", status=404), ["404", "browser"]),
+        (Web(b"", status=503), ["503"]),
+    ],
+)
+def test_failed_downloads_are_explained(web, words):
+    with web, pytest.raises(FetchError) as caught:
+        sources.download_url(web.url, "0" * 64, None)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_no_network_is_explained():
+    with pytest.raises(FetchError, match="could not be reached") as caught:
+        sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, None)
+    assert "data fetch FILE" in caught.value.fix
+
+
+def test_the_sample_steps_in_when_nothing_was_fetched(tmp_path):
+    data, new = sources.dataset_or_sample(None)
+    assert (data.name, new) == ("sample", True)
+    assert sources.dataset_or_sample(None)[1] is False
+    (tmp_path / "mine.txt").write_text(TEXT)
+    sources.fetch(str(tmp_path / "mine.txt"))
+    assert sources.dataset_or_sample(None)[0].name == "mine"
+    with pytest.raises(CorpusError, match="no dataset named 'other'"):
+        sources.dataset_or_sample("other")
+
+
+def test_asking_for_the_sample_does_not_make_it_the_default(tmp_path):
+    (tmp_path / "mine.txt").write_text(TEXT)
+    sources.fetch(str(tmp_path / "mine.txt"))
+    assert sources.dataset_or_sample("sample")[1] is True
+    assert dataset.default_name() == "mine"

@@ -1,0 +1,50 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakegpt.data.windows import Stream, random_windows, sequential_windows
+
+
+def draw(iteration=0, seed=1, stream=Stream.TRAINING, count=1000, tokens=None):
+    tokens = torch.arange(50, dtype=torch.uint8) if tokens is None else tokens
+    return random_windows(tokens, 8, count, seed, stream, iteration)
+
+
+def test_targets_are_the_next_tokens():
+    inputs, targets = draw()
+    assert inputs.shape == targets.shape == (1000, 8)
+    assert inputs.dtype == torch.int64
+    # the tokens are their own positions
+    assert torch.equal(targets, inputs + 1)
+    assert torch.equal(inputs[:, 1:], inputs[:, :-1] + 1)
+
+
+def test_every_start_is_drawn_and_none_beyond_the_end():
+    starts = draw()[0][:, 0]
+    assert set(starts.tolist()) == set(range(42))
+
+
+def test_a_split_with_room_for_one_window_is_enough():
+    inputs, targets = draw(tokens=torch.arange(9, dtype=torch.uint8), count=3)
+    assert inputs.tolist() == [list(range(8))] * 3
+    assert targets.tolist() == [list(range(1, 9))] * 3
+
+
+def test_windows_depend_on_seed_stream_and_iteration_alone():
+    base = draw()[0]
+    assert torch.equal(base, draw()[0])
+    for other in (draw(iteration=1), draw(seed=2), draw(stream=Stream.ESTIMATE_TRAIN)):
+        assert not torch.equal(base, other[0])
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 5))
+def test_sequential_windows_score_each_token_once(length, context, batch):
+    tokens = torch.arange(length, dtype=torch.uint8)
+    seen = []
+    for inputs, targets in sequential_windows(tokens, context, batch):
+        assert inputs.shape == targets.shape
+        assert inputs.shape[0] <= batch
+        assert inputs.shape[1] <= context
+        assert torch.equal(targets, inputs + 1)
+        seen += targets.flatten().tolist()
+    assert seen == list(range(1, length))

@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+
+from drakegpt import paths
+from drakegpt.config import resolve
+from drakegpt.errors import RunError, UsageError
+from drakegpt.training.checkpoint import load_weights
+from drakegpt.training.run import all_runs, create_run, latest_run, open_run, train_run
+from drakegpt.training.trainer import Evaluation
+
+CPU = torch.device("cpu")
+
+
+def train(prepared, model="MultiHeadAttentionLM", name=None, **settings):
+    settings = {"iters": 6, "eval_interval": 2, "eval_iters": 2, **settings}
+    run = create_run(resolve(model, "default", prepared.name, settings), prepared, name)
+    reports = list(train_run(run))
+    return run, [report for report in reports if isinstance(report, Evaluation)]
+
+
+def test_a_run_remembers_everything(prepared):
+    run, evaluations = train(prepared)
+    again = open_run(run.folder)
+    assert again.config == run.config
+    assert again.finished
+    assert [e["val_loss"] for e in again.evaluations] == [e.val_loss for e in evaluations]
+    assert again.dataset().metadata == prepared.metadata
+    assert again.last_checkpoint.iteration == 6
+
+
+def test_weights_say_what_they_are(prepared):
+    run, evaluations = train(prepared)
+    _, metadata = load_weights(run.folder / "best.safetensors")
+    best = min(evaluations, key=lambda e: e.val_loss)
+    assert metadata["iteration"] == str(best.iteration)
+    assert json.loads(metadata["model"])["model"] == "MultiHeadAttentionLM"
+    assert json.loads(metadata["tokenizer"])["characters"] == run.tokenizer.characters
+    assert metadata["dataset_version"] == prepared.metadata.version
+
+
+def test_no_run_overwrites_another(prepared):
+    first, _ = train(prepared)
+    second, _ = train(prepared)
+    assert first.folder != second.folder
+    train(prepared, name="mine")
+    with pytest.raises(UsageError, match="'mine' already"):
+        train(prepared, name="mine")
+    assert len(all_runs()) == 3
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden"])
+def test_names_that_are_paths_are_refused(prepared, name):
+    with pytest.raises(UsageError, match="cannot name a run"):
+        train(prepared, name=name)
+
+
+def test_latest_run_is_by_time_not_by_name(prepared):
+    train(prepared, name="zebra")
+    train(prepared, name="ant")
+    assert latest_run("MultiHeadAttentionLM", "default").name == "ant"
+    assert latest_run("MultiHeadAttentionLM", "scaled") is None
+    assert latest_run("MultiHeadAttentionLM", "default", "other") is None
+
+
+def test_a_run_without_a_checkpoint_is_not_offered(prepared):
+    create_run(resolve("BigramLM", "default", prepared.name), prepared)
+    assert all_runs() == []
+
+
+@pytest.mark.parametrize("file", ["config.toml", "run.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"a": 1}', b'model = "X"\n'])
+def test_damaged_runs_are_named_not_crashed_on(prepared, file, content):
+    run, _ = train(prepared, "BigramLM")
+    (run.folder / file).write_bytes(content)
+    with pytest.raises(RunError, match=run.name):
+        open_run(run.folder)
+    assert all_runs() == []
+
+
+def test_damaged_weights_are_not_used(prepared):
+    run, _ = train(prepared, "BigramLM")
+    file = run.last_checkpoint.weights
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunError, match="damaged"):
+        run.load_model(CPU)
+
+
+def test_half_a_line_in_the_metrics_is_passed_over(prepared):
+    run, evaluations = train(prepared, "BigramLM")
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "evalua')
+    assert len(open_run(run.folder).evaluations) == len(evaluations)
+
+
+def test_a_run_keeps_its_dataset_version(prepared, corpus):
+    from drakegpt.data import dataset
+
+    run, _ = train(prepared, "BigramLM")
+    dataset.prepare(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
+    assert open_run(run.folder).dataset().metadata.version == prepared.metadata.version
+
+
+def test_everything_lives_under_the_home(prepared, home):
+    run, _ = train(prepared, "BigramLM")
+    assert run.folder.parent == paths.runs() == home / "runs"

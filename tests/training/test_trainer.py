@@ -1,0 +1,107 @@
+"""The loop itself: reproducible, and honest in what it reports."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+
+from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.data.windows import Stream, random_windows
+from drakegpt.errors import RunError
+from drakegpt.models.build import build_model
+from drakegpt.models.loss import next_token_loss
+from drakegpt.training.trainer import Evaluation, Step, Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer(prepared, model="TransformerLM", **settings):
+    settings = {"iters": 20, "eval_interval": 5, "eval_iters": 3, **settings}
+    config = resolve(model, "default", prepared.name, settings)
+    torch.manual_seed(config.seed)
+    built = build_model(config.model_settings(prepared.tokenizer.vocab_size))
+    return Trainer(config, built, prepared.split("train"), prepared.split("val"), CPU)
+
+
+def losses(training):
+    return [r.loss.item() for r in training.reports() if isinstance(r, Step)]
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_the_same_seed_gives_the_same_losses(prepared, model):
+    first = losses(trainer(prepared, model))
+    assert first == losses(trainer(prepared, model))
+    assert first != losses(trainer(prepared, model, seed=7))
+
+
+def test_reports_come_in_order_and_learning_rates_follow_the_evaluations(prepared):
+    reports = list(trainer(prepared, iters=12).reports())
+    kinds = [type(report).__name__[0] for report in reports]
+    assert "".join(kinds) == "SSSSSESSSSSESSE"
+    assert [r.iteration for r in reports if isinstance(r, Evaluation)] == [5, 10, 12]
+    rates = [r.learning_rate for r in reports if isinstance(r, Step)]
+    assert rates == pytest.approx([1.0e-3] * 5 + [1.8e-3] * 5 + [2.6e-3] * 2)
+
+
+def test_an_evaluation_is_the_mean_over_its_random_batches(prepared):
+    training = trainer(prepared, iters=5, eval_iters=7)
+    last = list(training.reports())[-1]
+    config, model = training.config, training.model.eval()
+    for stream, split, reported in (
+        (Stream.ESTIMATE_TRAIN, "train", last.train_loss),
+        (Stream.ESTIMATE_VAL, "val", last.val_loss),
+    ):
+        inputs, targets = random_windows(prepared.split(split), 8, 7 * 32, config.seed, stream, 5)
+        with torch.no_grad():
+            batches = [
+                next_token_loss(model(inputs[i : i + 32]), targets[i : i + 32]).item()
+                for i in range(0, 7 * 32, 32)
+            ]
+        assert reported == pytest.approx(sum(batches) / 7, abs=1e-6)
+
+
+def test_evaluating_does_not_disturb_training(prepared):
+    """Dropout's randomness and the windows go on as if nobody had looked."""
+    often = losses(trainer(prepared, iters=10, eval_interval=1, base_lr=1e-3, max_lr=1e-3))
+    once = losses(trainer(prepared, iters=10, eval_interval=10, base_lr=1e-3, max_lr=1e-3))
+    assert often == once
+
+
+@pytest.mark.parametrize("stop", [1, 5, 13])
+def test_going_on_from_a_saved_state_is_exact(prepared, stop):
+    whole = trainer(prepared)
+    expected = losses(whole)
+    first = trainer(prepared)
+    steps = itertools.islice((r for r in first.reports() if isinstance(r, Step)), stop)
+    begun = [r.loss.item() for r in steps]
+    if stop % 5 == 0:  # the evaluation due after this step belongs to it
+        first._evaluate()
+    state, weights = copy.deepcopy(first.state_dict()), copy.deepcopy(first.model.state_dict())
+    torch.rand(3)  # somebody else uses the generator meanwhile
+    second = trainer(prepared)
+    second.model.load_state_dict(weights)
+    second.load_state_dict(state)
+    assert begun + losses(second) == expected
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(prepared):
+    training = trainer(prepared, iters=20)
+    steps = training.reports()
+    next(steps)
+    with torch.no_grad():
+        training.model.head.weight.fill_(math.nan)
+    with pytest.raises(RunError, match="nan at iteration 2") as caught:
+        list(steps)
+    assert "--max-lr" in caught.value.fix
