@@ -38,7 +38,8 @@ def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
     Characters without an obvious equivalent are skipped if `skip_unknown`,
     otherwise a `UsageError` lists them.
     """
-    text = text.replace("\r\n", "\n")
+    # A letter and its accent may come as two characters; together they can be folded.
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n")
     unknown = tokenizer.unknown(text)
     folded = {c: plain for c in unknown if (plain := _equivalent(c, tokenizer)) is not None}
     lost = [character for character in unknown if character not in folded]

@@ -1,0 +1,51 @@
+import pytest
+
+from drakegpt.data.tokenizers import CharTokenizer
+from drakegpt.errors import UsageError
+from drakegpt.generation.prompt import fit
+
+LOWER = CharTokenizer.of("abcdefghijklmnopqrstuvwxyz '\"-.\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        ("café", "cafe"),
+        ("cafe\u0301", "cafe"),
+        ("“it’s”", '"it\'s"'),
+        ("Hello", "hello"),
+        ("ÉTÉ", "ete"),
+        ("wait… – what", "wait... - what"),
+        ("ﬁne", "fine"),
+        ("straße", "strasse"),
+        ("a\r\nb", "a\nb"),
+        ("plain", "plain"),
+        ("", ""),
+    ],
+)
+def test_obvious_equivalents_are_taken(typed, seen):
+    prompt = fit(typed, LOWER, skip_unknown=False)
+    assert prompt.text == seen
+    assert not prompt.skipped
+
+
+def test_known_characters_are_never_changed():
+    tokenizer = CharTokenizer.of("é’Aa'e")
+    assert fit("é’A", tokenizer, skip_unknown=False).text == "é’A"
+
+
+def test_what_has_no_equivalent_is_listed():
+    with pytest.raises(UsageError) as caught:
+        fit("a 🎤 b 7 🎤", LOWER, skip_unknown=False)
+    assert "'🎤' (U+1F3A4), '7' (U+0037)" in str(caught.value)
+    assert "--unknown skip" in str(caught.value)
+
+
+def test_or_skipped():
+    prompt = fit("a 🎤 b 7", LOWER, skip_unknown=True)
+    assert prompt.text == "a  b "
+    assert prompt.skipped == ["🎤", "7"]
+
+
+def test_upper_case_corpora_fold_upwards():
+    assert fit("abc", CharTokenizer.of("ABC"), skip_unknown=False).text == "ABC"

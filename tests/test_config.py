@@ -1,0 +1,106 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakegpt.config import (
+    MODEL_NAMES,
+    TrainConfig,
+    from_toml,
+    model_named,
+    resolve,
+    setting_of,
+    to_toml,
+)
+from drakegpt.errors import UsageError
+
+
+def test_presets_are_the_original_recipe():
+    default = resolve("TransformerLM", "default", "x")
+    scaled = resolve("TransformerLM", "scaled", "x")
+    for config, values in (
+        (default, (8, 32, 1e-3, 5e-3, 32, 4, 3, 0.1, 8)),
+        (scaled, (256, 64, 3e-4, 6e-4, 384, 6, 6, 0.2, 64)),
+    ):
+        assert (
+            config.context_length, config.batch_size, config.base_lr, config.max_lr,
+            config.embedding_dim, config.num_heads, config.num_layers, config.dropout,
+            config.model_settings(80).head_size,
+        ) == values  # fmt: skip
+        assert (config.iters, config.eval_interval, config.eval_iters) == (10_000, 500, 200)
+        assert config.seed == 42
+
+
+def test_later_layers_win_and_none_means_not_given():
+    config = resolve(
+        "BigramLM", "default", "x", {"iters": 5, "seed": 1}, {"iters": 9, "seed": None}
+    )
+    assert (config.iters, config.seed) == (9, 1)
+
+
+@pytest.mark.parametrize(("iters", "interval"), [(10_000, 500), (1_000, 50), (30, 1), (3, 1)])
+def test_twenty_evaluations_however_long_the_run(iters, interval):
+    assert resolve("BigramLM", "default", "x", {"iters": iters}).eval_interval == interval
+
+
+@given(
+    model=st.sampled_from(MODEL_NAMES),
+    size=st.sampled_from(["default", "scaled"]),
+    iters=st.integers(1, 10**6),
+    dropout=st.floats(0, 0.99),
+    data=st.text(st.characters(codec="utf-8", exclude_characters="\x00")),
+)
+def test_toml_gives_back_the_same_settings(tmp_path_factory, model, size, iters, dropout, data):
+    config = resolve(model, size, data, {"iters": iters, "dropout": dropout})
+    path = tmp_path_factory.mktemp("c") / "run.toml"
+    path.write_text(to_toml(config), encoding="utf-8", newline="\n")
+    values = from_toml(path)
+    assert resolve(values["model"], values["size"], values["data"], values) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"contxt": 3}, ["'contxt'", "context_length"]),
+        ({"iters": "many"}, ["iters", "'many'", "integer"]),
+        ({"iters": 0}, ["iters", "greater than or equal to 1"]),
+        ({"iters": True}, ["iters", "True"]),
+        ({"batch_size": 2.5}, ["batch_size", "2.5"]),
+        ({"dropout": 1.0}, ["dropout", "less than 1"]),
+        ({"dropout": float("nan")}, ["dropout"]),
+        ({"max_lr": -1.0}, ["max_lr", "greater than 0"]),
+        ({"device": "tpu"}, ["device", "'cuda'"]),
+        ({"size": "huge"}, ["size", "'scaled'"]),
+        ({"num_heads": 5}, ["32", "5", "--embedding-dim"]),
+        ({"base_lr": 1.0}, ["base_lr", "max_lr"]),
+    ],
+)
+def test_wrong_settings_are_named(settings, words):
+    with pytest.raises(UsageError) as caught:
+        resolve("TransformerLM", "default", "x", settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_heads_need_not_divide_where_there_are_none():
+    assert resolve("BigramLM", "default", "x", {"num_heads": 5}).num_heads == 5
+
+
+def test_every_setting_explains_itself():
+    for field in dataclasses.fields(TrainConfig):
+        assert setting_of(field.name).help.endswith(".")
+
+
+def test_model_names_in_any_case_and_near_misses():
+    assert model_named("transformerlm") == "TransformerLM"
+    with pytest.raises(UsageError, match="Did you mean BlocksLM"):
+        model_named("BlockLM")
+
+
+def test_configuration_needs_neither_torch_nor_pydantic():
+    code = "import sys, drakegpt.config; print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "False"]
