@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.curves import curves
 from drakegpt.cli.train import choose_dataset, train_and_score
 from drakegpt.errors import RunError
 
@@ -94,6 +93,8 @@ def _train_missing(dataset: "Dataset", size: str, settings: dict[str, Any], *, q
 def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from drakegpt.cli.curves import curves
 
     console.show(_table(comparison))
     console.show(

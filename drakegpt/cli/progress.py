@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
 from rich.live import Live
@@ -18,8 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from drakegpt.cli import console
-from drakegpt.config import TrainConfig
-from drakegpt.training.trainer import Evaluation, Step
+
+if TYPE_CHECKING:
+    from drakegpt.config import TrainConfig
+    from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
 BARS = "▁▂▃▄▅▆▇█"
@@ -39,7 +41,7 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
 class TrainingProgress:
     """Shows a run's reports as they come; `quiet` shows nothing."""
 
-    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+    def __init__(self, config: "TrainConfig", *, quiet: bool) -> None:
         self._config = config
         self._quiet = quiet
         self._step: Step | None = None
@@ -66,9 +68,11 @@ class TrainingProgress:
         if self._live:
             self._live.stop()
 
-    def report(self, report: Step | Evaluation) -> None:
+    def report(self, report: "Step | Evaluation") -> None:
         """Take note of a report and redraw when it is time."""
-        if isinstance(report, Step):
+        from drakegpt.training.trainer import Evaluation
+
+        if not isinstance(report, Evaluation):
             self._step = report
         else:
             self._evaluations.append(report)
@@ -79,7 +83,7 @@ class TrainingProgress:
             self._drawn = now
             self._live.update(self._picture(), refresh=True)
 
-    def _line(self, evaluation: Evaluation) -> str:
+    def _line(self, evaluation: "Evaluation") -> str:
         return (
             f"iteration {evaluation.iteration:>6,}/{self._config.iters:,}  "
             f"train {evaluation.train_loss:.4f}  val {evaluation.val_loss:.4f}  "

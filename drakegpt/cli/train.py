@@ -64,7 +64,6 @@ def train_and_score(
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.run import create_run, train_run
 
-    dataset.check_context(config.context_length)
     run = create_run(config, dataset, name)
     with TrainingProgress(config, quiet=quiet) as progress:
         for report in train_run(run):

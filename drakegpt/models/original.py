@@ -39,11 +39,11 @@ _HEAD = re.compile(r"^(.*?)sa_head\.(?:heads\.(\d+)\.)?(query|key|value)\.weight
 
 
 def convert(original: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The state dict for the model of `config`, its final norm left out, that computes what `original` computed.
+    """Rename and join `original` into the state dict of the model of `config`.
 
-    Masks are left out, and so is the final norm, which the original built and
-    never applied. Raises `UsageError` that names the keys or shapes that do not
-    fit the model.
+    That model, without its final norm, then computes what the original did,
+    which built one and never applied it. Masks are left out as well. Raises
+    `UsageError` that names the keys or shapes that do not fit the model.
     """
     converted: dict[str, Tensor] = {}
     heads: dict[str, dict[str, dict[int, Tensor]]] = {}

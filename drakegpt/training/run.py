@@ -112,7 +112,13 @@ class Run:
 
 
 def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> Run:
-    """Make the folder of a new run; raises `UsageError` if `name` is taken or cannot be one."""
+    """Make the folder of a new run, once all it needs is known to be there.
+
+    Raises `UsageError` if `name` is taken or cannot be one, or for a device that
+    is not there, and `CorpusError` for a dataset too short for the context.
+    """
+    data.check_context(config.context_length)
+    device = choose_device(config.device)
     stamp = datetime.now()
     folder = _new_folder(name, f"{config.model}_{config.size}_{data.name}_{stamp:%Y%m%d_%H%M%S}")
     info = {
@@ -120,6 +126,7 @@ def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> R
         "dataset_version": data.metadata.version,
         "drakegpt": drakegpt.__version__,
         "torch": torch.__version__,
+        "device": str(device),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
     paths.write_text(folder / "tokenizer.json", data.tokenizer.to_json())
@@ -131,11 +138,9 @@ def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> R
 def train_run(run: Run) -> Iterator[Step | Evaluation]:
     """Train a new run to its end, writing down what is worth keeping as it goes by.
 
-    Yields the trainer's reports. Raises `UsageError` for a device that is not
-    there, `CorpusError` for a dataset too short, `RunError` if the loss fails.
+    Yields the trainer's reports. Raises `RunError` when the loss fails.
     """
     data = run.dataset()
-    data.check_context(run.config.context_length)
     device = choose_device(run.config.device)
     choose_threads(run.model_config)
     torch.manual_seed(run.config.seed)

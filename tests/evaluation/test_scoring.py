@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -34,7 +35,7 @@ def test_the_loss_is_the_mean_surprise_of_every_character(run, prepared):
     train, val = (prepared.split(s).tolist() for s in ("train", "val"))
 
     def surprise(tokens):
-        pairs = list(zip(tokens, tokens[1:], strict=False))
+        pairs = list(itertools.pairwise(tokens))
         return -sum(log_p[a, b].item() for a, b in pairs) / len(pairs)
 
     scores = score(run)

@@ -1,0 +1,138 @@
+"""Every mistake a user can make: one clear message on stderr, an exit code, nothing lost."""
+
+import hashlib
+import os
+import sys
+
+import pytest
+
+TEXT = "one two three four five six seven eight nine ten\n" * 40
+
+
+@pytest.fixture
+def trained(drakegpt, tmp_path):
+    """A home with a dataset and a run, and a way to tell that nothing in it has changed."""
+    (tmp_path / "song.txt").write_text(TEXT)
+    assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
+    done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "--quiet", "--name", "r")
+    assert done.code == 0, done.err
+    assert drakegpt("eval", "r").code == 0
+
+
+def fingerprint(home):
+    files = sorted(path for path in home.rglob("*") if path.is_file())
+    return [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
+
+
+# command line, exit code, words that stderr must hold; {tmp} is a folder of the test's own
+MISTAKES = [
+    ("", 2, ["Usage"]),
+    ("sing", 2, ["No such command 'sing'"]),
+    ("train", 2, ["Missing argument 'MODEL'"]),
+    ("train GPT5", 2, ["no model named 'GPT5'", "TransformerLM"]),
+    ("train BigramML", 2, ["Did you mean BigramLM"]),
+    ("train BigramLM --iters", 2, ["--iters"]),
+    ("train BigramLM --iters many", 2, ["--iters", "integer"]),
+    ("train BigramLM --iters 0", 2, ["iters", "0"]),
+    ("train BigramLM --iters -5", 2, ["iters", "-5"]),
+    ("train BigramLM --dropout 1.5", 2, ["dropout", "1.5"]),
+    ("train BigramLM --seed -1", 2, ["seed"]),
+    ("train BigramLM --learning-rate 1", 2, ["No such option", "--learning-rate"]),
+    ("train BigramLM --scale False", 2, ["--scale"]),
+    ("train BigramLM --scaled False", 2, ["False"]),
+    ("train BigramLM --device cuda", 2, ["no cuda device", "--device auto"]),
+    ("train BigramLM --device tpu", 2, ["tpu"]),
+    ("train BigramLM --data nothing", 1, ["no dataset named 'nothing'", "data fetch"]),
+    ("train BigramLM --name r", 2, ["named 'r' already"]),
+    ("train BigramLM --name a/b", 2, ["cannot name a run"]),
+    ("train BigramLM --base-lr 1 --max-lr 0.1", 2, ["base_lr", "max_lr"]),
+    ("train TransformerLM --num-heads 5", 2, ["embedding_dim 32", "num_heads 5"]),
+    ("train BigramLM --context-length 5000", 1, ["too short", "196 tokens", "5001"]),
+    ("data fetch {tmp}/none.txt", 2, ["neither a known source nor a file"]),
+    ("data fetch {tmp}", 1, ["cannot be read"]),
+    ("data fetch {tmp}/empty.txt", 1, ["no text"]),
+    ("data fetch {tmp}/short.txt", 1, ["5 characters", "90"]),
+    ("data fetch {tmp}/latin1.txt", 1, ["line 3", "0xe9", "UTF-8"]),
+    ("data fetch {tmp}/table.csv", 1, ["no column 'Lyric'", "artist, words"]),
+    ("data fetch {tmp}/table.csv --text-column nope", 1, ["no column 'nope'"]),
+    ("data fetch {tmp}/song.txt --text-column words", 2, ["--text-column"]),
+    ("data fetch {tmp}/song.txt --name ../x", 2, ["cannot name a dataset"]),
+    ("data fetch", 1, ["Kaggle", "data fetch sample"]),
+    ("data fetch shakespeare", 1, ["could not be reached", "browser"]),
+    ("data show nothing", 1, ["no dataset named 'nothing'", "song"]),
+    ("eval TransformerLM", 1, ["no run of TransformerLM", "drakegpt train TransformerLM"]),
+    ("eval {tmp}", 1, ["not a whole run"]),
+    ("eval nothing", 1, ["no model, run or folder named 'nothing'"]),
+    ("generate nothing", 1, ["named 'nothing'"]),
+    ("generate r --length -1", 2, ["--length"]),
+    ("generate r --temperature -1", 2, ["--temperature"]),
+    ("generate r --temperature nan", 2, ["temperature"]),
+    ("generate r --top-k 0", 2, ["--top-k"]),
+    ("generate r --top-p 1.5", 2, ["--top-p"]),
+    ("generate r --num-samples 0", 2, ["--num-samples"]),
+    ("generate r --unknown maybe", 2, ["--unknown", "skip"]),
+    ("generate r --prompt 7é🎤", 2, ["'7' (U+0037)", "'🎤' (U+1F3A4)", "--unknown skip"]),
+    ("compare --data nothing", 1, ["no dataset named 'nothing'"]),
+    ("params --vocab-size 0", 2, ["--vocab-size"]),
+    ("params --model GPT5", 2, ["no model named 'GPT5'"]),
+]
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "short.txt").write_bytes(b"la la")
+    (folder / "latin1.txt").write_bytes(("la\n" * 2 + "caf\xe9 " * 50).encode("latin-1"))
+    (folder / "table.csv").write_text("artist,words\nme,la la la\n")
+    (folder / "song.txt").write_text(TEXT)
+    return folder
+
+
+def test_mistakes(drakegpt, trained, home, bad_files):
+    before = fingerprint(home)
+    for line, code, words in MISTAKES:
+        arguments = [word.replace("{tmp}", str(bad_files)) for word in line.split()]
+        outcome = drakegpt(*arguments)
+        everything = outcome.err + (outcome.out if not line else "")
+        context = f"drakegpt {line}\n{outcome.out}\n{outcome.err}"
+        assert outcome.code == code, context
+        assert "Traceback" not in everything, context
+        squeezed = " ".join(everything.replace("│", " ").split())
+        for word in words:
+            assert word in squeezed, context
+        if line:
+            assert outcome.out == "", context
+        assert fingerprint(home) == before, context
+
+
+def test_no_results_where_there_are_no_runs(drakegpt):
+    for command in ("eval", "generate", "compare"):
+        outcome = drakegpt(command)
+        assert outcome.code == 1, command
+        assert "drakegpt" in outcome.err
+        assert outcome.out == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX file permissions")
+def test_a_home_that_cannot_be_written(drakegpt, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    outcome = drakegpt("data", "fetch", "sample", DRAKEGPT_HOME=file / "home")
+    assert outcome.code == 1
+    assert "DRAKEGPT_HOME" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_results_that_cannot_be_written(drakegpt):
+    import subprocess
+
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "drakegpt", "params", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode != 0
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,244 @@
+"""Each command through the installed program: what it prints, where, and its JSON."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+
+TEXT = "one two three four five six seven eight nine ten\n" * 80
+BRIEF = ("--iters", 20, "--eval-iters", 2)
+
+
+@pytest.fixture
+def song(drakegpt, tmp_path):
+    (tmp_path / "song.txt").write_text(TEXT)
+    assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
+
+
+@pytest.fixture
+def run(drakegpt, song):
+    done = drakegpt("train", "TransformerLM", *BRIEF, "--json", "--quiet", "--name", "mine")
+    assert done.code == 0, done.err
+    return done.json
+
+
+def test_params_shows_counted_beside_published(drakegpt):
+    shown = drakegpt("params")
+    assert shown.code == 0
+    for figure in ("6,400", "2,560", "8,528", "11,264", "17,840", "29,952", "42,896", "42,240",
+                   "43,344", "602,192", "3,701,072", "10,790,480", "10,800,464",
+                   "11,223,632"):  # fmt: skip
+        assert figure in shown.out
+    assert "worked out by hand" in shown.out
+
+
+def test_params_as_json(drakegpt):
+    shown = drakegpt("params", "--model", "transformerlm", "--vocab-size", 65, "--json")
+    assert shown.json["vocab_size"] == 65
+    default, scaled = shown.json["models"]
+    assert (default["size"], scaled["size"]) == ("default", "scaled")
+    assert default["counted"] == sum(default["components"].values()) == 43_344 - 15 * (32 + 33)
+
+
+def test_data_is_fetched_listed_and_shown(drakegpt, song, home, tmp_path):
+    again = drakegpt("data", "fetch", tmp_path / "song.txt")
+    assert "there already" in again.out
+    listed = drakegpt("data", "list").out
+    assert "song (default)" in listed
+    assert "not fetched" in listed
+    shown = drakegpt("data", "show", "song", "--json").json
+    assert shown["characters"] == len(TEXT)
+    assert shown["train_tokens"] + shown["val_tokens"] == len(TEXT)
+    assert TEXT.startswith(shown["begins"])
+    assert drakegpt("data", "show", "song").out.count("one two three") >= 1
+    fetched = drakegpt("data", "fetch", "sample", "--json").json
+    assert fetched["outcome"] == "prepared"
+    assert fetched["songs"] >= 40
+
+
+def test_train_json_is_one_object_with_true_figures(drakegpt, run):
+    assert run["model"] == "TransformerLM"
+    assert (run["size"], run["data"], run["iterations"]) == ("default", "song", 20)
+    assert run["seconds"] > 0
+    assert run["tokens_per_second"] > 0
+    scored = drakegpt("eval", "mine", "--json").json
+    assert scored["val"]["loss"] == run["val_loss"]
+    assert scored["train"]["loss"] == run["train_loss"]
+    val = scored["val"]
+    assert val["bits_per_character"] == pytest.approx(val["loss"] / math.log(2))
+    assert val["perplexity"] == pytest.approx(math.exp(val["loss"]))
+    assert val["tokens"] == len(TEXT) // 10
+    assert scored["train"]["tokens"] == len(TEXT) * 9 // 10 - 1
+
+
+def test_train_prints_plain_lines_off_a_terminal_and_results_on_stdout(drakegpt, song):
+    done = drakegpt("train", "BlocksLM", *BRIEF)
+    assert done.code == 0
+    lines = [line for line in done.err.splitlines() if line.startswith("iteration")]
+    assert len(lines) == 20
+    assert re.match(
+        r"iteration +1/20  train \d\.\d{4}  val \d\.\d{4}  lr 1\.00e-03  [\d,]+ tokens/s  .* left",
+        lines[0],
+    )
+    assert "\x1b" not in done.out + done.err
+    assert "validation loss" in done.out
+    assert "Next: drakegpt generate BlocksLM_default_song_" in done.err
+
+
+def test_train_again_gives_the_same_losses(drakegpt, song):
+    figures = ("train_loss", "val_loss", "evaluations")
+    runs = []
+    for _ in range(2):
+        run = drakegpt("train", "ResidualBlocksLM", *BRIEF, "--json", "-q").json
+        for evaluation in run["evaluations"]:
+            del evaluation["seconds"], evaluation["tokens_per_second"]
+        runs.append([run[figure] for figure in figures])
+    assert runs[0] == runs[1]
+
+
+def test_settings_come_from_the_environment_and_flags_win(drakegpt, song, home):
+    done = drakegpt("train", "BigramLM", "--iters", 4, "-q", "--json",
+                    DRAKEGPT_ITERS=9, DRAKEGPT_SEED=7, DRAKEGPT_EVAL_ITERS=1)  # fmt: skip
+    assert (done.json["iterations"], done.json["seed"]) == (4, 7)
+
+
+def test_the_sample_is_prepared_when_nothing_was_fetched(drakegpt):
+    done = drakegpt("train", "BigramLM", *BRIEF, "--json")
+    assert done.json["data"] == "sample"
+    assert "bundled sample lyrics" in done.err
+
+
+def test_eval_prints_a_table(drakegpt, run):
+    shown = drakegpt("eval", "TransformerLM")
+    assert f"{run['val_loss']:.4f}" in shown.out
+    assert "validation" in shown.out
+    assert "Scoring mine" in shown.err
+
+
+def test_generate_streams_text_alone_and_keeps_it(drakegpt, run, home):
+    written = drakegpt("generate", "--length", 100, "--prompt", "one ")
+    assert written.code == 0
+    assert len(written.out.rstrip("\n")) <= 104
+    assert written.out.startswith("one ")
+    assert "lowest validation loss on 'song'" in written.err
+    (path,) = (home / "generations").iterdir()
+    assert re.fullmatch(r"generation_TransformerLM_\d{8}_\d{4}\.txt", path.name)
+    assert str(path) in written.err
+    text = path.read_text(encoding="utf-8")
+    assert len(text) == 104
+    assert written.out in (text, text + "\n")
+    drakegpt("generate", "--length", 5)
+    drakegpt("generate", "--length", 5)
+    assert len(list((home / "generations").iterdir())) == 3
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_generate_json_and_samples(drakegpt, run):
+    arguments = ("generate", "mine", "-n", 30, "--num-samples", 2, "--seed", 5, "--json")
+    shown = drakegpt(*arguments).json
+    assert shown["seed"] == 5
+    assert [len(sample["text"]) for sample in shown["samples"]] == [30, 30]
+    assert shown["samples"][0]["text"] != shown["samples"][1]["text"]
+    assert shown["characters_per_second"] > 0
+    second = drakegpt("generate", "mine", "-n", 30, "--seed", 6, "--json").json
+    assert second["samples"][0]["text"] == shown["samples"][1]["text"]
+
+
+def test_generate_without_anything(drakegpt, run):
+    nothing = drakegpt("generate", "-n", 0)
+    assert (nothing.code, nothing.out.strip()) == (0, "")
+    greedy = [drakegpt("generate", "-n", 20, "--temperature", 0, "--seed", s).out for s in (1, 2)]
+    assert greedy[0] == greedy[1]
+
+
+def test_generate_reads_a_long_prompt_from_stdin_and_folds_it(drakegpt, run):
+    shown = drakegpt("generate", "-n", 5, "--prompt", "-", stdin="Ône two three four five six\n")
+    assert shown.code == 0
+    assert shown.out.startswith("one two three four five six")
+    assert "Ô → o" in shown.err
+    skipped = drakegpt("generate", "-n", 5, "-p", "one 7", "--unknown", "skip")
+    assert skipped.out.startswith("one ")
+    assert "skipped" in skipped.err
+
+
+def test_a_closed_pipe_is_no_error(run, home):
+    command = f"{sys.executable} -m drakegpt generate -n 3000 | head -c 10"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == 10
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+    assert len(list((home / "generations").iterdir())) == 1
+
+
+def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
+    drakegpt("train", "BigramLM", *BRIEF, "-q")
+    shown = drakegpt("compare")
+    assert shown.code == 0
+    assert "The ladder on song" in shown.out
+    assert f"{run['val_loss']:.4f}" in shown.out
+    assert "What the original claims" in shown.out
+    assert "Training loss, estimated while training" in shown.out
+    assert "no run of BlocksLM: `drakegpt train BlocksLM --data song`" in shown.err
+    assert len(list((home / "comparisons" / "song").iterdir())) == 4
+    result = drakegpt("compare", "--json").json
+    assert result["data"] == "song"
+    assert [row["model"] for row in result["rows"]] == ["BigramLM", "TransformerLM"]
+    for key in ("model", "size", "parameters", "published", "train_loss", "val_loss", "run",
+                "bits_per_character", "perplexity", "tokens_per_second", "seconds"):  # fmt: skip
+        assert key in result["rows"][0]
+    assert len(result["figures"]) == 4
+    assert result["claims"]
+
+
+def test_compare_fits_a_narrow_terminal(drakegpt, run):
+    """Through a pseudo-terminal of 60 columns: whole lines, the vital columns, no crash."""
+    pytest.importorskip("pty")
+    code = (
+        "import os, pty, sys\n"
+        "os.environ['COLUMNS'] = '60'\n"
+        "os.environ['TERM'] = 'xterm-256color'\n"
+        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, '-m', 'drakegpt', "
+        "'compare'])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout.decode())
+    assert done.returncode == 0, out
+    assert "TransformerLM" in out
+    assert "validation" in out
+    assert "columns left out" in out
+    table = [line.rstrip("\r") for line in out.split("\n") if line[:1] in "┏┃┡│└"]
+    assert table
+    assert all(len(line) <= 60 for line in table)
+
+
+def test_compare_trains_what_is_missing(drakegpt, song):
+    shown = drakegpt("compare", "--train", "--iters", 3, "--eval-iters", 1, "--json", "-q")
+    assert shown.code == 0, shown.err
+    assert len(shown.json["rows"]) == 6
+    assert shown.json["missing"] == []
+    again = drakegpt("compare", "--train", "--json")
+    assert [r["run"] for r in again.json["rows"]] == [r["run"] for r in shown.json["rows"]]
+
+
+def test_all_json_is_strict_json_on_one_line(drakegpt, run):
+    for arguments in ("params", "data list", "data show song", "eval", "generate -n 3", "compare"):
+        shown = drakegpt(*arguments.split(), "--json")
+        assert shown.out.count("\n") == 1, arguments
+        json.loads(shown.out)
+
+
+def test_scaled_runs_are_scaled(drakegpt, song):
+    """Batches, context and learning rates of the scaled recipe, not of the default one."""
+    shape = ("--embedding-dim", 12, "--num-layers", 1, "--batch-size", 4)
+    done = drakegpt("train", "SingleHeadAttentionLM", "--scaled", *shape, "--iters", 2,
+                    "--eval-iters", 1, "--json", "-q")  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.json["size"] == "scaled"
+    rates = [e["learning_rate"] for e in done.json["evaluations"]]
+    assert rates == pytest.approx([3e-4, 3.6e-4])
+    text = drakegpt("generate", "--scaled", "-n", 3, "SingleHeadAttentionLM")
+    assert "_scaled_" in text.err

@@ -1,0 +1,72 @@
+"""The first thing one sees: help that is quick, complete and grouped."""
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMANDS = ["data", "data fetch", "data list", "data show", "params", "train", "eval", "compare",
+            "generate"]  # fmt: skip
+
+
+def test_help_groups_the_commands_in_the_order_of_use(drakegpt):
+    shown = drakegpt("--help")
+    assert shown.code == 0
+    assert shown.err == ""
+    order = [
+        shown.out.index(f" {word} ") for word in ("Text", "data", "Models", "train", "Results")
+    ]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(drakegpt, command):
+    shown = drakegpt(*command.split(), "--help", COLUMNS=250)
+    assert shown.code == 0
+    options = re.findall(r"^│ .*?(--[\w-]+).*│$", shown.out, re.M)
+    assert "--help" in options
+    for line in re.findall(r"^│ +(?:\* +)?(--.*?)│$", shown.out, re.M):
+        words = re.sub(r"--?[\w-]+|<[^>]*>|\[[^]]*\]", "", line).split()
+        assert len(words) >= 3, f"not explained: {line}"
+
+
+def test_version(drakegpt):
+    assert drakegpt("--version").out.startswith("drakegpt 0.")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "params --help", "data list"])
+def test_torch_stays_out_until_it_is_needed(arguments):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['drakegpt', *{arguments.split()!r}]\n"
+        "from drakegpt.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'kaggle', 'wandb', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    if arguments == "data list":
+        code = code.replace("'torch', ", "")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_help_starts_nearly_as_fast_as_any_typer_program(tmp_path):
+    """Within 1.5 times; the two are run by turns, so that a busy machine slows both."""
+    bare = tmp_path / "bare.py"
+    bare.write_text(
+        "import typer\napp = typer.Typer()\n"
+        "@app.command()\ndef one(): ...\n@app.command()\ndef two(): ...\napp()\n"
+    )
+    ours = [sys.executable, "-m", "drakegpt", "--help"]
+    theirs = [sys.executable, str(bare), "--help"]
+
+    def seconds(command):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(11)]
+    ratio = statistics.median(mine for mine, _ in pairs) / statistics.median(b for _, b in pairs)
+    assert ratio < 1.5
