@@ -1,11 +1,13 @@
 """Where everything lives: one home folder per user, moved by `DRAKEGPT_HOME`.
 
 The folders are computed at each call, never at import, and are created by those
-who write into them. `write_atomically` is the only way files come into the home.
+who write into them. Files and folders come into the home by `write_atomically`
+and `folder_atomically`: whole, or not at all.
 """
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,20 +53,66 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_names(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def folder_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` only if the block succeeds.
+
+    A folder that is there already makes way just before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, temporary / ".replaced")
+        os.replace(temporary, path)
+        _sync_names(path.parent)
+        shutil.rmtree(path / ".replaced", ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with line feeds, atomically."""
     with write_atomically(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders that a killed process left in `folder`."""
+    for leftover in folder.glob(f".*{_SUFFIX}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+_SUFFIX = ".unfinished"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+
+
+def _sync_names(folder: Path) -> None:
+    """Force a folder's list of names to the disk, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -13,8 +13,6 @@ Not here: where texts come from (`sources`).
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -129,7 +127,11 @@ def prepare(
         array_sha256={key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
     )
     if not _intact(folder, metadata):
-        _store(folder, metadata, tokenizer, arrays)
+        try:
+            _store(folder, metadata, tokenizer, arrays)
+        except OSError:
+            if not _intact(folder, metadata):  # else another fetch was faster with the same bytes
+                raise
     paths.write_text(folder.parent / "current", folder.name)
     make_default(name)
     return load(name)
@@ -196,25 +198,13 @@ def _intact(folder: Path, metadata: Metadata) -> bool:
 def _store(
     folder: Path, metadata: Metadata, tokenizer: Tokenizer, arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Write a version's files into a folder of their own, then put it in its place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".preparing-"))
-    try:
+    """Write a version's files."""
+    with paths.folder_atomically(folder) as temporary:
         for split, array in arrays.items():
             with paths.write_atomically(temporary / f"{split}.npy") as file:
                 np.save(file, array, allow_pickle=False)
         paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
         paths.write_text(temporary / "dataset.json", json.dumps(asdict(metadata), indent=2))
-        if folder.is_dir():  # damaged: make room
-            folder.rename(temporary / "damaged")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another fetch has just put the same bytes there
-                raise
-        shutil.rmtree(folder / "damaged", ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _read(path: Path, name: str) -> str:

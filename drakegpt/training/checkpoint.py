@@ -11,9 +11,7 @@ data, never as code.
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.paths import write_atomically, write_text
+from drakegpt.paths import folder_atomically, write_atomically, write_text
 
 FORMAT_VERSION = "1"
 KEPT = 2  # the last good one, and the one before in case that is damaged later
@@ -74,21 +72,14 @@ def save_checkpoint(
     metadata: Mapping[str, str],
 ) -> Checkpoint:
     """Write a checkpoint into `parent` and remove all but the last few."""
-    parent.mkdir(parents=True, exist_ok=True)
     final = parent / f"{iteration:08d}"
-    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".saving-"))
-    try:
+    with folder_atomically(final) as temporary:
         save_weights(temporary / "weights.safetensors", weights, metadata)
         with write_atomically(temporary / "state.pt") as file:
             torch.save(dict(state), file)
         names = ("weights.safetensors", "state.pt")
         manifest = {name: _sha256(temporary / name) for name in names}
         write_text(temporary / "manifest.json", json.dumps(manifest))
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     for old in list_checkpoints(parent)[:-KEPT]:
         shutil.rmtree(old.folder, ignore_errors=True)
     return Checkpoint(final)

@@ -71,7 +71,7 @@ def test_two_preparations_at_once_do_no_harm(corpus):
         thread.join()
     assert not failures
     assert dataset.load("x").text("train", 10) == corpus[:10]
-    assert not list((paths.datasets() / "x").glob(".preparing*"))
+    assert not list((paths.datasets() / "x").glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("file", ["train.npy", "tokenizer.json", "dataset.json"])
@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         dataset.prepare(corpus * 2, name="small", source="", provenance="", source_sha256="")
     assert dataset.load("small").metadata == prepared.metadata
-    assert not list((paths.datasets() / "small").glob(".preparing*"))
+    assert not list((paths.datasets() / "small").glob(".*unfinished"))
 
 
 def test_context_is_checked_against_the_smaller_split(prepared):

@@ -29,7 +29,7 @@ def test_the_last_two_are_kept(tmp_path):
     for iteration in (5, 10, 15, 20):
         save(tmp_path, iteration)
     assert [c.iteration for c in list_checkpoints(tmp_path)] == [15, 20]
-    assert not list(tmp_path.glob(".saving-*"))
+    assert not list(tmp_path.glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "manifest.json"])
@@ -61,7 +61,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     (only,) = list_checkpoints(tmp_path)
     assert only.iteration == 5
     only.verify()
-    assert not list(tmp_path.glob(".saving-*"))
+    assert not list(tmp_path.glob(".*unfinished"))
 
 
 def test_state_with_code_inside_is_refused(tmp_path):
