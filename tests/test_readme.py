@@ -63,13 +63,13 @@ def test_the_parameter_table_is_what_params_prints(drakegpt):
         assert "| " + " | ".join([name, *(f"{figure:,}" for figure in figures)]) + " |" in TEXT
 
 
-@pytest.mark.skipif("DRAKEGPT_TEST_CORPUS" not in os.environ, reason="needs tiny Shakespeare")
+@pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
 @pytest.mark.slow
 def test_losses_in_the_table_are_what_training_gives(tmp_path):
     """The first two rungs with the full recipe: the README's losses within rounding."""
     program = [sys.executable, "-m", "drakegpt"]
     env = {**os.environ, "DRAKEGPT_HOME": str(tmp_path / "h")}
-    corpus = os.environ["DRAKEGPT_TEST_CORPUS"]
+    corpus = os.environ["TINY_SHAKESPEARE"]
     fetch = [*program, "data", "fetch", corpus, "--name", "shakespeare"]
     subprocess.run(fetch, check=True, capture_output=True, env=env)
     for model in ("BigramLM", "MultiHeadAttentionLM"):
