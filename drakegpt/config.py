@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.errors import UsageError
 
@@ -34,6 +34,8 @@ ModelName = Literal[
 ]
 Size = Literal["default", "scaled"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Schedule = Literal["cyclic", "constant", "cosine", "step", "plateau", "wsd"]
+Wandb = Literal["off", "offline", "online"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 SIZES: tuple[str, ...] = get_args(Size)
@@ -89,11 +91,56 @@ class TrainConfig:
     ]
     iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
     batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
+    schedule: Annotated[
+        Schedule,
+        Setting("How the learning rate moves: the original's is cyclic.", "Recipe"),
+    ]
     base_lr: Annotated[
-        float, Gt(0.0), Setting("Lowest learning rate of the cyclic schedule.", "Recipe")
+        float,
+        Gt(0.0),
+        Setting("Lowest learning rate: of a cycle, or where cosine and wsd end.", "Recipe"),
     ]
     max_lr: Annotated[
-        float, Gt(0.0), Setting("Highest learning rate of the cyclic schedule.", "Recipe")
+        float, Gt(0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
+    ]
+    warmup_iters: Annotated[
+        int,
+        Ge(0),
+        Setting(
+            "Iterations in which the rate rises from zero; a twentieth of --iters for cosine and "
+            "wsd if not given.",
+            "Recipe",
+        ),
+    ]
+    decay_factor: Annotated[
+        float, Gt(0.0), Le(1.0), Setting("What step and plateau multiply the rate by.", "Recipe")
+    ]
+    decay_interval: Annotated[
+        int, Ge(1), Setting("Iterations between two decays of step.", "Recipe")
+    ]
+    plateau_patience: Annotated[
+        int,
+        Ge(1),
+        Setting("Evaluations without a lower validation loss before plateau decays.", "Recipe"),
+    ]
+    weight_decay: Annotated[
+        float, Ge(0.0), Setting("Pull of all weights towards zero (AdamW).", "Recipe")
+    ]
+    grad_clip: Annotated[
+        float, Ge(0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
+    ]
+    grad_accumulation: Annotated[
+        int, Ge(1), Setting("Batches whose gradients are averaged in one iteration.", "Recipe")
+    ]
+    patience: Annotated[
+        int,
+        Ge(0),
+        Setting("Stop after so many evaluations without a lower validation loss; 0: never.", "Run"),
+    ]
+    minutes: Annotated[
+        float,
+        Ge(0.0),
+        Setting("Time to spend: sets --iters by a short trial on this machine.", "Run"),
     ]
     eval_interval: Annotated[
         int,
@@ -106,6 +153,14 @@ class TrainConfig:
     seed: Annotated[
         int, Ge(0), Lt(2**32), Setting("Seed of the weights, the windows and the dropout.", "Run")
     ]
+    save_interval: Annotated[
+        int,
+        Ge(0),
+        Setting(
+            "Iterations between checkpoints; 0: at evaluations, for at most 2 % of the time.", "Run"
+        ),
+    ]
+    wandb: Annotated[Wandb, Setting("Mirror the run to Weights & Biases.", "Run")]
     device: Annotated[Device, Setting("Where to compute; auto takes a GPU if there is one.", "Run")]
 
     def model_settings(self, vocab_size: int) -> ModelConfig:
@@ -120,9 +175,25 @@ class TrainConfig:
 
 # The original's recipe at both its sizes. Twenty evaluations a run, five for each half of a
 # learning-rate cycle, hold for any number of iterations: see `resolve`.
-_COMMON: dict[str, Any] = {"iters": 10_000, "eval_iters": 200, "seed": 42, "device": "auto"}
+_COMMON: dict[str, Any] = {
+    "iters": 10_000,
+    "schedule": "cyclic",
+    "decay_factor": 0.9,
+    "decay_interval": 1000,
+    "plateau_patience": 2,
+    "weight_decay": 0.01,
+    "grad_clip": 0.0,
+    "grad_accumulation": 1,
+    "patience": 0,
+    "minutes": 0.0,
+    "eval_iters": 200,
+    "save_interval": 0,
+    "wandb": "off",
+    "seed": 42,
+    "device": "auto",
+}
 EVALUATIONS = 20
-PRESETS: dict[Size, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
     | {"dropout": 0.1, "batch_size": 32, "base_lr": 1e-3, "max_lr": 5e-3},
@@ -141,10 +212,21 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
-    settings = PRESETS.get(given["size"], {}) | given
-    if "eval_interval" not in settings and isinstance(settings.get("iters"), int):
-        settings["eval_interval"] = max(1, settings["iters"] // EVALUATIONS)
+    size = given["size"]
+    settings = (PRESETS.get(size, {}) if isinstance(size, str) else {}) | given
+    if isinstance(settings.get("iters"), int):
+        settings = _derived(settings) | settings
     return _checked(_validate(settings))
+
+
+def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
+    """What follows from the number of iterations where it is not given."""
+    a_twentieth = settings["iters"] // EVALUATIONS
+    warms_up = settings.get("schedule") in ("cosine", "wsd")
+    return {
+        "eval_interval": max(1, a_twentieth),
+        "warmup_iters": a_twentieth if warms_up else 0,
+    }
 
 
 def preset_model(model: str, size: str, vocab_size: int) -> ModelConfig:

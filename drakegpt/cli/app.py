@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data", rich_help_panel="Text")
 app.command("params", rich_help_panel="Models")(params.params)
-app.command("train", rich_help_panel="Models")(train.train)
+app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
 app.command("eval", rich_help_panel="Results")(eval_.eval_)
 app.command("compare", rich_help_panel="Results")(compare.compare)
 app.command("generate", rich_help_panel="Results")(generate.generate)

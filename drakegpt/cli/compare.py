@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.train import choose_dataset, train_and_score
+from drakegpt.cli.train import choose_dataset, start_run, train_and_score
 from drakegpt.errors import RunError
 
 if TYPE_CHECKING:
@@ -77,15 +77,14 @@ def compare(
 
 
 def _train_missing(dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool) -> None:
-    from drakegpt.config import resolve
     from drakegpt.evaluation.comparison import missing_models
 
     missing = missing_models(dataset.name, [size])
     for number, (model, _) in enumerate(missing, 1):
         if not quiet:
             console.note(f"{number} of {len(missing)}: {model} on '{dataset.name}'", style="bold")
-        config = resolve(model, size, dataset.name, settings)
-        train_and_score(config, dataset, None, quiet=quiet)
+        run = start_run(settings | {"model": model, "size": size}, dataset)
+        train_and_score(run, quiet=quiet)
     if not missing and not quiet:
         console.note(f"All models of {size} size have a run on '{dataset.name}'; none to train.")
 

@@ -21,12 +21,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Scaled = Annotated[
     bool, typer.Option("--scaled", help="The large size: context 256, width 384, 6 layers.")
 ]
-Model = Annotated[
-    str,
+ModelOrNone = Annotated[
+    str | None,
     typer.Argument(
         metavar="MODEL",
         help=f"One of {', '.join(config.MODEL_NAMES)}.",
-        callback=config.model_named,
+        callback=lambda name: name and config.model_named(name),
         autocompletion=lambda: list(config.MODEL_NAMES),
         show_default=False,
     ),

@@ -1,10 +1,15 @@
 """`drakegpt train`: train one model, show it learning, end with a sample of its writing."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from drakegpt import config
 from drakegpt.cli import console, options
+from drakegpt.errors import UsageError
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -15,31 +20,65 @@ if TYPE_CHECKING:
 SAMPLE_LENGTH = 200
 
 
+class TrainCommand(TyperCommand):
+    """Lets `--resume` stand alone or take a value, which typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a lone `--resume` the empty value."""
+        followers = [*args[1:], "-"]
+        args = [
+            "--resume=" if arg == "--resume" and after.startswith("-") else arg
+            for arg, after in zip(args, followers, strict=True)
+        ]
+        return super().parse_args(ctx, args)
+
+
 @options.with_settings
 def train(
-    model: options.Model,
     settings: dict[str, Any],
+    model: options.ModelOrNone = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run; made from model, data and time.")
     ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings in a TOML file; flags win."),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML, and stop.")
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RUN]",
+            help="Go on with a run: by name or folder, or the latest unfinished one of MODEL.",
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model with the original's recipe, or your own."""
-    from drakegpt.config import resolve
-
-    size = "scaled" if scaled else "default"
-    dataset = choose_dataset(data)
-    config = resolve(model, size, dataset.name, settings)
-    run, scores = train_and_score(config, dataset, name, quiet=quiet)
+    given = config.from_toml(config_file) if config_file else {}
+    spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
+    given |= {key: value for key, value in spelt_out.items() if value is not None}
+    given |= settings
+    if resume is not None:
+        run = _run_to_resume(resume, given)
+        console.note(f"Going on with {run.name}")
+    elif print_config:
+        sys.stdout.write(config.to_toml(_resolved(given, _dataset_name(given))))
+        return
+    else:
+        run = start_run(given, choose_dataset(given.get("data")), name)
+    scores = train_and_score(run, resume=resume is not None, quiet=quiet)
     if json:
         console.show_json(_as_json(run, scores))
         return
     _render(run, scores)
     console.next_commands(
-        [f"drakegpt generate {run.name}", f"drakegpt compare --data {dataset.name}"]
+        [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
     )
 
 
@@ -56,19 +95,70 @@ def choose_dataset(name: str | None) -> "Dataset":
     return dataset
 
 
-def train_and_score(
-    config: "TrainConfig", dataset: "Dataset", name: str | None, *, quiet: bool
-) -> "tuple[Run, Scores]":
-    """Train a new run with its progress on the screen, then score it on whole splits."""
+def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None) -> "Run":
+    """Make the folder of a new run; with `minutes`, find out first how much fits into them."""
+    from drakegpt.training.budget import iterations_within
+    from drakegpt.training.run import create_run
+
+    resolved = _resolved(given, dataset.name)
+    if resolved.minutes:
+        dataset.check_context(resolved.context_length)
+        iters = iterations_within(resolved, dataset)
+        console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")
+        resolved = _resolved(given | {"iters": iters, "minutes": 0.0}, dataset.name)
+    return create_run(resolved, dataset, name)
+
+
+def train_and_score(run: "Run", *, resume: bool = False, quiet: bool) -> "Scores":
+    """Train a run with its progress on the screen, then score it on whole splits.
+
+    When asked to stop, saves, says how to go on, and exits with 130.
+    """
+    from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import TrainingProgress
     from drakegpt.evaluation.scoring import score
-    from drakegpt.training.run import create_run, train_run
+    from drakegpt.training.recorder import Recorder
 
-    run = create_run(config, dataset, name)
-    with TrainingProgress(config, quiet=quiet) as progress:
-        for report in train_run(run):
-            progress.report(report)
-    return run, score(run, config.device)
+    with Recorder(run, resume=resume) as recorder, Interrupts() as interrupts:
+        with TrainingProgress(run.config, quiet=quiet) as progress:
+            for report in recorder.reports():
+                progress.report(report)
+                if interrupts.requested:
+                    recorder.save()
+                    break
+        if interrupts.requested:
+            console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
+            console.next_commands([f"drakegpt train --resume {run.name}"])
+            raise typer.Exit(console.INTERRUPTED)
+    return score(run, run.config.device)
+
+
+def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
+    if "model" not in given:
+        raise UsageError(
+            "No model is named.", f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. "
+            "`drakegpt train TransformerLM`, or a configuration file with one.",
+        )  # fmt: skip
+    return config.resolve(
+        given["model"], given.get("size", "default"), dataset_name, given | {"data": dataset_name}
+    )
+
+
+def _dataset_name(given: dict[str, Any]) -> str:
+    from drakegpt.data import dataset
+
+    return given.get("data") or dataset.default_name() or "sample"
+
+
+def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
+    """The run meant by `--resume [TARGET]` and MODEL, with the changes asked for."""
+    from drakegpt.evaluation.selection import find_unfinished
+    from drakegpt.training.run import with_changes
+
+    run = find_unfinished(
+        target or given.get("model"), size=given.get("size"), data=given.get("data")
+    )
+    return with_changes(run, given)
 
 
 def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
@@ -93,17 +183,23 @@ def _render(run: "Run", scores: "Scores") -> None:
     from drakegpt.cli.progress import duration, sparkline
     from drakegpt.evaluation.samples import sample
 
-    last = run.evaluations[-1]
+    evaluations = run.evaluations
+    last, best = evaluations[-1], min(evaluations, key=lambda e: float(e["val_loss"]))
     size = " (scaled)" if run.config.size == "scaled" else ""
     console.show(
         f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character over the whole splits "
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
-    curve = sparkline([evaluation["val_loss"] for evaluation in run.evaluations])
     console.show(
         f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
-        f"{last['tokens_per_second']:,.0f} tokens/s, validation {curve}"
+        f"{last['tokens_per_second']:,.0f} tokens/s, "
+        f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
+    if run.ending.get("reason") == "patience":
+        console.show(
+            f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
+            f"validation loss was lowest ({best['val_loss']:.4f}); those weights are kept as best."
+        )
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH).rstrip())

@@ -64,7 +64,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     when the checkpoint or the dataset is missing or damaged.
     """
     identity = {
-        "weights": run.last_checkpoint.verify()["weights.safetensors"],
+        "weights": run.last_checkpoint().verify()["weights.safetensors"],
         "dataset_version": run.info["dataset_version"],
     }
     file = run.folder / "scores.json"

@@ -19,8 +19,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
     """
     if target is None:
         return _best_run(data or dataset.default_name())
-    model = next((name for name in MODEL_NAMES if name.lower() == target.lower()), None)
-    if model:
+    if model := _as_model(target):
         return _latest_of(model, scaled, data)
     folder = Path(target) if Path(target).is_dir() else paths.runs() / target
     if not folder.is_dir():
@@ -29,6 +28,37 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"Models: {', '.join(MODEL_NAMES)}. Runs: {_some_names()}.",
         )
     return open_run(folder)
+
+
+def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
+    """The run to go on with: a folder, a run's name, or a model's latest unfinished run.
+
+    A run that is named may be finished: with more iterations it goes on. Raises
+    `RunError` if there is none.
+    """
+    model = _as_model(target) if target else None
+    if target and not model:
+        return find_run(target)
+    runs = [
+        run
+        for run in all_runs(begun=False)
+        if not run.finished
+        and run.config.model == (model or run.config.model)
+        and run.config.size == (size or run.config.size)
+        and run.config.data == (data or run.config.data)
+    ]
+    if not runs:
+        raise RunError(
+            f"There is no unfinished run{f' of {model}' if model else ''}.",
+            "Start one with `drakegpt train MODEL`, or name a finished run and more iterations: "
+            "`drakegpt train --resume RUN --iters N`.",
+        )
+    return runs[-1]
+
+
+def _as_model(text: str) -> str | None:
+    """The model of that name, in any case, if there is one."""
+    return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
 
 
 def _latest_of(model: str, scaled: bool, data: str | None) -> Run:

@@ -7,12 +7,12 @@ from drakegpt.models.layers import LanguageModel
 BETAS = (0.9, 0.95)
 
 
-def build_optimizer(model: LanguageModel) -> Optimizer:
-    """AdamW as the original set it up: its betas, PyTorch's weight decay (0.01), one fused step.
+def build_optimizer(model: LanguageModel, weight_decay: float) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) with the original's betas, updating in one fused step.
 
     The learning rate is set before each step by the trainer.
     """
-    return AdamW(model.parameters(), lr=0.0, betas=BETAS, fused=True)
+    return AdamW(model.parameters(), lr=0.0, betas=BETAS, weight_decay=weight_decay, fused=True)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

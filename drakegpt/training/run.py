@@ -7,20 +7,21 @@
     runs/<name>/checkpoints/      the last states, to go on from and to use
     runs/<name>/best.safetensors  the weights with the lowest validation loss so far
 
-A run never overwrites another.
+A run never overwrites another. Here: opening, making and finding runs; what
+fills the folder while a model learns is `recorder`.
 """
 
 import json
+import logging
 import os
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import drakegpt
 from drakegpt import config as settings
@@ -32,14 +33,9 @@ from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.models.layers import LanguageModel
-from drakegpt.training.checkpoint import (
-    Checkpoint,
-    list_checkpoints,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-)
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.checkpoint import Checkpoint, list_checkpoints, load_weights
+
+log = logging.getLogger("drakegpt")
 
 LATEST = "Run `drakegpt train MODEL` first."
 
@@ -61,7 +57,8 @@ class Run:
     @property
     def model_config(self) -> ModelConfig:
         """The shape of this run's model."""
-        return self.config.model_settings(self.tokenizer.vocab_size)
+        config = self.config.model_settings(self.tokenizer.vocab_size)
+        return replace(config, final_norm=self.info.get("final_norm", True))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -78,17 +75,31 @@ class Run:
         return [line for line in self.metrics if line["event"] == "evaluation"]
 
     @property
-    def finished(self) -> bool:
-        """Whether training came to its end."""
-        return any(line["event"] == "finished" for line in self.metrics)
+    def ending(self) -> dict[str, Any]:
+        """How training came to its end; empty if it has not."""
+        return next((line for line in self.metrics if line["event"] == "finished"), {})
 
     @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return bool(self.ending)
+
     def last_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint; raises `RunError` if nothing was saved yet."""
-        checkpoints = list_checkpoints(self.folder / "checkpoints")
-        if not checkpoints:
-            raise RunError(f"The run {self.name} has no checkpoint yet.", LATEST)
-        return checkpoints[-1]
+        """The newest whole checkpoint; an older one, with a warning, where that is damaged.
+
+        Raises `RunError` if nothing was saved yet or nothing is whole.
+        """
+        problem: RunError | None = None
+        for checkpoint in reversed(list_checkpoints(self.folder / "checkpoints")):
+            try:
+                checkpoint.verify()
+            except RunError as error:
+                problem = problem or error
+                continue
+            if problem:
+                log.warning("%s Going back to iteration %d.", problem.problem, checkpoint.iteration)
+            return checkpoint
+        raise problem or RunError(f"The run {self.name} has no checkpoint yet.", LATEST)
 
     def dataset(self) -> Dataset:
         """The very version of the dataset that this run was trained on."""
@@ -97,9 +108,7 @@ class Run:
     def load_model(self, device: torch.device) -> LanguageModel:
         """The trained model on `device`, ready to evaluate."""
         choose_threads(self.model_config)
-        checkpoint = self.last_checkpoint
-        checkpoint.verify()
-        tensors, _ = load_weights(checkpoint.weights)
+        tensors, _ = load_weights(self.last_checkpoint().weights)
         model = build_model(self.model_config)
         try:
             model.load_state_dict(tensors)
@@ -135,28 +144,28 @@ def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> R
     return Run(folder, config, info, data.tokenizer)
 
 
-def train_run(run: Run) -> Iterator[Step | Evaluation]:
-    """Train a new run to its end, writing down what is worth keeping as it goes by.
+# What may change when a run goes on: how long it trains and how it is kept, not what it computes.
+CHANGEABLE = ("iters", "patience", "save_interval", "wandb", "device")
 
-    Yields the trainer's reports. Raises `RunError` when the loss fails.
+
+def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
+    """The same run with other settings where that makes sense, written to its folder.
+
+    Raises `UsageError` that names each setting that cannot change.
     """
-    data = run.dataset()
-    device = choose_device(run.config.device)
-    choose_threads(run.model_config)
-    torch.manual_seed(run.config.seed)
-    model = build_model(run.model_config).to(device)
-    trainer = Trainer(run.config, model, data.split("train"), data.split("val"), device)
-    best = float("inf")
-    for report in trainer.reports():
-        if isinstance(report, Evaluation):
-            _append(run, "evaluation", asdict(report))
-            weights = model.state_dict()
-            _save(run, trainer, weights)
-            if report.val_loss < best:
-                best = report.val_loss
-                save_weights(run.folder / "best.safetensors", weights, _metadata(run, report))
-        yield report
-    _append(run, "finished", asdict(trainer.evaluations[-1]))
+    current = asdict(run.config)
+    changes = {key: value for key, value in given.items() if current.get(key) != value}
+    if not changes:
+        return run
+    if refused := [key for key in changes if key not in CHANGEABLE]:
+        listed = ", ".join(f"{key} ({current.get(key)} → {changes[key]})" for key in refused)
+        raise UsageError(
+            f"A run that goes on keeps its settings; these differ: {listed}.",
+            f"Leave them out, or start a new run. What may change: {', '.join(CHANGEABLE)}.",
+        )
+    config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
+    paths.write_text(run.folder / "config.toml", settings.to_toml(config))
+    return replace(run, config=config)
 
 
 def open_run(folder: Path) -> Run:
@@ -174,11 +183,11 @@ def open_run(folder: Path) -> Run:
     return Run(folder, config, info, tokenizer)
 
 
-def all_runs() -> list[Run]:
-    """Every whole run that has a checkpoint, oldest first."""
+def all_runs(*, begun: bool = True) -> list[Run]:
+    """Every whole run, oldest first; with `begun`, only those that have a checkpoint."""
     found = []
     for file in paths.runs().glob("*/config.toml"):
-        if list_checkpoints(file.parent / "checkpoints"):
+        if not begun or list_checkpoints(file.parent / "checkpoints"):
             try:
                 found.append(open_run(file.parent))
             except RunError:
@@ -194,36 +203,6 @@ def latest_run(model: str, size: str, data: str | None = None) -> Run | None:
         if (run.config.model, run.config.size) == (model, size) and data in (None, run.config.data)
     ]
     return matching[-1] if matching else None
-
-
-def _save(run: Run, trainer: Trainer, weights: dict[str, Tensor]) -> None:
-    save_checkpoint(
-        run.folder / "checkpoints",
-        trainer.iteration,
-        weights,
-        trainer.state_dict(),
-        _metadata(run, trainer.evaluations[-1]),
-    )
-
-
-def _metadata(run: Run, evaluation: Evaluation) -> dict[str, str]:
-    """What a weights file says of itself, so that it can be used away from its run."""
-    return {
-        "model": json.dumps(asdict(run.model_config)),
-        "tokenizer": run.tokenizer.to_json(),
-        "dataset": run.config.data,
-        "dataset_version": str(run.info["dataset_version"]),
-        "iteration": str(evaluation.iteration),
-        "val_loss": repr(evaluation.val_loss),
-    }
-
-
-def _append(run: Run, event: str, values: dict[str, Any]) -> None:
-    """Add one whole line to metrics.jsonl and force it to the disk."""
-    with (run.folder / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps({"event": event, **values}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _new_folder(name: str | None, stem: str) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from drakegpt.config import TrainConfig
 from drakegpt.data.windows import Stream, random_windows
@@ -21,7 +22,7 @@ from drakegpt.errors import RunError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss, next_token_loss
 from drakegpt.training.optimizers import build_optimizer, set_learning_rate
-from drakegpt.training.schedules import cyclic
+from drakegpt.training.schedules import learning_rate
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Trainer:
         self.config = config
         self.model = model
         self.device = device
-        self.optimizer = build_optimizer(model)
+        self.optimizer = build_optimizer(model, config.weight_decay)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
         self._splits = {
@@ -71,15 +72,31 @@ class Trainer:
         self._evaluation_seconds = 0.0
 
     def reports(self) -> Iterator[Step | Evaluation]:
-        """Train to the last iteration, reporting each step and each evaluation.
+        """Train to the end, reporting each step and each evaluation.
 
-        Raises `RunError` when the loss is no longer a number.
+        The end is the last iteration, or earlier when patience runs out. Raises
+        `RunError` when a loss is no longer a number.
         """
         self.model.train()
-        while self.iteration < self.config.iters:
-            yield self._step()
+        while True:
             if self._evaluation_due():
                 yield self._evaluate()
+            if self.iteration >= self.config.iters or self.out_of_patience:
+                return
+            yield self._step()
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation with the lowest validation loss so far."""
+        return min(self.evaluations, key=lambda e: e.val_loss, default=None)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the validation loss has not fallen for `patience` evaluations."""
+        patience, best = self.config.patience, self.best
+        if not patience or best is None:
+            return False
+        return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights: plain values and tensors, safe to load as data."""
@@ -103,47 +120,67 @@ class Trainer:
         self._step_seconds, self._evaluation_seconds = state["seconds"]
 
     def _step(self) -> Step:
-        """Draw a batch, compute its loss, follow its gradient."""
+        """Draw windows, compute their loss, follow its gradient."""
         started = time.perf_counter()
+        rate = self._learning_rate()
+        self.optimizer.zero_grad()
+        loss = self._backward()
+        if self.config.grad_clip:
+            clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.iteration += 1
+        # Reading a loss waits for a GPU to finish, so there it is read before evaluations only.
+        if self.device.type == "cpu" or self._evaluation_due():
+            self._check_finite(loss.item())
+        self._step_seconds += time.perf_counter() - started
+        return Step(self.iteration, loss, rate)
+
+    def _backward(self) -> Tensor:
+        """Mean loss and gradient of this iteration's windows, `grad_accumulation` batches."""
         config = self.config
-        learning_rate = cyclic(config, len(self.evaluations))
         inputs, targets = random_windows(
             self._splits[Stream.ESTIMATE_TRAIN],
             config.context_length,
-            config.batch_size,
+            config.batch_size * config.grad_accumulation,
             config.seed,
             Stream.TRAINING,
             self.iteration,
         )
-        loss = next_token_loss(self.model(inputs), targets)
-        self.optimizer.zero_grad()
-        loss.backward()
-        set_learning_rate(self.optimizer, learning_rate)
-        self.optimizer.step()
-        self.iteration += 1
-        # Reading a loss waits for a GPU to finish, so there it is read between evaluations only.
-        if self.device.type == "cpu" or self._evaluation_due():
-            self._check_finite(loss.item())
-        self._step_seconds += time.perf_counter() - started
-        return Step(self.iteration, loss.detach(), learning_rate)
+        total = torch.zeros((), device=self.device)
+        batches = zip(
+            inputs.split(config.batch_size), targets.split(config.batch_size), strict=True
+        )
+        for some_inputs, some_targets in batches:
+            logits = self.model(some_inputs)
+            loss = next_token_loss(logits, some_targets) / config.grad_accumulation
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _learning_rate(self) -> float:
+        losses = [evaluation.val_loss for evaluation in self.evaluations]
+        return learning_rate(self.config, self.iteration, losses)
 
     def _evaluation_due(self) -> bool:
-        """After every `eval_interval` iterations, and after the last."""
-        return (
-            self.iteration % self.config.eval_interval == 0 or self.iteration == self.config.iters
-        )
+        """After every `eval_interval` iterations and after the last, once each."""
+        place = self.iteration
+        done = bool(self.evaluations) and self.evaluations[-1].iteration == place
+        at_end = place == self.config.iters
+        return place > 0 and not done and (place % self.config.eval_interval == 0 or at_end)
 
     def _evaluate(self) -> Evaluation:
         started = time.perf_counter()
-        learning_rate = cyclic(self.config, len(self.evaluations))
         train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
+        self._check_finite(train_loss + val_loss)
         self._evaluation_seconds += time.perf_counter() - started
-        tokens = self.iteration * self.config.batch_size * self.config.context_length
+        windows = self.iteration * self.config.batch_size * self.config.grad_accumulation
+        tokens = windows * self.config.context_length
         evaluation = Evaluation(
             iteration=self.iteration,
             train_loss=train_loss,
             val_loss=val_loss,
-            learning_rate=learning_rate,
+            learning_rate=self._learning_rate(),
             tokens_per_second=tokens / self._step_seconds,
             seconds=self._step_seconds + self._evaluation_seconds,
         )
@@ -168,7 +205,7 @@ class Trainer:
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise RunError(
-                f"The loss became {loss} at iteration {self.iteration}.",
+                f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
                 "The learning rate is too high for this model: "
-                f"try --max-lr {self.config.max_lr / 4:g}.",
+                f"try --max-lr {self.config.max_lr / 4:g}, or --grad-clip 1.",
             )

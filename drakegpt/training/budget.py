@@ -1,0 +1,43 @@
+"""How many iterations fit into a given time on this machine, found by a short trial.
+
+The answer becomes the run's `iters`, so its schedules fit the time, and the
+same number of iterations gives the same run again, whatever the machine.
+"""
+
+import dataclasses
+import time
+
+from drakegpt.config import EVALUATIONS, TrainConfig
+from drakegpt.data.dataset import Dataset
+from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.training.trainer import Trainer
+
+WARM_UP_STEPS = 3
+TRIAL_STEPS = 20
+# An evaluation in the trial takes this share of the batches of a real one.
+TRIAL_SHARE = 10
+
+
+def iterations_within(config: TrainConfig, data: Dataset) -> int:
+    """Iterations that `config.minutes` hold, with twenty evaluations among them; at least one."""
+    device = choose_device(config.device)
+    model_config = config.model_settings(data.tokenizer.vocab_size)
+    choose_threads(model_config)
+    trial = dataclasses.replace(
+        config,
+        iters=WARM_UP_STEPS + TRIAL_STEPS,
+        eval_interval=WARM_UP_STEPS + TRIAL_STEPS,
+        eval_iters=max(1, config.eval_iters // TRIAL_SHARE),
+        patience=0,
+    )
+    model = build_model(model_config).to(device)
+    trainer = Trainer(trial, model, data.split("train"), data.split("val"), device)
+    began = time.perf_counter()
+    moments = []
+    for report in trainer.reports():
+        del report  # what counts is when it came
+        moments.append(time.perf_counter())
+    steps = moments[-2] - moments[WARM_UP_STEPS - 1]
+    evaluation = (moments[-1] - moments[-2]) * config.eval_iters / trial.eval_iters
+    left = config.minutes * 60 - (moments[-1] - began) - EVALUATIONS * evaluation
+    return max(1, int(left / (steps / TRIAL_STEPS)))

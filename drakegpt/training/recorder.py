@@ -1,0 +1,194 @@
+"""Training with a memory: whatever happens, the run's folder lets it go on as if nothing had.
+
+A `Recorder` builds the trainer of a run, or restores it, and writes down what
+passes by: a line of metrics per evaluation, checkpoints, the best weights.
+Killed at any point, the run goes on from its last checkpoint, and on the same
+CPU ends with the same bytes.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Self
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from drakegpt.errors import RunError, UsageError
+from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.paths import remove_leftovers, write_text
+from drakegpt.training.checkpoint import (
+    list_checkpoints,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from drakegpt.training.run import Run
+from drakegpt.training.trainer import Evaluation, Step, Trainer
+
+# Saving may take one part in so many of the time, where no interval is set.
+SAVE_SHARE = 50
+
+
+class Recorder:
+    """A run in training. Use it in a `with` statement: it keeps other processes off the run."""
+
+    def __init__(self, run: Run, *, resume: bool = False) -> None:
+        """Build the run's trainer; with `resume`, as it was at the last whole checkpoint.
+
+        Raises `RunError` if there is none or the dataset is gone, `UsageError`
+        if another process trains this run or its device is not there.
+        """
+        self.run = run
+        self._lock = FileLock(run.folder / ".lock", timeout=0)
+        self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
+        self._saved, self._save_seconds = (-1, 0), 0.0
+        self._saved_when = time.monotonic()
+        device = choose_device(run.config.device)
+        choose_threads(run.model_config)
+        torch.manual_seed(run.config.seed)
+        model = build_model(run.model_config).to(device)
+        data = run.dataset()
+        self.trainer = Trainer(run.config, model, data.split("train"), data.split("val"), device)
+        self._resume = resume
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"Another process is training the run {self.run.name}.",
+                "Wait for it, or start a run of your own.",
+            ) from None
+        if self._resume:
+            self._restore()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def reports(self) -> Iterator[Step | Evaluation]:
+        """The trainer's reports, each written down before it is passed on.
+
+        Raises `RunError` when the loss fails or the folder cannot be written;
+        the last checkpoint is whole then.
+        """
+        for report in self.trainer.reports():
+            if isinstance(report, Evaluation):
+                self._append({"event": "evaluation", **asdict(report)})
+                if report == self.trainer.best:
+                    self._best = report, _copy(self.trainer.model.state_dict())
+            if self._save_due(report):
+                self.save()
+            yield report
+        self.save()
+        self._append({"event": "finished", **self._ending()})
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment, and the best weights if there are new ones."""
+        moment = (self.trainer.iteration, len(self.trainer.evaluations))
+        if self._saved == moment:
+            return
+        started = time.monotonic()
+        weights = self.trainer.model.state_dict()
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise RunError(
+                f"The weights are no longer finite after iteration {self.trainer.iteration}.",
+                "Train anew with a lower --max-lr, or with --grad-clip 1.",
+            )
+        with self._explained():
+            if self._best:
+                best, best_weights = self._best
+                path = self.run.folder / "best.safetensors"
+                save_weights(path, best_weights, self._metadata(best.iteration))
+                self._best = None
+            save_checkpoint(
+                self.run.folder / "checkpoints",
+                self.trainer.iteration,
+                weights,
+                self.trainer.state_dict(),
+                self._metadata(self.trainer.iteration),
+            )
+        self._saved, self._saved_when = moment, time.monotonic()
+        self._save_seconds = self._saved_when - started
+
+    def _save_due(self, report: Step | Evaluation) -> bool:
+        """By iterations if the user says so, else at evaluations as often as is cheap."""
+        if interval := self.run.config.save_interval:
+            return isinstance(report, Step) and report.iteration % interval == 0
+        waited = time.monotonic() - self._saved_when
+        return isinstance(report, Evaluation) and waited >= SAVE_SHARE * self._save_seconds
+
+    def _restore(self) -> None:
+        """Bring the trainer and the metrics back to the last whole checkpoint."""
+        folder, checkpoints = self.run.folder, self.run.folder / "checkpoints"
+        remove_leftovers(folder)
+        remove_leftovers(checkpoints)
+        if list_checkpoints(checkpoints):
+            checkpoint = self.run.last_checkpoint()
+            weights, _ = load_weights(checkpoint.weights)
+            self.trainer.model.load_state_dict(weights)
+            self.trainer.load_state_dict(checkpoint.state())
+            self._saved = (self.trainer.iteration, len(self.trainer.evaluations))
+            for later in list_checkpoints(checkpoints):
+                if later.iteration > checkpoint.iteration:  # damaged, or it were the last
+                    shutil.rmtree(later.folder)
+        lines = [_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations]
+        write_text(folder / "metrics.jsonl", "".join(lines))
+
+    def _ending(self) -> dict[str, Any]:
+        best = self.trainer.best
+        return asdict(self.trainer.evaluations[-1]) | {
+            "reason": "patience" if self.trainer.out_of_patience else "iterations",
+            "best_iteration": best.iteration if best else None,
+        }
+
+    def _append(self, values: dict[str, Any]) -> None:
+        """Add one whole line to metrics.jsonl and force it to the disk."""
+        path = self.run.folder / "metrics.jsonl"
+        with self._explained(), path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(_line(values))
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what it means for the run when its folder cannot be written."""
+        folder, iteration = self.run.folder, self.trainer.iteration
+        try:
+            if not (folder / "config.toml").exists():
+                raise RunError(
+                    f"The run's folder {folder} was removed; training stopped at iteration "
+                    f"{iteration}.",
+                    "Train anew, and leave the folder where it is.",
+                )
+            yield
+        except OSError as error:
+            raise RunError(
+                f"Iteration {iteration} could not be saved in {folder}: "
+                f"{error.strerror or error}. The checkpoint before it is whole.",
+                f"Make room there, then go on: `drakegpt train --resume {self.run.name}`.",
+            ) from error
+
+    def _metadata(self, iteration: int) -> dict[str, str]:
+        """What a weights file says of itself, so that it can be used away from its run."""
+        return {
+            "model": json.dumps(asdict(self.run.model_config)),
+            "tokenizer": self.run.tokenizer.to_json(),
+            "dataset": self.run.config.data,
+            "dataset_version": str(self.run.info["dataset_version"]),
+            "iteration": str(iteration),
+        }
+
+
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values) + "\n"
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in weights.items()}
