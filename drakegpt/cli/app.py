@@ -8,8 +8,10 @@ from typer.core import TyperGroup
 
 import drakegpt
 from drakegpt import paths
-from drakegpt.cli import compare, console, data, eval_, generate, params, train
+from drakegpt.cli import compare, console, data, eval_, generate, import_, params, runs, train
 from drakegpt.errors import DrakeGPTError
+
+ORDER = ["data", "params", "train", "runs", "import", "eval", "compare", "generate"]
 
 
 class InOrder(TyperGroup):
@@ -17,7 +19,7 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names for the help text, which opens a panel where its first command comes."""
-        return sorted(super().list_commands(ctx), key="data".__ne__)
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
 app = typer.Typer(
@@ -30,6 +32,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", rich_help_panel="Text")
 app.command("params", rich_help_panel="Models")(params.params)
 app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
+app.add_typer(runs.app, name="runs", rich_help_panel="Models")
+app.command("import", rich_help_panel="Models")(import_.import_)
 app.command("eval", rich_help_panel="Results")(eval_.eval_)
 app.command("compare", rich_help_panel="Results")(compare.compare)
 app.command("generate", rich_help_panel="Results")(generate.generate)
@@ -53,6 +57,7 @@ def drakegpt_(
 def main() -> None:
     """Run the command line; every error a user can cause ends here, in one message."""
     console.use_utf8()
+    console.pass_on_warnings()
     try:
         app(prog_name="drakegpt")
     except DrakeGPTError as error:

@@ -64,7 +64,7 @@ def compare(
     _render(comparison, samples)
     for path in figures:
         console.note(f"Figure: {path}")
-    trained = sorted({row.iterations for row in comparison.rows})
+    trained = sorted({row.iterations for row in comparison.rows if row.iterations})
     if len(trained) > 1:
         listed = ", ".join(f"{iterations:,}" for iterations in trained)
         console.warn(f"these runs differ in length ({listed} iterations); compare with care")
@@ -109,11 +109,16 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
     console.show(claims)
     for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
-        console.show(curves(key, comparison.rows, console.results()))
+        trained = [row for row in comparison.rows if row.evaluations]
+        console.show(curves(key, trained, console.results()))
     console.show(Text("The same seed, written by each:", style="bold"))
     for row in comparison.rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.run].strip("\n"))
+
+
+def _or_blank(value: float | None, format_: str) -> str:
+    return "" if value is None else format(value, format_)
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,11 @@ _COLUMNS = (
     _Column("published", lambda row: f"{row.published:,}", 6),
     _Column("train", lambda row: f"{row.train_loss:.4f}", 1),
     _Column("validation", lambda row: f"{row.val_loss:.4f}", 0),
-    _Column("gain", lambda row: "" if row.val_gain is None else f"{row.val_gain:+.4f}", 3),
+    _Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
     _Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
     _Column("perplexity", lambda row: f"{row.perplexity:.2f}", 7),
-    _Column("tokens/s", lambda row: f"{row.tokens_per_second:,.0f}", 8),
-    _Column("seconds", lambda row: f"{row.seconds:.1f}", 5),
+    _Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
+    _Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
 )
 
 

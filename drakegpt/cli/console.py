@@ -5,6 +5,7 @@ notes, warnings and errors go to stderr.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -52,6 +53,19 @@ def note(text: str, style: str = "dim") -> None:
 def warn(text: str) -> None:
     """Something that may surprise, on stderr."""
     messages().print(Text.assemble(("Note: ", "yellow"), text), soft_wrap=True)
+
+
+class _Warnings(logging.Handler):
+    """Shows what the library logs as warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one warning on stderr."""
+        warn(record.getMessage())
+
+
+def pass_on_warnings() -> None:
+    """Let the library's warnings appear as notes."""
+    logging.getLogger("drakegpt").addHandler(_Warnings(logging.WARNING))
 
 
 def fail(error: DrakeGPTError) -> int:

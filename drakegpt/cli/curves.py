@@ -21,6 +21,8 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 def curves(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
     """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations."""
+    if not rows:
+        return "no curves: imported runs have none"
     if screen.color_system is None or screen.width < NARROWEST:
         return _bars(key, rows)
     return _dots(key, rows, screen)
@@ -49,7 +51,7 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
     figure.x_label, figure.y_label = "iteration", "nats"
     figure.color_mode = "names"
     figure.origin = False
-    figure.set_x_limits(0, max(row.iterations for row in rows))
+    figure.set_x_limits(0, max(row.evaluations[-1]["iteration"] for row in rows))
     figure.set_y_limits(min(losses) - 0.02 * span, max(losses) + 0.02 * span)
     for number_type in (int, float):
         figure.register_label_formatter(number_type, _tick)

@@ -123,10 +123,11 @@ def _read_prompt(prompt: str) -> str:
 def _explain(run: "Run", target: str | None, prompt: "Prompt") -> None:
     """Say on stderr which run writes and what became of the prompt."""
     if target is None:
-        loss = run.evaluations[-1]["val_loss"]
+        from drakegpt.evaluation.selection import val_loss
+
         console.note(
             f"{run.config.model} writes: run {run.name}, the lowest validation loss "
-            f"on '{run.config.data}' ({loss:.4f})"
+            f"on '{run.config.data}' ({val_loss(run):.4f})"
         )
     else:
         console.note(f"{run.config.model} writes: run {run.name}")

@@ -21,6 +21,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Scaled = Annotated[
     bool, typer.Option("--scaled", help="The large size: context 256, width 384, 6 layers.")
 ]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help=f"One of {', '.join(config.MODEL_NAMES)}.",
+        callback=config.model_named,
+        autocompletion=lambda: list(config.MODEL_NAMES),
+    ),
+]
 ModelOrNone = Annotated[
     str | None,
     typer.Argument(
@@ -74,7 +82,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         settings = {name: value for name, value in settings.items() if value is not None}
         command(**given, settings=settings)
 
-    parameters = [p for p in signature.parameters.values() if p.name != "settings"]
+    parameters = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in signature.parameters.values()
+        if p.name != "settings"
+    ]
     shown = signature.replace(parameters=[*parameters, *options])
     wrapped.__signature__ = shown  # type: ignore[attr-defined]
     del wrapped.__wrapped__

@@ -34,9 +34,9 @@ class Row:
     perplexity: float
     train_gain: float | None  # how far the loss fell against the rung before
     val_gain: float | None
-    tokens_per_second: float
-    seconds: float
-    iterations: int
+    tokens_per_second: float | None  # None for imported runs
+    seconds: float | None
+    iterations: int | None
     seed: int
     run: str
     evaluations: tuple[dict[str, Any], ...]
@@ -105,7 +105,7 @@ def compare(data: str, device_name: str = "auto") -> Comparison:
 def _row(run: Run, before: Row | None, device_name: str) -> Row:
     scores = score(run, device_name)
     evaluations = run.evaluations
-    last = evaluations[-1]
+    last = evaluations[-1] if evaluations else {}
     return Row(
         model=run.config.model,
         size=run.config.size,
@@ -117,9 +117,9 @@ def _row(run: Run, before: Row | None, device_name: str) -> Row:
         perplexity=scores.val.perplexity,
         train_gain=before.train_loss - scores.train.loss if before else None,
         val_gain=before.val_loss - scores.val.loss if before else None,
-        tokens_per_second=last["tokens_per_second"],
-        seconds=last["seconds"],
-        iterations=last["iteration"],
+        tokens_per_second=last.get("tokens_per_second"),
+        seconds=last.get("seconds"),
+        iterations=last.get("iteration"),
         seed=run.config.seed,
         run=run.name,
         evaluations=tuple(evaluations),
@@ -167,6 +167,8 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
 def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
     rises = {}
     for row in rows:
+        if not row.evaluations:
+            continue
         losses = [evaluation["val_loss"] for evaluation in row.evaluations]
         rise = losses[-1] - min(losses)
         fell_since = row.evaluations[losses.index(min(losses))]["train_loss"]

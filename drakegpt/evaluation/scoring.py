@@ -9,7 +9,6 @@ checksums of the weights they belong to, so no run is scored twice.
 import json
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,8 @@ from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss
 from drakegpt.training.run import Run
+
+SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     has nothing before it and is left out. Raises `RunError` or `CorpusError`
     when the checkpoint or the dataset is missing or damaged.
     """
-    identity = {
-        "weights": run.last_checkpoint().verify()["weights.safetensors"],
-        "dataset_version": run.info["dataset_version"],
-    }
-    file = run.folder / "scores.json"
-    if (known := _recall(file, identity)) is not None:
+    if (known := recall(run)) is not None:
         return known
     device = choose_device(device_name)
     model = run.load_model(device)
@@ -81,16 +77,25 @@ def score(run: Run, device_name: str = "auto") -> Scores:
         batches = sequential_windows(tokens, context_length, at_once)
         scores[name] = Score(mean_loss(model, batches, device), len(tokens) - 1)
     result = Scores(**scores)
-    paths.write_text(file, json.dumps({"of": identity, **asdict(result)}, indent=2))
+    known_as = {"of": _identity(run), **asdict(result)}
+    paths.write_text(run.folder / SCORES, json.dumps(known_as, indent=2))
     return result
 
 
-def _recall(file: Path, identity: dict[str, str]) -> Scores | None:
-    """Scores written earlier, if they are whole and of these very weights."""
+def recall(run: Run) -> Scores | None:
+    """Scores written earlier, if they are whole and of the run's present weights."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if data["of"] != identity:
+        data = json.loads((run.folder / SCORES).read_text(encoding="utf-8"))
+        if data["of"] != _identity(run):
             return None
         return Scores(Score(**data["train"]), Score(**data["val"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _identity(run: Run) -> dict[str, str]:
+    """What scores belong to: these weights on this version of the dataset."""
+    return {
+        "weights": run.last_checkpoint().verify()["weights.safetensors"],
+        "dataset_version": run.info["dataset_version"],
+    }

@@ -1,21 +1,22 @@
 """Which run is meant: by folder, by name, by model, or the best there is."""
 
+import math
 from pathlib import Path
 
 from drakegpt import paths
 from drakegpt.config import MODEL_NAMES
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
+from drakegpt.evaluation.scoring import recall
 from drakegpt.training.run import Run, all_runs, open_run
 
 
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
-    Without a target: the run with the lowest validation loss, as estimated at
-    its last evaluation, on `data` or else on the default dataset; runs on
-    different texts cannot be ranked. Raises `RunError` with the command that
-    would make such a run.
+    Without a target: the run with the lowest validation loss on `data` or else
+    on the default dataset; runs on different texts cannot be ranked. Raises
+    `RunError` with the command that would make such a run.
     """
     if target is None:
         return _best_run(data or dataset.default_name())
@@ -83,7 +84,15 @@ def _best_run(data: str | None) -> Run:
         raise RunError(
             f"Nothing is trained{on} yet.", "Train a model: `drakegpt train TransformerLM`."
         )
-    return min(runs, key=lambda run: float(run.evaluations[-1]["val_loss"]))
+    return min(runs, key=val_loss)
+
+
+def val_loss(run: Run) -> float:
+    """The validation loss known of a run: exact if it was scored, else its last estimate."""
+    if scores := recall(run):
+        return scores.val.loss
+    evaluations = run.evaluations
+    return float(evaluations[-1]["val_loss"]) if evaluations else math.inf
 
 
 def _some_names() -> str:

@@ -9,6 +9,7 @@ import time
 
 from drakegpt.config import EVALUATIONS, TrainConfig
 from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.training.trainer import Trainer
 
@@ -19,7 +20,10 @@ TRIAL_SHARE = 10
 
 
 def iterations_within(config: TrainConfig, data: Dataset) -> int:
-    """Iterations that `config.minutes` hold, with twenty evaluations among them; at least one."""
+    """Iterations that `config.minutes` hold, with twenty evaluations among them.
+
+    Raises `UsageError` if the evaluations alone would take longer.
+    """
     device = choose_device(config.device)
     model_config = config.model_settings(data.tokenizer.vocab_size)
     choose_threads(model_config)
@@ -39,5 +43,12 @@ def iterations_within(config: TrainConfig, data: Dataset) -> int:
         moments.append(time.perf_counter())
     steps = moments[-2] - moments[WARM_UP_STEPS - 1]
     evaluation = (moments[-1] - moments[-2]) * config.eval_iters / trial.eval_iters
-    left = config.minutes * 60 - (moments[-1] - began) - EVALUATIONS * evaluation
-    return max(1, int(left / (steps / TRIAL_STEPS)))
+    around = moments[-1] - began + EVALUATIONS * evaluation
+    iterations = int((config.minutes * 60 - around) / (steps / TRIAL_STEPS))
+    if iterations < 1:
+        raise UsageError(
+            f"{config.minutes:g} minutes are too short: {EVALUATIONS} evaluations alone would "
+            f"take {around / 60:.2f} minutes here.",
+            "Give more --minutes, or fewer --eval-iters.",
+        )
+    return iterations

@@ -1,0 +1,73 @@
+"""A checkpoint of the original DrakeGPT scripts as a run of its own.
+
+Those files are bare state dicts: weights, no vocabulary. The dataset named
+gives the vocabulary, the shapes must fit the model, and nothing in the file is
+ever executed.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from drakegpt import paths
+from drakegpt.config import TrainConfig
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
+from drakegpt.models.original import convert
+from drakegpt.training.checkpoint import save_checkpoint
+from drakegpt.training.run import Run, create_run, open_run
+
+_FIX = "Name a file that the original wrote with torch.save(model.state_dict(), …)."
+
+
+def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | None) -> Run:
+    """Turn `file` into a run that can be scored, compared and let write.
+
+    Its TransformerLM leaves the final norm out, as the original's did. Raises
+    `UsageError` that names what does not fit; no run is made then.
+    """
+    tensors = read_state_dict(file)
+    model_config = config.model_settings(data.tokenizer.vocab_size)
+    weights = convert(tensors, replace(model_config, final_norm=False))
+    run = create_run(config, data, name)
+    with file.open("rb") as content:
+        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    origin = {"imported_from": str(file.resolve()), "imported_sha256": checksum}
+    info = run.info | origin | {"final_norm": False}
+    paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+    run = open_run(run.folder)
+    metadata = {
+        "model": json.dumps(asdict(run.model_config)),
+        "tokenizer": run.tokenizer.to_json(),
+        "dataset": config.data,
+        "dataset_version": data.metadata.version,
+    }
+    save_checkpoint(run.folder / "checkpoints", 0, weights, {}, metadata)
+    return run
+
+
+def read_state_dict(file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a `.pt` or `.safetensors` file by name, read as data only."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}.", _FIX) from error
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise UsageError(f"{file} is no file of plain tensors, or it is damaged.", _FIX) from error
+    except Exception as error:  # torch meets damaged files with many kinds of exception
+        raise UsageError(f"{file} is damaged ({type(error).__name__}).", _FIX) from error
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise UsageError(f"{file} holds something other than tensors by name.", _FIX)
+    return content
