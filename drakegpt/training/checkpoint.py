@@ -26,6 +26,7 @@ from drakegpt.errors import RunError
 from drakegpt.paths import folder_atomically, write_atomically, write_text
 
 FORMAT_VERSION = "1"
+METADATA_KEY = "drakegpt"
 KEPT = 2  # the last good one, and the one before in case that is damaged later
 
 
@@ -93,17 +94,19 @@ def list_checkpoints(parent: Path) -> list[Checkpoint]:
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and what they are, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # In one entry: safetensors writes several in any order, and equal weights shall be equal bytes.
+    described = json.dumps({"format_version": FORMAT_VERSION, **metadata})
     with write_atomically(path) as file:
-        file.write(save(tensors, {"format_version": FORMAT_VERSION, **metadata}))
+        file.write(save(tensors, {METADATA_KEY: described}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a weights file; raises `RunError` if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RunError(f"The weights in {path} cannot be read: {error}.", _FIX) from error
     if metadata.get("format_version") != FORMAT_VERSION:
         raise RunError(

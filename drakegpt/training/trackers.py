@@ -115,7 +115,6 @@ def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | N
     import wandb
 
     settings = wandb.Settings(
-        api_key=api_key,  # given, it never asks at the terminal, nor writes to ~/.netrc
         init_timeout=PATIENCE,
         finish_timeout=PATIENCE,
         finish_timeout_raises=True,
@@ -143,7 +142,9 @@ def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | N
         mode="online" if api_key else "offline",
         resume="allow",
         reinit="finish_previous",
-        settings=settings,
+        # Given a key, it neither asks at the terminal nor writes to ~/.netrc. `setup` with a key
+        # would send it to the public server, whatever WANDB_BASE_URL says.
+        settings=wandb.Settings(api_key=api_key) if api_key else None,
     )
 
 

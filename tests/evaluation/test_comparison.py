@@ -9,7 +9,8 @@ from drakegpt.errors import RunError
 from drakegpt.evaluation.comparison import Row, _claims, compare, missing_models
 from drakegpt.evaluation.figures import draw_curves
 from drakegpt.evaluation.selection import find_run
-from drakegpt.training.run import create_run, train_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
 
 BLANK = Row(
     model="BigramLM", size="default", parameters=1, published=2, train_loss=2.5, val_loss=2.5,
@@ -31,8 +32,8 @@ def rows(*losses):
 def train(prepared, model, **settings):
     settings = {"iters": 4, "eval_interval": 2, "eval_iters": 1, **settings}
     run = create_run(resolve(model, "default", prepared.name, settings), prepared)
-    for _ in train_run(run):
-        pass
+    with Recorder(run) as recorder:
+        list(recorder.reports())
     return run
 
 

@@ -9,7 +9,8 @@ from drakegpt.config import resolve
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score
 from drakegpt.training.checkpoint import save_checkpoint
-from drakegpt.training.run import create_run, train_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def run(prepared):
     run = create_run(
         resolve("BigramLM", "default", "small", {"iters": 4, "eval_iters": 1}), prepared
     )
-    for _ in train_run(run):
-        pass
+    with Recorder(run) as recorder:
+        list(recorder.reports())
     return run
 
 

@@ -79,7 +79,7 @@ def test_another_format_is_named(tmp_path):
     checkpoint = save(tmp_path)
     from safetensors.torch import save_file
 
-    save_file(WEIGHTS, checkpoint.weights, {"format_version": "99"})
+    save_file(WEIGHTS, checkpoint.weights, {"drakegpt": '{"format_version": "99"}'})
     with pytest.raises(RunError, match="format 99"):
         load_weights(checkpoint.weights)
 

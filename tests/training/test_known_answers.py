@@ -10,13 +10,14 @@ import pytest
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import score
-from drakegpt.training.run import create_run, train_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
 
 
 def trained(model, data, **settings):
     run = create_run(resolve(model, "default", data.name, {"eval_iters": 2, **settings}), data)
-    for _ in train_run(run):
-        pass
+    with Recorder(run) as recorder:
+        list(recorder.reports())
     return score(run)
 
 

@@ -6,8 +6,9 @@ import torch
 from drakegpt import paths
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
-from drakegpt.training.checkpoint import load_weights
-from drakegpt.training.run import all_runs, create_run, latest_run, open_run, train_run
+from drakegpt.training.checkpoint import list_checkpoints, load_weights
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import all_runs, create_run, latest_run, open_run
 from drakegpt.training.trainer import Evaluation
 
 CPU = torch.device("cpu")
@@ -16,7 +17,8 @@ CPU = torch.device("cpu")
 def train(prepared, model="MultiHeadAttentionLM", name=None, **settings):
     settings = {"iters": 6, "eval_interval": 2, "eval_iters": 2, **settings}
     run = create_run(resolve(model, "default", prepared.name, settings), prepared, name)
-    reports = list(train_run(run))
+    with Recorder(run) as recorder:
+        reports = list(recorder.reports())
     return run, [report for report in reports if isinstance(report, Evaluation)]
 
 
@@ -27,7 +29,7 @@ def test_a_run_remembers_everything(prepared):
     assert again.finished
     assert [e["val_loss"] for e in again.evaluations] == [e.val_loss for e in evaluations]
     assert again.dataset().metadata == prepared.metadata
-    assert again.last_checkpoint.iteration == 6
+    assert again.last_checkpoint().iteration == 6
 
 
 def test_weights_say_what_they_are(prepared):
@@ -81,10 +83,10 @@ def test_damaged_runs_are_named_not_crashed_on(prepared, file, content):
 
 def test_damaged_weights_are_not_used(prepared):
     run, _ = train(prepared, "BigramLM")
-    file = run.last_checkpoint.weights
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
+    for checkpoint in list_checkpoints(run.folder / "checkpoints"):
+        content = bytearray(checkpoint.weights.read_bytes())
+        content[-1] ^= 1
+        checkpoint.weights.write_bytes(content)
     with pytest.raises(RunError, match="damaged"):
         run.load_model(CPU)
 

@@ -1,14 +1,72 @@
+"""Each schedule against a table worked out by hand: base_lr 1e-3, max_lr 5e-3."""
+
+import math
+
 import pytest
 
 from drakegpt.config import resolve
-from drakegpt.training.schedules import cyclic
+from drakegpt.training.schedules import learning_rate
 
-# base 1e-3 to max 5e-3 in five evaluations: by hand
-TRIANGLE = [1.0e-3, 1.8e-3, 2.6e-3, 3.4e-3, 4.2e-3, 5.0e-3, 4.2e-3, 3.4e-3, 2.6e-3, 1.8e-3]
+
+def rates(schedule, places, losses=(), **settings):
+    settings = {"schedule": schedule, "warmup_iters": 0, **settings}
+    config = resolve("BigramLM", "default", "x", settings)
+    assert (config.base_lr, config.max_lr) == (1e-3, 5e-3)
+    return [learning_rate(config, place, losses) for place in places]
 
 
 def test_cyclic_is_the_original_triangle_twice_in_twenty_evaluations():
     config = resolve("BigramLM", "default", "x")
-    assert (config.base_lr, config.max_lr) == (1e-3, 5e-3)
     assert config.iters // config.eval_interval == 20
-    assert [cyclic(config, n) for n in range(21)] == pytest.approx([*TRIANGLE * 2, 1e-3])
+    triangle = [1.0e-3, 1.8e-3, 2.6e-3, 3.4e-3, 4.2e-3, 5.0e-3, 4.2e-3, 3.4e-3, 2.6e-3, 1.8e-3]
+    got = [learning_rate(config, 500 * n, [2.0] * n) for n in range(21)]
+    assert got == pytest.approx([*triangle * 2, 1e-3])
+
+
+def test_constant():
+    assert rates("constant", [0, 1, 9_999]) == [5e-3] * 3
+
+
+def test_cosine_with_warm_up_and_floor():
+    got = rates("cosine", [0, 49, 99, 100, 600, 1099], iters=1100, warmup_iters=100)
+    expected = [5e-5, 2.5e-3, 5e-3, 5e-3, 3e-3, 1e-3]
+    # the last step is one short of the floor
+    assert got == pytest.approx(expected, abs=2e-8)
+    quarter = 1e-3 + (1 + math.sqrt(0.5)) / 2 * 4e-3
+    assert rates("cosine", [250], iters=1000) == pytest.approx([quarter])
+
+
+def test_step_is_nine_tenths_every_thousand():
+    got = rates("step", [0, 999, 1000, 1999, 2000, 9999])
+    assert got == pytest.approx([5e-3, 5e-3, 4.5e-3, 4.5e-3, 4.05e-3, 5e-3 * 0.9**9])
+    adjusted = rates("step", [0, 10, 20], decay_factor=0.5, decay_interval=10)
+    assert adjusted == pytest.approx([5e-3, 2.5e-3, 1.25e-3])
+
+
+@pytest.mark.parametrize(
+    ("losses", "decays"),
+    [
+        ([], 0),
+        ([3.0, 2.0, 1.0], 0),
+        ([1.0, 2.0], 0),
+        ([1.0, 2.0, 1.5], 1),
+        ([1.0, 1.0, 1.0], 1),  # no lower is no better
+        ([1.0, 2.0, 0.9, 2.0, 2.0], 1),
+        ([1.0, 2.0, 2.0, 2.0], 1),
+        ([1.0, 2.0, 2.0, 2.0, 2.0], 2),
+    ],
+)
+def test_plateau_decays_after_two_evaluations_without_progress(losses, decays):
+    got = rates("plateau", [10 * len(losses)], losses, plateau_patience=2)
+    assert got == pytest.approx([5e-3 * 0.9**decays])
+
+
+def test_wsd_warms_up_stays_and_falls_in_the_last_fifth():
+    got = rates("wsd", [0, 24, 50, 799, 800, 850, 900, 999], iters=1000, warmup_iters=50)
+    expected = [1e-4, 2.5e-3, 5e-3, 5e-3, 5e-3, 4e-3, 3e-3, 1.02e-3]
+    assert got == pytest.approx(expected)
+
+
+def test_warm_up_is_a_twentieth_where_it_belongs():
+    for schedule, warmup in (("cosine", 500), ("wsd", 500), ("cyclic", 0), ("step", 0)):
+        assert resolve("BigramLM", "default", "x", {"schedule": schedule}).warmup_iters == warmup

@@ -1,0 +1,270 @@
+"""What a run's folder holds while it trains, and what goes wrong around it."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+
+from drakegpt.config import resolve
+from drakegpt.data import dataset
+from drakegpt.errors import RunError, UsageError
+from drakegpt.training import recorder as recorder_module
+from drakegpt.training.checkpoint import list_checkpoints, load_weights
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run, open_run, with_changes
+from drakegpt.training.trainer import Evaluation, Step
+
+
+def new_run(prepared, model="TransformerLM", name=None, **settings):
+    settings = {"iters": 30, "eval_interval": 10, "eval_iters": 2, "save_interval": 4, **settings}
+    return create_run(resolve(model, "default", prepared.name, settings), prepared, name)
+
+
+def train(run, *, resume=False, until=None):
+    """Train to the end, or leave as a crash would after the report of iteration `until`."""
+    with Recorder(run, resume=resume) as recorder:
+        for report in recorder.reports():
+            if isinstance(report, Step) and report.iteration == until:
+                return recorder
+    return recorder
+
+
+def weights(run):
+    return run.last_checkpoint().weights.read_bytes()
+
+
+def history(run):
+    times = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in line.items() if k not in times} for line in run.metrics]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 27, 30])
+@pytest.mark.parametrize("schedule", ["cyclic", "plateau"])
+def test_a_run_that_goes_on_ends_with_the_same_bytes(prepared, stop, schedule):
+    """Even before the first checkpoint, and between a step and its evaluation."""
+    settings = {"schedule": schedule, "plateau_patience": 1, "grad_clip": 0.5}
+    whole, broken = new_run(prepared, **settings), new_run(prepared, **settings)
+    train(whole)
+    train(broken, until=stop)
+    torch.rand(5)
+    train(broken, resume=True)
+    assert weights(broken) == weights(whole)
+    assert history(broken) == history(whole)
+    best = "best.safetensors"
+    assert (broken.folder / best).read_bytes() == (whole.folder / best).read_bytes()
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
+    run = new_run(prepared)
+    recorder = train(run)
+    _, metadata = load_weights(run.folder / "best.safetensors")
+    assert int(metadata["iteration"]) == recorder.trainer.best.iteration
+    assert json.loads(metadata["model"])["model"] == "TransformerLM"
+    assert json.loads(metadata["tokenizer"])["characters"] == run.tokenizer.characters
+    assert metadata["dataset_version"] == prepared.metadata.version
+
+
+def test_a_damaged_last_checkpoint_falls_back_and_says_so(prepared, caplog):
+    whole, run = new_run(prepared), new_run(prepared)
+    train(whole)
+    train(run, until=14)
+    last = list_checkpoints(run.folder / "checkpoints")[-1]
+    last.weights.write_bytes(last.weights.read_bytes()[:-5])
+    train(run, resume=True)
+    assert "damaged" in caplog.text
+    assert "Going back to iteration 8" in caplog.text
+    assert weights(run) == weights(whole)
+    assert history(run) == history(whole)
+
+
+def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(prepared):
+    run = new_run(prepared)
+    train(run, until=14)
+    for checkpoint in list_checkpoints(run.folder / "checkpoints"):
+        checkpoint.weights.write_bytes(b"")
+    before = sorted(str(f) for f in run.folder.rglob("*") if f.name != ".lock")
+    with pytest.raises(RunError, match="damaged"):
+        train(run, resume=True)
+    assert sorted(str(f) for f in run.folder.rglob("*") if f.name != ".lock") == before
+
+
+def test_more_iterations_are_allowed_and_other_changes_named(prepared):
+    run = new_run(prepared)
+    train(run)
+    longer = with_changes(run, {"iters": 40, "seed": 42})
+    train(longer, resume=True)
+    assert [e["iteration"] for e in longer.evaluations] == [10, 20, 30, 40]
+    assert open_run(run.folder).config.iters == 40
+    with pytest.raises(UsageError) as caught:
+        with_changes(run, {"batch_size": 64, "max_lr": 0.1, "iters": 50})
+    assert "batch_size (32 → 64), max_lr (0.005 → 0.1)" in str(caught.value)
+    assert open_run(run.folder).config.iters == 40
+
+
+def test_only_one_process_trains_a_run(prepared):
+    run = new_run(prepared)
+    with Recorder(run), pytest.raises(UsageError, match="Another process"), Recorder(run):
+        pass
+
+
+def test_a_removed_folder_stops_the_run_and_is_not_made_again(prepared):
+    run = new_run(prepared)
+    with pytest.raises(RunError, match=r"removed; training stopped at iteration 8"):
+        with Recorder(run) as recorder:
+            for report in recorder.reports():
+                if report.iteration == 7:
+                    shutil.rmtree(run.folder)
+    assert not run.folder.exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared, monkeypatch):
+    run = new_run(prepared)
+    save = recorder_module.save_checkpoint
+
+    def full_from_the_third_on(parent, iteration, *rest):
+        if iteration > 8:
+            raise OSError(28, "No space left on device")
+        return save(parent, iteration, *rest)
+
+    monkeypatch.setattr(recorder_module, "save_checkpoint", full_from_the_third_on)
+    with pytest.raises(RunError) as caught:
+        train(run)
+    assert "Iteration 12 could not be saved" in str(caught.value)
+    assert f"--resume {run.name}" in caught.value.fix
+    monkeypatch.setattr(recorder_module, "save_checkpoint", save)
+    whole = new_run(prepared)
+    train(whole)
+    train(run, resume=True)
+    assert weights(run) == weights(whole)
+
+
+def test_a_failed_loss_keeps_the_last_checkpoint(prepared):
+    run = new_run(prepared, iters=100)
+    with pytest.raises(RunError, match="nan at iteration 12"), Recorder(run) as recorder:
+        for report in recorder.reports():
+            if isinstance(report, Step) and report.iteration == 11:
+                with torch.no_grad():
+                    recorder.trainer.model.head.bias.fill_(math.nan)
+    assert run.last_checkpoint().iteration == 8
+
+
+def test_weights_that_are_not_finite_are_never_saved(prepared):
+    """The step whose loss was still a number, and whose update was not."""
+    run = new_run(prepared, iters=100)
+    with pytest.raises(RunError, match="no longer finite after iteration 8"), Recorder(run) as r:
+
+        def explode(*_):
+            if r.trainer.iteration == 7:  # the eighth step is under way
+                r.trainer.model.head.bias.data.fill_(math.inf)
+
+        r.trainer.optimizer.register_step_post_hook(explode)
+        list(r.reports())
+    assert run.last_checkpoint().iteration == 4
+
+
+def test_saving_takes_its_share_and_no_more(prepared, monkeypatch):
+    """Slow saves become rare: here each takes as long as dozens of iterations."""
+    import time
+
+    run = new_run(prepared, "BigramLM", iters=400, eval_interval=1, eval_iters=1, save_interval=0)
+    saves = []
+
+    def slow(parent, iteration, *_):
+        saves.append(iteration)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(recorder_module, "save_checkpoint", slow)
+    started = time.monotonic()
+    train(run)
+    took = time.monotonic() - started
+    assert saves[-1] == 400
+    # The first and the last are always made; each other waits for fifty times its cost.
+    assert len(saves) <= 2 + took / (50 * 0.05)
+
+
+def test_accumulated_gradients_equal_those_of_one_large_batch(prepared):
+    gradients = []
+    for batch, accumulation in ((32, 1), (8, 4)):
+        run = new_run(prepared, batch_size=batch, grad_accumulation=accumulation, dropout=0.0)
+        with Recorder(run) as recorder:
+            next(recorder.reports())
+            gradients.append([p.grad.clone() for p in recorder.trainer.model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_their_norm(prepared):
+    norms = []
+    for clip in (0.0, 0.1):
+        run = new_run(prepared, grad_clip=clip)
+        with Recorder(run) as recorder:
+            next(recorder.reports())
+            parts = [p.grad.norm() for p in recorder.trainer.model.parameters()]
+            norms.append(torch.stack(parts).norm().item())
+    assert norms[0] > 0.2
+    assert norms[1] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_weight_decay_pulls(prepared):
+    sizes = []
+    for decay in (0.0, 100.0):
+        run = new_run(prepared, weight_decay=decay)
+        recorder = train(run)
+        sizes.append(sum(p.norm().item() for p in recorder.trainer.model.parameters()))
+    assert sizes[1] < sizes[0] / 2
+
+
+@pytest.fixture
+def tiny():
+    """Small enough that a transformer learns it by heart."""
+    import random
+
+    chance = random.Random(1)
+    text = "".join(chance.choice("abcdefgh ") for _ in range(600))
+    return dataset.prepare(text, name="tiny", source="", provenance="", source_sha256="")
+
+
+def overfit(tiny, **settings):
+    settings = {"iters": 2000, "eval_interval": 20, "eval_iters": 5, "dropout": 0.0, **settings}
+    run = new_run(tiny, save_interval=0, schedule="constant", **settings)
+    recorder = train(run)
+    return run, recorder.trainer
+
+
+def test_early_stopping_ends_an_overfitting_run_and_keeps_the_best(tiny):
+    run, _ = overfit(tiny, patience=3)
+    ending = run.ending
+    assert ending["reason"] == "patience"
+    assert ending["iteration"] < 2000
+    losses = [e["val_loss"] for e in run.evaluations]
+    assert losses.index(min(losses)) == len(losses) - 1 - 3
+    assert ending["best_iteration"] == run.evaluations[losses.index(min(losses))]["iteration"]
+    _, metadata = load_weights(run.folder / "best.safetensors")
+    assert int(metadata["iteration"]) == ending["best_iteration"]
+    train_losses = [e["train_loss"] for e in run.evaluations]
+    assert train_losses[-1] < train_losses[losses.index(min(losses))]
+
+
+def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
+    run = new_run(
+        tiny, iters=600, eval_interval=20, eval_iters=5, schedule="plateau", dropout=0.0,
+        plateau_patience=2, decay_factor=0.5,
+    )  # fmt: skip
+    seen = [r for r in train_reports(run) if isinstance(r, Evaluation)]
+    best, waited, rate, expected = math.inf, 0, 5e-3, []
+    for evaluation in seen:
+        expected.append(rate)
+        best, waited = (
+            (evaluation.val_loss, 0) if evaluation.val_loss < best else (best, waited + 1)
+        )
+        if waited == 2:
+            waited, rate = 0, rate / 2
+    assert [e.learning_rate for e in seen] == pytest.approx(expected)
+    assert rate < 5e-3
+
+
+def train_reports(run):
+    with Recorder(run) as recorder:
+        return list(recorder.reports())
