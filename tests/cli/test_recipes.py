@@ -1,0 +1,180 @@
+"""Configuration files, resuming, time budgets and recipes through the installed program."""
+
+import time
+import tomllib
+
+import pytest
+
+TEXT = "one two three four five six seven eight nine ten\n" * 80
+BRIEF = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4, "-q", "--json")
+
+
+@pytest.fixture
+def song(drakegpt, tmp_path):
+    (tmp_path / "song.txt").write_text(TEXT)
+    assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
+
+
+def losses(done):
+    assert done.code == 0, done.err
+    return [(e["iteration"], e["train_loss"], e["val_loss"]) for e in done.json["evaluations"]]
+
+
+def test_flag_before_environment_before_file_before_preset(drakegpt, song, tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('model = "BlocksLM"\niters = 5\nseed = 5\nbatch_size = 5\ndropout = 0.25\n')
+    shown = drakegpt(
+        "train", "--config", file, "--iters", 7, "--print-config", DRAKEGPT_ITERS=6, DRAKEGPT_SEED=6
+    )
+    assert shown.code == 0, shown.err
+    got = tomllib.loads(shown.out)
+    assert got["model"] == "BlocksLM"
+    assert (got["iters"], got["seed"], got["batch_size"], got["num_heads"]) == (7, 6, 5, 4)
+    assert got["data"] == "song"
+
+
+def test_a_printed_configuration_gives_the_same_run_when_fed_back(drakegpt, song, tmp_path):
+    settings = ("--schedule", "cosine", "--grad-clip", 1, "--weight-decay", 0.1, "--dropout", 0.3)
+    first = drakegpt("train", "TransformerLM", *settings, *BRIEF)
+    printed = drakegpt("train", "TransformerLM", *settings, *BRIEF[:-2], "--print-config")
+    assert printed.err == ""
+    (tmp_path / "again.toml").write_text(printed.out)
+    again = drakegpt("train", "--config", tmp_path / "again.toml", "-q", "--json")
+    assert losses(again) == losses(first)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("contxt_length = 8", ["'contxt_length'", "context_length"]),
+        ('iters = "many"', ["iters", "'many'", "integer"]),
+        ("iters = 1.5", ["iters", "1.5"]),
+        ("dropout = 2.0", ["dropout", "2.0", "less than 1"]),
+        ('schedule = "linear"', ["schedule", "'linear'", "cosine"]),
+        ('model = "GPT5"', ["model", "GPT5", "TransformerLM"]),
+        ('size = "huge"', ["size", "huge", "scaled"]),
+        ("size = [1]", ["size"]),
+        ("model = 3", ["model", "3"]),
+        ("[recipe]\niters = 3", ["'recipe'"]),
+        ("iters = ", ["not valid TOML", "line 1"]),
+    ],
+)
+def test_mistakes_in_a_file_are_named(drakegpt, song, tmp_path, toml, words):
+    file = tmp_path / "bad.toml"
+    file.write_text(toml)
+    model = [] if toml.startswith("model") else ["BigramLM"]
+    done = drakegpt("train", *model, "--config", file, "-q")
+    assert done.code == 2, done.err
+    assert done.out == ""
+    for word in words:
+        assert word in done.err, done.err
+
+
+def test_a_missing_file_or_model_is_named(drakegpt, song):
+    done = drakegpt("train", "BigramLM", "--config", "nowhere.toml")
+    assert (done.code, "nowhere.toml" in done.err) == (2, True)
+    done = drakegpt("train")
+    assert done.code == 2
+    assert "No model is named" in done.err
+
+
+def test_resume_takes_the_latest_unfinished_run_of_the_model(drakegpt, song, home):
+    from drakegpt.training.recorder import Recorder
+    from drakegpt.training.run import open_run
+
+    whole = drakegpt("train", "BlocksLM", *BRIEF, "--name", "whole")
+    assert drakegpt("train", "BlocksLM", "--resume").code == 1
+    begun = drakegpt("train", "BlocksLM", *BRIEF, "--name", "begun", "--save-interval", 1)
+    assert begun.code == 0
+    # as if it had been killed after its last checkpoint
+    run = open_run(home / "runs" / "begun")
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run.folder / "metrics.jsonl").write_text("".join(lines[:-1]))
+    with Recorder(run, resume=True):
+        pass
+    for arguments in (["BlocksLM", "--resume"], ["--resume", "BlocksLM"], ["--resume"]):
+        refused = drakegpt("train", *arguments, "--batch-size", 7)
+        assert refused.code == 2, arguments
+        assert "batch_size (32 → 7)" in refused.err
+    done = drakegpt("train", "BlocksLM", "--resume", "-q", "--json")
+    assert done.json["run"].endswith("begun")
+    assert losses(done) == losses(whole)
+    none = drakegpt("train", "TransformerLM", "--resume")
+    assert none.code == 1
+    assert "no unfinished run of TransformerLM" in none.err
+
+
+def test_a_finished_run_goes_on_with_more_iterations(drakegpt, song):
+    longer = ("--iters", 24, "--eval-iters", 2, "--eval-interval", 4, "-q", "--json")
+    whole = drakegpt("train", "MultiHeadAttentionLM", *longer)
+    drakegpt("train", "MultiHeadAttentionLM", *BRIEF, "--name", "r")
+    done = drakegpt("train", "--resume", "r", "--iters", 24, "-q", "--json")
+    assert losses(done) == losses(whole)
+
+
+def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
+    started = time.monotonic()
+    done = drakegpt("train", "MultiHeadAttentionLM", "--minutes", 0.15, "--eval-iters", 2,
+                    "--name", "r", "--json", "--schedule", "cosine")  # fmt: skip
+    took = time.monotonic() - started
+    assert done.code == 0, done.err
+    assert "hold about" in done.err
+    assert 3 < done.json["seconds"] < 18
+    assert took < 40
+    settings = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())
+    assert settings["minutes"] == 0
+    assert settings["iters"] == done.json["iterations"] > 100
+    assert len(done.json["evaluations"]) in (20, 21)
+    # the schedule fits the time: the last rate is near the floor
+    assert done.json["evaluations"][-1]["learning_rate"] < 1.1e-3
+
+
+def test_a_budget_too_small_is_refused(drakegpt, song, home):
+    done = drakegpt("train", "TransformerLM", "--minutes", 0.0001)
+    assert done.code == 2
+    assert "too short" in done.err
+    assert not list((home / "runs").glob("*"))
+
+
+def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
+    import random
+
+    chance = random.Random(1)
+    (tmp_path / "noise.txt").write_text("".join(chance.choice("abcdefgh ") for _ in range(600)))
+    drakegpt("data", "fetch", tmp_path / "noise.txt")
+    done = drakegpt("train", "TransformerLM", "--dropout", 0, "--eval-interval", 20, "--patience",
+                    3, "--eval-iters", 5, "--schedule", "constant", "-q")  # fmt: skip
+    assert done.code == 0
+    assert "Stopped early: overfitting from iteration" in done.out
+    assert "stopped early" in drakegpt("runs").out
+
+
+def test_a_failing_loss_names_the_iteration_and_the_remedy(drakegpt, song):
+    done = drakegpt("train", "TransformerLM", *BRIEF, "--max-lr", 1e30, "--schedule", "constant")
+    assert done.code == 1
+    assert "at iteration" in done.err
+    assert "--max-lr" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_runs_are_listed_shown_and_removed(drakegpt, song, home):
+    assert "No runs yet" in drakegpt("runs").err
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "one")
+    drakegpt("train", "BlocksLM", *BRIEF, "--name", "two")
+    listed = drakegpt("runs").out
+    assert listed.index("one") < listed.index("two")
+    assert [r["run"] for r in drakegpt("runs", "list", "--json").json["runs"]] == ["one", "two"]
+    shown = drakegpt("runs", "show", "two", "--json").json
+    assert shown["settings"]["model"] == "BlocksLM"
+    assert [m["event"] for m in shown["metrics"]] == ["evaluation"] * 3 + ["finished"]
+    assert 'model = "BlocksLM"' in drakegpt("runs", "show", "two").out
+    refused = drakegpt("runs", "remove", "two", stdin="n\n")
+    assert refused.code == 1
+    assert (home / "runs" / "two").exists()
+    assert drakegpt("runs", "remove", "two", "--yes").code == 0
+    assert not (home / "runs" / "two").exists()
+    assert (home / "runs" / "one").exists()
+    assert drakegpt("runs", "remove", "two", "--yes").code == 1
+    outside = drakegpt("runs", "remove", home.parent, "--yes")
+    assert outside.code == 1
+    assert home.parent.exists()
