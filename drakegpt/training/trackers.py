@@ -1,13 +1,15 @@
-"""Mirrors a run to Weights & Biases, or to a record on disk that can be uploaded later.
+"""Mirrors a run to Weights & Biases, at once or as a record on disk to upload later.
 
-The run's own metrics.jsonl stays the truth. Whatever happens to this mirror (no network, no
-key, a fault in wandb itself), training goes on: there is one warning, and no call here waits
-much longer than `PATIENCE` seconds.
+The run's metrics.jsonl stays the truth. Whatever befalls the mirror (no key, no network, a
+fault in wandb itself), training goes on after one warning, and waits at most about `PATIENCE`
+seconds. wandb is imported only here, and only once it is asked for: that costs a second.
 """
 
 import logging
+import math
 import netrc
 import os
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,18 +23,15 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation
 
 PROJECT = "drakegpt"
-PATIENCE = 10.0  # seconds for the server to answer, and again for the last upload
-MINIMA = ("train/loss", "val/loss")  # W&B shows the lowest, not the last
+PATIENCE = 10.0  # seconds: for the server to answer at the start, for the last upload at the end
+LOSSES = ("train/loss", "val/loss")
+FAULTS = (Exception, SystemExit)  # wandb exits where its service process ended badly
 
-# wandb leaves by sys.exit when its service process ends badly.
-FAULTS = (Exception, SystemExit)
-UNTOUCHED = "Training and its metrics.jsonl are not affected."
-
-log = logging.getLogger("drakegpt")
+logger = logging.getLogger("drakegpt")
 
 
 class WandbTracker:
-    """One run in W&B. Made with what the run is called; inert once anything went wrong."""
+    """One run in W&B; after the first fault of wandb it does nothing any more."""
 
     def __init__(
         self,
@@ -41,99 +40,99 @@ class WandbTracker:
         mode: Literal["offline", "online"],
         config: Mapping[str, Any],
     ) -> None:
-        """`identity` stays the same when a run is resumed: W&B then continues its run."""
-        self._run: Any = None  # None: inert
-        self._folder: Path | None = None
+        """`identity` is the same each time a run is resumed: W&B then continues its run."""
+        self._run: Any = None  # None: nothing to do
+        self._upload = ""  # the command that uploads what was recorded
+        self._lowest = dict.fromkeys(LOSSES, math.inf)
         obstacle = ""
-        with self._inert_after_faults("cannot record this run"):
+        with self._guarded("cannot record this run"):
             if mode == "online":
                 try:
                     self._run = _start(name, identity, config, _api_key())
                 except FAULTS as fault:
                     obstacle = _in_one_line(fault)
                     _stop_service()
-            if self._run is None:
+            if not self._run:
                 self._run = _start(name, identity, config, None)
-            self._folder = Path(self._run.dir).parent
-            for metric in MINIMA:
-                self._run.define_metric(metric, summary="min")
+            option = " --include-online" if self._run.settings.mode == "online" else ""
+            self._upload = f'wandb sync{option} "{Path(self._run.dir).parent}"'
+            self._run.define_metric("*", step_metric="iteration")
+            for loss in LOSSES:
+                self._run.define_metric(loss, step_metric="iteration", summary="min")
         if obstacle and self._run:
-            log.warning(
-                "Weights & Biases cannot be reached or refuses this run (%s), so it is recorded "
-                "offline; upload it later with: %s",
-                obstacle,
-                self._upload_command,
+            logger.warning(
+                "Weights & Biases is out of reach (%s): this run is recorded offline. "
+                "Upload it later with: %s",
+                *(obstacle, self._upload),
             )
 
     def log(self, evaluation: "Evaluation") -> None:
-        """Record one evaluation at its iteration.
+        """Record an evaluation at its iteration.
 
-        W&B drops a step below the last it has. A resumed run goes back to its last checkpoint,
-        but makes the very same evaluations from there on, so what is dropped is there already.
+        W&B drops what comes at a step before its last. A resumed run makes evaluations since
+        its checkpoint a second time, with the same values, so nothing is lost.
         """
-        with self._inert_after_faults("stopped recording this run"):
-            if self._run:
-                values = {
-                    "train/loss": evaluation.train_loss,
-                    "val/loss": evaluation.val_loss,
-                    "learning_rate": evaluation.learning_rate,
-                    "tokens_per_second": evaluation.tokens_per_second,
-                }
-                # Without commit, wandb would hold the row back until the next one comes.
+        values = {
+            "iteration": evaluation.iteration,
+            "train/loss": evaluation.train_loss,
+            "val/loss": evaluation.val_loss,
+            "learning_rate": evaluation.learning_rate,
+            "tokens_per_second": evaluation.tokens_per_second,
+        }
+        for loss in LOSSES:
+            self._lowest[loss] = min(self._lowest[loss], values[loss])
+        with self._guarded("stopped recording this run"):
+            if self._run:  # committed, or wandb would hold it back until the next one
                 self._run.log(values, step=evaluation.iteration, commit=True)
 
     def finish(self, figure: Path | None, exit_code: int = 0) -> None:
         """Add the figure, a PNG, one step after the last; upload the rest; end the service."""
-        with self._inert_after_faults("did not take the end of this run"):
-            if self._run and figure:
-                import wandb
-
-                self._run.log({"figure": wandb.Image(str(figure))})
+        with self._guarded("did not take the end of this run"):
             if self._run:
+                if figure:
+                    from wandb import Image
+
+                    self._run.log({"figure": Image(str(figure))})
+                self._run.summary.update({loss: {"min": low} for loss, low in self._lowest.items()})
                 self._run.finish(exit_code)
         self._run = None
-        _stop_service()
-
-    @property
-    def _upload_command(self) -> str:
-        return f'wandb sync "{self._folder}"'
+        _stop_service(exit_code)
 
     @contextmanager
-    def _inert_after_faults(self, consequence: str) -> Iterator[None]:
+    def _guarded(self, consequence: str) -> Iterator[None]:
+        """Turn a fault into a warning, the only one: there is nothing to do afterwards."""
         try:
             yield
         except FAULTS as fault:
             self._run = None
-            later = f" Upload what it has with: {self._upload_command}" if self._folder else ""
-            reason = _in_one_line(fault)
-            log.warning("Weights & Biases %s (%s). %s%s", consequence, reason, UNTOUCHED, later)
+            logger.warning(
+                "Weights & Biases %s (%s). Training and metrics.jsonl are not affected.%s",
+                *(consequence, _in_one_line(fault)),
+                f" Upload what was recorded with: {self._upload}" if self._upload else "",
+            )
 
 
 def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | None) -> Any:
-    """Start wandb's service process and the run: online with a key, offline without."""
-    _keep_folders_at_home()
+    """Start wandb's service process and the run in it: online with a key, offline without."""
+    _keep_at_home()
     import wandb
 
+    unwanted = ["disable_code", "disable_git", "disable_job_creation", "label_disable"]
+    unwanted += ["x_disable_machine_info", "x_disable_meta", "x_disable_stats"]
     settings = wandb.Settings(
+        silent=True,
+        console="off",
         init_timeout=PATIENCE,
         finish_timeout=PATIENCE,
         finish_timeout_raises=True,
         x_service_wait=PATIENCE,
-        silent=True,
-        console="off",
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        label_disable=True,
+        stop_fn=lambda: None,  # else the server can interrupt training
         save_code=False,
-        stop_on_fatal_error=False,
         symlink=False,
-        x_disable_machine_info=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
         x_save_requirements=False,
+        **dict.fromkeys(unwanted, True),
     )
-    wandb.setup(settings)  # `init` alone is silent too late, and starts its service as it likes
+    wandb.setup(settings)  # first, for `init` is not silent until it has logged in
     return wandb.init(
         project=PROJECT,
         id=identity,
@@ -142,52 +141,46 @@ def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | N
         mode="online" if api_key else "offline",
         resume="allow",
         reinit="finish_previous",
-        # Given a key, it neither asks at the terminal nor writes to ~/.netrc. `setup` with a key
-        # would send it to the public server, whatever WANDB_BASE_URL says.
+        # With a key in hand it neither asks at the terminal nor writes to ~/.netrc. The key is
+        # given here because `setup` would send it to the public server, not WANDB_BASE_URL.
         settings=wandb.Settings(api_key=api_key) if api_key else None,
     )
 
 
-def _stop_service() -> None:
-    """End wandb's service process; it would stay until this one ends."""
-    with suppress(*FAULTS):
-        import wandb
+def _stop_service(exit_code: int = 0) -> None:
+    """End wandb's service process, which otherwise stays as long as this one."""
+    if wandb := sys.modules.get("wandb"):
+        with suppress(*FAULTS):
+            wandb.teardown(exit_code)
 
-        wandb.teardown()
 
-
-def _keep_folders_at_home() -> None:
-    """Tell wandb, before it is imported, to write in the app's home and report to nobody."""
-    folder = paths.home() / "wandb"
-    # wandb adds "wandb" to WANDB_DIR itself: the run's folders end up beside the others.
-    os.environ["WANDB_DIR"] = str(paths.home())
+def _keep_at_home() -> None:
+    """Have wandb write into the app's home only, and report its faults to nobody."""
+    os.environ["WANDB_DIR"] = str(paths.home())  # it adds the folder "wandb" itself
     for kind in ("data", "cache", "config", "artifact"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        os.environ[f"WANDB_{kind.upper()}_DIR"] = str(folder / kind)
+        folder = paths.home() / "wandb" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[f"WANDB_{kind.upper()}_DIR"] = str(folder)
     os.environ["WANDB_ERROR_REPORTING"] = "false"
 
 
 def _api_key() -> str:
-    """The user's key, from where wandb looks for it; raises `LookupError` if there is none."""
+    """The key that `wandb login` or the user left; raises `LookupError` if there is none."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
-    _keep_folders_at_home()
-    import wandb
+    _keep_at_home()
+    from wandb import Settings
 
     url = os.environ.get("WANDB_BASE_URL")
-    # Keys for the public server may be kept under the name it had before it moved.
-    hosts = (
-        [urlsplit(url).netloc]
-        if url
-        else [urlsplit(wandb.Settings().base_url).netloc, "api.wandb.ai"]
-    )
+    # The public server had another name before, under which older keys are kept.
+    hosts = [urlsplit(url or Settings().base_url).netloc, *([] if url else ["api.wandb.ai"])]
     for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
         with suppress(OSError, ValueError, netrc.NetrcParseError):
             entries = netrc.netrc(Path(file).expanduser())
             for entry in map(entries.authenticators, hosts):
                 if entry and entry[2]:
                     return entry[2]
-    raise LookupError("no API key; run `wandb login` or set WANDB_API_KEY")
+    raise LookupError("no API key: run `wandb login` or set WANDB_API_KEY")
 
 
 def _in_one_line(fault: BaseException) -> str:
