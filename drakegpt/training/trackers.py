@@ -6,7 +6,6 @@ seconds. wandb is imported only here, and only once it is asked for: that costs 
 """
 
 import logging
-import math
 import netrc
 import os
 import sys
@@ -22,7 +21,7 @@ from drakegpt import paths
 if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation
 
-PROJECT = "drakegpt"
+Mode = Literal["offline", "online"]
 PATIENCE = 10.0  # seconds: for the server to answer at the start, for the last upload at the end
 LOSSES = ("train/loss", "val/loss")
 FAULTS = (Exception, SystemExit)  # wandb exits where its service process ended badly
@@ -33,17 +32,11 @@ logger = logging.getLogger("drakegpt")
 class WandbTracker:
     """One run in W&B; after the first fault of wandb it does nothing any more."""
 
-    def __init__(
-        self,
-        name: str,
-        identity: str,
-        mode: Literal["offline", "online"],
-        config: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, name: str, identity: str, mode: Mode, config: Mapping[str, Any]) -> None:
         """`identity` is the same each time a run is resumed: W&B then continues its run."""
         self._run: Any = None  # None: nothing to do
         self._upload = ""  # the command that uploads what was recorded
-        self._lowest = dict.fromkeys(LOSSES, math.inf)
+        self._lowest: dict[str, float] = {}
         obstacle = ""
         with self._guarded("cannot record this run"):
             if mode == "online":
@@ -60,17 +53,15 @@ class WandbTracker:
             for loss in LOSSES:
                 self._run.define_metric(loss, step_metric="iteration", summary="min")
         if obstacle and self._run:
-            logger.warning(
-                "Weights & Biases is out of reach (%s): this run is recorded offline. "
-                "Upload it later with: %s",
-                *(obstacle, self._upload),
-            )
+            text = "Weights & Biases is not available (%s): recorded offline. Upload later with: %s"
+            logger.warning(text, obstacle, self._upload)
 
     def log(self, evaluation: "Evaluation") -> None:
         """Record an evaluation at its iteration.
 
-        W&B drops what comes at a step before its last. A resumed run makes evaluations since
-        its checkpoint a second time, with the same values, so nothing is lost.
+        A resumed run may give its earlier evaluations again, all or some. Their values are the
+        same, so it is harmless that W&B drops a step before its last; or, when it uploads a
+        second record of the run, moves it: the curves are drawn over `iteration`.
         """
         values = {
             "iteration": evaluation.iteration,
@@ -80,7 +71,7 @@ class WandbTracker:
             "tokens_per_second": evaluation.tokens_per_second,
         }
         for loss in LOSSES:
-            self._lowest[loss] = min(self._lowest[loss], values[loss])
+            self._lowest[loss] = min(values[loss], self._lowest.get(loss, values[loss]))
         with self._guarded("stopped recording this run"):
             if self._run:  # committed, or wandb would hold it back until the next one
                 self._run.log(values, step=evaluation.iteration, commit=True)
@@ -93,6 +84,7 @@ class WandbTracker:
                     from wandb import Image
 
                     self._run.log({"figure": Image(str(figure))})
+                # wandb's own minima leave out the steps that it dropped.
                 self._run.summary.update({loss: {"min": low} for loss, low in self._lowest.items()})
                 self._run.finish(exit_code)
         self._run = None
@@ -105,11 +97,9 @@ class WandbTracker:
             yield
         except FAULTS as fault:
             self._run = None
-            logger.warning(
-                "Weights & Biases %s (%s). Training and metrics.jsonl are not affected.%s",
-                *(consequence, _in_one_line(fault)),
-                f" Upload what was recorded with: {self._upload}" if self._upload else "",
-            )
+            text = "Weights & Biases %s (%s). Training and metrics.jsonl are not affected.%s"
+            upload = f" Upload what was recorded with: {self._upload}" if self._upload else ""
+            logger.warning(text, consequence, _in_one_line(fault), upload)
 
 
 def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | None) -> Any:
@@ -126,15 +116,14 @@ def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | N
         finish_timeout=PATIENCE,
         finish_timeout_raises=True,
         x_service_wait=PATIENCE,
-        stop_fn=lambda: None,  # else the server can interrupt training
-        save_code=False,
+        stop_fn=lambda: None,  # else the server could interrupt training
         symlink=False,
         x_save_requirements=False,
         **dict.fromkeys(unwanted, True),
     )
     wandb.setup(settings)  # first, for `init` is not silent until it has logged in
     return wandb.init(
-        project=PROJECT,
+        project="drakegpt",
         id=identity,
         name=name,
         config=dict(config),
