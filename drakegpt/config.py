@@ -173,8 +173,8 @@ class TrainConfig:
         return ModelConfig(vocab_size=vocab_size, **shape)
 
 
-# The original's recipe at both its sizes. Twenty evaluations a run, five for each half of a
-# learning-rate cycle, hold for any number of iterations: see `resolve`.
+# The original's recipe at both its sizes. It evaluates twenty times, five for each half of a
+# learning-rate cycle; runs of other lengths do so at most twenty times: see `_derived`.
 _COMMON: dict[str, Any] = {
     "iters": 10_000,
     "schedule": "cyclic",
@@ -221,10 +221,10 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
 
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     """What follows from the number of iterations where it is not given."""
-    a_twentieth = settings["iters"] // EVALUATIONS
+    a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
     warms_up = settings.get("schedule") in ("cosine", "wsd")
     return {
-        "eval_interval": max(1, a_twentieth),
+        "eval_interval": a_twentieth,
         "warmup_iters": a_twentieth if warms_up else 0,
     }
 

@@ -70,20 +70,26 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` only if the block succeeds.
 
-    A folder that is there already makes way just before.
+    A folder that is there already makes way just before, and comes back if the
+    new one cannot take its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    temporary, aside = _beside(path), _beside(path)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            os.replace(path, temporary / ".replaced")
-        os.replace(temporary, path)
+            os.replace(path, aside)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if aside.exists():
+                os.replace(aside, path)
+            raise
         _sync_names(path.parent)
-        shutil.rmtree(path / ".replaced", ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, start_run, train_and_score
+from drakegpt.config import SIZES
 from drakegpt.errors import RunError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from drakegpt.evaluation.comparison import Comparison, Row
 
 SAMPLE_LENGTH = 160
+_VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
 
 
 @options.with_settings
@@ -24,37 +26,43 @@ def compare(
     settings: dict[str, Any],
     data: options.Data = None,
     train: Annotated[
-        bool, typer.Option("--train", help="First train the models that have no run yet.")
+        bool,
+        typer.Option("--train", help="First train the models without such a run."),
     ] = False,
     scaled: Annotated[
-        bool, typer.Option("--scaled", help="Expect (and with --train, train) the scaled size.")
+        bool, typer.Option("--scaled", help="The scaled size only; with --train, train that size.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare the latest run of each model on a dataset: one table, both curves, samples."""
+    """Compare the latest run of each model on a dataset: one table, both curves, samples.
+
+    Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
+    """
     from drakegpt.evaluation.comparison import compare as compare_runs
-    from drakegpt.evaluation.comparison import latest_runs
+    from drakegpt.evaluation.comparison import select_runs
     from drakegpt.evaluation.figures import draw_curves
     from drakegpt.evaluation.samples import SEED, sample
 
     dataset = choose_dataset(data)
-    size = "scaled" if scaled else "default"
+    sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
+    device = settings.get("device", "auto")
+    # Where to compute and how long a trial may take do not make a run another one.
+    identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
     if train:
-        _train_missing(dataset, size, settings, quiet=quiet)
-    elif settings.keys() - {"device"}:
-        console.warn("training options have no effect without --train")
-    runs = latest_runs(dataset.name)
+        _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
+    runs = select_runs(dataset, sizes, identity)
     if not runs:
+        such = " with these settings" if identity else ""
         raise RunError(
-            f"No model is trained on '{dataset.name}' yet.",
+            f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
         )
     if not json:
         console.note(f"Scoring {len(runs)} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset.name, settings.get("device", "auto"))
+    comparison = compare_runs(dataset.name, runs, device)
     figures = draw_curves(dataset.name, comparison.rows)
-    samples = {run.name: sample(run, SAMPLE_LENGTH) for run in runs.values()}
+    samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs.values()}
     if json:
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
@@ -67,26 +75,37 @@ def compare(
     trained = sorted({row.iterations for row in comparison.rows if row.iterations})
     if len(trained) > 1:
         listed = ", ".join(f"{iterations:,}" for iterations in trained)
-        console.warn(f"these runs differ in length ({listed} iterations); compare with care")
+        console.warn(
+            f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
+            f"--iters {trained[-1]}` makes them alike"
+        )
     for model, missing_size in comparison.missing:
         flag = " --scaled" if missing_size == "scaled" else ""
         console.warn(
-            f"no run of {model}: `drakegpt train {model}{flag} --data {dataset.name}` makes one"
+            f"no finished run of {model}: `drakegpt train {model}{flag} --data {dataset.name}` "
+            "makes one"
         )
     console.next_commands([f"drakegpt generate --data {dataset.name} --length 500"])
 
 
-def _train_missing(dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool) -> None:
-    from drakegpt.evaluation.comparison import missing_models
+def _train_missing(
+    dataset: "Dataset",
+    size: str,
+    settings: dict[str, Any],
+    identity: dict[str, Any],
+    *,
+    quiet: bool,
+) -> None:
+    from drakegpt.evaluation.comparison import missing_models, select_runs
 
-    missing = missing_models(dataset.name, [size])
+    missing = missing_models(select_runs(dataset, [size], identity), [size])
     for number, (model, _) in enumerate(missing, 1):
         if not quiet:
             console.note(f"{number} of {len(missing)}: {model} on '{dataset.name}'", style="bold")
         run = start_run(settings | {"model": model, "size": size}, dataset)
         train_and_score(run, quiet=quiet)
     if not missing and not quiet:
-        console.note(f"All models of {size} size have a run on '{dataset.name}'; none to train.")
+        console.note("All models have a run with these settings; none to train.")
 
 
 def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
@@ -104,8 +123,8 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
         console.show(Text("What the original claims, in these runs:", style="bold"))
     claims = Table.grid(padding=(0, 1))
     for claim in comparison.claims:
-        verdict = Text("true", "green") if claim.holds else Text("not so", "yellow")
-        claims.add_row(verdict, f"{claim.claim} {claim.finding}")
+        verdict = _VERDICTS[claim.holds]
+        claims.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
     console.show(claims)
     for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
@@ -161,11 +180,11 @@ def _table(comparison: "Comparison") -> "Table":
 def _built(comparison: "Comparison", columns: Sequence[_Column]) -> "Table":
     from rich.table import Table
 
-    hidden = len(_COLUMNS) - len(columns)
+    hidden = ", ".join(column.title for column in _COLUMNS if column not in columns)
     table = Table(
         title=f"The ladder on {comparison.data}",
         title_justify="left",
-        caption=f"{hidden} columns left out; widen the window or use --json" if hidden else None,
+        caption=f"Left out: {hidden}. Widen the window or use --json." if hidden else None,
         caption_justify="left",
     )
     best = min(row.val_loss for row in comparison.rows)

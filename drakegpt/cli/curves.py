@@ -16,14 +16,13 @@ MARGIN = 24  # what the axis and its labels take of the width
 NARROWEST = 50
 # One of the terminal's own colours per rung: they suit dark and light backgrounds.
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
-NBSP = "\N{NO-BREAK SPACE}"
 
 
 def curves(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
     """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations."""
     if not rows:
         return "no curves: imported runs have none"
-    if screen.color_system is None or screen.width < NARROWEST:
+    if screen.color_system is None or screen.no_color or screen.width < NARROWEST:
         return _bars(key, rows)
     return _dots(key, rows, screen)
 
@@ -42,6 +41,8 @@ def _bars(key: str, rows: "Sequence[Row]") -> "RenderableType":
 def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
     """All runs on one pair of axes."""
     import plotille
+    from rich.columns import Columns
+    from rich.console import Group
     from rich.text import Text
 
     losses = [evaluation[key] for row in rows for evaluation in row.evaluations]
@@ -55,7 +56,7 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
     figure.set_y_limits(min(losses) - 0.02 * span, max(losses) + 0.02 * span)
     for number_type in (int, float):
         figure.register_label_formatter(number_type, _tick)
-    legend = Text()
+    legend = []
     for row in rows:
         colour = COLOURS[MODEL_NAMES.index(row.model)]
         figure.plot(
@@ -63,8 +64,8 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
             [evaluation[key] for evaluation in row.evaluations],
             lc=colour,
         )
-        legend.append(f"━ {row.label}".replace(" ", NBSP) + "  ", style=colour)
-    return Text("\n").join([Text.from_ansi(figure.show()), legend])
+        legend.append(Text(f"━ {row.label}", style=colour))
+    return Group(Text.from_ansi(figure.show()), Columns(legend, padding=(0, 2)))
 
 
 def _tick(value: float, chars: int, left: bool = False, **_: Any) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.errors import DrakeGPTError
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Metadata
@@ -59,7 +60,13 @@ def list_(json: options.Json = False) -> None:
 
     from drakegpt.data import dataset, sources
 
-    datasets = [dataset.load(name).metadata for name in dataset.names()]
+    datasets, damaged = [], []
+    for name in dataset.names():
+        try:
+            datasets.append(dataset.load(name).metadata)
+        except DrakeGPTError as error:
+            damaged.append(name)
+            console.warn(f"{error.problem} {error.fix}")
     default = dataset.default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
@@ -74,7 +81,9 @@ def list_(json: options.Json = False) -> None:
         table.add_row(
             metadata.name + mark, _size(metadata), metadata.prepared_at[:10], metadata.provenance
         )
-    prepared_names = {metadata.name for metadata in datasets}
+    for name in damaged:
+        table.add_row(name, "damaged", style="red")
+    prepared_names = {*damaged, *(metadata.name for metadata in datasets)}
     for name, source in sources.SOURCES.items():
         if name not in prepared_names:
             table.add_row(name, "not fetched", "", source.description, style="dim")
@@ -83,7 +92,9 @@ def list_(json: options.Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Its name; the one fetched last if not given.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show where a dataset came from, its sizes and checksums, and how its text begins."""
@@ -95,7 +106,8 @@ def show(
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in _as_json(data.metadata).items():
-        console.show(f"{key + ':':18}{value}")
+        if isinstance(value, str | int):
+            console.show(f"{key + ':':18}{value}")
     console.show(f"{'vocabulary:':18}{getattr(data.tokenizer, 'characters', '')!r}")
     console.show(f"\n{beginning.rstrip()} …")
 

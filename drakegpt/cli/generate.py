@@ -1,9 +1,11 @@
 """`drakegpt generate`: let a run write; the text streams to stdout and is kept in a file."""
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -25,7 +27,10 @@ def generate(
         str, typer.Option("--prompt", "-p", help="Text to continue; '-' reads it from stdin.")
     ] = "",
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="Below 1 bolder, above 1 wilder, 0 always the likeliest.")
+        float,
+        typer.Option(
+            min=0.0, help="Below 1 more cautious, above 1 wilder, 0 always the likeliest."
+        ),
     ] = 1.0,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Choose among the k likeliest tokens only.")
@@ -35,8 +40,11 @@ def generate(
         typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that reach this share."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="The same seed writes the same text.")
-    ] = 42,
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="The same seed writes the same text; drawn if not given."
+        ),
+    ] = None,
     num_samples: Annotated[
         int, typer.Option(min=1, help="Texts to write; the second takes the next seed, and so on.")
     ] = 1,
@@ -59,15 +67,20 @@ def generate(
     _explain(run, target, fitted)
     model = run.load_model(choose_device(device))
     sampling = Sampling(temperature, top_k, top_p)
-    samples, seconds, listening = [], 0.0, True
+    if seed is None:
+        seed = secrets.randbelow(2**32)
+        console.note(f"Seed {seed}")
+    samples, seconds = [], 0.0
     for number in range(num_samples):
         stream = write(model, run.tokenizer, fitted.text, length, sampling, seed + number)
         started = time.perf_counter()
-        text, listening = _stream(fitted.text, stream, silent=json, first=number == 0)
+        text, ending = _stream(fitted.text, stream, silent=json, first=number == 0)
         seconds += time.perf_counter() - started
         samples.append({"text": text, "path": str(keep(text, run.config.model, run.config.size))})
         console.note(f"Kept in {samples[-1]['path']}")
-        if not listening:
+        if ending is _Ending.INTERRUPTED:
+            raise typer.Exit(console.INTERRUPTED)
+        if ending is _Ending.CLOSED:
             return
     if json:
         written = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
@@ -76,12 +89,16 @@ def generate(
         console.show_json(result | {"characters_per_second": speed})
 
 
-def _stream(prompt: str, pieces: Iterator[str], *, silent: bool, first: bool) -> tuple[str, bool]:
-    """Write prompt and pieces to stdout as they come.
+class _Ending(Enum):
+    COMPLETE = auto()
+    CLOSED = auto()  # a reader that has closed the pipe (`| head`) has simply had enough
+    INTERRUPTED = auto()
 
-    Returns the text so far and whether anybody still listens: a reader that
-    has closed the pipe (`| head`) has simply had enough.
-    """
+
+def _stream(
+    prompt: str, pieces: Iterator[str], *, silent: bool, first: bool
+) -> tuple[str, "_Ending"]:
+    """Write prompt and pieces to stdout as they come; returns the text, whole or not, and why."""
     text = ""
     try:
         if not silent and not first:
@@ -97,8 +114,10 @@ def _stream(prompt: str, pieces: Iterator[str], *, silent: bool, first: bool) ->
     except BrokenPipeError:
         # What is still buffered would fail again when Python exits: send it nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return text, False
-    return text, True
+        return text, _Ending.CLOSED
+    except KeyboardInterrupt:
+        return text, _Ending.INTERRUPTED
+    return text, _Ending.COMPLETE
 
 
 def _with_prompt(prompt: str, pieces: Iterator[str]) -> Iterator[str]:

@@ -56,7 +56,12 @@ Target = Annotated[
     ),
 ]
 Device = Annotated[
-    config.Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+    config.Device,
+    typer.Option(
+        help="Where to compute; auto takes a GPU if there is one.",
+        envvar="DRAKEGPT_DEVICE",
+        show_envvar=False,
+    ),
 ]
 
 # Settings that commands spell out themselves.
@@ -116,4 +121,5 @@ def _preset_values(name: str) -> str:
     default, scaled = (preset.get(name) for preset in config.PRESETS.values())
     if default is None:
         return ""
-    return f" [{default}]" if default == scaled else f" [{default}; scaled: {scaled}]"
+    shown = f"{default}" if default == scaled else f"{default}; scaled: {scaled}"
+    return rf" \[{shown}]"  # the backslash: rich takes a bare [word] for markup

@@ -49,7 +49,7 @@ def params(
 def _render(models: list[dict], vocab_size: int) -> None:  # type: ignore[type-arg]
     from rich.table import Table
 
-    from drakegpt.evaluation.parameters import WHY_THEY_DIFFER
+    from drakegpt.evaluation.parameters import PRINTED, WHY_THEY_DIFFER
 
     for size in SIZES:
         shown = [entry for entry in models if entry["size"] == size]
@@ -63,10 +63,14 @@ def _render(models: list[dict], vocab_size: int) -> None:  # type: ignore[type-a
         table.add_column("counted, by component")
         for entry in shown:
             parts = " · ".join(f"{name} {n:,}" for name, n in entry["components"].items())
-            table.add_row(entry["name"], f"{entry['counted']:,}", f"{entry['published']:,}", parts)
+            published = f"{entry['published']:,}"
+            if (entry["name"], size) not in PRINTED:
+                published = f"({published})"
+            table.add_row(entry["name"], f"{entry['counted']:,}", published, parts)
         console.show(table)
     console.show("\nThe published figures come from a formula worked out by hand, which")
     for name in dict.fromkeys(entry["name"] for entry in models):
         console.show(f"  {name}: {WHY_THEY_DIFFER[name]}")
+    console.show("Figures in brackets were not printed; the same formula gives them.")
     if vocab_size != 80:
         console.show("Published for 80 characters; here the same formula for yours.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
+PLAIN_SECONDS = 60
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -31,8 +32,13 @@ BARS = "▁▂▃▄▅▆▇█"
 def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar for a download, drawn once bytes come."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    screen = console.messages()
     with Progress(
-        *columns, TransferSpeedColumn(), console=console.messages(), transient=True
+        *columns,
+        TransferSpeedColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
     ) as progress:
         task = progress.add_task(f"Fetching {name}", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -46,7 +52,8 @@ class TrainingProgress:
         self._quiet = quiet
         self._step: Step | None = None
         self._evaluations: list[Evaluation] = []
-        self._started = self._drawn = time.monotonic()
+        self._drawn = time.monotonic()
+        self._pace = _Pace(config)
         terminal = console.messages().is_terminal
         self._live = (
             Live(console=console.messages(), auto_refresh=False, transient=True)
@@ -78,7 +85,12 @@ class TrainingProgress:
             self._evaluations.append(report)
             if not self._live and not self._quiet:
                 console.note(self._line(report), style="")
+                self._drawn = time.monotonic()
         now = time.monotonic()
+        self._pace.note(report, now)
+        if not self._live and not self._quiet and now - self._drawn > PLAIN_SECONDS:
+            console.note(self._in_between(report.iteration), style="")
+            self._drawn = now
         if self._live and (now - self._drawn > REDRAW_SECONDS or isinstance(report, Evaluation)):
             self._drawn = now
             self._live.update(self._picture(), refresh=True)
@@ -91,10 +103,13 @@ class TrainingProgress:
             f"{self._eta(evaluation.iteration)} left"
         )
 
+    def _in_between(self, iteration: int) -> str:
+        return f"iteration {iteration:>6,}/{self._config.iters:,}  {self._eta(iteration)} left"
+
     def _eta(self, iteration: int) -> str:
-        """Time left, judged by all that has passed, evaluations included."""
-        elapsed = time.monotonic() - self._started
-        return duration(elapsed / iteration * (self._config.iters - iteration))
+        """Time left, by the pace of steps and evaluations so far; at first, that of steps."""
+        left = self._pace.seconds_left(iteration)
+        return "?" if left is None else duration(left)
 
     def _picture(self) -> Group:
         config, step = self._config, self._step
@@ -119,6 +134,44 @@ class TrainingProgress:
                     Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))
                 )
         return Group(bar, *lines)
+
+
+class _Pace:
+    """How long steps and evaluations take, to say honestly how long the rest will."""
+
+    SETTLING = 5  # the first steps are slower than all others
+
+    def __init__(self, config: "TrainConfig") -> None:
+        self._config = config
+        self._last: float | None = None
+        self._seen = 0
+        self._step_seconds, self._steps = 0.0, 0
+        self._evaluation_seconds, self._evaluations = 0.0, 0
+
+    def note(self, report: "Step | Evaluation", now: float) -> None:
+        """Take the time since the last report."""
+        from drakegpt.training.trainer import Evaluation
+
+        took = now - self._last if self._last is not None else 0.0
+        self._last, self._seen = now, self._seen + 1
+        if isinstance(report, Evaluation):
+            self._evaluation_seconds += took
+            self._evaluations += 1
+        elif self._seen > self.SETTLING:
+            self._step_seconds += took
+            self._steps += 1
+
+    def seconds_left(self, iteration: int) -> float | None:
+        """Seconds for the remaining steps and evaluations; `None` before there is a measure."""
+        if not self._steps:
+            return None
+        config = self._config
+        step = self._step_seconds / self._steps
+        # Until one is measured: a forward pass is a third of a step, both splits are evaluated.
+        guess = step / 3 * 2 * config.eval_iters
+        evaluation = self._evaluation_seconds / self._evaluations if self._evaluations else guess
+        left = config.iters - iteration
+        return left * step + math.ceil(left / config.eval_interval) * evaluation
 
 
 def sparkline(values: list[float], width: int = 40) -> str:

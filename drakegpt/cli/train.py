@@ -116,6 +116,7 @@ def train_and_score(run: "Run", *, resume: bool = False, quiet: bool) -> "Scores
     """
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import TrainingProgress
+    from drakegpt.evaluation.figures import draw_run
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.recorder import Recorder
 
@@ -126,6 +127,8 @@ def train_and_score(run: "Run", *, resume: bool = False, quiet: bool) -> "Scores
                 if interrupts.requested:
                     recorder.save()
                     break
+        if run.config.wandb != "off":
+            recorder.figure = draw_run(run)
         if interrupts.requested:
             console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
             console.next_commands([f"drakegpt train --resume {run.name}"])
@@ -193,7 +196,7 @@ def _render(run: "Run", scores: "Scores") -> None:
     )
     console.show(
         f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
-        f"{last['tokens_per_second']:,.0f} tokens/s, "
+        f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
     if run.ending.get("reason") == "patience":
@@ -202,4 +205,4 @@ def _render(run: "Run", scores: "Scores") -> None:
             f"validation loss was lowest ({best['val_loss']:.4f}); those weights are kept as best."
         )
     console.show(f"Run: {run.folder}\n")
-    console.show(sample(run, SAMPLE_LENGTH).rstrip())
+    console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

@@ -73,6 +73,12 @@ class Dataset:
             raise _damaged(self.name, f"{name}.npy holds {array.shape}, not {expected} tokens")
         return torch.from_numpy(array)
 
+    def verify(self) -> None:
+        """Raise `CorpusError` if the tokens are not those that were prepared."""
+        for name, checksum in self.metadata.array_sha256.items():
+            if hashlib.sha256(self.split(name).numpy().tobytes()).hexdigest() != checksum:
+                raise _damaged(self.name, f"{name}.npy has another checksum")
+
     def check_context(self, context_length: int) -> None:
         """Raise `CorpusError` if a split is too short for one window and its target."""
         shortest = min(self.metadata.train_tokens, self.metadata.val_tokens)

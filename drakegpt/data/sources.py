@@ -62,9 +62,16 @@ def fetch(
     `CorpusError` or `UsageError`; nothing that was there before is touched then.
     """
     known = SOURCES.get(source)
-    name = _checked_name(name or (source if known else Path(source).stem), chosen=bool(name))
+    chosen = bool(name)
+    name = _checked_name(name or (source if known else Path(source).stem), chosen=chosen)
     existing = dataset.load(name) if name in dataset.names() and not force else None
-    if known and existing:
+    provenance = known.provenance if known else str(Path(source).resolve())
+    if existing and not chosen and existing.metadata.provenance != provenance:
+        raise UsageError(
+            f"There is a dataset '{name}' already, from {existing.metadata.provenance}.",
+            "Give this one another --name, or replace that one with --force.",
+        )
+    if known and existing and existing.metadata.source == source:
         dataset.make_default(name)
         return Fetched(existing, "already there")
     is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
@@ -82,7 +89,7 @@ def fetch(
         text,
         name=name,
         source=source,
-        provenance=known.provenance if known else str(Path(source).resolve()),
+        provenance=provenance,
         source_sha256=hashlib.sha256(raw).hexdigest(),
         songs=songs,
     )
@@ -190,6 +197,12 @@ def _decode(raw: bytes, source: str) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            fix = f"`iconv -f utf-16 -t utf-8 {Path(source).name} > utf8{Path(source).suffix}`"
+            raise CorpusError(
+                f"{source} is not UTF-8 but UTF-16: line 1 begins with its mark.",
+                f"Save it as UTF-8 in your editor, or convert it: {fix}.",
+            ) from error
         line = raw.count(b"\n", 0, error.start) + 1
         raise CorpusError(
             f"{source} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x} "

@@ -6,17 +6,18 @@ from these runs, whether they come out true or not.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from drakegpt.config import MODEL_NAMES, SIZES
+from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
 from drakegpt.evaluation.scoring import score
-from drakegpt.training.run import Run, latest_run
+from drakegpt.evaluation.selection import runs_on
+from drakegpt.training.run import Run
 
-# A rise of the validation loss by less than this since its lowest estimate may be chance.
+# Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
 
 
@@ -30,9 +31,10 @@ class Row:
     published: int
     train_loss: float
     val_loss: float
+    best_val_loss: float  # of the weights whose estimate was lowest
     bits_per_character: float
     perplexity: float
-    train_gain: float | None  # how far the loss fell against the rung before
+    train_gain: float | None  # how far the loss fell against the rung before, if that is there
     val_gain: float | None
     tokens_per_second: float | None  # None for imported runs
     seconds: float | None
@@ -52,7 +54,7 @@ class Claim:
     """A statement of the original's documentation, tested on these runs."""
 
     claim: str
-    holds: bool
+    holds: bool | None  # None: these runs cannot tell
     finding: str
 
 
@@ -75,31 +77,47 @@ class Comparison:
         }
 
 
-def latest_runs(data: str) -> dict[tuple[str, str], Run]:
-    """The latest run of each model and size on a dataset, in the order of the ladder."""
-    found = {
-        (model, size): latest_run(model, size, data) for size in SIZES for model in MODEL_NAMES
+def select_runs(
+    data: Dataset, sizes: Sequence[str] = SIZES, settings: Mapping[str, Any] | None = None
+) -> dict[tuple[str, str], Run]:
+    """The latest finished run of each model and size, in the order of the ladder.
+
+    Only runs on this very version of the dataset count, and only those that
+    were trained with `settings`, where any are given.
+    """
+    wanted = (settings or {}).items()
+    latest = {
+        (run.config.model, run.config.size): run
+        for run in runs_on(data)
+        if run.finished and all(getattr(run.config, key, None) == value for key, value in wanted)
     }
-    return {key: run for key, run in found.items() if run is not None}
+    ladder = [(model, size) for size in sizes for model in MODEL_NAMES]
+    return {key: latest[key] for key in ladder if key in latest}
 
 
-def missing_models(data: str, sizes: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+def missing_models(
+    runs: Mapping[tuple[str, str], Run], sizes: Sequence[str] = ()
+) -> tuple[tuple[str, str], ...]:
     """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""
-    runs = latest_runs(data)
     wanted = sizes or [s for s in SIZES if any(size == s for _, size in runs)] or ["default"]
     return tuple(
         (model, size) for size in wanted for model in MODEL_NAMES if (model, size) not in runs
     )
 
 
-def compare(data: str, device_name: str = "auto") -> Comparison:
-    """Score the latest run of each model and size on `data` and set them side by side."""
+def compare(
+    data: str, runs: Mapping[tuple[str, str], Run], device_name: str = "auto"
+) -> Comparison:
+    """Score the runs and set them side by side."""
     rows: list[Row] = []
-    for run in latest_runs(data).values():
-        before = rows[-1] if rows and rows[-1].size == run.config.size else None
+    for (model, size), run in runs.items():
+        place = MODEL_NAMES.index(model)
+        before = rows[-1] if rows and place and rows[-1].size == size else None
+        if before and before.model != MODEL_NAMES[place - 1]:
+            before = None
         rows.append(_row(run, before, device_name))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
-    return Comparison(data, tuple(rows), missing_models(data), tuple(claims))
+    return Comparison(data, tuple(rows), missing_models(runs), tuple(claims))
 
 
 def _row(run: Run, before: Row | None, device_name: str) -> Row:
@@ -113,6 +131,7 @@ def _row(run: Run, before: Row | None, device_name: str) -> Row:
         published=published_parameters(run.model_config),
         train_loss=scores.train.loss,
         val_loss=scores.val.loss,
+        best_val_loss=scores.best_val.loss,
         bits_per_character=scores.val.bits_per_character,
         perplexity=scores.val.perplexity,
         train_gain=before.train_loss - scores.train.loss if before else None,
@@ -138,15 +157,16 @@ def _claims(size: str, all_rows: Sequence[Row]) -> list[Claim]:
 
 
 def _falls_at_each_rung(size: str, rows: Sequence[Row]) -> Claim:
-    pairs = list(pairwise(rows))
-    rises = [(a, b) for a, b in pairs if b.train_loss >= a.train_loss]
+    steps = [row for row in rows if row.train_gain is not None]
+    rises = [row for row in steps if (row.train_gain or 0.0) <= 0]
     finding = "; ".join(
-        f"{b.model} is {b.train_loss - a.train_loss:.3f} nats above {a.model}" for a, b in rises
+        f"{row.model} is {-(row.train_gain or 0.0):.3f} nats above the rung before" for row in rises
     )
+    complete = len(rows) == len(MODEL_NAMES)
     return Claim(
         f"The training loss falls with each added component ({size} size).",
-        not rises,
-        (finding or f"It falls at each of {len(pairs)} steps") + ".",
+        False if rises else (True if complete else None),
+        (finding or f"It falls at each of the {len(steps)} steps between neighbours") + ".",
     )
 
 
@@ -157,27 +177,23 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
     factor = f", a factor of {math.exp(ahead):.2f}" if ahead > 0 else ""
     where = "ahead of" if ahead > 0 else "behind"
     published = " (published, scaled: 1.35 nats, a factor of 3.86)" if size == "scaled" else ""
+    complete = len(rows) == len(MODEL_NAMES)
     return Claim(
         f"{last.model} has the lowest training loss ({size} size).",
-        ahead > 0,
+        False if ahead <= 0 else (True if complete else None),
         f"It ends {abs(ahead):.3f} nats {where} {next_best.model}{factor}{published}.",
     )
 
 
 def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
-    rises = {}
-    for row in rows:
-        if not row.evaluations:
-            continue
-        losses = [evaluation["val_loss"] for evaluation in row.evaluations]
-        rise = losses[-1] - min(losses)
-        fell_since = row.evaluations[losses.index(min(losses))]["train_loss"]
-        if rise > OVERFITTING_NATS and row.evaluations[-1]["train_loss"] < fell_since:
-            rises[row.model] = rise
-    named = ", ".join(f"{model} (+{rise:.3f} nats)" for model, rise in rises.items()) or "none"
+    """Exact losses of the last against the best weights: estimates alone would be noise."""
+    rises = {row.model: row.val_loss - row.best_val_loss for row in rows}
+    named = ", ".join(
+        f"{model} (+{rise:.3f} nats)" for model, rise in rises.items() if rise > OVERFITTING_NATS
+    )
     return Claim(
-        f"Several models overfit: validation rises while training falls ({size} size).",
-        len(rises) > 1,
-        f"Validation is above its lowest estimate by more than {OVERFITTING_NATS} nats "
-        f"while training fell on: {named}.",
+        f"Several models overfit: training longer has raised the validation loss ({size} size).",
+        named.count("nats") > 1,
+        f"The last weights are worse than the best by more than {OVERFITTING_NATS} nats on the "
+        f"whole validation split: {named or 'none'}.",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from drakegpt import paths
 from drakegpt.config import MODEL_NAMES
 from drakegpt.evaluation.comparison import Row
+from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
     """Draw training and validation loss of all rows; returns the files, in the app's home."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -32,14 +34,35 @@ def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
         for suffix in ("png", "svg"):
             path = paths.comparisons() / data / f"{key}.{suffix}"
             buffer = io.BytesIO()
-            # Without a date, the same runs give the same file.
-            figure.savefig(
-                buffer, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None
-            )
+            # Without a date and with fixed names inside, the same runs give the same file.
+            with rc_context({"svg.hashsalt": data}):
+                undated = {"Date": None} if suffix == "svg" else None
+                figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
             with paths.write_atomically(path) as file:
                 file.write(buffer.getvalue())
             written.append(path)
     return written
+
+
+def draw_run(run: Run) -> Path:
+    """Draw both losses of one run into its folder; returns the PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (key, title), colour in zip(TITLES.items(), COLOURS[::3], strict=True):
+        points = [(line["iteration"], line[key]) for line in run.evaluations]
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
+    axes.set_title(run.name, loc="left", fontweight="bold")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("nats per character, estimated")
+    axes.legend(frameon=False)
+    path = run.folder / "curves.png"
+    with paths.write_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+    return path
 
 
 def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:

@@ -7,7 +7,7 @@ from drakegpt.training.run import Run
 SEED = 42
 
 
-def sample(run: Run, length: int, seed: int = SEED) -> str:
+def sample(run: Run, length: int, device_name: str = "auto", seed: int = SEED) -> str:
     """`length` tokens by the run's model without a prompt, as text."""
-    model = run.load_model(choose_device("auto"))
+    model = run.load_model(choose_device(device_name))
     return "".join(write(model, run.tokenizer, "", length, seed=seed))

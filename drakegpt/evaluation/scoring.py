@@ -11,11 +11,14 @@ import math
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
+from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss
+from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
 
 SCORES = "scores.json"
@@ -50,10 +53,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """The exact scores of one run's last checkpoint."""
+    """The exact scores of one run's last checkpoint, and its best weights on validation."""
 
     train: Score
     val: Score
+    best_val: Score  # the same as `val` where no weights were better by their estimate
 
 
 def score(run: Run, device_name: str = "auto") -> Scores:
@@ -64,19 +68,21 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     has nothing before it and is left out. Raises `RunError` or `CorpusError`
     when the checkpoint or the dataset is missing or damaged.
     """
+    device = choose_device(device_name)
     if (known := recall(run)) is not None:
         return known
-    device = choose_device(device_name)
     model = run.load_model(device)
     data = run.dataset()
-    context_length = run.config.context_length
-    at_once = max(1, TOKENS_AT_ONCE // context_length)
+    data.verify()
     train, val = data.split("train"), data.split("val")
-    scores = {}
-    for name, tokens in (("train", train), ("val", torch.cat([train[-1:], val]))):
-        batches = sequential_windows(tokens, context_length, at_once)
-        scores[name] = Score(mean_loss(model, batches, device), len(tokens) - 1)
-    result = Scores(**scores)
+    val = torch.cat([train[-1:], val])
+    scores = {"train": _score(model, train, device), "val": _score(model, val, device)}
+    best = run.folder / "best.safetensors"
+    if best.exists():
+        model.load_state_dict(load_weights(best)[0])
+    result = Scores(
+        **scores, best_val=_score(model, val, device) if best.exists() else scores["val"]
+    )
     known_as = {"of": _identity(run), **asdict(result)}
     paths.write_text(run.folder / SCORES, json.dumps(known_as, indent=2))
     return result
@@ -88,9 +94,20 @@ def recall(run: Run) -> Scores | None:
         data = json.loads((run.folder / SCORES).read_text(encoding="utf-8"))
         if data["of"] != _identity(run):
             return None
-        return Scores(Score(**data["train"]), Score(**data["val"]))
+        scores = {name: Score(**data[name]) for name in ("train", "val", "best_val")}
+        for score_ in scores.values():
+            score_.to_json()  # raises where a figure is no number
+        return Scores(**scores)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _score(model: LanguageModel, tokens: Tensor, device: torch.device) -> Score:
+    """Score all tokens but the first, many windows at a time."""
+    context_length = model.config.context_length
+    at_once = max(1, TOKENS_AT_ONCE // context_length)
+    batches = sequential_windows(tokens, context_length, at_once)
+    return Score(mean_loss(model, batches, device), len(tokens) - 1)
 
 
 def _identity(run: Run) -> dict[str, str]:

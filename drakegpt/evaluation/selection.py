@@ -1,5 +1,6 @@
 """Which run is meant: by folder, by name, by model, or the best there is."""
 
+import difflib
 import math
 from pathlib import Path
 
@@ -15,20 +16,45 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
     Without a target: the run with the lowest validation loss on `data` or else
-    on the default dataset; runs on different texts cannot be ranked. Raises
-    `RunError` with the command that would make such a run.
+    on the default dataset; runs on different texts cannot be ranked. `scaled`
+    asks for the scaled size. Raises `RunError` with the command that would make
+    such a run, `CorpusError` for a dataset that is not there.
     """
-    if target is None:
-        return _best_run(data or dataset.default_name())
-    if model := _as_model(target):
-        return _latest_of(model, scaled, data)
-    folder = Path(target) if Path(target).is_dir() else paths.runs() / target
-    if not folder.is_dir():
+    model = _as_model(target) if target else None
+    if target and not model:
+        folder = Path(target) if Path(target).is_dir() else paths.runs() / target
+        if folder.is_dir():
+            return open_run(folder)
+        close = difflib.get_close_matches(target.lower(), map(str.lower, MODEL_NAMES), n=1)
+        hint = f"Did you mean {_as_model(close[0])}? " if close else ""
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
-            f"Models: {', '.join(MODEL_NAMES)}. Runs: {_some_names()}.",
+            f"{hint}Models: {', '.join(MODEL_NAMES)}. Runs: {_some_names()}.",
         )
-    return open_run(folder)
+    ranked = data or (None if model else dataset.default_name())
+    runs = [
+        run
+        for run in (runs_on(dataset.load(ranked)) if ranked else all_runs())
+        if run.config.model == (model or run.config.model)
+        and (run.config.size == "scaled" or not scaled)
+    ]
+    if not runs:
+        flags = (" --scaled" if scaled else "") + (f" --data {data}" if data else "")
+        on = f" on '{ranked}'" if ranked else ""
+        raise RunError(
+            f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
+            f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
+        )
+    return runs[-1] if model else min(runs, key=val_loss)
+
+
+def runs_on(data: dataset.Dataset) -> list[Run]:
+    """The runs on this very version of a dataset that have a checkpoint, oldest first."""
+    return [
+        run
+        for run in all_runs()
+        if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
+    ]
 
 
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
@@ -60,31 +86,6 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
 def _as_model(text: str) -> str | None:
     """The model of that name, in any case, if there is one."""
     return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
-
-
-def _latest_of(model: str, scaled: bool, data: str | None) -> Run:
-    runs = [run for run in all_runs() if run.config.model == model]
-    if data:
-        runs = [run for run in runs if run.config.data == data]
-    if scaled:
-        runs = [run for run in runs if run.config.size == "scaled"]
-    if not runs:
-        flags = (" --scaled" if scaled else "") + (f" --data {data}" if data else "")
-        raise RunError(
-            f"There is no run of {model}{flags and ' with'}{flags}.",
-            f"Train it: `drakegpt train {model}{flags}`.",
-        )
-    return runs[-1]
-
-
-def _best_run(data: str | None) -> Run:
-    runs = [run for run in all_runs() if run.config.data == data]
-    if not runs:
-        on = f" on '{data}'" if data else ""
-        raise RunError(
-            f"Nothing is trained{on} yet.", "Train a model: `drakegpt train TransformerLM`."
-        )
-    return min(runs, key=val_loss)
 
 
 def val_loss(run: Run) -> float:

@@ -38,13 +38,12 @@ def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
     Characters without an obvious equivalent are skipped if `skip_unknown`,
     otherwise a `UsageError` lists them.
     """
-    # A letter and its accent may come as two characters; together they can be folded.
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n")
+    text = _spelt(text.replace("\r\n", "\n"), tokenizer)
     unknown = tokenizer.unknown(text)
     folded = {c: plain for c in unknown if (plain := _equivalent(c, tokenizer)) is not None}
     lost = [character for character in unknown if character not in folded]
     if lost and not skip_unknown:
-        listed = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in lost)
+        listed = ", ".join(f"{_shown(c)} (U+{ord(c):04X})" for c in lost)
         raise UsageError(
             f"The model has never seen these characters of the prompt: {listed}.",
             "Leave them out, or pass --unknown skip to have them skipped.",
@@ -53,12 +52,27 @@ def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
     return Prompt(fitted, folded, lost)
 
 
+def _spelt(text: str, tokenizer: Tokenizer) -> str:
+    """The text with accents joined to their letters or apart, as suits the tokenizer best.
+
+    As typed if that is all known; joined otherwise, so that they can be folded together.
+    """
+    spellings = [text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
+    known = [spelling for spelling in spellings if not tokenizer.unknown(spelling)]
+    return known[0] if known else spellings[1]
+
+
 def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
     """The closest plain spelling that the tokenizer knows, if there is an obvious one."""
     plain = _PLAIN.get(character, character)
     decomposed = unicodedata.normalize("NFKD", plain)
     base = "".join(c for c in decomposed if not unicodedata.combining(c))
-    for candidate in (plain, base, base.lower(), base.upper()):
+    cases = (plain, plain.lower(), plain.upper(), base, base.lower(), base.upper())
+    for candidate in cases:
         if candidate and not tokenizer.unknown(candidate):
             return candidate
     return None
+
+
+def _shown(character: str) -> str:
+    return f"'{character}'" if character.isprintable() else repr(character)

@@ -20,8 +20,8 @@ START_TOKEN = 0  # what an empty prompt stands for, as in the original
 class Sampling:
     """How to choose the next token from the model's scores.
 
-    `temperature` divides the scores: below 1 is bolder in its habits, above 1
-    more erratic, 0 always takes the likeliest token. `top_k` keeps the k
+    `temperature` divides the scores: below 1 is more cautious, above 1 more
+    erratic, 0 always takes the likeliest token. `top_k` keeps the k
     likeliest tokens; `top_p` the fewest that together reach probability p
     (nucleus sampling, Holtzman et al. 2020).
     """

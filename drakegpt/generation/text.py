@@ -34,9 +34,9 @@ def keep(text: str, model: str, size: str) -> Path:
     while True:
         path = folder / (f"{stem}.txt" if number == 1 else f"{stem}_{number}.txt")
         try:
-            with path.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            path.open("x").close()  # the name is ours now
         except FileExistsError:
             number += 1
         else:
+            paths.write_text(path, text)
             return path

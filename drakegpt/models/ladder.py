@@ -2,9 +2,16 @@
 
 Every model here answers the same question: given some text, which character
 comes next? It takes tokens (B, T) and returns logits (B, T, V): one score per
-character of the vocabulary, at each position. Each model adds one idea to the
-one before it, and its docstring names that idea. The lines marked NEW are the
-idea in code.
+character of the vocabulary, at each position. Softmax turns the scores of one
+position into probabilities.
+
+Shapes: B windows of text in a batch, T tokens (here characters) in a window,
+C numbers in the vector that stands for a token inside a model, V characters in
+the vocabulary.
+
+Each model adds one idea to the one before it, and its docstring names that
+idea. From the second model on, NEW marks the lines that the one before did not
+have; on a `class` line it means the whole class.
 
     BigramLM               look at the last character
     SingleHeadAttentionLM  look back at the characters before it
@@ -31,8 +38,9 @@ from drakegpt.models.layers import (
 class BigramLM(LanguageModel):
     """The next character depends on the current one alone: a table of V x V scores.
 
-    Trained well, row i becomes the logarithm of how often each character
-    follows character i, which one could as well have counted.
+    Trained well, the softmax of row i comes close to the share of each character
+    among those that follow character i, which one could as well have counted.
+    Only differences within a row matter: softmax ignores a constant added to it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,28 +59,29 @@ class SingleHeadAttentionLM(LanguageModel):
     """Attention: each character gathers from those before it, and chooses which.
 
     A character becomes a vector of C numbers, to which its position adds
-    another. One causal head as wide as that vector mixes the past into the
-    present; a linear head reads the scores of the next character off the result.
+    another. One causal attention head as wide as that vector mixes the past into
+    the present; an output layer, linear and called `head` in the code of every
+    model from here on, reads the scores of the next character off the result.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)  # NEW
         self.attention = CausalSelfAttention(config.embedding_dim, num_heads=1)  # NEW
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)
+        self.head = nn.Linear(config.embedding_dim, config.vocab_size)  # NEW
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
-        x = self.embedding(tokens)
-        x = self.attention(x)
-        return self.head(x)
+        x = self.embedding(tokens)  # NEW
+        x = self.attention(x)  # NEW
+        return self.head(x)  # NEW
 
 
 # --- 3. Look back in several ways at once -------------------------------------------------------
 
 
 class MultiHeadAttentionLM(LanguageModel):
-    """Several heads: the same width, split, so that each part can look for something else.
+    """Several attention heads: the same width, split, so that each part looks for its own thing.
 
     One head may follow the last vowel, another the start of the line. The
     parameters are as many as before; only the way they are used differs.
@@ -94,7 +103,7 @@ class MultiHeadAttentionLM(LanguageModel):
 # --- 4. Think, and look again -------------------------------------------------------------------
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # NEW
     """Gather from the past, then let each position think about what it gathered."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -124,7 +133,7 @@ class BlocksLM(LanguageModel):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
         x = self.embedding(tokens)
-        x = self.blocks(x)
+        x = self.blocks(x)  # NEW
         return self.head(x)
 
 
@@ -137,26 +146,32 @@ class ResidualBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads)
-        self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)
-        self.feed_forward = FeedForward(config.embedding_dim)
+        self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)  # NEW
+        self.feed_forward = FeedForward(config.embedding_dim)  # NEW: four times wider inside
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x = x + self.projection(self.attention(x))  # NEW: x +
+        x = x + self.projection(self.attention(x))  # NEW: x +, projection
         return x + self.feed_forward(x)  # NEW: x +
 
 
 class ResidualBlocksLM(LanguageModel):
     """Residual connections: a straight road through all blocks, for text and gradients alike.
 
-    A projection mixes the heads before their result is added, and the network
-    in each block grows to four times the width inside.
+    A residual connection adds a part's input to its output; the sum hands the
+    gradient on to both unchanged, so that it reaches even the lowest block.
+
+    Two more things come with this model, as in the transformer: a projection
+    mixes the attention heads before their result is added, and the feed-forward
+    network of a block becomes two layers, four times as wide between them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
-        self.blocks = nn.Sequential(*(ResidualBlock(config) for _ in range(config.num_layers)))
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(config) for _ in range(config.num_layers))  # NEW
+        )
         self.head = nn.Linear(config.embedding_dim, config.vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -172,18 +187,25 @@ class ResidualBlocksLM(LanguageModel):
 class TransformerBlock(nn.Module):
     """A residual block that normalises what it reads and drops some of what it adds.
 
-    Layer norm before each part is the pre-norm order of GPT-2; dropout falls on
-    the attention weights and on both results before they are added.
+    Layer norm brings the C numbers of each position to mean 0 and variance 1,
+    then applies a learned scale and shift. It stands before each part, off the
+    straight road: the pre-norm order of GPT-2, where the first transformer had
+    it after each sum. Dropout sets numbers to zero at random while training; it
+    falls on the attention weights and on both results before they are added.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.embedding_dim)
-        self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads, config.dropout)
+        self.attention_norm = nn.LayerNorm(config.embedding_dim)  # NEW
+        self.attention = CausalSelfAttention(
+            config.embedding_dim,
+            config.num_heads,
+            config.dropout,  # NEW
+        )
         self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)
-        self.feed_forward_norm = nn.LayerNorm(config.embedding_dim)
+        self.feed_forward_norm = nn.LayerNorm(config.embedding_dim)  # NEW
         self.feed_forward = FeedForward(config.embedding_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)  # NEW
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -194,12 +216,19 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerLM(LanguageModel):
-    """Layer norm and dropout: deep models train steadily and learn less by heart. A GPT."""
+    """Layer norm and dropout: deep models train steadily and learn less by heart.
+
+    This is a small GPT, a generative pre-trained transformer: a stack of such
+    blocks that looks back only, trained to predict the next token, so that it
+    can write text one token at a time.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
-        self.blocks = nn.Sequential(*(TransformerBlock(config) for _ in range(config.num_layers)))
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(config) for _ in range(config.num_layers))  # NEW
+        )
         self.final_norm = nn.LayerNorm(config.embedding_dim)  # NEW
         self.head = nn.Linear(config.embedding_dim, config.vocab_size)
 
@@ -207,5 +236,5 @@ class TransformerLM(LanguageModel):
         """(B, T) -> (B, T, V)."""
         x = self.embedding(tokens)
         x = self.blocks(x)
-        x = self.final_norm(x)
+        x = self.final_norm(x)  # NEW
         return self.head(x)

@@ -38,7 +38,7 @@ class TokenAndPositionEmbedding(nn.Module):
         self.position = nn.Embedding(config.context_length, config.embedding_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, C). Token t always takes row t of the positions."""
+        """(B, T) -> (B, T, C). Position t takes row t of the table of positions."""
         return self.token(tokens) + self.position.weight[: tokens.shape[1]]
 
 
@@ -60,8 +60,15 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, C = x.shape
+        # Cut the 3 C numbers of each token into (3, H, D): (B, T, 3, H, D). Bring the 3 to the
+        # front and H before T: (3, B, H, T, D). Unbind the 3: each is (B, H, T, D).
         heads = self.query_key_value(x).view(B, T, 3, self.num_heads, C // self.num_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()  # each (B, H, T, D)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()
+        # The fused kernel computes the same as these lines; is_causal is their mask:
+        #   scores = query @ key.transpose(-2, -1) / math.sqrt(D)      (B, H, T, T)
+        #   future = torch.ones(T, T, dtype=torch.bool).triu(1)        column after row
+        #   weights = scores.masked_fill(future, -math.inf).softmax(-1)
+        #   gathered = F.dropout(weights, self.dropout, self.training) @ value
         gathered = F.scaled_dot_product_attention(
             query,
             key,
@@ -69,7 +76,7 @@ class CausalSelfAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=True,
         )
-        return gathered.transpose(1, 2).reshape(B, T, C)
+        return gathered.transpose(1, 2).reshape(B, T, C)  # (B, T, H, D), heads side by side
 
 
 class FeedForward(nn.Module):

@@ -26,6 +26,7 @@ from drakegpt.errors import RunError
 from drakegpt.paths import folder_atomically, write_atomically, write_text
 
 FORMAT_VERSION = "1"
+FILES = ("weights.safetensors", "state.pt")
 METADATA_KEY = "drakegpt"
 KEPT = 2  # the last good one, and the one before in case that is damaged later
 
@@ -50,10 +51,10 @@ class Checkpoint:
         """Checksums of the files by name; raises `RunError` if one is not what was written."""
         try:
             manifest: dict[str, str] = json.loads((self.folder / "manifest.json").read_text())
-            for name, checksum in manifest.items():
-                if _sha256(self.folder / name) != checksum:
+            for name in FILES:
+                if _sha256(self.folder / name) != manifest[name]:
                     raise RunError(f"{self.folder / name} is damaged (checksum).", _FIX)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"The checkpoint {self.folder} is damaged: {error}.", _FIX) from error
         return manifest
 
@@ -62,7 +63,7 @@ class Checkpoint:
         return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
 
 
-_FIX = "Train again, or go on from another run (`drakegpt compare` lists the latest)."
+_FIX = "Train again, or take another run: `drakegpt runs` lists them."
 
 
 def save_checkpoint(
@@ -78,8 +79,7 @@ def save_checkpoint(
         save_weights(temporary / "weights.safetensors", weights, metadata)
         with write_atomically(temporary / "state.pt") as file:
             torch.save(dict(state), file)
-        names = ("weights.safetensors", "state.pt")
-        manifest = {name: _sha256(temporary / name) for name in names}
+        manifest = {name: _sha256(temporary / name) for name in FILES}
         write_text(temporary / "manifest.json", json.dumps(manifest))
     for old in list_checkpoints(parent)[:-KEPT]:
         shutil.rmtree(old.folder, ignore_errors=True)

@@ -6,6 +6,7 @@ Killed at any point, the run goes on from its last checkpoint, and on the same
 CPU ends with the same bytes.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -29,6 +31,7 @@ from drakegpt.training.checkpoint import (
     save_weights,
 )
 from drakegpt.training.run import Run
+from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 # Saving may take one part in so many of the time, where no interval is set.
@@ -54,8 +57,11 @@ class Recorder:
         torch.manual_seed(run.config.seed)
         model = build_model(run.model_config).to(device)
         data = run.dataset()
+        data.verify()
         self.trainer = Trainer(run.config, model, data.split("train"), data.split("val"), device)
         self._resume = resume
+        self._tracker: WandbTracker | None = None
+        self.figure: Path | None = None  # shown in the mirror at the end
 
     def __enter__(self) -> Self:
         try:
@@ -65,11 +71,18 @@ class Recorder:
                 f"Another process is training the run {self.run.name}.",
                 "Wait for it, or start a run of your own.",
             ) from None
-        if self._resume:
-            self._restore()
+        try:
+            if self._resume:
+                self._restore()
+            self._tracker = self._mirror()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._tracker:
+            self._tracker.finish(self.figure, exit_code=1 if kind else 0)
         self._lock.release()
 
     def reports(self) -> Iterator[Step | Evaluation]:
@@ -81,6 +94,8 @@ class Recorder:
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
                 self._append({"event": "evaluation", **asdict(report)})
+                if self._tracker:
+                    self._tracker.log(report)
                 if report == self.trainer.best:
                     self._best = report, _copy(self.trainer.model.state_dict())
             if self._save_due(report):
@@ -116,6 +131,18 @@ class Recorder:
             )
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
+
+    def _mirror(self) -> WandbTracker | None:
+        """Where else the run is shown; all that was recorded so far is repeated there."""
+        if self.run.config.wandb == "off":
+            return None
+        identity = hashlib.sha256(f"{self.run.name} {self.run.info['created_at']}".encode())
+        tracker = WandbTracker(
+            self.run.name, identity.hexdigest()[:16], self.run.config.wandb, asdict(self.run.config)
+        )
+        for evaluation in self.trainer.evaluations:
+            tracker.log(evaluation)
+        return tracker
 
     def _save_due(self, report: Step | Evaluation) -> bool:
         """By iterations if the user says so, else at evaluations as often as is cheap."""

@@ -37,7 +37,7 @@ from drakegpt.training.checkpoint import Checkpoint, list_checkpoints, load_weig
 
 log = logging.getLogger("drakegpt")
 
-LATEST = "Run `drakegpt train MODEL` first."
+TRAIN = "Run `drakegpt train MODEL` first."
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,17 @@ class Run:
             lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines[:-1]]
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
+        try:
+            metrics = [json.loads(line) for line in lines[:-1]]
+            for line in metrics:
+                line["event"], line["iteration"]
+                if line["event"] == "evaluation":
+                    float(line["train_loss"]), float(line["val_loss"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
+        return metrics
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -81,8 +91,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end."""
-        return bool(self.ending)
+        """Whether training came to its end, here or in the original."""
+        return bool(self.ending) or "imported_from" in self.info
 
     def last_checkpoint(self) -> Checkpoint:
         """The newest whole checkpoint; an older one, with a warning, where that is damaged.
@@ -99,7 +109,7 @@ class Run:
             if problem:
                 log.warning("%s Going back to iteration %d.", problem.problem, checkpoint.iteration)
             return checkpoint
-        raise problem or RunError(f"The run {self.name} has no checkpoint yet.", LATEST)
+        raise problem or RunError(f"The run {self.name} has no checkpoint yet.", TRAIN)
 
     def dataset(self) -> Dataset:
         """The very version of the dataset that this run was trained on."""
@@ -179,7 +189,7 @@ def open_run(folder: Path) -> Run:
         tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
         info["dataset_version"], info["created_at"]
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-        raise RunError(f"{folder} is not a whole run: {error}", LATEST) from error
+        raise RunError(f"{folder} is not a whole run: {error}", TRAIN) from error
     return Run(folder, config, info, tokenizer)
 
 
@@ -195,19 +205,15 @@ def all_runs(*, begun: bool = True) -> list[Run]:
     return sorted(found, key=lambda run: str(run.info["created_at"]))
 
 
-def latest_run(model: str, size: str, data: str | None = None) -> Run | None:
-    """The latest run of a model at a size (on a dataset), or `None`."""
-    matching = [
-        run
-        for run in all_runs()
-        if (run.config.model, run.config.size) == (model, size) and data in (None, run.config.data)
-    ]
-    return matching[-1] if matching else None
-
-
 def _new_folder(name: str | None, stem: str) -> Path:
-    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
-        raise UsageError(f"'{name}' cannot name a run.", "Use a plain name without '/' or '\\'.")
+    if name is not None and (
+        not name
+        or Path(name).name != name
+        or name.startswith(".")
+        or name.lower() in map(str.lower, settings.MODEL_NAMES)
+    ):
+        fix = "Use a plain name without '/' or '\\' that is no model's."
+        raise UsageError(f"'{name}' cannot name a run.", fix)
     number = 1
     while True:
         folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))

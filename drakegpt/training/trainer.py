@@ -30,7 +30,7 @@ class Step:
     """One iteration is done. The loss, in nats, is that of its batch, before the update."""
 
     iteration: int
-    loss: Tensor
+    loss: Tensor  # a number still on the device: reading it would make a GPU wait
     learning_rate: float
 
 
@@ -64,8 +64,9 @@ class Trainer:
         self.optimizer = build_optimizer(model, config.weight_decay)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
+        self._train_tokens = train_tokens.to(device)
         self._splits = {
-            Stream.ESTIMATE_TRAIN: train_tokens.to(device),
+            Stream.ESTIMATE_TRAIN: self._train_tokens,
             Stream.ESTIMATE_VAL: val_tokens.to(device),
         }
         self._step_seconds = 0.0
@@ -120,7 +121,7 @@ class Trainer:
         self._step_seconds, self._evaluation_seconds = state["seconds"]
 
     def _step(self) -> Step:
-        """Draw windows, compute their loss, follow its gradient."""
+        """Draw windows, compute their loss, go one step against its gradient."""
         started = time.perf_counter()
         rate = self._learning_rate()
         self.optimizer.zero_grad()
@@ -140,7 +141,7 @@ class Trainer:
         """Mean loss and gradient of this iteration's windows, `grad_accumulation` batches."""
         config = self.config
         inputs, targets = random_windows(
-            self._splits[Stream.ESTIMATE_TRAIN],
+            self._train_tokens,
             config.context_length,
             config.batch_size * config.grad_accumulation,
             config.seed,
@@ -207,5 +208,6 @@ class Trainer:
             raise RunError(
                 f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
                 "The learning rate is too high for this model: "
-                f"try --max-lr {self.config.max_lr / 4:g}, or --grad-clip 1.",
+                f"try --base-lr {self.config.base_lr / 4:g} --max-lr {self.config.max_lr / 4:g} "
+                "or --grad-clip 1, under another --name.",
             )

@@ -8,6 +8,7 @@ import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
 from drakegpt.models.build import MODELS, build_model
+from drakegpt.models.ladder import TransformerBlock
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.original import convert
 
@@ -137,6 +138,46 @@ def test_dropout_works_in_training_only():
     assert not torch.equal(model(batch), model(batch))
     model.eval()
     assert torch.equal(model(batch), model(batch))
+
+
+def transformer_block():
+    """A block whose dropout is high at every site, and something to feed it."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(preset_model("TransformerLM", "default", 80), dropout=0.5)
+    return TransformerBlock(config), torch.randn(4, config.context_length, config.embedding_dim)
+
+
+def silence(layer):
+    """Let a linear layer return zeros, on which dropout does nothing."""
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+
+
+def assert_drops_in_training_only(block, x):
+    block.train()
+    assert not torch.equal(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))
+
+
+def test_dropout_falls_on_the_attention_weights():
+    block, x = transformer_block()
+    block.dropout.p = 0.0
+    assert_drops_in_training_only(block, x)
+
+
+def test_dropout_falls_on_what_the_projection_returns():
+    block, x = transformer_block()
+    block.attention.dropout = 0.0
+    silence(block.feed_forward.narrow)
+    assert_drops_in_training_only(block, x)
+
+
+def test_dropout_falls_on_what_the_feed_forward_returns():
+    block, x = transformer_block()
+    block.attention.dropout = 0.0
+    silence(block.projection)
+    assert_drops_in_training_only(block, x)
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES[:5])

@@ -53,6 +53,21 @@ def test_reports_come_in_order_and_learning_rates_follow_the_evaluations(prepare
     assert rates == pytest.approx([1.0e-3] * 5 + [1.8e-3] * 5 + [2.6e-3] * 2)
 
 
+@pytest.mark.parametrize("schedule", ["cyclic", "cosine", "step"])
+def test_the_optimizer_uses_the_settings_that_are_reported(prepared, schedule):
+    settings = {"schedule": schedule, "base_lr": 1e-4, "max_lr": 2e-3, "decay_interval": 3}
+    training = trainer(prepared, iters=12, weight_decay=0.07, **settings)
+    rates = set()
+    for report in training.reports():
+        if isinstance(report, Step):
+            rates.add(report.learning_rate)
+            for group in training.optimizer.param_groups:
+                assert group["lr"] == report.learning_rate > 0
+                assert group["weight_decay"] == 0.07
+                assert group["betas"] == (0.9, 0.95)
+    assert len(rates) > 1, "the schedule moves"
+
+
 def test_an_evaluation_is_the_mean_over_its_random_batches(prepared):
     training = trainer(prepared, iters=5, eval_iters=7)
     last = list(training.reports())[-1]

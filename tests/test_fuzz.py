@@ -1,0 +1,535 @@
+"""Whatever the files hold, opening them works or says what is wrong: never another exception."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from drakegpt.cli import train as train_command
+from drakegpt.config import MODEL_NAMES, TrainConfig, from_toml, resolve
+from drakegpt.data import dataset
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import DrakeGPTError, UsageError
+from drakegpt.evaluation.scoring import Scores, score
+from drakegpt.evaluation.selection import val_loss
+from drakegpt.training.checkpoint import METADATA_KEY, list_checkpoints, load_weights
+from drakegpt.training.importer import read_state_dict
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run, open_run
+
+CHECKPOINT_EXAMPLES = 150
+WEIGHTS_EXAMPLES = 150
+RUN_FILE_EXAMPLES = 150
+CONFIG_EXAMPLES = 150
+IMPORT_EXAMPLES = 150
+
+CPU = torch.device("cpu")
+NAMES = [field.name for field in fields(TrainConfig)]
+
+
+def examples(number):
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=False,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+# --- What a file may come to hold -------------------------------------------------------------
+
+places = st.integers(0, 2**12)
+some_bytes = st.binary(min_size=1, max_size=12)
+edits = st.one_of(
+    st.tuples(st.just("cut"), places),
+    st.tuples(st.just("flip"), places, st.integers(0, 7)),
+    st.tuples(st.just("insert"), places, some_bytes),
+    st.tuples(st.just("overwrite"), places, some_bytes),
+    st.tuples(st.just("replace"), st.binary(max_size=200)),
+)
+damages = st.lists(edits, min_size=1, max_size=3)
+
+
+def damaged(content, damage):
+    for kind, *how in damage:
+        if kind == "replace":
+            content = how[0]
+            continue
+        place = how[0] % (len(content) + 1)
+        if kind == "cut":
+            content = content[:place]
+        elif kind == "insert":
+            content = content[:place] + how[1] + content[place:]
+        elif kind == "overwrite":
+            content = content[:place] + how[1] + content[place + len(how[1]) :]
+        elif place < len(content):
+            content = content[:place] + bytes([content[place] ^ 1 << how[1]]) + content[place + 1 :]
+    return content
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+json_texts = json_values.map(json.dumps) | st.text(max_size=60)
+# Nested deeper than Python's parsers go, in JSON and in TOML, and a number longer than they take.
+HUGE = {
+    "deep": "[" * 100_000,
+    "long": "9" * 5_000,
+    "deep TOML": "a = " + "[" * 100_000,
+    "long TOML": "a = " + "9" * 5_000,
+}
+
+
+def replaced_inside(value, path, new):
+    """The JSON `value` with what `path` leads to, a number for each level, replaced by `new`."""
+    if not path or not isinstance(value, dict | list) or not value:
+        return new
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key = keys[path[0] % len(keys)]
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[key] = replaced_inside(value[key], path[1:], new)
+    return changed
+
+
+paths_inside = st.lists(st.integers(0, 30), max_size=3)
+
+texts = st.text(st.characters(codec="utf-8"), max_size=10)
+toml_values = st.recursive(
+    st.booleans()
+    | st.integers()
+    | st.floats()
+    | texts
+    | st.datetimes()
+    | st.dates()
+    | st.times()
+    | st.sampled_from([*MODEL_NAMES, "default", "scaled", "cosine", "off", "cpu", 1, 8, 0.5]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+toml_documents = st.dictionaries(st.sampled_from(NAMES) | texts, toml_values, max_size=8)
+# Half of them with what every other check waits for.
+toml_documents |= toml_documents.map(lambda values: {"model": "TransformerLM"} | values)
+
+
+# --- One trained run, and copies of it --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The home of a run that was trained and scored, and the run's name."""
+    folder = tmp_path_factory.mktemp("fuzz") / "drakegpt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "DRAKEGPT_HOME", str(folder))
+        text = "the quick brown fox jumps over the lazy dog\n" * 12
+        data = dataset.prepare(
+            text, name="small", source="test", provenance="test", source_sha256="0" * 64
+        )
+        given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "save_interval": 2}
+        config = resolve("BigramLM", "default", "small", given | {"device": "cpu"})
+        run = create_run(config, data, "whole")
+        with Recorder(run) as recorder:
+            for _ in recorder.reports():
+                pass
+        score(run, "cpu")
+        assert len(list_checkpoints(run.folder / "checkpoints")) == 2
+    return folder, run.folder
+
+
+@pytest.fixture
+def copied(trained, home, monkeypatch):
+    """Makes a fresh copy of the trained run, in the home that has its dataset."""
+    folder, whole = trained
+    monkeypatch.setenv("DRAKEGPT_HOME", str(folder))
+
+    class Copy:
+        def __enter__(self):
+            self.parent = Path(tempfile.mkdtemp(dir=whole.parent))
+            return shutil.copytree(whole, self.parent / "copy")
+
+        def __exit__(self, *_):
+            shutil.rmtree(self.parent)
+
+    return Copy
+
+
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def check_explained(error):
+    assert error.problem
+    assert error.fix
+
+
+def attempt(folder, action):
+    """What `action` gives, or None where it raised an error of ours and changed nothing."""
+    before = contents(folder)
+    try:
+        return action(folder)
+    except DrakeGPTError as error:
+        check_explained(error)
+    assert contents(folder) == before
+    return None
+
+
+def load(folder):
+    return open_run(folder).load_model(CPU)
+
+
+def scored(folder):
+    return score(open_run(folder), "cpu")
+
+
+def resumed(folder):
+    with Recorder(open_run(folder), resume=True) as recorder:
+        return recorder.trainer.iteration
+
+
+def is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --- (1) checkpoints --------------------------------------------------------------------------
+
+
+def harmless(name, before, after):
+    """Whether nobody need notice: a manifest may be spelt differently."""
+    if name == "manifest.json":
+        try:
+            return json.loads(after.decode()) == json.loads(before)
+        except (ValueError, RecursionError):
+            return False
+    return after == before
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "manifest.json"])
+@examples(CHECKPOINT_EXAMPLES)
+@given(damage=damages, with_scores=st.booleans())
+def test_damaged_checkpoints_are_refused_and_left_alone(copied, name, damage, with_scores):
+    with copied() as folder:
+        unharmed = True
+        for checkpoint in list_checkpoints(folder / "checkpoints"):
+            before = (checkpoint.folder / name).read_bytes()
+            after = damaged(before, damage)
+            (checkpoint.folder / name).write_bytes(after)
+            unharmed = harmless(name, before, after)  # the newest one's verdict stands
+        if not with_scores:
+            (folder / "scores.json").unlink()
+        if unharmed:
+            assert attempt(folder, load) is not None
+            assert attempt(folder, scored) is not None
+            assert attempt(folder, resumed) == 4
+            return
+        for action in (load, scored, resumed):
+            result = attempt(folder, action)
+            # A cut beyond the older one's end may spare that one; then it is gone back to.
+            older = list_checkpoints(folder / "checkpoints")[0]
+            if result is not None:
+                older.verify()
+                assert set(json.loads((older.folder / "manifest.json").read_text())) == {
+                    "weights.safetensors",
+                    "state.pt",
+                }
+
+
+@examples(CHECKPOINT_EXAMPLES)
+@given(
+    content=json_texts.map(lambda text: text.encode("utf-8", "replace"))
+    | st.tuples(paths_inside, json_values)
+)
+@example(content=b"{}")
+@example(content=b"[]")
+@example(content=b'{"weights.safetensors": null}')
+def test_manifests_of_any_json_are_refused(copied, content):
+    with copied() as folder:
+        unharmed = True
+        for checkpoint in list_checkpoints(folder / "checkpoints"):
+            path = checkpoint.folder / "manifest.json"
+            before = path.read_bytes()
+            if isinstance(content, bytes):
+                after = content
+            else:
+                after = json.dumps(replaced_inside(json.loads(before), *content)).encode()
+            path.write_bytes(after)
+            unharmed = harmless(path.name, before, after)
+        for action in (load, scored, resumed):
+            assert (attempt(folder, action) is not None) == unharmed
+
+
+@examples(CHECKPOINT_EXAMPLES)
+@given(damage=damages)
+def test_damaged_best_weights_hurt_nothing_else(copied, damage):
+    with copied() as folder:
+        best = folder / "best.safetensors"
+        best.write_bytes(damaged(best.read_bytes(), damage))
+        after = best.read_bytes()
+        for action in (load, scored, resumed):
+            assert attempt(folder, action) is not None
+        assert best.read_bytes() == after
+        attempt(folder, lambda folder: load_weights(folder / "best.safetensors"))
+
+
+@examples(WEIGHTS_EXAMPLES)
+@given(described=json_texts, header=st.booleans())
+@example(described="[]", header=True)
+def test_weights_that_describe_themselves_oddly_are_refused(
+    tmp_path_factory, trained, described, header
+):
+    path = tmp_path_factory.getbasetemp() / "odd.safetensors"
+    key = METADATA_KEY if header else "other"
+    described = described.encode("utf-8", "replace").decode()
+    path.write_bytes(save({"a": torch.zeros(2)}, {key: described}))
+    with pytest.raises(DrakeGPTError):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("huge", HUGE)
+def test_weights_that_describe_themselves_at_length_are_refused(tmp_path, huge):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(save({"a": torch.zeros(2)}, {METADATA_KEY: HUGE[huge]}))
+    with pytest.raises(DrakeGPTError):
+        load_weights(path)
+
+
+# --- (2) the other files of a run -------------------------------------------------------------
+
+
+def look_at_everything(folder):
+    """Each look at a run gives something sane, or an error of ours."""
+    run = attempt(folder, open_run)
+    if run is None:
+        return
+    for look in (lambda: run.metrics, lambda: run.evaluations):
+        lines = attempt(folder, lambda _, look=look: look())
+        assert lines is None or all(isinstance(line, dict) for line in lines)
+    assert isinstance(attempt(folder, lambda _: run.ending), dict | None)
+    loss = attempt(folder, lambda _: val_loss(run))
+    assert loss is None or is_number(loss)
+    result = attempt(folder, scored)
+    assert isinstance(result, Scores | None)
+    if result:
+        for part in (result.train, result.val):
+            assert is_number(part.loss)
+            assert is_number(part.tokens)
+            assert all(is_number(value) for value in part.to_json().values())
+
+
+RUN_FILES = ["run.json", "config.toml", "tokenizer.json", "scores.json", "metrics.jsonl"]
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@examples(RUN_FILE_EXAMPLES)
+@given(damage=damages)
+def test_damaged_files_of_a_run(copied, name, damage):
+    with copied() as folder:
+        path = folder / name
+        path.write_bytes(damaged(path.read_bytes(), damage))
+        look_at_everything(folder)
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@examples(RUN_FILE_EXAMPLES)
+@given(text=json_texts | json_texts.map(lambda text: text + "\n"))
+@example(text="{}\n")
+@example(text='{"event": "evaluation"}\n')
+def test_files_of_a_run_with_any_text(copied, name, text):
+    with copied() as folder:
+        (folder / name).write_bytes(text.encode("utf-8", "replace"))
+        look_at_everything(folder)
+
+
+@pytest.mark.parametrize("huge", HUGE)
+@pytest.mark.parametrize("name", [*RUN_FILES, "manifest.json"])
+def test_files_of_a_run_beyond_what_python_reads(copied, name, huge):
+    with copied() as folder:
+        if name == "manifest.json":
+            for checkpoint in list_checkpoints(folder / "checkpoints"):
+                (checkpoint.folder / name).write_text(HUGE[huge])
+        else:
+            (folder / name).write_text(HUGE[huge] + "\n")
+        look_at_everything(folder)
+        attempt(folder, load)
+
+
+@pytest.mark.parametrize("name", ["run.json", "tokenizer.json", "scores.json", "metrics.jsonl"])
+@examples(RUN_FILE_EXAMPLES)
+@given(line=st.integers(0, 5), path=paths_inside, new=json_values)
+def test_files_of_a_run_with_a_value_replaced(copied, name, line, path, new):
+    """Still JSON of nearly the right form, which random bytes never are."""
+    with copied() as folder:
+        lines = (folder / name).read_text(encoding="utf-8").strip()
+        lines = lines.split("\n") if name == "metrics.jsonl" else [lines]
+        line %= len(lines)
+        lines[line] = json.dumps(replaced_inside(json.loads(lines[line]), path, new))
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        look_at_everything(folder)
+
+
+@examples(RUN_FILE_EXAMPLES)
+@given(characters=json_values)
+@example(characters=["a", "b"])
+@example(characters={"a": 1})
+@example(characters=["ab"])
+def test_tokenizers_of_any_characters(copied, characters):
+    with copied() as folder:
+        text = json.dumps({"kind": "char", "characters": characters})
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+        look_at_everything(folder)
+
+
+@examples(RUN_FILE_EXAMPLES)
+@given(version=json_values, final_norm=json_values, created_at=json_values)
+@example(version=5, final_norm=True, created_at="")
+@example(version="", final_norm=True, created_at="")
+@example(version="\0", final_norm=True, created_at="")
+@example(version="..", final_norm=True, created_at="")
+def test_runs_of_any_information(copied, version, final_norm, created_at):
+    with copied() as folder:
+        info = {"dataset_version": version, "final_norm": final_norm, "created_at": created_at}
+        (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
+        look_at_everything(folder)
+
+
+# --- (3) configuration files ------------------------------------------------------------------
+
+
+def resolved_as_by_train(path):
+    """What `drakegpt train --config FILE --print-config` would print; None if it is refused."""
+    try:
+        given = from_toml(path)
+        config = train_command._resolved(given, train_command._dataset_name(given))
+    except UsageError as error:
+        check_explained(error)
+        return None
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+@pytest.fixture
+def file(trained, home, monkeypatch):
+    monkeypatch.setenv("DRAKEGPT_HOME", str(trained[0]))
+    home.parent.mkdir(exist_ok=True)
+    return home.parent / "settings.toml"
+
+
+@examples(CONFIG_EXAMPLES)
+@given(content=st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")))
+@example(content=b"[" + b"a." * 5_000 + b"a]")
+def test_configuration_files_of_any_text(file, content):
+    file.write_bytes(content)
+    resolved_as_by_train(file)
+
+
+@pytest.mark.parametrize("huge", HUGE)
+def test_configuration_files_beyond_what_python_reads(file, huge):
+    file.write_text(HUGE[huge])
+    resolved_as_by_train(file)
+
+
+@examples(CONFIG_EXAMPLES)
+@given(content=st.binary(max_size=200))
+def test_configuration_files_of_any_bytes(file, content):
+    file.write_bytes(content)
+    resolved_as_by_train(file)
+
+
+@examples(CONFIG_EXAMPLES)
+@given(damage=damages)
+def test_damaged_configuration_files(file, trained, damage):
+    file.write_bytes(damaged((trained[1] / "config.toml").read_bytes(), damage))
+    resolved_as_by_train(file)
+
+
+@examples(2 * CONFIG_EXAMPLES)
+@given(values=toml_documents)
+def test_configuration_files_of_any_toml(file, values):
+    file.write_bytes(tomli_w.dumps(values).encode())
+    resolved_as_by_train(file)
+
+
+@examples(CONFIG_EXAMPLES)
+@given(name=st.sampled_from(NAMES), value=toml_values)
+def test_configuration_files_with_one_value_of_any_kind(file, trained, name, value):
+    whole = from_toml(trained[1] / "config.toml")
+    file.write_bytes(tomli_w.dumps(whole | {name: value}).encode())
+    config = resolved_as_by_train(file)
+    if config and name != "data":
+        found = getattr(config, name)
+        assert found == value or (math.isnan(found) and math.isnan(value))
+
+
+@examples(CONFIG_EXAMPLES)
+@given(data=toml_values)
+@example(data="small")
+@example(data="..")
+@example(data="\0")
+def test_datasets_of_any_name_in_a_configuration_file(file, data):
+    file.write_bytes(tomli_w.dumps({"data": data}).encode())
+    try:
+        found = train_command.choose_dataset(from_toml(file)["data"])
+    except DrakeGPTError:
+        return
+    assert isinstance(found, Dataset)
+
+
+# --- (4) files to import ----------------------------------------------------------------------
+
+
+def torch_file(content, **options):
+    file = BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+TENSORS = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.zeros(3)}
+WHOLE = {
+    "zip.pt": torch_file(TENSORS),
+    "legacy.pt": torch_file(TENSORS, _use_new_zipfile_serialization=False),
+    "list.pt": torch_file([1, "two", {3: torch.zeros(1)}]),
+    "whole.safetensors": save(TENSORS),
+}
+
+
+def read(folder, name, content):
+    file = folder / name
+    file.write_bytes(content)
+    try:
+        tensors = read_state_dict(file)
+    except UsageError as error:
+        check_explained(error)
+        return None
+    assert isinstance(tensors, Mapping)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
+    return tensors
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@examples(IMPORT_EXAMPLES)
+@given(content=st.binary(max_size=300))
+def test_random_bytes_are_nothing_to_import(home, suffix, content):
+    tensors = read(home.parent, f"random{suffix}", content)
+    assert not tensors
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@examples(IMPORT_EXAMPLES)
+@given(damage=damages)
+def test_damaged_files_to_import(home, name, damage):
+    read(home.parent, name, damaged(WHOLE[name], damage))
