@@ -41,8 +41,11 @@ def test_later_layers_win_and_none_means_not_given():
     assert (config.iters, config.seed) == (9, 1)
 
 
-@pytest.mark.parametrize(("iters", "interval"), [(10_000, 500), (1_000, 50), (30, 1), (3, 1)])
-def test_twenty_evaluations_however_long_the_run(iters, interval):
+@pytest.mark.parametrize(
+    ("iters", "interval"), [(10_000, 500), (10_010, 501), (1_000, 50), (39, 2), (30, 2), (3, 1)]
+)
+def test_twenty_evaluations_at_most_however_long_the_run(iters, interval):
+    assert -(-iters // interval) <= 20
     assert resolve("BigramLM", "default", "x", {"iters": iters}).eval_interval == interval
 
 

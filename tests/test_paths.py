@@ -39,6 +39,25 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     assert {f.name: f.read_text() for f in target.iterdir()} == {"a": "two"}
 
 
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a").write_text("old")
+    replace = os.replace
+    calls = []
+
+    def fails_the_second_time(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        return replace(*arguments)
+
+    monkeypatch.setattr(os, "replace", fails_the_second_time)
+    with pytest.raises(OSError, match="Input/output"), paths.folder_atomically(target) as folder:
+        (folder / "a").write_text("new")
+    assert (target / "a").read_text() == "old"
+
+
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "kept").write_text("")
     (tmp_path / ".x.12.unfinished").write_text("")

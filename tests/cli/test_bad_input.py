@@ -60,6 +60,13 @@ MISTAKES = [
     ("data fetch", 1, ["Kaggle", "data fetch sample"]),
     ("data fetch shakespeare", 1, ["could not be reached", "browser"]),
     ("data show nothing", 1, ["no dataset named 'nothing'", "song"]),
+    ("data fetch {tmp}/other/song.txt", 2, ["dataset 'song' already", "--name"]),
+    ("train BigramLM --name BlocksLM", 2, ["cannot name a run"]),
+    ("eval --scaled", 1, ["no scaled run"]),
+    ("eval r --device cuda", 2, ["no cuda device"]),
+    ("compare --scaled", 1, ["No model is trained"]),
+    ("generate bigram", 1, ["Did you mean BigramLM"]),
+    ("generate --data nothing", 1, ["no dataset named 'nothing'"]),
     ("eval TransformerLM", 1, ["no run of TransformerLM", "drakegpt train TransformerLM"]),
     ("eval {tmp}", 1, ["not a whole run"]),
     ("eval nothing", 1, ["no model, run or folder named 'nothing'"]),
@@ -85,7 +92,9 @@ def bad_files(tmp_path_factory):
     (folder / "short.txt").write_bytes(b"la la")
     (folder / "latin1.txt").write_bytes(("la\n" * 2 + "caf\xe9 " * 50).encode("latin-1"))
     (folder / "table.csv").write_text("artist,words\nme,la la la\n")
-    (folder / "song.txt").write_text(TEXT)
+    (folder / "other").mkdir()
+    for place in (folder, folder / "other"):
+        (place / "song.txt").write_text(TEXT)
     return folder
 
 

@@ -3,10 +3,12 @@
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
+from kaggle_server import Answer, KaggleServer, environment
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 20, "--eval-iters", 2)
@@ -150,6 +152,10 @@ def test_generate_json_and_samples(drakegpt, run):
 def test_generate_without_anything(drakegpt, run):
     nothing = drakegpt("generate", "-n", 0)
     assert (nothing.code, nothing.out.strip()) == (0, "")
+    drawn = [drakegpt("generate", "-n", 60, "--json").json for _ in range(2)]
+    assert drawn[0]["seed"] != drawn[1]["seed"]
+    assert drawn[0]["samples"][0]["text"] != drawn[1]["samples"][0]["text"]
+    assert "Seed " in drakegpt("generate", "-n", 1).err
     greedy = [drakegpt("generate", "-n", 20, "--temperature", 0, "--seed", s).out for s in (1, 2)]
     assert greedy[0] == greedy[1]
 
@@ -174,6 +180,43 @@ def test_a_closed_pipe_is_no_error(run, home):
     assert len(list((home / "generations").iterdir())) == 1
 
 
+def test_an_interrupted_text_is_kept(run, home):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drakegpt", "generate", "-n", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.read(200)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    (file,) = (home / "generations").iterdir()
+    assert 200 <= len(file.read_text(encoding="utf-8")) < 1_000_000
+
+
+def test_a_dataset_survives_a_failed_fetch(drakegpt, song, tmp_path, home):
+    """The installed program against a Kaggle that refuses, over a `drake` fetched before."""
+    answers = {"song-lyrics-dataset": Answer(b"Artist,Lyric\nme," + b"la la " * 40 + b"\n")}
+    with KaggleServer(answers) as server:
+        variables = environment(server.address, str(home.parent)) | {"DRAKEGPT_HOME": str(home)}
+        first = drakegpt("data", "fetch", "--json", **variables)
+        assert first.code == 0, first.err
+        assert first.json["name"] == "drake"
+        for answer, words in (
+            (Answer(status=403), "terms"),
+            (Answer(status=404), "404"),
+            (Answer(b"PK\x03\x04 no archive", "Drake.csv.zip"), "damaged"),
+        ):
+            server.answers["song-lyrics-dataset"] = answer
+            failed = drakegpt("data", "fetch", "--force", **variables)
+            assert failed.code == 1
+            assert words in failed.err
+            assert failed.out == ""
+            shown = drakegpt("data", "show", "drake", "--json").json
+            assert shown["version"] == first.json["version"]
+
+
 def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
     drakegpt("train", "BigramLM", *BRIEF, "-q")
     shown = drakegpt("compare")
@@ -182,7 +225,7 @@ def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
     assert f"{run['val_loss']:.4f}" in shown.out
     assert "What the original claims" in shown.out
     assert "Training loss, estimated while training" in shown.out
-    assert "no run of BlocksLM: `drakegpt train BlocksLM --data song`" in shown.err
+    assert "no finished run of BlocksLM: `drakegpt train BlocksLM --data song`" in shown.err
     assert len(list((home / "comparisons" / "song").iterdir())) == 4
     result = drakegpt("compare", "--json").json
     assert result["data"] == "song"
@@ -209,7 +252,7 @@ def test_compare_fits_a_narrow_terminal(drakegpt, run):
     assert done.returncode == 0, out
     assert "TransformerLM" in out
     assert "validation" in out
-    assert "columns left out" in out
+    assert "Left out: published" in out
     table = [line.rstrip("\r") for line in out.split("\n") if line[:1] in "┏┃┡│└"]
     assert table
     assert all(len(line) <= 60 for line in table)
@@ -220,8 +263,15 @@ def test_compare_trains_what_is_missing(drakegpt, song):
     assert shown.code == 0, shown.err
     assert len(shown.json["rows"]) == 6
     assert shown.json["missing"] == []
-    again = drakegpt("compare", "--train", "--json")
-    assert [r["run"] for r in again.json["rows"]] == [r["run"] for r in shown.json["rows"]]
+    runs = [row["run"] for row in shown.json["rows"]]
+    again = drakegpt("compare", "--train", "--iters", 3, "--json")
+    assert [row["run"] for row in again.json["rows"]] == runs
+    # a short trial of one model does not take its place, where settings are named
+    drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "-q")
+    named = drakegpt("compare", "--iters", 3, "--json")
+    assert [row["run"] for row in named.json["rows"]] == runs
+    latest = drakegpt("compare")
+    assert "differ in length" in latest.err
 
 
 def test_all_json_is_strict_json_on_one_line(drakegpt, run):

@@ -93,7 +93,7 @@ def test_another_column_of_the_same_file_is_another_text(tmp_path):
         ("a.txt", b" \n \n", {}, CorpusError, ["no text"]),
         ("a.txt", b"short", {}, CorpusError, ["5 characters", "90"]),
         ("a.txt", b"ok\nna\xefve" + b"x" * 99, {}, CorpusError, ["line 2", "0xef", "UTF-8"]),
-        ("a.txt", TEXT.encode("utf-16"), {}, CorpusError, ["line 1", "UTF-8"]),
+        ("a.txt", TEXT.encode("utf-16"), {}, CorpusError, ["line 1", "UTF-16", "iconv -f utf-16"]),
         ("a.csv", b"x,y\n1,2\n", {}, CorpusError, ["no column 'Lyric'", "x, y", "--text-column"]),
         ("a.csv", b"", {}, CorpusError, ["no text"]),
         ("a.csv", b"Lyric\n\n", {}, CorpusError, ["no text"]),
@@ -112,6 +112,26 @@ def test_bad_files_are_explained_and_change_nothing(tmp_path, name, raw, options
     for word in words:
         assert word in str(caught.value)
     assert (dataset.names(), dataset.default_name()) == before
+
+
+def test_another_file_of_the_same_name_does_not_take_its_place(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "song.txt").write_text(TEXT + folder)
+    first = sources.fetch(str(tmp_path / "a" / "song.txt")).dataset
+    with pytest.raises(UsageError, match="already, from") as caught:
+        sources.fetch(str(tmp_path / "b" / "song.txt"))
+    assert "--name" in caught.value.fix
+    assert dataset.load("song").metadata == first.metadata
+    assert sources.fetch(str(tmp_path / "b" / "song.txt"), name="other").outcome == "prepared"
+
+
+def test_a_file_cannot_pose_as_a_known_source(tmp_path):
+    (tmp_path / "mine.txt").write_text(TEXT)
+    sources.fetch(str(tmp_path / "mine.txt"), name="sample")
+    with pytest.raises(UsageError, match="'sample' already, from"):
+        sources.fetch("sample")
+    assert sources.fetch("sample", force=True).dataset.metadata.songs >= 40
 
 
 def test_a_missing_file_and_a_folder_are_explained(tmp_path):

@@ -1,12 +1,13 @@
 import dataclasses
 import json
 import math
+from itertools import pairwise
 
 import pytest
 
-from drakegpt.config import resolve
+from drakegpt.config import MODEL_NAMES, resolve
 from drakegpt.errors import RunError
-from drakegpt.evaluation.comparison import Row, _claims, compare, missing_models
+from drakegpt.evaluation.comparison import Row, _claims, compare, missing_models, select_runs
 from drakegpt.evaluation.figures import draw_curves
 from drakegpt.evaluation.selection import find_run
 from drakegpt.training.recorder import Recorder
@@ -14,6 +15,7 @@ from drakegpt.training.run import create_run
 
 BLANK = Row(
     model="BigramLM", size="default", parameters=1, published=2, train_loss=2.5, val_loss=2.5,
+    best_val_loss=2.5,
     bits_per_character=3.6, perplexity=12.2, train_gain=None, val_gain=None,
     tokens_per_second=1.0, seconds=1.0, iterations=10, seed=1, run="r",
     evaluations=({"iteration": 5, "train_loss": 2.6, "val_loss": 2.6},
@@ -22,10 +24,11 @@ BLANK = Row(
 
 
 def rows(*losses):
-    names = ["BigramLM", "BlocksLM", "TransformerLM"]
+    """Neighbouring rungs from the first on, with the gains that belong to these losses."""
+    gains = [None, *(a - b for a, b in pairwise(losses))]
     return [
-        dataclasses.replace(BLANK, model=name, train_loss=loss)
-        for name, loss in zip(names, losses, strict=True)
+        dataclasses.replace(BLANK, model=name, train_loss=loss, train_gain=gain)
+        for name, loss, gain in zip(MODEL_NAMES, losses, gains, strict=False)
     ]
 
 
@@ -38,67 +41,112 @@ def train(prepared, model, **settings):
 
 
 def test_claims_hold_when_the_ladder_descends():
-    falls, ahead, _ = _claims("default", rows(2.5, 2.0, 1.5))
-    assert falls.holds
-    assert ahead.holds
-    assert "0.500 nats ahead of BlocksLM" in ahead.finding
+    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5))
+    assert falls.holds is True
+    assert ahead.holds is True
+    assert "0.500 nats ahead of ResidualBlocksLM" in ahead.finding
     assert f"{math.exp(0.5):.2f}" in ahead.finding
 
 
 def test_claims_fail_when_it_does_not_and_say_where():
-    falls, ahead, _ = _claims("default", rows(2.5, 1.5, 1.6))
-    assert not falls.holds
-    assert "TransformerLM is 0.100 nats above BlocksLM" in falls.finding
-    assert not ahead.holds
-    assert "0.100 nats behind BlocksLM" in ahead.finding
+    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 1.5, 1.6))
+    assert falls.holds is False
+    assert "TransformerLM is 0.100 nats above the rung before" in falls.finding
+    assert ahead.holds is False
+    assert "0.100 nats behind ResidualBlocksLM" in ahead.finding
 
 
-def test_overfitting_is_a_rise_of_validation_while_training_falls():
-    overfitted = ({"iteration": 5, "train_loss": 2.0, "val_loss": 2.2},
-                  {"iteration": 10, "train_loss": 1.5, "val_loss": 2.4})  # fmt: skip
+def test_with_rungs_missing_the_claims_stay_open_unless_refuted():
+    falls, _ = _claims("default", rows(3.0, 2.8, 2.6))
+    assert falls.holds is None
+    falls, _ = _claims("default", rows(3.0, 2.8, 2.9))
+    assert falls.holds is False
+
+
+def test_overfitting_is_told_by_exact_losses():
     two = [
-        dataclasses.replace(BLANK, evaluations=overfitted),
-        dataclasses.replace(BLANK, model="TransformerLM", evaluations=overfitted),
+        dataclasses.replace(row, best_val_loss=row.val_loss - rise)
+        for row, rise in zip(rows(3.0, 2.8), (0.2, 0.3), strict=True)
     ]
     claim = _claims("default", two)[-1]
     assert claim.holds
-    assert "BigramLM (+0.200 nats), TransformerLM (+0.200 nats)" in claim.finding
-    worse = ({"iteration": 5, "train_loss": 2.0, "val_loss": 2.2},
-             {"iteration": 10, "train_loss": 2.1, "val_loss": 2.4})  # fmt: skip
-    assert not _claims("default", [dataclasses.replace(r, evaluations=worse) for r in two])[
-        -1
-    ].holds
+    assert "BigramLM (+0.200 nats), SingleHeadAttentionLM (+0.300 nats)" in claim.finding
+    one = [two[0], dataclasses.replace(two[1], best_val_loss=two[1].val_loss - 0.009)]
+    assert not _claims("default", one)[-1].holds
 
 
 def test_no_claims_from_a_single_run():
-    assert _claims("default", rows(1, 2, 3)[:1]) == []
+    assert _claims("default", rows(1.0)) == []
 
 
 def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
     train(prepared, "TransformerLM")
+    train(prepared, "SingleHeadAttentionLM")
     train(prepared, "BigramLM")
     newest = train(prepared, "BigramLM", seed=5)
-    comparison = compare("small")
-    assert [row.model for row in comparison.rows] == ["BigramLM", "TransformerLM"]
-    first, second = comparison.rows
+    comparison = compare("small", select_runs(prepared))
+    first, second, last = comparison.rows
+    assert [r.model for r in comparison.rows] == [
+        "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
+    ]  # fmt: skip
     assert first.run == newest.name
     assert second.val_gain == pytest.approx(first.val_loss - second.val_loss)
+    # no neighbour below, no gain
     assert first.val_gain is None
-    assert len(comparison.missing) == 4
+    assert last.val_gain is None
+    assert len(comparison.missing) == 3
     json.dumps(comparison.to_json(), allow_nan=False)
 
 
-def test_missing_models_are_those_of_the_sizes_begun(prepared):
-    assert len(missing_models("small")) == 6
+def test_settings_choose_among_the_runs(prepared):
+    long = train(prepared, "BigramLM", iters=6)
+    train(prepared, "BigramLM", iters=4)
+    (only,) = select_runs(prepared, settings={"iters": 6}).values()
+    assert only.name == long.name
+    assert select_runs(prepared, settings={"iters": 5}) == {}
+    assert select_runs(prepared, ["scaled"]) == {}
+
+
+def test_runs_on_an_older_text_do_not_count(prepared, corpus):
+    from drakegpt.data import dataset
+
     train(prepared, "BigramLM")
-    assert ("BigramLM", "default") not in missing_models("small")
-    assert {size for _, size in missing_models("small")} == {"default"}
-    assert len(missing_models("small", ["scaled"])) == 6
+    changed = dataset.prepare(
+        corpus + "more!\n", name="small", source="", provenance="", source_sha256=""
+    )
+    assert select_runs(changed) == {}
+    assert len(select_runs(prepared)) == 1
+    with pytest.raises(RunError, match="no run on 'small'"):
+        find_run(None)
+
+
+def test_an_unfinished_run_does_not_count(prepared):
+    config = resolve("BigramLM", "default", "small", {"iters": 9, "eval_iters": 1})
+    run = create_run(config, prepared)
+    with Recorder(run) as recorder:
+        for report in recorder.reports():
+            if report.iteration == 3:
+                recorder.save()
+                break
+    assert select_runs(prepared) == {}
+    assert find_run("BigramLM").name == run.name
+
+
+def test_missing_models_are_those_of_the_sizes_begun(prepared):
+    assert len(missing_models({})) == 6
+    train(prepared, "BigramLM")
+    runs = select_runs(prepared)
+    assert ("BigramLM", "default") not in missing_models(runs)
+    assert {size for _, size in missing_models(runs)} == {"default"}
+    assert len(missing_models(runs, ["scaled"])) == 6
 
 
 def test_figures_are_pictures_of_both_losses(prepared):
     train(prepared, "BigramLM")
-    files = draw_curves("small", compare("small").rows)
+    rows_ = compare("small", select_runs(prepared)).rows
+    files = draw_curves("small", rows_)
+    contents = [file.read_bytes() for file in files]
+    assert [file.read_bytes() for file in draw_curves("small", rows_)] == contents
     assert sorted(f.name for f in files) == [
         "train_loss.png", "train_loss.svg", "val_loss.png", "val_loss.svg",
     ]  # fmt: skip
@@ -114,14 +162,17 @@ def test_the_best_run_is_the_one_with_the_lowest_validation_loss(prepared):
     assert find_run("multiheadattentionlm").name == long.name
     assert find_run(long.name).name == long.name
     assert find_run(str(long.folder)).name == long.name
+    with pytest.raises(RunError, match="no scaled run"):
+        find_run(None, scaled=True)
 
 
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (None, ["Nothing is trained", "drakegpt train"]),
+        (None, ["no run", "drakegpt train"]),
         ("BlocksLM", ["no run of BlocksLM", "drakegpt train BlocksLM"]),
         ("nonsense", ["'nonsense'", "BigramLM"]),
+        ("blocklm", ["Did you mean BlocksLM"]),
     ],
 )
 def test_what_is_not_there_is_explained(target, words):

@@ -59,6 +59,7 @@ def test_scores_are_kept_with_the_weights_they_belong_to(run, prepared):
     first = score(run)
     stored = json.loads((run.folder / "scores.json").read_text())
     assert stored["val"]["loss"] == first.val.loss
+    assert stored["best_val"]["loss"] == first.best_val.loss
     # A planted figure shows that the file is read ...
     stored["val"]["loss"] = 1.25
     (run.folder / "scores.json").write_text(json.dumps(stored))

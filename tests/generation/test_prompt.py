@@ -34,6 +34,16 @@ def test_known_characters_are_never_changed():
     assert fit("é’A", tokenizer, skip_unknown=False).text == "é’A"
 
 
+def test_a_vocabulary_of_separate_accents_keeps_them():
+    tokenizer = CharTokenizer.of("abcde\u0301")
+    assert fit("e\u0301", tokenizer, skip_unknown=False).text == "e\u0301"
+    assert fit("\xe9", tokenizer, skip_unknown=False).text == "e\u0301"
+
+
+def test_case_is_folded_before_accents_are_lost():
+    assert fit("É", CharTokenizer.of("eé"), skip_unknown=False).text == "é"
+
+
 def test_what_has_no_equivalent_is_listed():
     with pytest.raises(UsageError) as caught:
         fit("a 🎤 b 7 🎤", LOWER, skip_unknown=False)

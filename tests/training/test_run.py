@@ -5,10 +5,10 @@ import torch
 
 from drakegpt import paths
 from drakegpt.config import resolve
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.training.checkpoint import list_checkpoints, load_weights
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import all_runs, create_run, latest_run, open_run
+from drakegpt.training.run import all_runs, create_run, open_run
 from drakegpt.training.trainer import Evaluation
 
 CPU = torch.device("cpu")
@@ -52,18 +52,10 @@ def test_no_run_overwrites_another(prepared):
     assert len(all_runs()) == 3
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden"])
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "transformerlm"])
 def test_names_that_are_paths_are_refused(prepared, name):
     with pytest.raises(UsageError, match="cannot name a run"):
         train(prepared, name=name)
-
-
-def test_latest_run_is_by_time_not_by_name(prepared):
-    train(prepared, name="zebra")
-    train(prepared, name="ant")
-    assert latest_run("MultiHeadAttentionLM", "default").name == "ant"
-    assert latest_run("MultiHeadAttentionLM", "scaled") is None
-    assert latest_run("MultiHeadAttentionLM", "default", "other") is None
 
 
 def test_a_run_without_a_checkpoint_is_not_offered(prepared):
@@ -109,3 +101,22 @@ def test_a_run_keeps_its_dataset_version(prepared, corpus):
 def test_everything_lives_under_the_home(prepared, home):
     run, _ = train(prepared, "BigramLM")
     assert run.folder.parent == paths.runs() == home / "runs"
+
+
+@pytest.mark.parametrize("line", ["garbage", "[]", "{}", '{"event": "evaluation"}', "3"])
+def test_damaged_metrics_are_named(prepared, line):
+    run, _ = train(prepared, "BigramLM")
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(RunError, match=r"metrics\.jsonl"):
+        _ = open_run(run.folder).evaluations
+
+
+def test_training_checks_the_tokens_it_is_given(prepared):
+    import numpy as np
+
+    array = np.load(prepared.folder / "train.npy")
+    array[5] ^= 1
+    np.save(prepared.folder / "train.npy", array)
+    with pytest.raises(DrakeGPTError, match="another checksum"):
+        train(prepared, "BigramLM")
