@@ -140,6 +140,7 @@ class TrainConfig:
     minutes: Annotated[
         float,
         Ge(0.0),
+        Le(100_000.0),
         Setting("Time to spend: sets --iters by a short trial on this machine.", "Run"),
     ]
     eval_interval: Annotated[
@@ -255,7 +256,7 @@ def from_toml(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes."
         ) from error

@@ -5,13 +5,14 @@ who write into them. Files and folders come into the home by `write_atomically`
 and `folder_atomically`: whole, or not at all.
 """
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from platformdirs import user_data_path
 
@@ -96,6 +97,17 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with line feeds, atomically."""
     with write_atomically(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds; raises `ValueError` for whatever is wrong with it.
+
+    Nesting deep enough to exhaust Python's stack counts as wrong too.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from drakegpt import paths
 from drakegpt.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_json
 from drakegpt.errors import CorpusError, DrakeGPTError
+from drakegpt.paths import parse_json
 
 TRAIN_SHARE = 0.9
 # The default context is 8 characters; the smaller split needs a window and its target.
@@ -161,7 +162,7 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
             "Fetch the text it was made from again, or train on what there is.",
         )
     try:
-        metadata = Metadata(**json.loads(_read(folder / "dataset.json", name)))
+        metadata = Metadata(**parse_json(_read(folder / "dataset.json", name)))
         tokenizer = tokenizer_from_json(_read(folder / "tokenizer.json", name))
     except (ValueError, TypeError) as error:
         raise _damaged(name, str(error)) from error

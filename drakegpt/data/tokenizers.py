@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from drakegpt.paths import parse_json
+
 Tokens = NDArray[np.integer[Any]]
 
 
@@ -80,9 +82,13 @@ class CharTokenizer:
 def tokenizer_from_json(text: str) -> Tokenizer:
     """Read what `to_json` wrote; raises `ValueError` if it is anything else."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         characters = data["characters"]
-        fits = data["kind"] == CharTokenizer.kind and list(characters) == sorted(set(characters))
+        fits = (
+            data["kind"] == CharTokenizer.kind
+            and isinstance(characters, str)
+            and list(characters) == sorted(set(characters))
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError("the tokenizer is not the JSON it should be") from error
     if not fits or not characters:

@@ -18,6 +18,7 @@ from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss
+from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
 
@@ -91,13 +92,13 @@ def score(run: Run, device_name: str = "auto") -> Scores:
 def recall(run: Run) -> Scores | None:
     """Scores written earlier, if they are whole and of the run's present weights."""
     try:
-        data = json.loads((run.folder / SCORES).read_text(encoding="utf-8"))
+        data = parse_json((run.folder / SCORES).read_text(encoding="utf-8"))
         if data["of"] != _identity(run):
             return None
         scores = {name: Score(**data[name]) for name in ("train", "val", "best_val")}
-        for score_ in scores.values():
-            score_.to_json()  # raises where a figure is no number
-        return Scores(**scores)
+        if all(type(s.loss) is float and type(s.tokens) is int for s in scores.values()):
+            return Scores(**scores)
+        return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.paths import folder_atomically, write_atomically, write_text
+from drakegpt.paths import folder_atomically, parse_json, write_atomically, write_text
 
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
@@ -50,7 +50,7 @@ class Checkpoint:
     def verify(self) -> dict[str, str]:
         """Checksums of the files by name; raises `RunError` if one is not what was written."""
         try:
-            manifest: dict[str, str] = json.loads((self.folder / "manifest.json").read_text())
+            manifest: dict[str, str] = parse_json((self.folder / "manifest.json").read_text())
             for name in FILES:
                 if _sha256(self.folder / name) != manifest[name]:
                     raise RunError(f"{self.folder / name} is damaged (checksum).", _FIX)
@@ -60,7 +60,15 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """The training state, loaded as data only."""
-        return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(
+            self.folder / "state.pt", map_location="cpu", weights_only=True
+        )
+        if not state:
+            raise RunError(
+                "This run was imported: it has weights, but no training to go on with.",
+                "Train a run of your own.",
+            )
+        return state
 
 
 _FIX = "Train again, or take another run: `drakegpt runs` lists them."
@@ -104,10 +112,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a weights file; raises `RunError` if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            metadata = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
         raise RunError(f"The weights in {path} cannot be read: {error}.", _FIX) from error
+    if not isinstance(metadata, dict):
+        raise RunError(f"The weights in {path} do not say what they are.", _FIX)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise RunError(
             f"{path} has format {metadata.get('format_version')}, not {FORMAT_VERSION}.",

@@ -33,6 +33,7 @@ from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.models.layers import LanguageModel
+from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import Checkpoint, list_checkpoints, load_weights
 
 log = logging.getLogger("drakegpt")
@@ -70,7 +71,7 @@ class Run:
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
         try:
-            metrics = [json.loads(line) for line in lines[:-1]]
+            metrics = [parse_json(line) for line in lines[:-1]]
             for line in metrics:
                 line["event"], line["iteration"]
                 if line["event"] == "evaluation":
@@ -185,9 +186,10 @@ def open_run(folder: Path) -> Run:
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
         tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        info["dataset_version"], info["created_at"]
+        if not all(isinstance(info[key], str) for key in ("dataset_version", "created_at")):
+            raise ValueError("run.json lacks its dataset or its date")
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise RunError(f"{folder} is not a whole run: {error}", TRAIN) from error
     return Run(folder, config, info, tokenizer)

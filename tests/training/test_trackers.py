@@ -194,6 +194,7 @@ def wandb(*arguments):
         [program, *map(str, arguments)],
         capture_output=True,
         env={**os.environ, "WANDB_ERROR_REPORTING": "false"},
+        cwd=os.environ["HOME"],  # it keeps a log of its own where it is called
         timeout=60,
     )
     assert done.returncode == 0, done.stderr.decode()
