@@ -25,7 +25,7 @@ class TrainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a lone `--resume` the empty value."""
-        followers = [*args[1:], "-"]
+        followers = [*args, "-"][1:]
         args = [
             "--resume=" if arg == "--resume" and after.startswith("-") else arg
             for arg, after in zip(args, followers, strict=True)

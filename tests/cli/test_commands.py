@@ -185,6 +185,8 @@ def test_an_interrupted_text_is_kept(run, home):
         [sys.executable, "-m", "drakegpt", "generate", "-n", "1000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # where tests run in the background, SIGINT may be ignored, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdout.read(200)
     process.send_signal(signal.SIGINT)

@@ -56,7 +56,7 @@ def test_a_printed_configuration_gives_the_same_run_when_fed_back(drakegpt, song
         ("size = [1]", ["size"]),
         ("model = 3", ["model", "3"]),
         ("[recipe]\niters = 3", ["'recipe'"]),
-        ("iters = ", ["not valid TOML", "line 1"]),
+        ("seed = 1\niters = =", ["not valid TOML", "line 2"]),
     ],
 )
 def test_mistakes_in_a_file_are_named(drakegpt, song, tmp_path, toml, words):
