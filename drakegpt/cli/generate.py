@@ -48,6 +48,10 @@ def generate(
     num_samples: Annotated[
         int, typer.Option(min=1, help="Texts to write; the second takes the next seed, and so on.")
     ] = 1,
+    best: Annotated[
+        bool,
+        typer.Option("--best", help="The weights of the lowest validation loss, not the last."),
+    ] = False,
     unknown: Annotated[
         Literal["error", "skip"],
         typer.Option(help="What to do with characters of the prompt that the model never saw."),
@@ -65,7 +69,7 @@ def generate(
     run = find_run(target, scaled=scaled, data=data)
     fitted = fit(_read_prompt(prompt), run.tokenizer, skip_unknown=unknown == "skip")
     _explain(run, target, fitted)
-    model = run.load_model(choose_device(device))
+    model = run.load_model(choose_device(device), best=best)
     sampling = Sampling(temperature, top_k, top_p)
     if seed is None:
         seed = secrets.randbelow(2**32)

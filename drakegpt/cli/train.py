@@ -202,7 +202,8 @@ def _render(run: "Run", scores: "Scores") -> None:
     if run.ending.get("reason") == "patience":
         console.show(
             f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
-            f"validation loss was lowest ({best['val_loss']:.4f}); those weights are kept as best."
+            f"validation loss was lowest ({best['val_loss']:.4f}). Those weights are kept: "
+            f"`drakegpt generate {run.name} --best`."
         )
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

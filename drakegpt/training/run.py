@@ -116,10 +116,11 @@ class Run:
         """The very version of the dataset that this run was trained on."""
         return dataset.load(self.config.data, self.info["dataset_version"])
 
-    def load_model(self, device: torch.device) -> LanguageModel:
-        """The trained model on `device`, ready to evaluate."""
+    def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
+        """The trained model on `device`, ready to evaluate: as it ended, or at its best."""
         choose_threads(self.model_config)
-        tensors, _ = load_weights(self.last_checkpoint().weights)
+        path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
+        tensors, _ = load_weights(path)
         model = build_model(self.model_config)
         try:
             model.load_state_dict(tensors)

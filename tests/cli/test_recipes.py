@@ -147,6 +147,11 @@ def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
     assert done.code == 0
     assert "Stopped early: overfitting from iteration" in done.out
     assert "stopped early" in drakegpt("runs").out
+    texts = [
+        drakegpt("generate", *which, "-n", 80, "--seed", 1, "--json").json["samples"][0]["text"]
+        for which in ((), ("--best",), ("--best",))
+    ]
+    assert texts[0] != texts[1] == texts[2]
 
 
 def test_a_failing_loss_names_the_iteration_and_the_remedy(drakegpt, song):
