@@ -57,7 +57,8 @@ for number in (signal.SIGINT, signal.SIGTERM):
 trackers.PATIENCE = plan["patience"]
 
 def services():
-    listing = subprocess.run(["ps", "-A", "-ww", "-o", "ppid=,pid=,stat=,args="], capture_output=True)
+    command = ["ps", "-A", "-ww", "-o", "ppid=,pid=,stat=,args="]
+    listing = subprocess.run(command, capture_output=True)
     lines = [line.split(None, 3) for line in listing.stdout.decode().splitlines()]
     return [int(pid) for ppid, pid, state, command in lines
             if int(ppid) == os.getpid() and "wandb-core" in command and state[0] != "Z"]
