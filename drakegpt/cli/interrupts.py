@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM while a model trains: the first asks it to stop, the second stops at once."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from drakegpt.cli import console
@@ -19,12 +19,7 @@ class Interrupts:
             self._before[number] = signal.signal(number, self._take_note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
