@@ -35,6 +35,8 @@ ModelName = Literal[
 Size = Literal["default", "scaled"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "step", "plateau", "wsd"]
+OptimizerName = Literal["adamw", "muon"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
@@ -91,6 +93,15 @@ class TrainConfig:
     ]
     iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
     batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
+    optimizer: Annotated[
+        OptimizerName,
+        Setting("AdamW for all weights, or Muon for the matrices and AdamW for the rest.", "Recipe"),
+    ]
+    muon_lr: Annotated[
+        float,
+        Gt(0.0),
+        Setting("Muon's learning rate while AdamW's is at max_lr; they move together.", "Recipe"),
+    ]
     schedule: Annotated[
         Schedule,
         Setting("How the learning rate moves: the original's is cyclic.", "Recipe"),
@@ -163,6 +174,14 @@ class TrainConfig:
     ]
     wandb: Annotated[Wandb, Setting("Mirror the run to Weights & Biases.", "Run")]
     device: Annotated[Device, Setting("Where to compute; auto takes a GPU if there is one.", "Run")]
+    dtype: Annotated[
+        Dtype,
+        Setting("Numbers to multiply with; auto is bfloat16 on a GPU that can, else float32.", "Run"),
+    ]
+    compile: Annotated[
+        bool | None,
+        Setting("Fuse operations by torch.compile; if not given, on a GPU for long runs.", "Run"),
+    ]
 
     def model_settings(self, vocab_size: int) -> ModelConfig:
         """The model this run trains, for a vocabulary of `vocab_size` tokens."""
@@ -178,6 +197,8 @@ class TrainConfig:
 # learning-rate cycle; runs of other lengths do so at most twenty times: see `_derived`.
 _COMMON: dict[str, Any] = {
     "iters": 10_000,
+    "optimizer": "adamw",
+    "muon_lr": 0.02,
     "schedule": "cyclic",
     "decay_factor": 0.9,
     "decay_interval": 1000,
@@ -192,6 +213,8 @@ _COMMON: dict[str, Any] = {
     "wandb": "off",
     "seed": 42,
     "device": "auto",
+    "dtype": "auto",
+    "compile": None,
 }
 EVALUATIONS = 20
 PRESETS: dict[str, dict[str, Any]] = {
@@ -266,7 +289,8 @@ def to_toml(config: TrainConfig) -> str:
     """The settings as TOML, one per line; `from_toml` reads it back."""
     import tomli_w
 
-    return tomli_w.dumps(dataclasses.asdict(config))
+    given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    return tomli_w.dumps(given)
 
 
 def setting_of(name: str) -> Setting:

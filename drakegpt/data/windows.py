@@ -22,23 +22,61 @@ class Stream(IntEnum):
     ESTIMATE_VAL = 2
 
 
+# Iterations whose training windows are drawn together: drawing one by one costs as much as a
+# small model's whole forward pass.
+DRAWN_TOGETHER = 64
+
+
 def random_windows(
-    tokens: Tensor, context_length: int, count: int, seed: int, stream: Stream, iteration: int
+    tokens: Tensor, context_length: int, count: int, seed: int, stream: Stream, number: int
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` windows uniformly, with their targets.
 
     `tokens`: (N,) of any integer type, N > context_length. Returns inputs and
     targets, int64 (count, T) each, on the device of `tokens`. The starting
     points come from the counter-based generator Philox (Salmon et al. 2011):
-    the seed and the stream are its key, the iteration its counter.
+    the seed and the stream are its key, `number` its counter.
     """
-    generator = np.random.Generator(
-        np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, iteration])
-    )
-    starts = torch.from_numpy(generator.integers(len(tokens) - context_length, size=count))
-    windows = starts[:, None] + torch.arange(context_length + 1)
-    batch = tokens[windows.to(tokens.device)].long()
-    return batch[:, :-1], batch[:, 1:]
+    starts = _starts(len(tokens) - context_length, (count,), seed, stream, number)
+    windows = _cut(tokens, starts, context_length).long()
+    return windows[:, :-1], windows[:, 1:]
+
+
+class TrainingWindows:
+    """The random windows of each training iteration, whichever is asked for."""
+
+    def __init__(
+        self, tokens: Tensor, context_length: int, count: int, seed: int, share: slice
+    ) -> None:
+        """`count` windows an iteration, of which this process takes `share`."""
+        self._tokens, self._context_length = tokens, context_length
+        self._count, self._seed, self._share = count, seed, share
+        self._block, self._windows = -1, tokens[:0]
+
+    def at(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
+        block, place = divmod(iteration, DRAWN_TOGETHER)
+        if block != self._block:
+            last = len(self._tokens) - self._context_length
+            shape = (DRAWN_TOGETHER, self._count)
+            starts = _starts(last, shape, self._seed, Stream.TRAINING, block)[:, self._share]
+            self._windows = _cut(self._tokens, starts, self._context_length)
+            self._block = block
+        windows = self._windows[place]
+        return windows[:, :-1], windows[:, 1:]
+
+
+def _starts(
+    last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int
+) -> Tensor:
+    key, counter = [seed, int(stream)], [0, 0, 0, number]
+    chance = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return torch.from_numpy(chance.integers(last, size=shape))
+
+
+def _cut(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
+    """Windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
+    return tokens[starts.to(tokens.device)[..., None] + torch.arange(context_length + 1).to(tokens.device)]
 
 
 def sequential_windows(

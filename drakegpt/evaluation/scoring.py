@@ -17,7 +17,7 @@ from drakegpt import paths
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss
+from drakegpt.models.loss import mean_loss, tokens_at_once
 from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
@@ -106,7 +106,7 @@ def recall(run: Run) -> Scores | None:
 def _score(model: LanguageModel, tokens: Tensor, device: torch.device) -> Score:
     """Score all tokens but the first, many windows at a time."""
     context_length = model.config.context_length
-    at_once = max(1, TOKENS_AT_ONCE // context_length)
+    at_once = max(1, tokens_at_once(device) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
     return Score(mean_loss(model, batches, device), len(tokens) - 1)
 

@@ -27,8 +27,10 @@ from torch.nn import functional as F
 from drakegpt.config import ModelConfig
 from drakegpt.models.layers import (
     CausalSelfAttention,
+    Dropout,
     FeedForward,
     LanguageModel,
+    Linear,
     TokenAndPositionEmbedding,
 )
 
@@ -68,7 +70,7 @@ class SingleHeadAttentionLM(LanguageModel):
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)  # NEW
         self.attention = CausalSelfAttention(config.embedding_dim, num_heads=1)  # NEW
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)  # NEW
+        self.head = Linear(config.embedding_dim, config.vocab_size)  # NEW
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
@@ -91,7 +93,7 @@ class MultiHeadAttentionLM(LanguageModel):
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads)  # NEW
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)
+        self.head = Linear(config.embedding_dim, config.vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
@@ -109,7 +111,7 @@ class Block(nn.Module):  # NEW
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads)
-        self.feed_forward = nn.Linear(config.embedding_dim, config.embedding_dim)
+        self.feed_forward = Linear(config.embedding_dim, config.embedding_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -128,7 +130,7 @@ class BlocksLM(LanguageModel):
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.num_layers)))  # NEW
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)
+        self.head = Linear(config.embedding_dim, config.vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
@@ -146,7 +148,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads)
-        self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)  # NEW
+        self.projection = Linear(config.embedding_dim, config.embedding_dim)  # NEW
         self.feed_forward = FeedForward(config.embedding_dim)  # NEW: four times wider inside
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ class ResidualBlocksLM(LanguageModel):
         self.blocks = nn.Sequential(
             *(ResidualBlock(config) for _ in range(config.num_layers))  # NEW
         )
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)
+        self.head = Linear(config.embedding_dim, config.vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
@@ -202,10 +204,10 @@ class TransformerBlock(nn.Module):
             config.num_heads,
             config.dropout,  # NEW
         )
-        self.projection = nn.Linear(config.embedding_dim, config.embedding_dim)
+        self.projection = Linear(config.embedding_dim, config.embedding_dim)
         self.feed_forward_norm = nn.LayerNorm(config.embedding_dim)  # NEW
         self.feed_forward = FeedForward(config.embedding_dim)
-        self.dropout = nn.Dropout(config.dropout)  # NEW
+        self.dropout = Dropout(config.dropout)  # NEW
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -230,7 +232,7 @@ class TransformerLM(LanguageModel):
             *(TransformerBlock(config) for _ in range(config.num_layers))  # NEW
         )
         self.final_norm = nn.LayerNorm(config.embedding_dim)  # NEW
-        self.head = nn.Linear(config.embedding_dim, config.vocab_size)
+        self.head = Linear(config.embedding_dim, config.vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""

@@ -1,9 +1,9 @@
 """The parts that the rungs of the ladder share: embeddings, causal attention, feed-forward.
 
 These are the hot path, so each is written the fast way: one matrix product for
-the queries, keys and values of all heads, and one fused kernel for attention.
+the queries, keys and values of all heads, and the arithmetic in `kernels`.
 What the same attention looks like head by head, as textbooks draw it, is in
-`tests/reference.py`, and a test proves that both agree.
+`textbook`, and a test proves that both agree.
 
 Not here: losses, sampling, optimizers. A model turns tokens into logits, no more.
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drakegpt.config import ModelConfig
+from drakegpt.models import kernels
 
 
 class LanguageModel(nn.Module):
@@ -27,6 +28,22 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens`: int64 (B, T) with T up to the context length. Returns float (B, T, V)."""
         raise NotImplementedError
+
+
+class Linear(nn.Linear):
+    """x @ weight.T + bias, as `nn.Linear`, multiplied by what is fastest here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return kernels.linear(x, self.weight, self.bias)
+
+
+class Dropout(nn.Dropout):
+    """Sets numbers to zero at random while training, as `nn.Dropout`, with cheaper dice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return kernels.dropout(x, self.p) if self.training and self.p else x
 
 
 class TokenAndPositionEmbedding(nn.Module):
@@ -55,28 +72,13 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query_key_value = nn.Linear(embedding_dim, 3 * embedding_dim, bias=False)
+        self.query_key_value = Linear(embedding_dim, 3 * embedding_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        B, T, C = x.shape
-        # Cut the 3 C numbers of each token into (3, H, D): (B, T, 3, H, D). Bring the 3 to the
-        # front and H before T: (3, B, H, T, D). Unbind the 3: each is (B, H, T, D).
-        heads = self.query_key_value(x).view(B, T, 3, self.num_heads, C // self.num_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()
-        # The fused kernel computes the same as these lines; is_causal is their mask:
-        #   scores = query @ key.transpose(-2, -1) / math.sqrt(D)      (B, H, T, T)
-        #   future = torch.ones(T, T, dtype=torch.bool).triu(1)        column after row
-        #   weights = scores.masked_fill(future, -math.inf).softmax(-1)
-        #   gathered = F.dropout(weights, self.dropout, self.training) @ value
-        gathered = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
-        )
-        return gathered.transpose(1, 2).reshape(B, T, C)  # (B, T, H, D), heads side by side
+        query_key_value = self.query_key_value(x)  # (B, T, 3 C)
+        dropout = self.dropout if self.training else 0.0
+        return kernels.causal_attention(query_key_value, self.num_heads, dropout)
 
 
 class FeedForward(nn.Module):
@@ -84,8 +86,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
-        self.widen = nn.Linear(embedding_dim, 4 * embedding_dim)
-        self.narrow = nn.Linear(4 * embedding_dim, embedding_dim)
+        self.widen = Linear(embedding_dim, 4 * embedding_dim)
+        self.narrow = Linear(4 * embedding_dim, embedding_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""

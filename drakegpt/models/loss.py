@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from drakegpt.models.layers import LanguageModel
 
-# Windows are scored many at a time; this many tokens keep the logits of a batch small enough
-# for a processor's caches at default size and for a laptop's memory at scaled size.
-TOKENS_AT_ONCE = 16_384
+
+def tokens_at_once(device: torch.device) -> int:
+    """Windows are scored many at a time: so many tokens as fit a CPU's caches or fill a GPU."""
+    return 2048 if device.type == "cpu" else 131_072
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ def mean_loss(
     for inputs, targets in batches:
         logits = model(inputs.to(device))
         losses = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten().to(device), reduction="none"
+            logits.float().flatten(0, 1), targets.flatten().to(device), reduction="none"
         )
         total += losses.to("cpu", torch.float64).sum()
         count += targets.numel()

@@ -9,20 +9,22 @@ had happened.
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from drakegpt.config import TrainConfig
-from drakegpt.data.windows import Stream, random_windows
+from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import TOKENS_AT_ONCE, mean_loss, next_token_loss
-from drakegpt.training.optimizers import build_optimizer, set_learning_rate
+from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
+from drakegpt.training.engine import Engine, choose
+from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import learning_rate
+from drakegpt.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,33 @@ class Trainer:
         train_tokens: Tensor,
         val_tokens: Tensor,
         device: torch.device,
+        world: World = ALONE,
     ) -> None:
         """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`."""
         self.config = config
         self.model = model
         self.device = device
-        self.optimizer = build_optimizer(model, config.weight_decay)
+        self.world = world
+        self.plan = choose(config, device, world.size)
+        self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
-        self._train_tokens = train_tokens.to(device)
+        train_tokens = train_tokens.to(device)
         self._splits = {
-            Stream.ESTIMATE_TRAIN: self._train_tokens,
+            Stream.ESTIMATE_TRAIN: train_tokens,
             Stream.ESTIMATE_VAL: val_tokens.to(device),
         }
+        windows = config.batch_size * config.grad_accumulation
+        share = world.share(windows)
+        self._windows = TrainingWindows(
+            train_tokens, config.context_length, windows, config.seed, share
+        )
+        # Where each step finds its windows: memory that stays, so that a step can be recorded.
+        shape = (share.stop - share.start, config.context_length)
+        self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
+        self._targets = torch.zeros_like(self._inputs)
+        self._forward = torch.compile(model) if self.plan.compiled else model
+        self._engine = Engine(self._update, self.plan.way, device)
         self._step_seconds = 0.0
         self._evaluation_seconds = 0.0
 
@@ -100,36 +116,53 @@ class Trainer:
         return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the weights: plain values and tensors, safe to load as data."""
-        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        """All but the weights: plain values and tensors, safe to load as data.
+
+        With several processes, all of them have to call this together.
+        """
+        random = {"cpu": self.world.gather(self._gatherable(torch.get_rng_state()))}
+        if self.device.type == "cuda":
+            state = torch.cuda.get_rng_state(self.device)
+            random["cuda"] = self.world.gather(self._gatherable(state))
         return {
             "iteration": self.iteration,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "optimizer": self.optimizer.state_dict(),
-            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "random": {kind: [state.cpu() for state in states] for kind, states in random.items()},
             "seconds": (self._step_seconds, self._evaluation_seconds),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken; the weights must be the model's already."""
+        """Go on from where `state_dict` was taken; the weights must be the model's already.
+
+        Raises `ValueError` if the state is not one of this trainer.
+        """
         self.iteration = state["iteration"]
         self.evaluations = [Evaluation(**values) for values in state["evaluations"]]
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if state["random"]["cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self._step_seconds, self._evaluation_seconds = state["seconds"]
+        random = state["random"]
+        if len(random["cpu"]) != self.world.size:
+            # Other processes than before throw other dice, but each its own.
+            torch.manual_seed(self.config.seed + 1 + self.iteration * self.world.size + self.world.rank)
+            return
+        torch.set_rng_state(random["cpu"][self.world.rank])
+        if "cuda" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"][self.world.rank], self.device)
+
+    def _gatherable(self, state: Tensor) -> Tensor:
+        """NCCL exchanges what is on a GPU only."""
+        return state.to(self.device) if self.world.size > 1 else state
 
     def _step(self) -> Step:
         """Draw windows, compute their loss, go one step against its gradient."""
         started = time.perf_counter()
         rate = self._learning_rate()
-        self.optimizer.zero_grad()
-        loss = self._backward()
-        if self.config.grad_clip:
-            clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
+        self.optimizer.set_learning_rate(rate)
+        inputs, targets = self._windows.at(self.iteration)
+        self._inputs.copy_(inputs)
+        self._targets.copy_(targets)
+        loss = self._engine()
         self.iteration += 1
         # Reading a loss waits for a GPU to finish, so there it is read before evaluations only.
         if self.device.type == "cpu" or self._evaluation_due():
@@ -137,27 +170,36 @@ class Trainer:
         self._step_seconds += time.perf_counter() - started
         return Step(self.iteration, loss, rate)
 
-    def _backward(self) -> Tensor:
-        """Mean loss and gradient of this iteration's windows, `grad_accumulation` batches."""
-        config = self.config
-        inputs, targets = random_windows(
-            self._train_tokens,
-            config.context_length,
-            config.batch_size * config.grad_accumulation,
-            config.seed,
-            Stream.TRAINING,
-            self.iteration,
-        )
-        total = torch.zeros((), device=self.device)
-        batches = zip(
-            inputs.split(config.batch_size), targets.split(config.batch_size), strict=True
-        )
-        for some_inputs, some_targets in batches:
-            logits = self.model(some_inputs)
-            loss = next_token_loss(logits, some_targets) / config.grad_accumulation
-            loss.backward()
-            total += loss.detach()
-        return total
+    def _update(self) -> Tensor:
+        """What an engine repeats: the loss of the windows drawn, and a step down its gradient."""
+        loss = self._gradient()
+        self.world.average(self.optimizer.weights.gradient, loss)
+        if self.config.grad_clip:
+            gradient = self.optimizer.weights.gradient
+            gradient *= (self.config.grad_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
+        self.optimizer.step()
+        return loss
+
+    def _gradient(self) -> Tensor:
+        """Mean loss of the windows drawn, its gradient left in the optimizer's weights."""
+        weights, parts = self.optimizer.weights, self.config.grad_accumulation
+        losses = []
+        for inputs, targets in zip(
+            self._inputs.chunk(parts), self._targets.chunk(parts), strict=True
+        ):
+            with self._arithmetic():
+                logits = self._forward(inputs)
+            loss = next_token_loss(logits.float(), targets)
+            if parts > 1:
+                loss = loss / parts
+            (weights.add_gradient if losses else weights.set_gradient)(loss)
+            losses.append(loss.detach())
+        return losses[0] if parts == 1 else torch.stack(losses).sum()
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        """The number format of matrix products: the plan's."""
+        half = self.plan.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def _learning_rate(self) -> float:
         losses = [evaluation.val_loss for evaluation in self.evaluations]
@@ -191,7 +233,7 @@ class Trainer:
     def _estimate(self, stream: Stream) -> float:
         """Mean loss over `eval_iters` random batches, computed as a few large ones."""
         config = self.config
-        inputs, targets = random_windows(
+        windows = random_windows(
             self._splits[stream],
             config.context_length,
             config.eval_iters * config.batch_size,
@@ -199,9 +241,17 @@ class Trainer:
             stream,
             self.iteration,
         )
-        at_once = max(1, TOKENS_AT_ONCE // config.context_length)
+        share = self.world.rank, self.world.size
+        inputs, targets = (part.tensor_split(share[1])[share[0]] for part in windows)
+        at_once = max(1, tokens_at_once(self.device) // config.context_length)
         batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
-        return mean_loss(self.model, batches, self.device)
+        with self._arithmetic():
+            loss = mean_loss(self.model, batches, self.device)
+        if self.world.size == 1:
+            return loss
+        weighted = torch.tensor([loss * len(inputs), len(inputs)], device=self.device)
+        self.world.average(weighted)
+        return float(weighted[0] / weighted[1])
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

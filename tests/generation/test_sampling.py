@@ -1,7 +1,7 @@
 import math
 
 import pytest
-import reference
+from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
@@ -65,13 +65,13 @@ def test_greedy_text_equals_the_textbook_loop(name):
     """Past the context too, where the window slides one token at a time."""
     torch.manual_seed(2)
     config = preset_model(name, "default", 20)
-    textbook = reference.ReferenceLM(config).eval()
+    reference = textbook.TextbookLM(config).eval()
     model = build_model(config).eval()
-    model.load_state_dict(convert(textbook.state_dict(), config), strict=False)
+    model.load_state_dict(convert(reference.state_dict(), config), strict=False)
     window = torch.tensor([[3, 1]])
     with torch.no_grad():
         while window.shape[1] < 32:
-            logits = textbook(window[:, -config.context_length :])[:, -1]
+            logits = reference(window[:, -config.context_length :])[:, -1]
             window = torch.cat([window, logits.argmax(-1, keepdim=True)], dim=1)
     written = list(generate(model, [3, 1], 30, Sampling(temperature=0), seed=0))
     assert written == window[0, 2:].tolist()

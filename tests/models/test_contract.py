@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-import reference
+from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
@@ -116,19 +116,19 @@ def test_agrees_with_the_textbook(name, changes):
     """Logits and gradients of the fused model equal those of the model written head by head."""
     model = build(name, dropout=0.0, **changes)
     torch.manual_seed(3)
-    textbook = reference.ReferenceLM(model.config)
-    state = convert(textbook.state_dict(), model.config)
+    reference = textbook.TextbookLM(model.config)
+    state = convert(reference.state_dict(), model.config)
     if name == "TransformerLM":
         for part in ("weight", "bias"):
-            torch.nn.init.normal_(getattr(textbook.ln_f, part))
-            state[f"final_norm.{part}"] = getattr(textbook.ln_f, part).detach().clone()
+            torch.nn.init.normal_(getattr(reference.ln_f, part))
+            state[f"final_norm.{part}"] = getattr(reference.ln_f, part).detach().clone()
     model.load_state_dict(state)
     inputs, targets = tokens(model), tokens(model)
-    assert torch.allclose(model(inputs), textbook(inputs), atol=1e-5)
+    assert torch.allclose(model(inputs), reference(inputs), atol=1e-5)
     next_token_loss(model(inputs), targets).backward()
-    next_token_loss(textbook(inputs), targets).backward()
+    next_token_loss(reference(inputs), targets).backward()
     table = model.table if name == "BigramLM" else model.embedding.token
-    expected = textbook.token_embedding_table.weight.grad
+    expected = reference.token_embedding_table.weight.grad
     assert torch.allclose(table.weight.grad, expected, atol=1e-6)
 
 

@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-import reference
+from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, resolve
@@ -21,7 +21,7 @@ def original(prepared, name, size="default"):
     """A model of the original, and the file it would have written, masks and all."""
     torch.manual_seed(5)
     config = resolve(name, size, prepared.name)
-    model = reference.ReferenceLM(config.model_settings(prepared.tokenizer.vocab_size), False)
+    model = textbook.TextbookLM(config.model_settings(prepared.tokenizer.vocab_size), False)
     return config, model.eval()
 
 

@@ -1,0 +1,275 @@
+"""The arithmetic of the layers, done the way the processor at hand does it fastest.
+
+Each function computes exactly what its docstring's formula says; a layer calls
+it and need not know how. On a GPU that is PyTorch's own kernel. On a CPU it
+pays to choose, and what decides was measured (`drakegpt bench` measures again):
+
+    linear     oneDNN multiplies large float32 matrices up to twice as fast as the
+               library behind `torch.mm`, above all on AMD; small ones it does not
+    attention  the fused kernel is made for long windows: for eight tokens nearly
+               all of its time is a softmax over rows too short for vector units
+    dropout    PyTorch draws a random number for every activation, one by one
+
+Nothing here has parameters, and nothing knows about training loops or text.
+"""
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+# A matrix product of so many multiplications or more goes to oneDNN.
+ONEDNN_FROM = 2**22
+# Softmax is vectorised over rows of 16 and more: shorter windows are laid side by side.
+ROW = 16
+# Attention weights, B * H * T * T, up to which they are computed and kept as a whole.
+WHOLE_UP_TO = 2**20
+# Queries that share a block of attention weights where those are not kept.
+BLOCK = 64
+# Dropout decides with 16 random bits.
+LEVELS = 2**16
+
+
+# --- Linear -------------------------------------------------------------------------------------
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    large = x.numel() * weight.shape[0] >= ONEDNN_FROM
+    if large and x.dtype == weight.dtype == torch.float32 and _onednn(x) and not _autocast(x):
+        result: Tensor = _OneDNNLinear.apply(x, weight, bias)
+        return result
+    return F.linear(x, weight, bias)
+
+
+def _onednn(x: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+
+
+def _autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
+
+
+class _OneDNNLinear(torch.autograd.Function):
+    """The linear layer through oneDNN, forward and backward.
+
+    The operator is the one that `torch.compile` itself calls; it has no
+    derivative of its own, so that is written out: for y = x W' + b,
+    dx = dy W, dW = dy' x and db = the sum of dy over all rows.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
+        rows = grad.reshape(-1, grad.shape[-1])
+        return (
+            _product(grad, weight.t()) if wants_x else None,
+            _product(rows.t(), x.reshape(-1, x.shape[-1]).t()) if wants_weight else None,
+            rows.sum(0) if wants_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias by oneDNN, for float32 on a CPU."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+# --- Dropout ------------------------------------------------------------------------------------
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each number with probability `p`, divide the others by 1 - p (training only)."""
+    if x.device.type != "cpu":
+        return F.dropout(x, p)
+    return x * _keep(x.shape, p)
+
+
+def _keep(shape: torch.Size | tuple[int, ...], p: float, chance: torch.Generator | None = None):
+    """What to multiply by: 0 with probability `p`, else what keeps the mean; float32.
+
+    Four decisions from one random draw of 64 bits. `p` is rounded to a multiple
+    of 1/65536, and the factor of what is kept fits that probability exactly.
+    """
+    count = math.prod(shape)
+    bits = torch.empty(-(-count // 4), dtype=torch.int64)
+    bits.random_(-(2**63), None, generator=chance)
+    dropped = min(round(p * LEVELS), LEVELS - 1)
+    keep = torch.empty(shape)
+    levels = bits.view(torch.int16)[:count].view(shape)
+    torch.ge(levels, dropped - LEVELS // 2, out=keep)
+    return keep.mul_(LEVELS / (LEVELS - dropped))
+
+
+# --- Attention ----------------------------------------------------------------------------------
+
+
+def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) -> Tensor:
+    """Scaled dot-product attention of Vaswani et al. 2017, section 3.2, never looking ahead.
+
+    `query_key_value`: (B, T, 3 C), the three of each token side by side, each
+    made of `num_heads` heads. Dropout `p` falls on the attention weights. Returns
+    (B, T, C), the heads' results side by side. With queries, keys and values of
+    one head as (B, T, D):
+
+        scores = query @ key.transpose(-2, -1) / math.sqrt(D)       (B, T, T)
+        future = torch.ones(T, T, dtype=torch.bool).triu(1)         column after row
+        weights = scores.masked_fill(future, -math.inf).softmax(-1)
+        result = F.dropout(weights, p) @ value                      (B, T, D)
+    """
+    B, T, _ = query_key_value.shape
+    on_cpu = query_key_value.device.type == "cpu" and query_key_value.dtype == torch.float32
+    if on_cpu and kept_whole(B, T, num_heads) and (T < ROW or p):
+        side_by_side = math.gcd(B, max(1, ROW // T))
+        result: Tensor = _WholeAttention.apply(query_key_value, num_heads, p, side_by_side)
+        return result
+    if on_cpu and p:
+        return _BlockedAttention.apply(query_key_value, num_heads, p)  # type: ignore[no-any-return]
+    query, key, value = _heads(query_key_value, num_heads)
+    gathered = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
+    return gathered.transpose(1, 2).flatten(2)
+
+
+def kept_whole(B: int, T: int, num_heads: int) -> bool:
+    """Whether the attention weights are few enough to be computed and kept as a whole."""
+    return B * num_heads * T * T <= WHOLE_UP_TO
+
+
+def _heads(query_key_value: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+    """(B, T, 3 C) -> queries, keys and values, each (B, H, T, D), without a copy."""
+    return query_key_value.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+class _WholeAttention(torch.autograd.Function):
+    """Attention in the plain way, for small batches of short windows.
+
+    Windows shorter than a row of the vector units are laid side by side, several
+    in one; the mask keeps them apart. R such rows of L = S T tokens.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float, side_by_side: int
+    ) -> Tensor:
+        B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
+        rows = (B // side_by_side, side_by_side * T)
+        heads = query_key_value.reshape(*rows, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+        heads = heads.reshape(3, -1, rows[1], C // num_heads)  # (3, R H, L, D), copied
+        query, key, value = heads.unbind()
+        scale = (C // num_heads) ** -0.5
+        scores = torch.baddbmm(_mask(T, side_by_side), query, key.transpose(1, 2), alpha=scale)
+        weights = scores.softmax(-1)
+        keep = _keep(weights.shape, p) if p else None
+        dropped = weights if keep is None else weights * keep
+        ctx.save_for_backward(heads, weights, dropped, keep)
+        ctx.scale = scale  # type: ignore[attr-defined]
+        gathered = torch.bmm(dropped, value).view(rows[0], num_heads, rows[1], -1)
+        return gathered.transpose(1, 2).reshape(B, T, C)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        heads, weights, dropped, keep = ctx.saved_tensors  # type: ignore[attr-defined]
+        (query, key, value), (B, T, C) = heads.unbind(), grads[0].shape
+        RH, L, D = query.shape
+        H = C // D
+        grad = grads[0].reshape(RH // H, L, H, D).transpose(1, 2).reshape(RH, L, D)
+        results = torch.empty_like(heads)
+        torch.bmm(dropped.transpose(1, 2), grad, out=results[2])
+        grad_weights = torch.bmm(grad, value.transpose(1, 2))
+        if keep is not None:
+            grad_weights *= keep
+        grad_scores = torch.ops.aten._softmax_backward_data(
+            grad_weights, weights, -1, torch.float32
+        )
+        grad_scores *= ctx.scale  # type: ignore[attr-defined]
+        torch.bmm(grad_scores, key, out=results[0])
+        torch.bmm(grad_scores.transpose(1, 2), query, out=results[1])
+        result = results.view(3, RH // H, H, L, D).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * C)
+        return result, None, None, None
+
+
+@cache
+def _mask(T: int, side_by_side: int) -> Tensor:
+    """What is added to the scores of `side_by_side` windows: 0, or -inf for what is not seen."""
+    window = torch.ones(T, T, dtype=torch.bool).tril()
+    seen = torch.block_diag(*[window] * side_by_side)
+    return torch.zeros(seen.shape).masked_fill_(~seen, -math.inf)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Attention with dropout for long windows, never holding all the weights at once.
+
+    After Dao et al. 2022: a window's queries go in blocks, each with the keys
+    that it can see; of the weights only the logarithm of each row's sum is kept.
+    The way back computes them again, with the same random numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
+        B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        chance = torch.Generator().manual_seed(seed)
+        heads = torch.stack(_heads(query_key_value, num_heads), dim=1)  # (B, 3, H, T, D)
+        gathered = torch.empty(B, num_heads, T, C // num_heads)
+        log_sums = torch.empty(B, num_heads, T, 1)
+        scale = (C // num_heads) ** -0.5
+        for b in range(B):
+            query, key, value = heads[b].unbind()
+            for block, seen in _blocks(T):
+                scores = _scores(query, key, block, seen, scale)
+                log_sums[b, :, block] = log_sum = scores.logsumexp(-1, keepdim=True)
+                weights = scores.sub_(log_sum).exp_()
+                weights *= _keep(weights.shape, p, chance)
+                gathered[b, :, block] = torch.bmm(weights, value[:, seen])
+        ctx.save_for_backward(heads, gathered, log_sums)
+        ctx.settings = seed, p, scale  # type: ignore[attr-defined]
+        return gathered.transpose(1, 2).reshape(B, T, C)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        heads, gathered, log_sums = ctx.saved_tensors  # type: ignore[attr-defined]
+        seed, p, scale = ctx.settings  # type: ignore[attr-defined]
+        B, _, H, T, D = heads.shape
+        chance = torch.Generator().manual_seed(seed)
+        grad = grads[0].view(B, T, H, D).transpose(1, 2)
+        # For softmax, d scores = weights * (d weights - the row's mean of d weights under the
+        # weights); that mean is the product of a row's result with its gradient.
+        means = (grad * gathered).sum(-1, keepdim=True)
+        results = torch.zeros_like(heads)
+        for b in range(B):
+            query, key, value = heads[b].unbind()
+            to_query, to_key, to_value = results[b].unbind()
+            for block, seen in _blocks(T):
+                some_grad = grad[b, :, block].contiguous()
+                scores = _scores(query, key, block, seen, scale)
+                weights = scores.sub_(log_sums[b, :, block]).exp_()
+                keep = _keep(weights.shape, p, chance)
+                to_value[:, seen] += torch.bmm((weights * keep).transpose(1, 2), some_grad)
+                grad_weights = torch.bmm(some_grad, value[:, seen].transpose(1, 2)).mul_(keep)
+                grad_scores = grad_weights.sub_(means[b, :, block]).mul_(weights).mul_(scale)
+                to_query[:, block] = torch.bmm(grad_scores, key[:, seen])
+                to_key[:, seen] += torch.bmm(grad_scores.transpose(1, 2), query[:, block])
+        return results.permute(0, 3, 1, 2, 4).reshape(B, T, 3 * H * D), None, None
+
+
+def _blocks(T: int) -> list[tuple[slice, slice]]:
+    """The blocks of T queries, each with the keys that some of it can see."""
+    return [(slice(i, min(i + BLOCK, T)), slice(0, min(i + BLOCK, T))) for i in range(0, T, BLOCK)]
+
+
+def _scores(query: Tensor, key: Tensor, block: slice, seen: slice, scale: float) -> Tensor:
+    """Scores of a block of one window's queries, (H, block, seen), -inf for the future."""
+    scores = torch.bmm(query[:, block], key[:, seen].transpose(1, 2)).mul_(scale)
+    size = block.stop - block.start
+    scores[:, :, block] += _mask(size, 1)
+    return scores

@@ -1,0 +1,202 @@
+"""The same six models as textbooks write them, with the loops that train them and let them write.
+
+Head by head, with a mask and an explicit softmax, windows stacked one by one:
+slow and plain on purpose. This is what `drakegpt.models` is checked against,
+what `drakegpt bench` measures against, and for many the easiest to read first.
+Parameters are named as in the original DrakeGPT scripts, so that their
+checkpoints fit. Nothing else in drakegpt uses it.
+
+Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
+V tokens in the vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drakegpt.config import ModelConfig
+
+
+class Head(nn.Module):
+    """One head of causal self-attention."""
+
+    tril: Tensor
+
+    def __init__(self, C: int, head_size: int, T: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.key = nn.Linear(C, head_size, bias=False)
+        self.query = nn.Linear(C, head_size, bias=False)
+        self.value = nn.Linear(C, head_size, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("tril", torch.tril(torch.ones(T, T)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, head_size)."""
+        T = x.shape[1]
+        k, q, v = self.key(x), self.query(x), self.value(x)
+        weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5
+        weights = weights.masked_fill(self.tril[:T, :T] == 0, float("-inf"))
+        weights = self.dropout(F.softmax(weights, dim=-1))
+        return weights @ v
+
+
+class MultiHead(nn.Module):
+    """Several heads side by side, mixed by a projection where the model has one."""
+
+    def __init__(self, config: ModelConfig, project: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        C, H = config.embedding_dim, config.num_heads
+        self.heads = nn.ModuleList(
+            Head(C, C // H, config.context_length, dropout) for _ in range(H)
+        )
+        self.proj = nn.Linear(C, C) if project else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        out = torch.cat([head(x) for head in self.heads], dim=-1)
+        return out if self.proj is None else self.dropout(self.proj(out))
+
+
+class FeedForward(nn.Module):
+    """One linear layer, or a pair that widens four times between them."""
+
+    def __init__(self, C: int, widen: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        if widen:
+            self.net = nn.Sequential(
+                nn.Linear(C, 4 * C), nn.ReLU(), nn.Linear(4 * C, C), nn.Dropout(dropout)
+            )
+        else:
+            self.net = nn.Sequential(nn.Linear(C, C), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        result: Tensor = self.net(x)
+        return result
+
+
+class PlainBlock(nn.Module):
+    """The block of BlocksLM."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sa_head = MultiHead(config, project=False)
+        self.ffwd = FeedForward(config.embedding_dim, widen=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        result: Tensor = self.ffwd(self.sa_head(x))
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """The block of ResidualBlocksLM."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sa_head = MultiHead(config, project=True)
+        self.ffwd = FeedForward(config.embedding_dim, widen=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.sa_head(x)
+        x = x + self.ffwd(x)
+        return x
+
+
+class NormBlock(nn.Module):
+    """The block of TransformerLM."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sa_head = MultiHead(config, project=True, dropout=config.dropout)
+        self.ffwd = FeedForward(config.embedding_dim, widen=True, dropout=config.dropout)
+        self.ln1 = nn.LayerNorm(config.embedding_dim)
+        self.ln2 = nn.LayerNorm(config.embedding_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.sa_head(self.ln1(x))
+        x = x + self.ffwd(self.ln2(x))
+        return x
+
+
+class TextbookLM(nn.Module):
+    """Any rung of the ladder; `final_norm=False` leaves it out, as the original did."""
+
+    def __init__(self, config: ModelConfig, final_norm: bool = True) -> None:
+        super().__init__()
+        V, C, T = config.vocab_size, config.embedding_dim, config.context_length
+        self.context_length = T
+        self.final_norm = final_norm
+        if config.model == "BigramLM":
+            self.token_embedding_table = nn.Embedding(V, V)
+            return
+        self.token_embedding_table = nn.Embedding(V, C)
+        self.position_embedding_table = nn.Embedding(T, C)
+        self.lm_head = nn.Linear(C, V)
+        if config.model == "SingleHeadAttentionLM":
+            self.sa_head: nn.Module = Head(C, C, T)
+        elif config.model == "MultiHeadAttentionLM":
+            self.sa_head = MultiHead(config, project=False)
+        else:
+            kinds: dict[str, type[PlainBlock | ResidualBlock | NormBlock]] = {
+                "BlocksLM": PlainBlock,
+                "ResidualBlocksLM": ResidualBlock,
+                "TransformerLM": NormBlock,
+            }
+            block = kinds[config.model]
+            self.blocks = nn.Sequential(*(block(config) for _ in range(config.num_layers)))
+        if config.model == "TransformerLM":
+            self.ln_f = nn.LayerNorm(C)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V)."""
+        x: Tensor = self.token_embedding_table(tokens)
+        if not hasattr(self, "lm_head"):
+            return x
+        x = x + self.position_embedding_table(torch.arange(tokens.shape[1], device=x.device))
+        x = self.blocks(x) if hasattr(self, "blocks") else self.sa_head(x)
+        if hasattr(self, "ln_f") and self.final_norm:
+            x = self.ln_f(x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def train(
+    model: TextbookLM,
+    tokens: Tensor,
+    batch_size: int,
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> Iterator[float]:
+    """Train as textbooks do, without end; yields the loss of each iteration, in nats."""
+    T = model.context_length
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=betas)
+    model.train()
+    while True:
+        starts = torch.randint(len(tokens) - T, (batch_size,))
+        inputs = torch.stack([tokens[i : i + T] for i in starts])
+        targets = torch.stack([tokens[i + 1 : i + T + 1] for i in starts])
+        logits = model(inputs)
+        B, T, V = logits.shape
+        loss = F.cross_entropy(logits.view(B * T, V), targets.view(B * T))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+@torch.no_grad()
+def generate(model: TextbookLM, tokens: Tensor, length: int) -> Tensor:
+    """Continue `tokens` (B, T) by `length` more, drawn from the softmax: (B, T + length)."""
+    for _ in range(length):
+        window = tokens[:, -model.context_length :]
+        logits = model(window)[:, -1, :]
+        chances = F.softmax(logits, dim=-1)
+        token = torch.multinomial(chances, num_samples=1)
+        tokens = torch.cat((tokens, token), dim=1)
+    return tokens
