@@ -1,6 +1,9 @@
 """`drakegpt train`: train one model, show it learning, end with a sample of its writing."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.scoring import Scores
     from drakegpt.training.run import Run
+    from drakegpt.training.world import World
 
 SAMPLE_LENGTH = 200
 
@@ -59,20 +63,24 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model with the original's recipe, or your own."""
+    """Train a model with the original's recipe, or your own; under torchrun, in parallel."""
     given = config.from_toml(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
-    if resume is not None:
-        run = _run_to_resume(resume, given)
-        console.note(f"Going on with {run.name}")
-    elif print_config:
+    if print_config:
         sys.stdout.write(config.to_toml(_resolved(given, _dataset_name(given))))
         return
-    else:
-        run = start_run(given, choose_dataset(given.get("data")), name)
-    scores = train_and_score(run, resume=resume is not None, quiet=quiet)
+    with _processes() as world:
+        if not world.first:
+            _follow(world, resume=resume is not None)
+            return
+        if resume is not None:
+            run = _run_to_resume(resume, given)
+            console.note(f"Going on with {run.name}")
+        else:
+            run = start_run(given, choose_dataset(given.get("data")), name)
+        scores = train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
     if json:
         console.show_json(_as_json(run, scores))
         return
@@ -80,6 +88,30 @@ def train(
     console.next_commands(
         [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
     )
+
+
+@contextmanager
+def _processes() -> Iterator["World"]:
+    """All processes of this training, if torchrun has started several."""
+    from drakegpt.training.world import end, start
+
+    try:
+        yield start()
+    finally:
+        end()
+
+
+def _follow(world: "World", *, resume: bool) -> None:
+    """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
+    from drakegpt.training.recorder import follow
+    from drakegpt.training.run import open_run
+    from drakegpt.training.world import ProcessLost
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        follow(open_run(Path(world.tell())), world, resume=resume)
+    except ProcessLost:  # the first has said why, or was stopped
+        raise typer.Exit(1) from None
 
 
 def choose_dataset(name: str | None) -> "Dataset":
@@ -109,7 +141,9 @@ def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None
     return create_run(resolved, dataset, name)
 
 
-def train_and_score(run: "Run", *, resume: bool = False, quiet: bool) -> "Scores":
+def train_and_score(
+    run: "Run", *, resume: bool = False, quiet: bool, world: "World | None" = None
+) -> "Scores":
     """Train a run with its progress on the screen, then score it on whole splits.
 
     When asked to stop, saves, says how to go on, and exits with 130.
@@ -119,8 +153,14 @@ def train_and_score(run: "Run", *, resume: bool = False, quiet: bool) -> "Scores
     from drakegpt.evaluation.figures import draw_run
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.recorder import Recorder
+    from drakegpt.training.world import ALONE
 
-    with Recorder(run, resume=resume) as recorder, Interrupts() as interrupts:
+    world = world or ALONE
+    world.tell(str(run.folder))
+    recorder = Recorder(run, resume=resume, world=world)
+    if not quiet:
+        console.note(recorder.trainer.plan.why)
+    with recorder, Interrupts() as interrupts:
         with TrainingProgress(run.config, quiet=quiet) as progress:
             for report in recorder.reports():
                 progress.report(report)

@@ -46,9 +46,14 @@ class TrainingWindows:
     """The random windows of each training iteration, whichever is asked for."""
 
     def __init__(
-        self, tokens: Tensor, context_length: int, count: int, seed: int, share: slice
+        self,
+        tokens: Tensor,
+        context_length: int,
+        count: int,
+        seed: int,
+        share: slice = slice(None),
     ) -> None:
-        """`count` windows an iteration, of which this process takes `share`."""
+        """`count` windows an iteration, of which a process takes its `share`."""
         self._tokens, self._context_length = tokens, context_length
         self._count, self._seed, self._share = count, seed, share
         self._block, self._windows = -1, tokens[:0]

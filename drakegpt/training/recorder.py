@@ -25,6 +25,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_leftovers, write_text
 from drakegpt.training.checkpoint import (
+    Checkpoint,
     list_checkpoints,
     load_weights,
     save_checkpoint,
@@ -33,6 +34,7 @@ from drakegpt.training.checkpoint import (
 from drakegpt.training.run import Run
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.world import ALONE, World
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -42,24 +44,21 @@ SAVE_SHARE = 100
 class Recorder:
     """A run in training. Use it in a `with` statement: it keeps other processes off the run."""
 
-    def __init__(self, run: Run, *, resume: bool = False) -> None:
+    def __init__(self, run: Run, *, resume: bool = False, world: World = ALONE) -> None:
         """Build the run's trainer; with `resume`, as it was at the last whole checkpoint.
+
+        Of several processes, the first has a recorder; the others call `follow`.
 
         Raises `RunError` if there is none or the dataset is gone, `UsageError`
         if another process trains this run or its device is not there.
         """
         self.run = run
+        self.world = world
         self._lock = FileLock(run.folder / ".lock", timeout=0)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._saved, self._save_seconds = (-1, 0), 0.0
         self._saved_when = time.monotonic()
-        device = choose_device(run.config.device)
-        choose_threads(run.model_config)
-        torch.manual_seed(run.config.seed)
-        model = build_model(run.model_config).to(device)
-        data = run.dataset()
-        data.verify()
-        self.trainer = Trainer(run.config, model, data.split("train"), data.split("val"), device)
+        self.trainer = _trainer(run, world)
         self._resume = resume
         self._tracker: WandbTracker | None = None
         self.figure: Path | None = None  # shown in the mirror at the end
@@ -76,6 +75,7 @@ class Recorder:
             if self._resume:
                 self._restore()
             self._tracker = self._mirror()
+            self.world.tell()  # the others may read the run now
         except BaseException:
             self._lock.release()
             raise
@@ -158,10 +158,7 @@ class Recorder:
         remove_leftovers(folder)
         remove_leftovers(checkpoints)
         if list_checkpoints(checkpoints):
-            checkpoint = self.run.last_checkpoint()
-            weights, _ = load_weights(checkpoint.weights)
-            self.trainer.model.load_state_dict(weights)
-            self.trainer.load_state_dict(checkpoint.state())
+            checkpoint = _restore(self.run, self.trainer)
             self._saved = (self.trainer.iteration, len(self.trainer.evaluations))
             for later in list_checkpoints(checkpoints):
                 if later.iteration > checkpoint.iteration:  # damaged, or it were the last
@@ -212,6 +209,43 @@ class Recorder:
             "dataset_version": str(self.run.info["dataset_version"]),
             "iteration": str(iteration),
         }
+
+
+def follow(run: Run, world: World, *, resume: bool = False) -> None:
+    """Take part in a run whose first process has a recorder; nothing is written here."""
+    world.tell()  # waits until the run can be read
+    trainer = _trainer(run, world)
+    if resume and list_checkpoints(run.folder / "checkpoints"):
+        _restore(run, trainer)
+    for _ in trainer.reports():
+        pass
+
+
+def _trainer(run: Run, world: World) -> Trainer:
+    """The trainer of a run, before its first iteration."""
+    device = choose_device(run.config.device)
+    choose_threads(run.model_config)
+    torch.manual_seed(run.config.seed)
+    model = build_model(run.model_config).to(device)
+    data = run.dataset()
+    data.verify()
+    return Trainer(run.config, model, data.split("train"), data.split("val"), device, world)
+
+
+def _restore(run: Run, trainer: Trainer) -> Checkpoint:
+    """Bring a trainer to the last whole checkpoint of its run."""
+    checkpoint = run.last_checkpoint()
+    weights, _ = load_weights(checkpoint.weights)
+    trainer.model.load_state_dict(weights)
+    try:
+        trainer.load_state_dict(checkpoint.state())
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"The training state of {run.name} cannot be taken up: {error}.",
+            "It may be from another version of drakegpt; its weights can still be used. "
+            "To train on, start a new run.",
+        ) from error
+    return checkpoint
 
 
 def _line(values: dict[str, Any]) -> str:

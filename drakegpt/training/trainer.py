@@ -116,49 +116,35 @@ class Trainer:
         return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the weights: plain values and tensors, safe to load as data.
-
-        With several processes, all of them have to call this together.
-        """
-        random = {"cpu": self.world.gather(self._gatherable(torch.get_rng_state()))}
-        if self.device.type == "cuda":
-            state = torch.cuda.get_rng_state(self.device)
-            random["cuda"] = self.world.gather(self._gatherable(state))
+        """All but the weights: plain values and tensors, safe to load as data."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             "iteration": self.iteration,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "optimizer": self.optimizer.state_dict(),
-            "random": {kind: [state.cpu() for state in states] for kind, states in random.items()},
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "seconds": (self._step_seconds, self._evaluation_seconds),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken; the weights must be the model's already.
 
-        Raises `ValueError` if the state is not one of this trainer.
+        Raises `ValueError` if it is the state of another model or recipe.
         """
+        self.optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
         self.evaluations = [Evaluation(**values) for values in state["evaluations"]]
-        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if state["random"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self._step_seconds, self._evaluation_seconds = state["seconds"]
-        random = state["random"]
-        if len(random["cpu"]) != self.world.size:
-            # Other processes than before throw other dice, but each its own.
-            torch.manual_seed(self.config.seed + 1 + self.iteration * self.world.size + self.world.rank)
-            return
-        torch.set_rng_state(random["cpu"][self.world.rank])
-        if "cuda" in random and self.device.type == "cuda":
-            torch.cuda.set_rng_state(random["cuda"][self.world.rank], self.device)
-
-    def _gatherable(self, state: Tensor) -> Tensor:
-        """NCCL exchanges what is on a GPU only."""
-        return state.to(self.device) if self.world.size > 1 else state
 
     def _step(self) -> Step:
         """Draw windows, compute their loss, go one step against its gradient."""
         started = time.perf_counter()
         rate = self._learning_rate()
         self.optimizer.set_learning_rate(rate)
+        self.world.throw_own_dice(self.config.seed, self.iteration)
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
@@ -241,13 +227,13 @@ class Trainer:
             stream,
             self.iteration,
         )
-        share = self.world.rank, self.world.size
-        inputs, targets = (part.tensor_split(share[1])[share[0]] for part in windows)
+        size, rank = self.world.size, self.world.rank
+        inputs, targets = (part.tensor_split(size)[rank] for part in windows)
         at_once = max(1, tokens_at_once(self.device) // config.context_length)
         batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
         with self._arithmetic():
             loss = mean_loss(self.model, batches, self.device)
-        if self.world.size == 1:
+        if size == 1:
             return loss
         weighted = torch.tensor([loss * len(inputs), len(inputs)], device=self.device)
         self.world.average(weighted)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -48,15 +49,6 @@ class World:
                     dist.all_reduce(tensor)
                 tensor /= self.size
 
-    def gather(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, in every process; all have one shape."""
-        if self.size == 1:
-            return [tensor]
-        results = [torch.empty_like(tensor) for _ in range(self.size)]
-        with _explained():
-            dist.all_gather(results, tensor)
-        return results
-
     def tell(self, text: str = "") -> str:
         """What the first process says, in every process."""
         words = [text]
@@ -66,33 +58,50 @@ class World:
         return words[0]
 
 
+    def throw_own_dice(self, seed: int, iteration: int) -> None:
+        """Give processes but the first dice that seed, process and iteration alone decide.
+
+        The first keeps the generator that it would have alone. Nothing of the
+        others has to be remembered for a run to go on.
+        """
+        if not self.first:
+            sequence = np.random.SeedSequence([seed, self.rank, iteration])
+            torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
 ALONE = World()
 
 
-@contextmanager
-def join() -> Iterator[World]:
-    """Meet the other processes that `torchrun` has started, if it has, and part at the end."""
+def start() -> World:
+    """Meet the other processes that `torchrun` has started, if it has."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE
-        return
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if backend == "nccl":
+        return ALONE
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group(backend)
-    try:
-        yield World(dist.get_rank(), size)
-    finally:
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    return World(dist.get_rank(), size)
+
+
+def end() -> None:
+    """Part from the other processes, if there are any."""
+    if dist.is_initialized():
         dist.destroy_process_group()
+
+
+class ProcessLost(RunError):
+    """Another process of the run has ended before this one."""
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """A lost process shows as a failed exchange with the others."""
+    """A process that is lost shows as a failed exchange with it."""
     try:
         yield
     except RuntimeError as error:
-        raise RunError(
+        raise ProcessLost(
             f"Another process of this run has ended: {str(error).splitlines()[0]}",
-            "Start all of them again with `--resume`; the last checkpoint is whole.",
+            "Start them again with `--resume`; the last checkpoint is whole.",
         ) from error
