@@ -33,8 +33,9 @@ ModelName = Literal[
     "TransformerLM",
 ]
 Size = Literal["default", "scaled"]
+Recipe = Literal["original", "fast"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Schedule = Literal["cyclic", "constant", "cosine", "step", "plateau", "wsd"]
+Schedule = Literal["cyclic", "constant", "cosine", "linear", "step", "plateau", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
@@ -76,6 +77,10 @@ class TrainConfig:
 
     model: Annotated[ModelName, Setting("The rung of the ladder to train.", "Model")]
     size: Annotated[Size, Setting("Which preset fills what is not given.", "Model")]
+    recipe: Annotated[
+        Recipe,
+        Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
+    ]
     data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
     context_length: Annotated[int, Ge(1), Setting("Tokens the model sees at once (T).", "Model")]
     embedding_dim: Annotated[
@@ -95,12 +100,17 @@ class TrainConfig:
     batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
     optimizer: Annotated[
         OptimizerName,
-        Setting("AdamW for all weights, or Muon for the matrices and AdamW for the rest.", "Recipe"),
+        Setting(
+            "AdamW for all weights, or Muon for the matrices and AdamW for the rest.", "Recipe"
+        ),
     ]
     muon_lr: Annotated[
         float,
         Gt(0.0),
         Setting("Muon's learning rate while AdamW's is at max_lr; they move together.", "Recipe"),
+    ]
+    muon_momentum: Annotated[
+        float, Ge(0.0), Lt(1.0), Setting("How much of its last direction Muon keeps.", "Recipe")
     ]
     schedule: Annotated[
         Schedule,
@@ -109,7 +119,7 @@ class TrainConfig:
     base_lr: Annotated[
         float,
         Gt(0.0),
-        Setting("Lowest learning rate: of a cycle, or where cosine and wsd end.", "Recipe"),
+        Setting("Lowest learning rate: of a cycle, or where cosine, linear, wsd end.", "Recipe"),
     ]
     max_lr: Annotated[
         float, Gt(0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
@@ -118,8 +128,8 @@ class TrainConfig:
         int,
         Ge(0),
         Setting(
-            "Iterations in which the rate rises from zero; a twentieth of --iters for cosine and "
-            "wsd if not given.",
+            "Iterations in which the rate rises from zero; a twentieth of --iters for cosine, "
+            "linear and wsd if not given.",
             "Recipe",
         ),
     ]
@@ -176,7 +186,9 @@ class TrainConfig:
     device: Annotated[Device, Setting("Where to compute; auto takes a GPU if there is one.", "Run")]
     dtype: Annotated[
         Dtype,
-        Setting("Numbers to multiply with; auto is bfloat16 on a GPU that can, else float32.", "Run"),
+        Setting(
+            "Numbers to multiply with; auto is bfloat16 on a GPU that can, else float32.", "Run"
+        ),
     ]
     compile: Annotated[
         bool | None,
@@ -199,6 +211,7 @@ _COMMON: dict[str, Any] = {
     "iters": 10_000,
     "optimizer": "adamw",
     "muon_lr": 0.02,
+    "muon_momentum": 0.95,
     "schedule": "cyclic",
     "decay_factor": 0.9,
     "decay_interval": 1000,
@@ -227,6 +240,24 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# `fast`: Muon, and high rates that fall in a straight line from the start. Found by some eighty
+# trials with 4 layers, width 128 and context 64 on tiny Shakespeare.
+RECIPES: dict[str, dict[str, Any]] = {
+    "original": {"recipe": "original"},
+    "fast": {
+        "recipe": "fast",
+        "iters": 2000,
+        "optimizer": "muon",
+        "muon_lr": 0.06,
+        "muon_momentum": 0.85,
+        "schedule": "linear",
+        "base_lr": 1e-5,
+        "max_lr": 0.03,
+        "weight_decay": 0.0,
+    },
+}
+
+
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
     """Fill in the preset under the given layers of settings; a later layer wins.
 
@@ -237,7 +268,11 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
     size = given["size"]
-    settings = (PRESETS.get(size, {}) if isinstance(size, str) else {}) | given
+    recipe = given.setdefault("recipe", "original")
+    settings = (PRESETS.get(size, {}) if isinstance(size, str) else {}) | (
+        RECIPES.get(recipe, {}) if isinstance(recipe, str) else {}
+    )
+    settings |= given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
     return _checked(_validate(settings))
@@ -246,7 +281,7 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     """What follows from the number of iterations where it is not given."""
     a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
-    warms_up = settings.get("schedule") in ("cosine", "wsd")
+    warms_up = settings.get("schedule") in ("cosine", "linear", "wsd")
     return {
         "eval_interval": a_twentieth,
         "warmup_iters": a_twentieth if warms_up else 0,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from drakegpt.data import dataset
 
@@ -77,3 +78,12 @@ def prepared(corpus):
     return dataset.prepare(
         corpus, name="small", source="test", provenance="test", source_sha256="0" * 64
     )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tests work on small tensors, where more threads cost more than they save."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

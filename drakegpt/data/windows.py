@@ -71,9 +71,7 @@ class TrainingWindows:
         return windows[:, :-1], windows[:, 1:]
 
 
-def _starts(
-    last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int
-) -> Tensor:
+def _starts(last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int) -> Tensor:
     key, counter = [seed, int(stream)], [0, 0, 0, number]
     chance = np.random.Generator(np.random.Philox(key=key, counter=counter))
     return torch.from_numpy(chance.integers(last, size=shape))
@@ -81,7 +79,9 @@ def _starts(
 
 def _cut(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
     """Windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
-    return tokens[starts.to(tokens.device)[..., None] + torch.arange(context_length + 1).to(tokens.device)]
+    return tokens[
+        starts.to(tokens.device)[..., None] + torch.arange(context_length + 1).to(tokens.device)
+    ]
 
 
 def sequential_windows(

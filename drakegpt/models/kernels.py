@@ -22,7 +22,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 # A matrix product of so many multiplications or more goes to oneDNN.
-ONEDNN_FROM = 2**22
+ONEDNN_FROM = 2**21
 # Softmax is vectorised over rows of 16 and more: shorter windows are laid side by side.
 ROW = 16
 # Attention weights, B * H * T * T, up to which they are computed and kept as a whole.
@@ -37,20 +37,24 @@ LEVELS = 2**16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    """X @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
     large = x.numel() * weight.shape[0] >= ONEDNN_FROM
-    if large and x.dtype == weight.dtype == torch.float32 and _onednn(x) and not _autocast(x):
-        result: Tensor = _OneDNNLinear.apply(x, weight, bias)
+    usual = torch.compiler.is_compiling() or not large
+    if not usual and x.device.type == "cpu" and _in_float32(x, weight) and _onednn():
+        result: Tensor = _OneDNNLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
     return F.linear(x, weight, bias)
 
 
-def _onednn(x: Tensor) -> bool:
-    return x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+def _in_float32(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def _autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+@cache
+def _onednn() -> bool:
+    """Whether this PyTorch has oneDNN, and the operator through which it is called here."""
+    known = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and known
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -80,7 +84,7 @@ class _OneDNNLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias by oneDNN, for float32 on a CPU."""
+    """X @ weight.T + bias by oneDNN, for float32 on a CPU."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
@@ -90,12 +94,12 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def dropout(x: Tensor, p: float) -> Tensor:
     """Zero each number with probability `p`, divide the others by 1 - p (training only)."""
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
-    return x * _keep(x.shape, p)
+    return x * _keep(x.shape, p).to(x.dtype)
 
 
-def _keep(shape: torch.Size | tuple[int, ...], p: float, chance: torch.Generator | None = None):
+def _keep(shape: torch.Size, p: float, chance: torch.Generator | None = None) -> Tensor:
     """What to multiply by: 0 with probability `p`, else what keeps the mean; float32.
 
     Four decisions from one random draw of 64 bits. `p` is rounded to a multiple
@@ -128,13 +132,15 @@ def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
         result = F.dropout(weights, p) @ value                      (B, T, D)
     """
     B, T, _ = query_key_value.shape
-    on_cpu = query_key_value.device.type == "cpu" and query_key_value.dtype == torch.float32
-    if on_cpu and kept_whole(B, T, num_heads) and (T < ROW or p):
-        side_by_side = math.gcd(B, max(1, ROW // T))
-        result: Tensor = _WholeAttention.apply(query_key_value, num_heads, p, side_by_side)
-        return result
-    if on_cpu and p:
-        return _BlockedAttention.apply(query_key_value, num_heads, p)  # type: ignore[no-any-return]
+    if query_key_value.device.type == "cpu" and not torch.compiler.is_compiling():
+        whole = kept_whole(B, T, num_heads)
+        if whole or p:
+            attention = _WholeAttention if whole else _BlockedAttention
+            with torch.autocast("cpu", enabled=False):
+                result: Tensor = attention.apply(  # type: ignore[no-untyped-call]
+                    query_key_value.float(), num_heads, p
+                )
+            return result.to(query_key_value.dtype)
     query, key, value = _heads(query_key_value, num_heads)
     gathered = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
     return gathered.transpose(1, 2).flatten(2)
@@ -158,10 +164,9 @@ class _WholeAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float, side_by_side: int
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
+        side_by_side = math.gcd(B, max(1, ROW // T))
         rows = (B // side_by_side, side_by_side * T)
         heads = query_key_value.reshape(*rows, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
         heads = heads.reshape(3, -1, rows[1], C // num_heads)  # (3, R H, L, D), copied
@@ -171,7 +176,7 @@ class _WholeAttention(torch.autograd.Function):
         weights = scores.softmax(-1)
         keep = _keep(weights.shape, p) if p else None
         dropped = weights if keep is None else weights * keep
-        ctx.save_for_backward(heads, weights, dropped, keep)
+        ctx.save_for_backward(heads, weights, dropped, keep)  # type: ignore[arg-type]
         ctx.scale = scale  # type: ignore[attr-defined]
         gathered = torch.bmm(dropped, value).view(rows[0], num_heads, rows[1], -1)
         return gathered.transpose(1, 2).reshape(B, T, C)
@@ -195,7 +200,7 @@ class _WholeAttention(torch.autograd.Function):
         torch.bmm(grad_scores, key, out=results[0])
         torch.bmm(grad_scores.transpose(1, 2), query, out=results[1])
         result = results.view(3, RH // H, H, L, D).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * C)
-        return result, None, None, None
+        return result, None, None
 
 
 @cache

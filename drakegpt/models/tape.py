@@ -51,7 +51,7 @@ class _Recorder(TorchDispatchMode):
     """Writes down every operation that reaches a kernel, after autograd and autocast."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
 
     def __torch_dispatch__(
@@ -129,7 +129,9 @@ def _into(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
     for name in func.overloadpacket.overloads():
         overload = getattr(func.overloadpacket, name)
         arguments = overload._schema.arguments
-        inputs = [(argument.name, str(argument.type)) for argument in arguments if not argument.is_out]
+        inputs = [
+            (argument.name, str(argument.type)) for argument in arguments if not argument.is_out
+        ]
         names = [argument.name for argument in arguments if argument.is_out]
         if len(names) == len(outs) and inputs in (
             wanted,

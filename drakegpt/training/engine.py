@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from drakegpt.config import TrainConfig
 from drakegpt.models.kernels import kept_whole
@@ -111,6 +111,28 @@ class Engine:
             self.way = "plain"
             return self._step().detach()
         return self._recorded().clone()
+
+
+class Compiled:
+    """A model fused by `torch.compile`; where that is not possible, the model as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._call: Callable[[Tensor], Tensor] = torch.compile(model)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """The model's logits. The first call compiles, and finds out whether that works."""
+        try:
+            return self._call(tokens)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self._call is self._model:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            log.warning("torch.compile does not work here, so training goes on without: %s", reason)
+            self._call = self._model
+            return self._model(tokens)
 
 
 class _Graph:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from drakegpt.config import TrainConfig
+from drakegpt.models.kernels import linear
 from drakegpt.models.layers import LanguageModel
 from drakegpt.training.weights import FlatWeights
 
@@ -25,16 +26,25 @@ class Optimizer:
 
     def __init__(self, config: TrainConfig, model: LanguageModel) -> None:
         """The parameters of `model`, which is on its device already, move into one vector."""
-        stacks = _stacks(model) if config.optimizer == "muon" else []
-        matrices = [parameter for stack in stacks for parameter in stack]
+        matrices = _matrices(model) if config.optimizer == "muon" else []
         self.weights = FlatWeights(model, matrices)
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr
-        self._muon = Muon(self.weights, stacks, self._muon_rate, config.weight_decay)
+        self._muon = Muon(
+            [(matrix.detach(), self.weights.gradient_of(matrix)) for matrix in matrices],
+            self._muon_rate,
+            config.muon_momentum,
+            config.weight_decay,
+        )
         rest = self.weights.part(len(matrices))
         self._adamw = AdamW(
-            [rest], lr=self._rate, betas=BETAS, weight_decay=config.weight_decay, fused=True
+            [rest],
+            lr=self._rate,
+            betas=BETAS,
+            weight_decay=config.weight_decay,
+            fused=True,
+            capturable=rest.device.type == "cuda",
         )
 
     def set_learning_rate(self, rate: float) -> None:
@@ -75,61 +85,56 @@ class Muon:
     """Momentum, orthogonalised: every direction of a matrix moves equally far.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. PyTorch's own
-    takes the matrices one by one and in bfloat16, which a CPU without such units
-    is slow at; this one takes all matrices of a shape at once, in float32.
+    multiplies in bfloat16, at which most CPUs are slow, and cannot be recorded;
+    this one computes in float32 on a CPU, and in bfloat16 on a GPU.
     """
 
-    # Momentum, steps of the iteration and its coefficients, as published.
-    MOMENTUM, STEPS, COEFFICIENTS = 0.95, 5, (3.4445, -4.7750, 2.0315)
+    # Steps of the iteration and its coefficients, as published.
+    STEPS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
 
     def __init__(
         self,
-        weights: FlatWeights,
-        stacks: list[list[nn.Parameter]],
+        matrices: list[tuple[Tensor, Tensor]],
         rate: Tensor,
+        momentum: float,
         weight_decay: float,
     ) -> None:
-        """`stacks`: the first parameters of `weights`, matrices grouped by their shape."""
-        self._rate, self._weight_decay = rate, weight_decay
-        self._matrices: list[tuple[Tensor, Tensor]] = []
-        start = 0
-        for stack in stacks:
-            part = weights.part(start, start + len(stack))
-            shape = (len(stack), *stack[0].shape)
-            assert part.grad is not None
-            self._matrices.append((part.detach().view(shape), part.grad.view(shape)))
-            start += len(stack)
-        self.momenta = [torch.zeros_like(values) for values, _ in self._matrices]
+        """`matrices`: each with its gradient, both (rows, columns)."""
+        self._matrices, self._rate = matrices, rate
+        self._momentum, self._weight_decay = momentum, weight_decay
+        self.momenta = [torch.zeros_like(values) for values, _ in matrices]
 
     @torch.no_grad()
     def step(self) -> None:
         """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W)."""
         for (values, gradient), momentum in zip(self._matrices, self.momenta, strict=True):
-            momentum.lerp_(gradient, 1 - self.MOMENTUM)
-            update = self.orthogonal(gradient.lerp(momentum, self.MOMENTUM))
-            rows, columns = values.shape[-2:]
+            momentum.lerp_(gradient, 1 - self._momentum)
+            update = self.orthogonal(gradient.lerp(momentum, self._momentum))
+            rows, columns = values.shape
             update *= max(1, rows / columns) ** 0.5
             if self._weight_decay:
                 update.add_(values, alpha=self._weight_decay)
             values.sub_(update.mul_(self._rate))
 
     @classmethod
-    def orthogonal(cls, matrices: Tensor) -> Tensor:
-        """Singular values to about 1 by Newton and Schulz: (n, rows, columns), same shape."""
+    def orthogonal(cls, matrix: Tensor) -> Tensor:
+        """Bring all singular values to about 1, after Newton and Schulz: (rows, columns)."""
         a, b, c = cls.COEFFICIENTS
-        tall = matrices.shape[-2] > matrices.shape[-1]
-        x = matrices.transpose(1, 2) if tall else matrices
-        x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+        x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
+        x = x / x.norm().clamp_min(1e-7)
+        if x.device.type == "cuda":
+            x = x.bfloat16()
         for _ in range(cls.STEPS):
-            gram = torch.bmm(x, x.transpose(1, 2))
-            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-        return x.transpose(1, 2) if tall else x
+            gram = linear(x, x, None)  # x x', symmetric, so that its products need no transposing
+            x = a * x + linear(b * gram + c * linear(gram, gram, None), x.t(), None)
+        x = x.to(matrix.dtype)
+        return x.t().contiguous() if matrix.shape[0] > matrix.shape[1] else x
 
 
-def _stacks(model: LanguageModel) -> list[list[nn.Parameter]]:
-    """The matrices of all linear layers but the last, those of a shape together."""
-    stacks: dict[torch.Size, list[nn.Parameter]] = {}
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear) and name != "head":
-            stacks.setdefault(layer.weight.shape, []).append(layer.weight)
-    return list(stacks.values())
+def _matrices(model: LanguageModel) -> list[nn.Parameter]:
+    """The weights of all linear layers but the last, which reads the scores off."""
+    return [
+        layer.get_parameter("weight")
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and name != "head"
+    ]

@@ -6,6 +6,7 @@ there is no state to save, and a run that is taken up again goes on exactly.
     cyclic    triangle between base_lr and max_lr, as the original
     constant  max_lr
     cosine    from max_lr down to base_lr along half a cosine
+    linear    from max_lr down to base_lr along a straight line
     step      max_lr, times decay_factor every decay_interval iterations
     plateau   max_lr, times decay_factor whenever validation stops falling
     wsd       max_lr, then straight down to base_lr in the last fifth
@@ -40,6 +41,8 @@ def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float])
         case "cosine":
             done = _progress(iteration, config.warmup_iters, config.iters)
             return low + (1 + math.cos(math.pi * done)) / 2 * (high - low)
+        case "linear":
+            return high + _progress(iteration, config.warmup_iters, config.iters) * (low - high)
         case "step":
             return high * config.decay_factor ** (iteration // config.decay_interval)
         case "plateau":

@@ -21,7 +21,7 @@ from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
-from drakegpt.training.engine import Engine, choose
+from drakegpt.training.engine import Compiled, Engine, choose
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import learning_rate
 from drakegpt.training.world import ALONE, World
@@ -83,7 +83,7 @@ class Trainer:
         shape = (share.stop - share.start, config.context_length)
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
         self._targets = torch.zeros_like(self._inputs)
-        self._forward = torch.compile(model) if self.plan.compiled else model
+        self._forward = Compiled(model) if self.plan.compiled else model
         self._engine = Engine(self._update, self.plan.way, device)
         self._step_seconds = 0.0
         self._evaluation_seconds = 0.0
@@ -169,7 +169,7 @@ class Trainer:
     def _gradient(self) -> Tensor:
         """Mean loss of the windows drawn, its gradient left in the optimizer's weights."""
         weights, parts = self.optimizer.weights, self.config.grad_accumulation
-        losses = []
+        losses: list[Tensor] = []
         for inputs, targets in zip(
             self._inputs.chunk(parts), self._targets.chunk(parts), strict=True
         ):

@@ -57,7 +57,6 @@ class World:
                 dist.broadcast_object_list(words, src=0)
         return words[0]
 
-
     def throw_own_dice(self, seed: int, iteration: int) -> None:
         """Give processes but the first dice that seed, process and iteration alone decide.
 

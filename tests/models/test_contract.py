@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
-from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
+from drakegpt.models import textbook
 from drakegpt.models.build import MODELS, build_model
 from drakegpt.models.ladder import TransformerBlock
 from drakegpt.models.loss import next_token_loss

@@ -3,7 +3,6 @@
 import pickle
 
 import pytest
-from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, resolve
@@ -11,6 +10,7 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import compare, select_runs
 from drakegpt.evaluation.samples import sample
 from drakegpt.evaluation.scoring import score
+from drakegpt.models import textbook
 from drakegpt.training.importer import import_original
 from drakegpt.training.run import all_runs, open_run
 

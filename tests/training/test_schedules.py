@@ -36,6 +36,12 @@ def test_cosine_with_warm_up_and_floor():
     assert rates("cosine", [250], iters=1000) == pytest.approx([quarter])
 
 
+def test_linear_with_warm_up_and_floor():
+    got = rates("linear", [0, 49, 99, 100, 350, 600, 1099], iters=1100, warmup_iters=100)
+    expected = [5e-5, 2.5e-3, 5e-3, 5e-3, 4e-3, 3e-3, 1.004e-3]
+    assert got == pytest.approx(expected)
+
+
 def test_step_is_nine_tenths_every_thousand():
     got = rates("step", [0, 999, 1000, 1999, 2000, 9999])
     assert got == pytest.approx([5e-3, 5e-3, 4.5e-3, 4.5e-3, 4.05e-3, 5e-3 * 0.9**9])

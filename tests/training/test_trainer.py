@@ -17,14 +17,6 @@ from drakegpt.training.trainer import Evaluation, Step, Trainer
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trainer(prepared, model="TransformerLM", **settings):
     settings = {"iters": 20, "eval_interval": 5, "eval_iters": 3, **settings}
     config = resolve(model, "default", prepared.name, settings)

@@ -1,0 +1,172 @@
+"""However steps are carried out, the numbers are the same: as the textbook's, within rounding."""
+
+import logging
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.data.windows import TrainingWindows
+from drakegpt.models import kernels, textbook
+from drakegpt.models.build import build_model
+from drakegpt.models.original import convert
+from drakegpt.training import engine
+from drakegpt.training.trainer import Step, Trainer
+
+CPU = torch.device("cpu")
+ITERATIONS = 50
+
+
+def trainer(prepared, model, **settings):
+    settings = {"iters": ITERATIONS, "eval_iters": 2, **settings}
+    config = resolve(model, "default", prepared.name, settings)
+    torch.manual_seed(config.seed)
+    built = build_model(config.model_settings(prepared.tokenizer.vocab_size))
+    return Trainer(config, built, prepared.split("train"), prepared.split("val"), CPU)
+
+
+def losses(training):
+    return [r.loss.item() for r in training.reports() if isinstance(r, Step)]
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_losses_are_the_textbooks(prepared, model):
+    """Fifty steps from the same weights on the same windows agree within 1e-4, in float32."""
+    training = trainer(prepared, model, dropout=0.0, schedule="constant", max_lr=1e-3)
+    assert training.plan.way == "tape"
+    config = training.config
+    torch.manual_seed(5)
+    reference = textbook.TextbookLM(training.model.config)
+    state = convert(reference.state_dict(), training.model.config)
+    training.model.load_state_dict(training.model.state_dict() | state)
+    windows = TrainingWindows(prepared.split("train"), 8, 32, config.seed)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, betas=(0.9, 0.95))
+    expected = []
+    for iteration in range(ITERATIONS):
+        inputs, targets = (part.long() for part in windows.at(iteration))
+        loss = F.cross_entropy(reference(inputs).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses(training) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("recipe", [{}, {"grad_clip": 0.5, "grad_accumulation": 2}])
+def test_a_tape_changes_nothing(prepared, model, recipe):
+    """Dropout, clipping and accumulation included, to the last bit."""
+    results = []
+    for way in ("tape", "plain"):
+        training = trainer(prepared, model, **recipe)
+        training._engine.way = way
+        results.append((losses(training), training.optimizer.weights.values))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_a_tape_carries_muon_too(prepared):
+    results = []
+    for way in ("tape", "plain"):
+        training = trainer(prepared, "TransformerLM", optimizer="muon", schedule="wsd")
+        training._engine.way = way
+        results.append(losses(training))
+    assert results[0] == results[1]
+    assert results[0][-1] < results[0][0] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "way"),
+    [
+        ({}, 1, "tape"),
+        ({}, 2, "plain"),
+        ({"size": "scaled"}, 1, "plain"),
+        ({"compile": True}, 1, "plain"),
+        ({"context_length": 1024, "batch_size": 4}, 1, "plain"),
+    ],
+)
+def test_the_way_is_chosen_by_size_and_processes(settings, processes, way):
+    settings = {"size": "default", **settings}
+    config = resolve("TransformerLM", settings.pop("size"), "x", settings)
+    plan = engine.choose(config, CPU, processes)
+    assert plan.way == way
+    assert plan.dtype == torch.float32
+    assert plan.compiled == (config.compile is True)
+    assert plan.why.startswith("On cpu: float32")
+
+
+def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32(prepared):
+    full, half = (
+        trainer(prepared, "TransformerLM", dropout=0.0, dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    exact, rounded = losses(full), losses(half)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, abs=0.05)
+    assert half.optimizer.weights.values.dtype == torch.float32
+
+
+def test_attention_in_blocks_trains_like_attention_as_a_whole(prepared, monkeypatch):
+    settings = {"context_length": 80, "batch_size": 4, "iters": 10, "dropout": 0.0}
+    whole = losses(trainer(prepared, "TransformerLM", **settings))
+    monkeypatch.setattr(kernels, "WHOLE_UP_TO", 0)
+    settings["dropout"] = 1e-9  # so little that nothing is dropped, but the blocks are taken
+    training = trainer(prepared, "TransformerLM", **settings)
+    assert training.plan.way == "plain"
+    assert losses(training) == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from within torch.compile
+def test_compiling_changes_no_loss_beyond_rounding(prepared):
+    """Where there is a compiler; where there is none, training goes on without, and says so."""
+    settings = {"dropout": 0.0, "iters": 10}
+    plain = losses(trainer(prepared, "SingleHeadAttentionLM", **settings))
+    compiled = losses(trainer(prepared, "SingleHeadAttentionLM", compile=True, **settings))
+    assert compiled == pytest.approx(plain, abs=1e-4)
+
+
+def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, caplog):
+    def no_compiler(_model):
+        def call(_tokens):
+            raise RuntimeError("Compiler: cl is not found.\nand much more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    training = trainer(prepared, "SingleHeadAttentionLM", compile=True, iters=5)
+    with caplog.at_level(logging.WARNING):
+        result = losses(training)
+    assert len(result) == 5
+    (message,) = caplog.messages
+    assert message.endswith("goes on without: Compiler: cl is not found.")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}, {"compile": True}])
+def test_a_cuda_graph_trains(prepared, settings):
+    cuda = torch.device("cuda")
+    config = resolve("TransformerLM", "default", prepared.name, {"iters": 60, **settings})
+    torch.manual_seed(config.seed)
+    model = build_model(config.model_settings(prepared.tokenizer.vocab_size)).to(cuda)
+    training = Trainer(config, model, prepared.split("train"), prepared.split("val"), cuda)
+    assert training.plan.way == "graph"
+    result = losses(training)
+    assert training._engine.way == "graph", "captured, not fallen back"
+    assert result[-1] < result[0] - 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_cuda_graph_gives_the_losses_of_plain_steps(prepared):
+    cuda, results = torch.device("cuda"), []
+    for way in ("graph", "plain"):
+        config = resolve(
+            "TransformerLM", "default", prepared.name,
+            {"iters": 40, "dtype": "float32", "dropout": 0.0, "compile": False},
+        )  # fmt: skip
+        torch.manual_seed(config.seed)
+        model = build_model(config.model_settings(prepared.tokenizer.vocab_size)).to(cuda)
+        training = Trainer(config, model, prepared.split("train"), prepared.split("val"), cuda)
+        training._engine.way = way
+        results.append(losses(training))
+    assert results[0] == pytest.approx(results[1], abs=1e-3)

@@ -1,0 +1,128 @@
+"""Flat weights, and the optimizers that work on them."""
+
+import copy
+
+import pytest
+import torch
+
+from drakegpt.config import resolve
+from drakegpt.models.build import build_model
+from drakegpt.models.loss import next_token_loss
+from drakegpt.training.optimizers import Muon, Optimizer
+
+
+def model_and_config(**settings):
+    config = resolve("TransformerLM", "default", "x", {"dropout": 0.0, **settings})
+    torch.manual_seed(0)
+    return build_model(config.model_settings(20)), config
+
+
+def loss_of(model, seed=1):
+    chance = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(20, (4, 9), generator=chance)
+    return next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_flat_weights_are_the_models_and_hold_its_gradient(optimizer):
+    model, config = model_and_config(optimizer=optimizer)
+    twin = copy.deepcopy(model)
+    weights = Optimizer(config, model).weights
+    assert weights.values.numel() == sum(p.numel() for p in twin.parameters())
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    loss_of(twin).backward()
+    expected = {id(p): q.grad for p, q in zip(model.parameters(), twin.parameters(), strict=True)}
+    in_order = torch.cat([expected[id(p)].flatten() for p in weights.parameters])
+    weights.set_gradient(loss_of(model))
+    assert torch.allclose(weights.gradient, in_order, atol=1e-7)
+    weights.add_gradient(loss_of(model))
+    assert torch.allclose(weights.gradient, 2 * in_order, atol=1e-7)
+    weights.values.zero_()
+    assert all((p == 0).all() for p in model.parameters())
+
+
+def test_muon_is_pytorchs_own_but_for_its_precision():
+    """Three steps beside torch.optim.Muon, which iterates in bfloat16."""
+    model, config = model_and_config(optimizer="muon", weight_decay=0.1, max_lr=1.0, muon_lr=0.02)
+    twin = copy.deepcopy(model)
+    optimizer = Optimizer(config, model)
+    optimizer.set_learning_rate(1.0)
+    optimizer._rate.zero_()  # leaves AdamW's part as it is
+    names = [name for name, p in twin.named_parameters() if "blocks" in name and p.ndim == 2]
+    matrices = [p for name, p in twin.named_parameters() if name in names]
+    theirs = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, momentum=0.95)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    for seed in range(3):
+        optimizer.weights.set_gradient(loss_of(model, seed))
+        optimizer.step()
+        twin.zero_grad()
+        loss_of(twin, seed).backward()
+        theirs.step()
+    ours = dict(model.named_parameters())
+    assert names
+    for name, p in twin.named_parameters():
+        if name in names:
+            moved, expected = ours[name] - before[name], p - before[name]
+            assert (moved - expected).norm() < 0.1 * expected.norm(), name
+            assert (moved * expected).sum() > 0.99 * moved.norm() * expected.norm(), name
+        else:
+            assert torch.equal(ours[name], before[name]), name
+
+
+@pytest.mark.parametrize("shape", [(4, 16), (24, 8), (300, 200), (96, 384)])
+def test_orthogonal_brings_singular_values_near_one_and_turns_nothing(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) * 100
+    result = Muon.orthogonal(matrix)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ result @ right.T  # diagonal where directions are kept
+    assert (turned - turned.diag().diag()).abs().max() < 1e-3
+    assert turned.diag().min() > 0.3
+    assert turned.diag().max() < 1.3
+
+
+def test_a_zero_gradient_is_no_trouble_for_muon():
+    assert torch.equal(Muon.orthogonal(torch.zeros(4, 6)), torch.zeros(4, 6))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_state_goes_on_exactly(optimizer):
+    model, config = model_and_config(optimizer=optimizer)
+    first = Optimizer(config, model)
+
+    def steps(optimizer, model, count):
+        optimizer.set_learning_rate(1e-3)
+        for _ in range(count):
+            optimizer.weights.set_gradient(loss_of(model))
+            optimizer.step()
+
+    steps(first, model, 3)
+    twin = copy.deepcopy(model)
+    state = copy.deepcopy(first.state_dict())
+    steps(first, model, 3)
+    second = Optimizer(config, twin)
+    second.load_state_dict(state)
+    steps(second, twin, 3)
+    assert torch.equal(first.weights.values, second.weights.values)
+
+
+def test_the_state_of_another_recipe_is_refused():
+    model, config = model_and_config(optimizer="muon")
+    state = Optimizer(config, model).state_dict()
+    other, plain = model_and_config()
+    with pytest.raises(ValueError, match="another"):
+        Optimizer(plain, other).load_state_dict(state)
+
+
+@pytest.mark.parametrize("model", ["BigramLM", "SingleHeadAttentionLM"])
+def test_muon_takes_what_matrices_there_are(model):
+    config = resolve(model, "default", "x", {"optimizer": "muon"})
+    built = build_model(config.model_settings(20))
+    optimizer = Optimizer(config, built)
+    optimizer.set_learning_rate(1e-2)
+    before = optimizer.weights.values.clone()
+    optimizer.weights.set_gradient(loss_of(built))
+    optimizer.step()
+    assert not torch.equal(before, optimizer.weights.values)
+    assert optimizer.weights.values.isfinite().all()
