@@ -1,5 +1,6 @@
 """`drakegpt train`: train one model, show it learning, end with a sample of its writing."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -105,13 +106,18 @@ def _follow(world: "World", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.training.recorder import follow
     from drakegpt.training.run import open_run
-    from drakegpt.training.world import ProcessLost
+    from drakegpt.training.world import ProcessLostError, end
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         follow(open_run(Path(world.tell())), world, resume=resume)
-    except ProcessLost:  # the first has said why, or was stopped
+    except ProcessLostError:  # the first has said why, or was stopped
         raise typer.Exit(1) from None
+    end()
+    # Not through Python's clean-up, in which gloo's threads abort now and then (torch 2.13), and
+    # torchrun would take a run that is whole for one that has failed.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def choose_dataset(name: str | None) -> "Dataset":

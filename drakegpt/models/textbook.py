@@ -103,8 +103,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.sa_head(x)
-        x = x + self.ffwd(x)
-        return x
+        return x + self.ffwd(x)
 
 
 class NormBlock(nn.Module):
@@ -120,8 +119,7 @@ class NormBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.sa_head(self.ln1(x))
-        x = x + self.ffwd(self.ln2(x))
-        return x
+        return x + self.ffwd(self.ln2(x))
 
 
 class TextbookLM(nn.Module):

@@ -32,7 +32,7 @@ class World:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of `count` windows; raises `UsageError` if they do not divide."""
+        """The part of `count` windows that is this process's; raises `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
                 f"A batch of {count} windows cannot be split evenly over {self.size} processes.",
@@ -90,7 +90,7 @@ def end() -> None:
         dist.destroy_process_group()
 
 
-class ProcessLost(RunError):
+class ProcessLostError(RunError):
     """Another process of the run has ended before this one."""
 
 
@@ -100,7 +100,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLost(
+        raise ProcessLostError(
             f"Another process of this run has ended: {str(error).splitlines()[0]}",
             "Start them again with `--resume`; the last checkpoint is whole.",
         ) from error
