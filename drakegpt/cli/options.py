@@ -99,9 +99,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(name: str) -> inspect.Parameter:
-    setting = config.setting_of(name)
+    setting, flag = config.setting_of(name), name.replace("_", "-")
+    switch = config.type_of(name) == bool | None
     option = typer.Option(
-        f"--{name.replace('_', '-')}",
+        f"--{flag}/--no-{flag}" if switch else f"--{flag}",
         help=setting.help + _preset_values(name),
         rich_help_panel=f"{setting.panel} settings",
         envvar=f"DRAKEGPT_{name.upper()}",
