@@ -34,6 +34,36 @@ def test_presets_are_the_original_recipe():
         assert config.seed == 42
 
 
+def test_the_fast_recipe_lies_under_what_is_given():
+    """It changes how a model is trained, not the model; the original's stays the default."""
+    original, fast = (
+        resolve("TransformerLM", "default", "x", {"recipe": recipe}) for recipe in (None, "fast")
+    )
+    assert (original.recipe, original.optimizer, original.iters) == ("original", "adamw", 10_000)
+    assert (fast.recipe, fast.optimizer, fast.schedule, fast.iters) == (
+        "fast",
+        "muon",
+        "linear",
+        2000,
+    )
+    assert fast.warmup_iters == fast.eval_interval == 100
+    assert fast.model_settings(80) == original.model_settings(80)
+    given = {"recipe": "fast", "iters": 300, "optimizer": "adamw"}
+    config = resolve("TransformerLM", "default", "x", given)
+    assert (config.iters, config.optimizer, config.max_lr) == (300, "adamw", fast.max_lr)
+    with pytest.raises(UsageError, match="recipe cannot be 'slow'"):
+        resolve("TransformerLM", "default", "x", {"recipe": "slow"})
+
+
+def test_what_is_left_to_the_machine_is_not_in_the_file(tmp_path):
+    (tmp_path / "c.toml").write_text(to_toml(resolve("BigramLM", "default", "x")))
+    assert "compile" not in from_toml(tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_text(
+        to_toml(resolve("BigramLM", "default", "x", {"compile": False}))
+    )
+    assert from_toml(tmp_path / "c.toml")["compile"] is False
+
+
 def test_later_layers_win_and_none_means_not_given():
     config = resolve(
         "BigramLM", "default", "x", {"iters": 5, "seed": 1}, {"iters": 9, "seed": None}

@@ -177,7 +177,7 @@ class Trainer:
                 logits = self._forward(inputs)
             loss = next_token_loss(logits.float(), targets)
             if parts > 1:
-                loss = loss / parts
+                loss = loss * (len(inputs) / len(self._inputs))
             (weights.add_gradient if losses else weights.set_gradient)(loss)
             losses.append(loss.detach())
         return losses[0] if parts == 1 else torch.stack(losses).sum()

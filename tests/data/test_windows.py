@@ -2,7 +2,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakegpt.data.windows import Stream, random_windows, sequential_windows
+from drakegpt.data.windows import (
+    DRAWN_TOGETHER,
+    Stream,
+    TrainingWindows,
+    random_windows,
+    sequential_windows,
+)
 
 
 def draw(iteration=0, seed=1, stream=Stream.TRAINING, count=1000, tokens=None):
@@ -35,6 +41,37 @@ def test_windows_depend_on_seed_stream_and_iteration_alone():
     assert torch.equal(base, draw()[0])
     for other in (draw(iteration=1), draw(seed=2), draw(stream=Stream.ESTIMATE_TRAIN)):
         assert not torch.equal(base, other[0])
+
+
+def training_windows(seed=1, count=6, **kwargs):
+    return TrainingWindows(torch.arange(50, dtype=torch.uint8), 8, count, seed, **kwargs)
+
+
+def test_training_windows_depend_on_the_iteration_not_on_the_way_there():
+    """Forwards, or picked up anywhere, within a block of iterations or across its border."""
+    places = [0, 1, DRAWN_TOGETHER - 1, DRAWN_TOGETHER, 5 * DRAWN_TOGETHER + 3]
+    forwards = training_windows()
+    expected = [forwards.at(place) for place in places]
+    for place, (inputs, targets) in reversed(list(zip(places, expected, strict=True))):
+        assert inputs.shape == targets.shape == (6, 8)
+        assert torch.equal(targets, inputs + 1)
+        assert torch.equal(training_windows().at(place)[0], inputs)
+    starts = {tuple(inputs[:, 0].tolist()) for inputs, _ in expected}
+    assert len(starts) == len(places)
+    assert not torch.equal(training_windows(seed=2).at(0)[0], expected[0][0])
+
+
+def test_training_windows_start_everywhere():
+    windows = training_windows()
+    starts = {s for i in range(200) for s in windows.at(i)[0][:, 0].tolist()}
+    assert starts == set(range(42))
+
+
+def test_shares_of_training_windows_make_up_the_whole():
+    for place in (3, 100):
+        whole = training_windows().at(place)[0]
+        parts = [training_windows(share=slice(2 * r, 2 * r + 2)).at(place)[0] for r in range(3)]
+        assert torch.equal(torch.cat(parts), whole)
 
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 5))
