@@ -39,20 +39,29 @@ def test_the_fast_recipe_lies_under_what_is_given():
     original, fast = (
         resolve("TransformerLM", "default", "x", {"recipe": recipe}) for recipe in (None, "fast")
     )
-    assert (original.recipe, original.optimizer, original.iters) == ("original", "adamw", 10_000)
-    assert (fast.recipe, fast.optimizer, fast.schedule, fast.iters) == (
-        "fast",
-        "muon",
-        "linear",
-        2000,
-    )
-    assert fast.warmup_iters == fast.eval_interval == 100
-    assert fast.model_settings(80) == original.model_settings(80)
-    given = {"recipe": "fast", "iters": 300, "optimizer": "adamw"}
+    assert (original.recipe, original.schedule, original.iters) == ("original", "cyclic", 10_000)
+    assert (fast.recipe, fast.schedule, fast.iters) == ("fast", "linear", 4000)
+    assert fast.warmup_iters == fast.eval_interval == 200
+    given = {"recipe": "fast", "iters": 300, "max_lr": 0.5}
     config = resolve("TransformerLM", "default", "x", given)
-    assert (config.iters, config.optimizer, config.max_lr) == (300, "adamw", fast.max_lr)
+    assert (config.iters, config.max_lr, config.schedule) == (300, 0.5, "linear")
     with pytest.raises(UsageError, match="recipe cannot be 'slow'"):
         resolve("TransformerLM", "default", "x", {"recipe": "slow"})
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "optimizer"),
+    [
+        ("TransformerLM", "default", "adamw"),
+        ("TransformerLM", "scaled", "muon"),
+        ("ResidualBlocksLM", "scaled", "muon"),
+        ("BlocksLM", "scaled", "adamw"),  # without residuals Muon's large steps diverge
+        ("BigramLM", "scaled", "adamw"),
+    ],
+)
+def test_the_fast_recipe_takes_muon_where_it_pays(model, size, optimizer):
+    assert resolve(model, size, "x", {"recipe": "fast"}).optimizer == optimizer
+    assert resolve(model, size, "x").optimizer == "adamw"
 
 
 def test_what_is_left_to_the_machine_is_not_in_the_file(tmp_path):

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from drakegpt.config import ModelConfig
+from drakegpt.config import WIDE, ModelConfig
 from drakegpt.errors import UsageError
 from drakegpt.models import ladder
 from drakegpt.models.layers import LanguageModel
@@ -22,9 +22,6 @@ MODELS: dict[str, type[LanguageModel]] = {
     )
 }
 
-# Below this width the arithmetic of a layer is so small that handing parts of it to other
-# threads costs more than they save.
-THREADED_FROM_WIDTH = 96
 
 
 def build_model(config: ModelConfig) -> LanguageModel:
@@ -54,9 +51,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_threads(config: ModelConfig) -> None:
-    """Set PyTorch's number of threads for a model of this size: one if it is small."""
+    """Set PyTorch's number of threads for a model of this size: one if it is small.
+
+    Below some width the arithmetic of a layer is so small that handing parts of
+    it to other threads costs more than they save.
+    """
     threads = _all_threads()
-    small = config.model == "BigramLM" or config.embedding_dim < THREADED_FROM_WIDTH
+    small = config.model == "BigramLM" or config.embedding_dim < WIDE
     torch.set_num_threads(1 if small else threads)
 
 
