@@ -1,11 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
-from drakegpt.models import textbook
 import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
-from drakegpt.generation.sampling import Sampling, choose, generate, probabilities
+from drakegpt.errors import RunError
+from drakegpt.generation.sampling import (
+    Sampling,
+    draw,
+    generate,
+    generate_batch,
+    probabilities,
+)
+from drakegpt.models import textbook
 from drakegpt.models.build import build_model
 from drakegpt.models.original import convert
 
@@ -52,29 +60,118 @@ def test_top_k_and_top_p_by_hand(sampling, expected):
     assert probabilities(LOGITS, sampling).tolist() == pytest.approx(expected)
 
 
+def test_rows_are_distributions_of_their_own():
+    rows = torch.stack([LOGITS, LOGITS.flip(0)])
+    for sampling in (Sampling(), Sampling(0.5), Sampling(top_k=2), Sampling(0.7, 3, 0.5)):
+        single = [probabilities(row, sampling).tolist() for row in rows]
+        assert probabilities(rows, sampling).tolist() == [pytest.approx(p) for p in single]
+
+
+def test_temperature_zero_is_certain():
+    assert probabilities(LOGITS, Sampling(temperature=0)).tolist() == [1, 0, 0, 0]
+
+
 def test_draws_follow_the_distribution():
-    chance = torch.Generator().manual_seed(0)
-    draws = [choose(LOGITS, Sampling(), chance) for _ in range(4000)]
+    numbers = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
+    draws = draw(LOGITS.expand(4000, -1), Sampling(), numbers).flatten().tolist()
     for token, p in enumerate((0.4, 0.3, 0.2, 0.1)):
         spread = math.sqrt(p * (1 - p) / 4000)
         assert draws.count(token) / 4000 == pytest.approx(p, abs=4 * spread)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
-def test_greedy_text_equals_the_textbook_loop(name):
-    """Past the context too, where the window slides one token at a time."""
+@pytest.mark.parametrize("number", [0.0, 0.3, 1 - 2**-24])
+def test_what_is_impossible_is_never_drawn(number):
+    logits = torch.tensor([[-math.inf, 1.0, -math.inf, 1.0, -math.inf]])
+    assert draw(logits, Sampling(), torch.tensor([[number]])).item() == (3 if number > 0.5 else 1)
+    for sampling in (Sampling(top_k=1), Sampling(top_p=0.0), Sampling(temperature=0)):
+        assert draw(LOGITS[None], sampling, torch.tensor([[number]])).item() == 0
+
+
+def pair_of(name):
+    """The textbook's model and ours, with the same weights: large matrices, for lively texts."""
     torch.manual_seed(2)
     config = preset_model(name, "default", 20)
     reference = textbook.TextbookLM(config).eval()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter *= 3 if parameter.dim() > 1 else 1
     model = build_model(config).eval()
     model.load_state_dict(convert(reference.state_dict(), config), strict=False)
-    window = torch.tensor([[3, 1]])
+    return reference, model
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("prompt", [[3, 1], [7, 4, 3, 3, 9, 0, 11, 12, 2, 5, 19]])
+def test_greedy_text_equals_the_textbook_loop(name, prompt):
+    """Past the context too, where the window slides one token at a time."""
+    reference, model = pair_of(name)
+    window = torch.tensor([prompt])
     with torch.no_grad():
-        while window.shape[1] < 32:
-            logits = reference(window[:, -config.context_length :])[:, -1]
+        for _ in range(60):
+            logits = reference(window[:, -reference.context_length :])[:, -1]
             window = torch.cat([window, logits.argmax(-1, keepdim=True)], dim=1)
-    written = list(generate(model, [3, 1], 30, Sampling(temperature=0), seed=0))
-    assert written == window[0, 2:].tolist()
+    expected = window[0, len(prompt) :].tolist()
+    assert list(generate(model, prompt, 60, Sampling(temperature=0), seed=0)) == expected
+    assert len(set(expected)) > 1 or name == "BigramLM"
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("prompt", [[3, 1], list(range(11))])
+def test_cached_text_equals_dropping_half_and_starting_anew(name, prompt):
+    _, model = pair_of(name)
+    T = model.config.context_length
+    window, expected = prompt[-T:], []
+    with torch.no_grad():
+        for _ in range(60):
+            if len(window) > T:
+                window = window[-(T // 2) :]
+            expected.append(int(model(torch.tensor([window]))[0, -1].argmax()))
+            window = [*window, expected[-1]]
+    greedy = Sampling(temperature=0)
+    assert list(generate(model, prompt, 60, greedy, 0, "cached")) == expected
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("window", ["exact", "cached"])
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(), Sampling(0.8, 10, 0.9)])
+def test_a_batch_writes_what_each_seed_writes_alone(name, window, sampling):
+    model = model_of(name)
+    seeds = [5, 6, 7]
+    together = zip(*generate_batch(model, [3, 1], 40, sampling, seeds, window), strict=True)
+    alone = [tuple(generate(model, [3, 1], 40, sampling, seed, window)) for seed in seeds]
+    assert list(together) == alone
+    assert len(set(alone)) == (1 if sampling.temperature == 0 else 3)
+
+
+def test_the_window_is_cached_where_the_context_is_long():
+    torch.manual_seed(3)
+    for context_length, window in ((31, "exact"), (32, "cached")):
+        config = replace(
+            preset_model("TransformerLM", "default", 20), context_length=context_length
+        )
+        model = build_model(config).eval()
+        texts = {
+            which: list(generate(model, [1], 100, Sampling(), 0, which))
+            for which in ("auto", "exact", "cached")
+        }
+        assert texts["auto"] == texts[window]
+        assert texts["exact"][:context_length] == texts["cached"][:context_length]
+        assert texts["exact"] != texts["cached"]
+
+
+@pytest.mark.parametrize("name", ["BigramLM", "TransformerLM"])
+def test_scores_that_are_not_numbers_are_an_error(name):
+    model = model_of(name)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    with pytest.raises(RunError, match="not numbers"):
+        list(generate(model, [1], 3, Sampling(), 0))
+
+
+@pytest.mark.parametrize("name", ["BigramLM", "TransformerLM"])
+def test_writing_leaves_gradients_on_for_who_listens(name):
+    for _ in generate(model_of(name), [1], 12, Sampling(), 0):
+        assert torch.is_grad_enabled()
 
 
 def test_seeds_decide():
@@ -99,5 +196,7 @@ def test_a_long_prompt_counts_by_its_end():
     )
 
 
-def test_length_zero_writes_nothing():
-    assert list(generate(model_of(), [1], 0, Sampling(), 3)) == []
+@pytest.mark.parametrize("name", ["BigramLM", "TransformerLM"])
+def test_length_zero_writes_nothing(name):
+    assert list(generate(model_of(name), [1], 0, Sampling(), 3)) == []
+    assert list(generate_batch(model_of(name), [1], 0, Sampling(), [3, 4])) == []

@@ -1,0 +1,105 @@
+"""What a model sees of a text that outgrows its context: the window, and how it moves.
+
+Up to the context length T all of the text is seen, and each token is computed
+once (`cache`). From then on tokens must go:
+
+    exact   The first one, for each that comes, as the original does. All others
+            move up by one position, so the whole window is computed each time.
+    cached  The older half at once. What remains is computed anew, and then T / 2
+            tokens are written, one at a time, before the window is full again.
+
+Not here: which token is drawn.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from drakegpt.generation.cache import CachedModel
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.tape import Tape
+
+Window = Literal["auto", "exact", "cached"]
+
+CACHED_FROM = 32  # context length from which `auto` is cached
+# Activations of a layer, B * n * C, up to which a tape is worth the memory that it holds.
+TAPED_UP_TO = 2**18
+
+
+def resolve(window: Window, context_length: int) -> Literal["exact", "cached"]:
+    """What `auto` means for a model of this context length."""
+    if window == "auto":
+        return "cached" if context_length >= CACHED_FROM else "exact"
+    return window
+
+
+def kept(window: Window, context_length: int) -> int:
+    """How many tokens, the newest included, are seen after a full window has moved."""
+    exact = resolve(window, context_length) == "exact"
+    return context_length if exact else max(1, context_length // 2)
+
+
+class Reader:
+    """Reads B texts as they grow, and scores what may come next."""
+
+    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+        config = model.config
+        self._cached = CachedModel(model, texts)
+        self._texts = texts
+        self._device = next(model.parameters()).device
+        self._context_length = config.context_length
+        self._kept = kept(window, config.context_length)
+        self._recent: deque[Tensor] = deque(maxlen=config.context_length)  # each (B, 1)
+        self._length = 0  # of what is in the window
+        on_cpu = self._device.type == "cpu"
+        small = texts * self._kept * config.embedding_dim <= TAPED_UP_TO
+        self._read = _Played(self._cached.read, on_cpu and small)
+        self._read_on = _Played(self._cached.read_on, on_cpu)
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
+        tokens = torch.tensor([prompt[-self._context_length :]], device=self._device)
+        self._recent.extend(tokens.expand(self._texts, -1).split(1, dim=1))
+        self._start_over(tokens.shape[1])
+        return self._cached.read(tokens).expand(self._texts, -1)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1). Returns logits (B, V), until the next call."""
+        tokens = tokens.to(self._device)
+        self._recent.append(tokens)
+        if self._length < self._context_length:
+            self._length += 1
+            return self._read_on(tokens)
+        if self._length != self._kept:
+            self._start_over(self._kept)
+        return self._read(torch.cat(list(self._recent)[-self._kept :], dim=1))
+
+    def _start_over(self, length: int) -> None:
+        self._length = length
+        self._cached.start_over(length)
+
+
+class _Played:
+    """A function of tokens of one shape; from its second call on played from a tape, if `taped`.
+
+    The first call runs as written, for whatever is made once and then kept.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], taped: bool) -> None:
+        self._function = function
+        self._taped = taped
+        self._calls = 0
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        self._calls += 1
+        if not self._taped or self._calls == 1:
+            return self._function(tokens)
+        if self._calls == 2:
+            self._tokens = tokens.clone()
+            self._tape = Tape(lambda: self._function(self._tokens))
+            return self._tape.result
+        self._tokens.copy_(tokens)
+        return self._tape()
