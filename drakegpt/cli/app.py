@@ -8,10 +8,21 @@ from typer.core import TyperGroup
 
 import drakegpt
 from drakegpt import paths
-from drakegpt.cli import compare, console, data, eval_, generate, import_, params, runs, train
+from drakegpt.cli import (
+    bench,
+    compare,
+    console,
+    data,
+    eval_,
+    generate,
+    import_,
+    params,
+    runs,
+    train,
+)
 from drakegpt.errors import DrakeGPTError
 
-ORDER = ["data", "params", "train", "runs", "import", "eval", "compare", "generate"]
+ORDER = ["data", "params", "train", "runs", "import", "eval", "compare", "generate", "bench"]
 
 
 class InOrder(TyperGroup):
@@ -37,6 +48,7 @@ app.command("import", rich_help_panel="Models")(import_.import_)
 app.command("eval", rich_help_panel="Results")(eval_.eval_)
 app.command("compare", rich_help_panel="Results")(compare.compare)
 app.command("generate", rich_help_panel="Results")(generate.generate)
+app.command("bench", rich_help_panel="Results")(bench.bench)
 
 
 def _version(wanted: bool) -> None:

@@ -131,7 +131,8 @@ def draw(logits: Tensor, sampling: Sampling, number: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    ends = probabilities(logits, sampling).cumsum(-1)
+    # In float64, where a number below 1 stays below it and never falls off the line's end.
+    ends = probabilities(logits, sampling).double().cumsum(-1)
     return torch.searchsorted(ends, number * ends[..., -1:], right=True)
 
 

@@ -15,7 +15,9 @@ shall change between two plays must be a tensor that is changed in place.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ class Tape:
         """`function` may change tensors that exist before; it returns one that is kept."""
         with _Recorder() as recorder:
             self.result = function()
-        self._calls = _kernels(recorder.calls)
+        self._calls = _kernels(recorder.calls, self.result)
 
     def __len__(self) -> int:
         """The number of kernel calls."""
@@ -65,9 +67,10 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
-def _kernels(calls: list[Call]) -> list[Callable[[], Any]]:
+def _kernels(calls: list[Call], result: Tensor) -> list[Callable[[], Any]]:
     """The calls that compute something, each writing where its result was when recorded."""
     constants = _constants(calls)
+    read = _storages([result, *((args, kwargs) for _, args, kwargs, _ in calls)])
     kernels: list[Callable[[], Any]] = []
     for func, args, kwargs, out in calls:
         if func._schema.is_mutable:
@@ -75,7 +78,7 @@ def _kernels(calls: list[Call]) -> list[Callable[[], Any]]:
         elif func.namespace == "profiler" or _is_view(args, out) or _storages(out) <= constants:
             continue
         else:
-            kernels.append(_into(func, args, kwargs, out))
+            kernels.append(_into(func, args, kwargs, out, read))
     return kernels
 
 
@@ -121,28 +124,48 @@ def _storages(values: Any) -> set[int]:
     return {place for t in tensors if (place := t.untyped_storage().data_ptr())}
 
 
-def _into(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Callable[[], Any]:
-    """The call of `func` that writes into `out` instead of new memory."""
+def _into(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, read: set[int]
+) -> Callable[[], Any]:
+    """The call of `func` that writes into `out` instead of new memory, where that is `read`."""
     outs = (out,) if isinstance(out, Tensor) else tuple(out)
+    quick = _python_function(func)
+    if overload := _overload_with_out(func, len(outs)):
+        arguments = overload._schema.arguments
+        known = {argument.name for argument in arguments if not argument.is_out}
+        names = [argument.name for argument in arguments if argument.is_out]
+        kwargs = {key: value for key, value in kwargs.items() if key in known}
+        if len(outs) == 1 and torch.Tag.nondeterministic_seeded not in func.tags:
+            with suppress(TypeError, RuntimeError):  # whether it takes `out` is tried elsewhere
+                quick(*args, **kwargs, out=torch.empty_like(outs[0]))
+                return partial(quick, *args, **kwargs, out=outs[0])
+        return partial(overload._op, *args, **kwargs, **dict(zip(names, outs, strict=True)))
+    return partial(_copied, quick, args, kwargs, [o if _storages(o) & read else None for o in outs])
+
+
+def _overload_with_out(func: Any, results: int) -> Any:
+    """The form of an operation that takes the same arguments and memory for its results."""
     wanted = [(argument.name, str(argument.type)) for argument in func._schema.arguments]
     made_new = ("dtype", "layout", "device", "pin_memory")  # of no use where memory is given
+    fewer = [argument for argument in wanted if argument[0] not in made_new]
     for name in func.overloadpacket.overloads():
         overload = getattr(func.overloadpacket, name)
-        arguments = overload._schema.arguments
-        inputs = [
-            (argument.name, str(argument.type)) for argument in arguments if not argument.is_out
-        ]
-        names = [argument.name for argument in arguments if argument.is_out]
-        if len(names) == len(outs) and inputs in (
-            wanted,
-            [argument for argument in wanted if argument[0] not in made_new],
-        ):
-            kept = {key: value for key, value in kwargs.items() if key in dict(inputs)}
-            return partial(overload._op, *args, **kept, **dict(zip(names, outs, strict=True)))
-    return partial(_copied, func._op, args, kwargs, outs)
+        # Those tagged `generated` only copy from new memory, even what is not read.
+        if torch.Tag.generated not in overload.tags:
+            arguments = overload._schema.arguments
+            inputs = [(a.name, str(a.type)) for a in arguments if not a.is_out]
+            if len(arguments) - len(inputs) == results and inputs in (wanted, fewer):
+                return overload
+    return None
 
 
-def _copied(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+def _python_function(func: Any) -> Any:
+    """PyTorch's own binding of an operation: half a microsecond quicker to call."""
+    binding = getattr(torch, func._schema.name.removeprefix("aten::"), None)
+    return binding if isinstance(binding, BuiltinFunctionType) else func._op
+
+
+def _copied(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: list[Any]) -> None:
     """For operations that can only write into new memory."""
     new = op(*args, **kwargs)
     for old, result in zip(outs, (new,) if isinstance(new, Tensor) else new, strict=True):

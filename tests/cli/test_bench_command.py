@@ -1,10 +1,18 @@
 """`drakegpt bench` through the installed program: its JSON, its tables, its words."""
 
-import re
+import dataclasses
 import subprocess
 import sys
 
 import pytest
+import torch
+from rich.console import Console
+
+from drakegpt.cli import console
+from drakegpt.cli.bench import _render
+from drakegpt.evaluation.bench import Measurement, Times, describe_settings
+from drakegpt.evaluation.contenders import bench_config
+from drakegpt.evaluation.machine import describe_machine
 
 
 def test_json_is_one_object_and_progress_is_apart(drakegpt):
@@ -35,27 +43,80 @@ def test_what_cannot_be_measured_is_said(drakegpt, arguments, words):
     assert words in shown.err
 
 
-def test_tables_fit_a_narrow_terminal_and_say_what_was_measured():
-    """Through a pseudo-terminal of 70 columns: whole lines, the vital columns, no progress."""
-    pytest.importorskip("pty")
-    code = (
-        "import os, pty, sys\n"
-        "os.environ |= {'COLUMNS': '70', 'TERM': 'xterm-256color'}\n"
-        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, '-m', 'drakegpt', "
-        "'bench', 'SingleHeadAttentionLM', '--rounds', '1', '--memory', '-q'])))\n"
+def measurement(size="scaled", memory=True):
+    """Made-up figures: drakegpt is twice as fast as the textbook, a quarter faster than plain."""
+    times = Times(
+        {
+            "drakegpt": [1.2, 1.2],
+            "textbook at 1 thread": [4.0, 4.0],
+            "textbook at 2 threads": [2.4, 2.4],
+            "plain": [1.5, 1.5],
+        }
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
-    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout.decode())
-    assert done.returncode == 0, out
-    table = [line.rstrip("\r") for line in out.split("\n") if line[:1] in "┏┃┡│└"]
-    assert all(len(line) <= 70 for line in table)
-    for words in ("SingleHeadAttentionLM", "drakegpt", "textbook", "times"):
-        assert words in "\n".join(table)
-    assert "Left out: threads" in out
-    for words in ("Training at default size", "Generation at default size", "Peak of memory",
-                  "1,000,000 random", "GFLOP/s", "Machine: ", "PyTorch"):  # fmt: skip
+    of_two = {"drakegpt": 100 * 2**20, "textbook": 3_000 * 2**20}
+    return Measurement(
+        config=bench_config("TransformerLM", size),
+        threads={"drakegpt": 2, "textbook at 1 thread": 1, "textbook at 2 threads": 2, "plain": 2},
+        dtype="float32",
+        training=times,
+        with_evaluations=times,
+        generation=times,
+        flops=3 * 10**11,
+        matmul_rate=10**12,
+        memory={"training": of_two | {"plain": 5 * 2**20}, "generation": of_two} if memory else {},
+    )
+
+
+def rendered(measured, capsys):
+    _render(measured, describe_machine(torch.device("cpu")), describe_settings(7))
+    return capsys.readouterr().out
+
+
+def rows(out):
+    lines = [line for line in out.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_tables_hold_the_figures_and_say_what_they_mean(capsys):
+    out = rendered([measurement()], capsys)
+    assert rows(out) == [
+        [
+            "TransformerLM",
+            "2 : 2",
+            "1,200",
+            "2,400",
+            "2.00",
+            "2.00",
+            "1,500",
+            "1.25",
+            "300",
+            "4.00",
+        ],
+        ["TransformerLM", "2 : 2", "0.833", "0.417", "2.00"],
+        ["TransformerLM", "100", "3,000", "5", "100", "3,000"],
+    ]
+    for words in ("Training at scaled size", "Generation at scaled size", "Peak of memory",
+                  "Medians of 7 rounds", "1,000,000 random", "1,000 GFLOP/s",
+                  f"PyTorch {torch.__version__}"):  # fmt: skip
         assert words in out
-    assert "warming up" not in out
+
+
+def test_what_was_not_measured_is_not_shown(capsys):
+    out = rendered([measurement("default", memory=False)], capsys)
+    assert "Peak of memory" not in out
+    unknown = dataclasses.replace(measurement(), memory={"training": {"drakegpt": None}})
+    assert "Peak of memory: not available" in rendered([unknown], capsys)
+
+
+def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
+    narrow = Console(width=60, highlight=False)
+    monkeypatch.setattr(console, "results", lambda: narrow)
+    out = rendered([measurement()], capsys)
+    assert all(len(line) <= 60 for line in out.splitlines())
+    assert [row[0] for row in rows(out)] == ["TransformerLM"] * 3
+    assert rows(out)[0][1:4] == ["1,200", "2,400", "2.00"]
+    assert "Left out: threads, limit" in out
+    assert "…" not in "".join("".join(row) for row in rows(out))
 
 
 def test_help_needs_no_torch():

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from drakegpt.config import MODEL_NAMES
 from drakegpt.errors import RunError
-from drakegpt.evaluation import bench, memory
+from drakegpt.evaluation import bench, contenders, memory
 from drakegpt.evaluation.contenders import (
     BUILDERS,
     VOCAB_SIZE,
@@ -20,7 +20,7 @@ from drakegpt.evaluation.contenders import (
     random_text,
 )
 from drakegpt.evaluation.machine import describe_machine, matmul_rate
-from drakegpt.models import kernels
+from drakegpt.models import kernels, textbook
 from drakegpt.models.build import build_model
 
 CPU = torch.device("cpu")
@@ -129,9 +129,19 @@ def test_everyone_can_do_their_work(name, model):
             work(units)
 
 
-def test_work_goes_on_where_a_text_ends(monkeypatch):
+@pytest.mark.parametrize("name", ["drakegpt", "textbook"])
+def test_work_goes_on_where_a_text_ends(monkeypatch, name):
     monkeypatch.setattr("drakegpt.evaluation.contenders.TEXT_LENGTH", 3)
-    BUILDERS["drakegpt"]["generation"](tiny(), CPU)(10)
+    generated = {"drakegpt": contenders, "textbook": textbook}[name]
+    generate, lengths = generated.generate, []
+
+    def counted(model, prompt, length, *others):
+        lengths.append(length)
+        return generate(model, prompt, length, *others)
+
+    monkeypatch.setattr(generated, "generate", counted)
+    BUILDERS[name]["generation"](tiny(), CPU)(10)
+    assert lengths == ([3, 3, 3, 3] if name == "drakegpt" else [3, 3, 3, 1])
 
 
 def test_the_text_is_random_and_always_the_same():
