@@ -182,6 +182,18 @@ _GENERATION: tuple[Column, ...] = (
     ("drakegpt", lambda m: _per_second(m.generation, "drakegpt"), 0),
     ("textbook", lambda m: _per_second(m.generation, m.generation.reference), 0),
     ("times", lambda m: _ratio(m.generation, m.generation.reference), 0),
+    (
+        "drakegpt,\nwindow exact",
+        lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",
+        2,
+    ),
+    (
+        "times\nexact",
+        lambda m: (
+            f"{m.generation.times_faster('exact'):.2f}" if "exact" in m.generation.seconds else ""
+        ),
+        2,
+    ),
 )
 _MEMORY: tuple[Column, ...] = (
     ("model", lambda m: m.config.model, 0),

@@ -31,7 +31,7 @@ from drakegpt.models.loss import next_token_loss
 from drakegpt.models.textbook import TextbookLM
 from drakegpt.training.engine import choose
 
-OURS, TEXTBOOK, PLAIN = "drakegpt", "textbook", "plain"
+OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
 # What textbooks do: every 500 iterations, losses estimated from 200 batches of each split.
 INTERVAL, BATCHES = 500, 200
 # Seconds that one takes its turn, where its work comes in units that small.
@@ -64,6 +64,11 @@ class Times:
         pairs = zip(self.seconds[who], self.seconds[OURS], strict=True)
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
+    def times_faster(self, who: str) -> float:
+        """How many times longer the textbook takes than `who`: the median of all rounds."""
+        pairs = zip(self.seconds[self.reference], self.seconds[who], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
     def plus(self, other: "Times", share: float) -> "Times":
         """The times of this work with a share of another, round by round."""
         return Times(
@@ -82,6 +87,8 @@ class Times:
         ratios = {TEXTBOOK: self.ratio(self.reference)}
         if PLAIN in self.seconds:
             ratios[PLAIN] = self.ratio(PLAIN)
+        if EXACT in self.seconds:
+            ratios["textbook, window exact"] = self.times_faster(EXACT)
         return {"contenders": contenders, "reference": self.reference, "times_faster": ratios}
 
 
@@ -224,7 +231,7 @@ def describe_settings(rounds: int) -> dict[str, Any]:
 
 
 def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
-    """Who takes part: drakegpt, the textbook at one thread and at all, and plain at scaled size."""
+    """Who takes part: drakegpt, the textbook at one thread and at all; two more at scaled size."""
     all_threads = torch.get_num_threads()
     choose_threads(config.model_settings(VOCAB_SIZE))
     our_threads = torch.get_num_threads()
@@ -233,7 +240,7 @@ def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
         plural = "s" if threads > 1 else ""
         contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {threads} thread{plural}"))
     if config.size == "scaled":
-        contenders.append((PLAIN, our_threads, PLAIN))
+        contenders += [(PLAIN, our_threads, PLAIN), (EXACT, our_threads, EXACT)]
     return [
         Entry(who, kind, threads, build(config, device))
         for name, threads, who in contenders
@@ -275,7 +282,7 @@ def _seconds(entry: Entry, units: int, device: torch.device) -> float:
 def _peaks(
     config: TrainConfig, device: torch.device, progress: Progress
 ) -> dict[str, dict[str, int | None]]:
-    names = [name for name in BUILDERS if name != PLAIN or config.size == "scaled"]
+    names = [OURS, TEXTBOOK, *([PLAIN] if config.size == "scaled" else [])]
     todo = [(kind, who) for kind in MEASURED_MEMORY for who in names if kind in BUILDERS[who]]
     peaks: dict[str, dict[str, int | None]] = {kind: {} for kind in MEASURED_MEMORY}
     for done, (kind, who) in enumerate(todo):

@@ -4,6 +4,7 @@
     textbook  `models.textbook`, its loops as they stand there
     plain     the ladder's models with PyTorch's own linear layer, attention and
               dropout, and its fused AdamW, run as written
+    exact     drakegpt writing with a window that moves by one, as the textbook's
 
 A piece of work is a function of a number: it does so many training iterations,
 so many evaluations or so many characters. All work on the same random text, since
@@ -25,6 +26,7 @@ from torch.optim import AdamW
 
 from drakegpt.config import TrainConfig, resolve
 from drakegpt.generation.sampling import Sampling, generate
+from drakegpt.generation.window import Window
 from drakegpt.models import kernels, textbook
 from drakegpt.models.build import build_model
 from drakegpt.models.layers import LanguageModel
@@ -83,12 +85,16 @@ def _our_evaluation(config: TrainConfig, device: torch.device) -> Work:
     return work
 
 
-def _our_generation(config: TrainConfig, device: torch.device) -> Work:
+def _our_generation(config: TrainConfig, device: torch.device, window: Window = "auto") -> Work:
     model = _our_model(config, device).eval()
     prompt = random_text()[0][: config.context_length].tolist()
-    texts = (generate(model, prompt, TEXT_LENGTH, Sampling(), seed) for seed in count(SEED))
+    texts = (generate(model, prompt, TEXT_LENGTH, Sampling(), seed, window) for seed in count(SEED))
     characters = chain.from_iterable(texts)
     return lambda length: _take(characters, length)
+
+
+def _exact_generation(config: TrainConfig, device: torch.device) -> Work:
+    return _our_generation(config, device, "exact")
 
 
 def _take(things: Iterator[object], number: int) -> None:
@@ -215,4 +221,5 @@ BUILDERS: dict[str, dict[str, Builder]] = {
         "generation": _textbook_generation,
     },
     "plain": {"training": _plain_training, "evaluation": _plain_evaluation},
+    "exact": {"generation": _exact_generation},
 }  # fmt: skip

@@ -70,70 +70,88 @@ def generate_batch(
     Each text is the one that its seed gives alone, but for rounding.
     """
     prompt = list(prompt) or [START_TOKEN]
-    numbers = islice(_numbers(seeds), length)
-    if not looks_back(model):
-        written = _by_table(model, prompt[-1], sampling, numbers)
+    if looks_back(model):
+        written = _by_window(Reader(model, len(seeds), window), prompt, sampling, seeds)
     else:
-        written = _by_window(Reader(model, len(seeds), window), prompt, sampling, numbers)
-    vocab_size = model.config.vocab_size
-    for tokens in written:
-        if vocab_size in tokens:  # what drawing from what is no number ends in
-            raise RunError(
-                "The model's scores are not numbers: its training went astray.",
-                "Train it again with a lower learning rate, or generate with --best.",
-            )
-        yield tokens
+        written = _by_table(model, prompt[-1], sampling, seeds)
+    yield from islice(written, length)
 
 
 def _by_window(
-    read: Reader, prompt: list[int], sampling: Sampling, numbers: Iterator[Tensor]
+    read: Reader, prompt: list[int], sampling: Sampling, seeds: Sequence[int]
 ) -> Iterator[list[int]]:
-    """Read, draw, read what was drawn, and so on."""
-    tokens = None
-    for number in numbers:
-        logits = read.start(prompt) if tokens is None else read(tokens)
-        tokens = draw(logits.float().cpu(), sampling, number)
+    """Read, draw, read what was drawn, and so on without end."""
+    logits = _checked(read.start(prompt))
+    noise = _gumbel_noise(seeds, logits.shape[-1])
+    while True:
+        tokens = draw(logits.float().cpu(), sampling, next(noise))
         yield tokens.flatten().tolist()
+        logits = read(tokens)
 
 
 def _by_table(
-    model: LanguageModel, last: int, sampling: Sampling, numbers: Iterator[Tensor]
+    model: LanguageModel, last: int, sampling: Sampling, seeds: Sequence[int]
 ) -> Iterator[list[int]]:
     """For a model that sees one token only: what may follow it is worked out once."""
     device = next(model.parameters()).device
-    following: dict[int, list[float]] = {}  # token -> cumulative probabilities
-    tokens: list[int] = []
-    for number in numbers:
-        tokens = tokens or [last] * len(number)
+    ends: dict[int, list[float]] = {}  # token -> cumulative probabilities of what follows it
+    tokens = [last] * len(seeds)
+    for numbers in _numbers(seeds):
         for token in tokens:
-            if token not in following:
-                logits = model(torch.tensor([[token]], device=device))[0, 0].float().cpu()
-                following[token] = probabilities(logits, sampling).cumsum(-1).tolist()
-        rows = map(following.__getitem__, tokens)
-        shares = number.flatten().tolist()
-        tokens = [bisect_right(row, p * row[-1]) for row, p in zip(rows, shares, strict=True)]
+            if token not in ends:
+                logits = _checked(model(torch.tensor([[token]], device=device))[0, 0])
+                chances = probabilities(logits.float().cpu(), sampling)
+                ends[token] = chances.double().cumsum(-1).tolist()
+        tokens = [
+            bisect_right(ends[token], number * ends[token][-1])
+            for token, number in zip(tokens, numbers, strict=True)
+        ]
         yield tokens
 
 
-def _numbers(seeds: Sequence[int]) -> Iterator[Tensor]:
-    """Random numbers from 0 to 1 (B, 1), without end; each text has its own generator."""
+def _checked(logits: Tensor) -> Tensor:
+    """Raise `RunError` for the scores of weights that are no numbers."""
+    if logits.isnan().any():
+        raise RunError(
+            "The model's scores are not numbers: its training went astray.",
+            "Train it again with a lower learning rate, or generate with --best.",
+        )
+    return logits
+
+
+def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
+    """Random numbers from 0 to 1, one for each text, without end."""
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
-        some = [torch.rand(NUMBERS_AT_ONCE, 1, generator=chance) for chance in chances]
-        yield from torch.stack(some, dim=1).unbind()
+        yield from zip(
+            *(torch.rand(NUMBERS_AT_ONCE, generator=chance).tolist() for chance in chances),
+            strict=True,
+        )
 
 
-def draw(logits: Tensor, sampling: Sampling, number: Tensor) -> Tensor:
-    """Draw a token from each row of scores (B, V) by a number from 0 to 1 (B, 1): (B, 1).
+def _gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+    """What `draw` adds to scores, (B, V), without end; each text has a generator of its own."""
+    chances = [torch.Generator().manual_seed(seed) for seed in seeds]
+    while True:
+        some = torch.empty(len(seeds), NUMBERS_AT_ONCE, vocab_size)
+        for numbers, chance in zip(some, chances, strict=True):
+            numbers.exponential_(generator=chance)
+        yield from some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_().unbind(1)
 
-    Token i is drawn if the number lies in its part of a line on which each token
-    has a part as long as its probability. Scores that are not numbers give V.
+
+def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+    """Draw a token from each row of scores (B, V), given Gumbel noise (B, V): (B, 1).
+
+    The largest of scores and noise together falls on each token with just the
+    probability that softmax gives it (Gumbel 1954), without computing that.
     """
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    # In float64, where a number below 1 stays below it and never falls off the line's end.
-    ends = probabilities(logits, sampling).double().cumsum(-1)
-    return torch.searchsorted(ends, number * ends[..., -1:], right=True)
+    if sampling.top_k is not None or sampling.top_p is not None:
+        logits = probabilities(logits, sampling).log()
+    elif sampling.temperature != 1:
+        logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    return (logits + noise).argmax(-1, keepdim=True)
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:

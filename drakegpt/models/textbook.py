@@ -4,7 +4,7 @@ Head by head, with a mask and an explicit softmax, windows stacked one by one:
 slow and plain on purpose. This is what `drakegpt.models` is checked against,
 what `drakegpt bench` measures against, and for many the easiest to read first.
 Parameters are named as in the original DrakeGPT scripts, so that their
-checkpoints fit. Nothing else in drakegpt uses it.
+checkpoints fit. No command but `bench` uses it.
 
 Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
 V tokens in the vocabulary.

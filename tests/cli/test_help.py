@@ -9,7 +9,7 @@ import time
 import pytest
 
 COMMANDS = ["data", "data fetch", "data list", "data show", "params", "train", "eval", "compare",
-            "generate", "runs list", "runs show", "runs remove", "import"]  # fmt: skip
+            "generate", "bench", "runs list", "runs show", "runs remove", "import"]  # fmt: skip
 
 
 def test_help_groups_the_commands_in_the_order_of_use(drakegpt):

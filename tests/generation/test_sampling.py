@@ -8,6 +8,7 @@ from drakegpt.config import MODEL_NAMES, preset_model
 from drakegpt.errors import RunError
 from drakegpt.generation.sampling import (
     Sampling,
+    _gumbel_noise,
     draw,
     generate,
     generate_batch,
@@ -71,20 +72,41 @@ def test_temperature_zero_is_certain():
     assert probabilities(LOGITS, Sampling(temperature=0)).tolist() == [1, 0, 0, 0]
 
 
-def test_draws_follow_the_distribution():
-    numbers = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
-    draws = draw(LOGITS.expand(4000, -1), Sampling(), numbers).flatten().tolist()
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.4, 0.3, 0.2, 0.1]),
+        (Sampling(temperature=0.5), [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        (Sampling(top_k=2), [4 / 7, 3 / 7, 0, 0]),
+        (Sampling(top_p=0.75), [4 / 9, 3 / 9, 2 / 9, 0]),
+    ],
+)
+def test_draws_follow_the_distribution(sampling, expected):
+    noise = next(_gumbel_noise(range(4000), 4))
+    draws = draw(LOGITS.expand(4000, -1), sampling, noise).flatten().tolist()
+    for token, p in enumerate(expected):
+        spread = math.sqrt(p * (1 - p) / 4000)
+        assert draws.count(token) / 4000 == pytest.approx(p, abs=4 * spread)
+
+
+def test_a_model_that_sees_one_token_draws_by_its_table():
+    model = model_of("BigramLM")
+    with torch.no_grad():
+        model.table.weight[:, :4] = LOGITS
+        model.table.weight[:, 4:] = -torch.inf
+    draws = list(generate(model, [3], 4000, Sampling(), seed=0))
     for token, p in enumerate((0.4, 0.3, 0.2, 0.1)):
         spread = math.sqrt(p * (1 - p) / 4000)
         assert draws.count(token) / 4000 == pytest.approx(p, abs=4 * spread)
 
 
-@pytest.mark.parametrize("number", [0.0, 0.3, 1 - 2**-24])
-def test_what_is_impossible_is_never_drawn(number):
-    logits = torch.tensor([[-math.inf, 1.0, -math.inf, 1.0, -math.inf]])
-    assert draw(logits, Sampling(), torch.tensor([[number]])).item() == (3 if number > 0.5 else 1)
-    for sampling in (Sampling(top_k=1), Sampling(top_p=0.0), Sampling(temperature=0)):
-        assert draw(LOGITS[None], sampling, torch.tensor([[number]])).item() == 0
+def test_what_is_impossible_is_never_drawn():
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0]]).expand(500, -1)
+    noise = next(_gumbel_noise(range(500), 4))
+    assert noise.isfinite().all()
+    assert set(draw(logits, Sampling(), noise).flatten().tolist()) == {1, 3}
+    for sampling in (Sampling(top_k=1), Sampling(temperature=1e-30), Sampling(top_p=0.1)):
+        assert set(draw(LOGITS.expand(500, -1), sampling, noise).flatten().tolist()) == {0}
 
 
 def pair_of(name):
