@@ -34,8 +34,10 @@ ModelName = Literal[
 ]
 Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast"]
+Bits = Literal["full", "1.58", "1"]
+Scale = Literal["mean", "median"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Schedule = Literal["cyclic", "constant", "cosine", "linear", "step", "plateau", "wsd"]
+Schedule = Literal["cyclic", "constant", "cosine", "linear", "two-stage", "step", "plateau", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
@@ -63,6 +65,8 @@ class ModelConfig:
     num_heads: int
     num_layers: int
     dropout: float
+    bits: Bits = "full"
+    scale: Scale = "mean"
     final_norm: bool = True  # the original's checkpoints never applied theirs
 
     @property
@@ -95,6 +99,13 @@ class TrainConfig:
         Ge(0.0),
         Lt(1.0),
         Setting("Share of activations dropped in training (TransformerLM only).", "Model"),
+    ]
+    bits: Annotated[
+        Bits,
+        Setting("Weights inside the blocks: full, of three values (1.58) or of two (1).", "Model"),
+    ]
+    scale: Annotated[
+        Scale, Setting("What the size of weights of three values is taken from.", "Model")
     ]
     iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
     batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
@@ -209,6 +220,8 @@ class TrainConfig:
 # learning-rate cycle; runs of other lengths do so at most twenty times: see `_derived`.
 _COMMON: dict[str, Any] = {
     "recipe": "original",
+    "bits": "full",
+    "scale": "mean",
     "iters": 10_000,
     "optimizer": "adamw",
     "muon_lr": 0.02,
@@ -251,6 +264,8 @@ def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     a fifth of AdamW's iterations; with width 32 its steps cost more than they
     gain, and without residuals it diverges.
     """
+    if settings.get("bits", "full") != "full":
+        return _bit_recipe()
     if settings.get("recipe") != "fast":
         return {}
     wide = settings["embedding_dim"] >= WIDE
@@ -264,6 +279,18 @@ def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     if wide:
         return recipe | {"max_lr": 3e-3, "iters": 4000}
     return recipe | {"max_lr": 1e-2, "iters": 4000, "dropout": 0.0}
+
+
+def _bit_recipe() -> dict[str, Any]:
+    """What suits weights of one or 1.58 bits, as their authors have it (arXiv 2402.17764 notes).
+
+    A higher rate than in full precision, for small steps round to nothing; at
+    half-way a lower one and no weight decay; less dropout.
+    """
+    return {
+        "schedule": "two-stage", "max_lr": 1e-2, "base_lr": 1e-5, "weight_decay": 0.1,
+        "dropout": 0.0,
+    }  # fmt: skip
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
@@ -287,7 +314,7 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     """What follows from the number of iterations where it is not given."""
     a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
-    warms_up = settings.get("schedule") in ("cosine", "linear", "wsd")
+    warms_up = settings.get("schedule") in ("cosine", "linear", "two-stage", "wsd")
     return {
         "eval_interval": a_twentieth,
         "warmup_iters": a_twentieth if warms_up else 0,
@@ -390,6 +417,13 @@ def _checked(config: TrainConfig) -> TrainConfig:
             f"num_heads {config.num_heads}.",
             f"Take a multiple of {config.num_heads} for --embedding-dim, or other --num-heads.",
         )
+    if config.bits != "full" and config.model == "BigramLM":
+        raise UsageError(
+            "BigramLM has no linear layers that could have fewer bits.",
+            "Take a model with blocks: `drakegpt train TransformerLM --bits 1.58`.",
+        )
+    if config.bits == "1" and config.scale != "mean":
+        raise UsageError("Weights of one bit are scaled by the mean.", "Leave --scale out.")
     if config.base_lr > config.max_lr:
         raise UsageError(
             f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",

@@ -64,6 +64,19 @@ def test_the_fast_recipe_takes_muon_where_it_pays(model, size, optimizer):
     assert resolve(model, size, "x").optimizer == "adamw"
 
 
+def test_few_bits_bring_their_own_recipe():
+    config = resolve("TransformerLM", "default", "x", {"bits": "1.58"})
+    assert (config.schedule, config.weight_decay, config.dropout) == ("two-stage", 0.1, 0.0)
+    assert config.max_lr > resolve("TransformerLM", "default", "x").max_lr
+    assert (config.model_settings(80).bits, config.model_settings(80).scale) == ("1.58", "mean")
+    with pytest.raises(UsageError, match="BigramLM has no linear layers"):
+        resolve("BigramLM", "default", "x", {"bits": "1"})
+    with pytest.raises(UsageError, match="scaled by the mean"):
+        resolve("TransformerLM", "default", "x", {"bits": "1", "scale": "median"})
+    with pytest.raises(UsageError, match="bits cannot be '2'"):
+        resolve("TransformerLM", "default", "x", {"bits": "2"})
+
+
 def test_what_is_left_to_the_machine_is_not_in_the_file(tmp_path):
     (tmp_path / "c.toml").write_text(to_toml(resolve("BigramLM", "default", "x")))
     assert "compile" not in from_toml(tmp_path / "c.toml")

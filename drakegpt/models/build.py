@@ -8,6 +8,7 @@ from torch import nn
 from drakegpt.config import WIDE, ModelConfig
 from drakegpt.errors import UsageError
 from drakegpt.models import ladder
+from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.layers import LanguageModel
 
 MODELS: dict[str, type[LanguageModel]] = {
@@ -23,12 +24,13 @@ MODELS: dict[str, type[LanguageModel]] = {
 }
 
 
-
 def build_model(config: ModelConfig) -> LanguageModel:
     """The model that `config` describes, with PyTorch's default initial weights."""
     model = MODELS[config.model](config)
     if config.model == "TransformerLM" and not config.final_norm:
         model.final_norm = nn.Identity()
+    if config.bits != "full":
+        quantize_(model, config.bits, config.scale)
     return model
 
 

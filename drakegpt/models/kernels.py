@@ -14,6 +14,7 @@ Nothing here has parameters, and nothing knows about training loops or text.
 """
 
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -29,6 +30,8 @@ ROW = 16
 WHOLE_UP_TO = 2**20
 # Queries that share a block of attention weights where those are not kept.
 BLOCK = 64
+# Heads that are computed together there, so that their block fits a CPU's caches.
+HEADS = 24
 # Dropout decides with 16 random bits.
 LEVELS = 2**16
 
@@ -214,9 +217,10 @@ def _mask(T: int, side_by_side: int) -> Tensor:
 class _BlockedAttention(torch.autograd.Function):
     """Attention with dropout for long windows, never holding all the weights at once.
 
-    After Dao et al. 2022: a window's queries go in blocks, each with the keys
-    that it can see; of the weights only the logarithm of each row's sum is kept.
-    The way back computes them again, with the same random numbers.
+    After Dao et al. 2022: queries go in blocks, each with the keys that it can
+    see; of the weights only the logarithm of each row's sum is kept. The way
+    back computes them again, with the same random numbers. The heads of all
+    windows are alike here: N = B H of them, a few at a time.
     """
 
     @staticmethod
@@ -224,57 +228,59 @@ class _BlockedAttention(torch.autograd.Function):
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
         seed = int(torch.empty((), dtype=torch.int64).random_())
         chance = torch.Generator().manual_seed(seed)
-        heads = torch.stack(_heads(query_key_value, num_heads), dim=1)  # (B, 3, H, T, D)
-        gathered = torch.empty(B, num_heads, T, C // num_heads)
-        log_sums = torch.empty(B, num_heads, T, 1)
-        scale = (C // num_heads) ** -0.5
-        for b in range(B):
-            query, key, value = heads[b].unbind()
-            for block, seen in _blocks(T):
-                scores = _scores(query, key, block, seen, scale)
-                log_sums[b, :, block] = log_sum = scores.logsumexp(-1, keepdim=True)
-                weights = scores.sub_(log_sum).exp_()
-                weights *= _keep(weights.shape, p, chance)
-                gathered[b, :, block] = torch.bmm(weights, value[:, seen])
+        heads = torch.stack(_heads(query_key_value, num_heads)).flatten(1, 2)  # (3, N, T, D)
+        gathered = torch.empty_like(heads[0])
+        log_sums = torch.empty(*gathered.shape[:2], 1)
+        heads[0] *= (C // num_heads) ** -0.5  # the queries here, once, instead of all scores
+        for some, block, seen in _blocks(len(gathered), T):
+            query, key, value = heads[:, some].unbind()
+            scores = _scores(query, key, block, seen)
+            log_sums[some, block] = log_sum = scores.logsumexp(-1, keepdim=True)
+            weights = scores.sub_(log_sum).exp_()
+            weights *= _keep(weights.shape, p, chance)
+            gathered[some, block] = torch.bmm(weights, value[:, seen])
         ctx.save_for_backward(heads, gathered, log_sums)
-        ctx.settings = seed, p, scale  # type: ignore[attr-defined]
-        return gathered.transpose(1, 2).reshape(B, T, C)
+        ctx.settings = seed, p  # type: ignore[attr-defined]
+        return gathered.view(B, num_heads, T, -1).transpose(1, 2).reshape(B, T, C)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         heads, gathered, log_sums = ctx.saved_tensors  # type: ignore[attr-defined]
-        seed, p, scale = ctx.settings  # type: ignore[attr-defined]
-        B, _, H, T, D = heads.shape
+        seed, p = ctx.settings  # type: ignore[attr-defined]
+        (B, T, C), D = grads[0].shape, heads.shape[-1]
         chance = torch.Generator().manual_seed(seed)
-        grad = grads[0].view(B, T, H, D).transpose(1, 2)
+        grad = grads[0].reshape(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)
         # For softmax, d scores = weights * (d weights - the row's mean of d weights under the
         # weights); that mean is the product of a row's result with its gradient.
         means = (grad * gathered).sum(-1, keepdim=True)
         results = torch.zeros_like(heads)
-        for b in range(B):
-            query, key, value = heads[b].unbind()
-            to_query, to_key, to_value = results[b].unbind()
-            for block, seen in _blocks(T):
-                some_grad = grad[b, :, block].contiguous()
-                scores = _scores(query, key, block, seen, scale)
-                weights = scores.sub_(log_sums[b, :, block]).exp_()
-                keep = _keep(weights.shape, p, chance)
-                to_value[:, seen] += torch.bmm((weights * keep).transpose(1, 2), some_grad)
-                grad_weights = torch.bmm(some_grad, value[:, seen].transpose(1, 2)).mul_(keep)
-                grad_scores = grad_weights.sub_(means[b, :, block]).mul_(weights).mul_(scale)
-                to_query[:, block] = torch.bmm(grad_scores, key[:, seen])
-                to_key[:, seen] += torch.bmm(grad_scores.transpose(1, 2), query[:, block])
-        return results.permute(0, 3, 1, 2, 4).reshape(B, T, 3 * H * D), None, None
+        for some, block, seen in _blocks(len(gathered), T):
+            query, key, value = heads[:, some].unbind()
+            to_query, to_key, to_value = results[:, some].unbind()
+            some_grad = grad[some, block]
+            scores = _scores(query, key, block, seen)
+            weights = scores.sub_(log_sums[some, block]).exp_()
+            keep = _keep(weights.shape, p, chance)
+            to_value[:, seen] += torch.bmm((weights * keep).transpose(1, 2), some_grad)
+            grad_weights = torch.bmm(some_grad, value[:, seen].transpose(1, 2)).mul_(keep)
+            grad_scores = grad_weights.sub_(means[some, block]).mul_(weights)
+            to_query[:, block] = torch.bmm(grad_scores, key[:, seen])
+            to_key[:, seen] += torch.bmm(grad_scores.transpose(1, 2), query[:, block])
+        results[0] *= D**-0.5
+        results = results.view(3, B, -1, T, D).permute(1, 3, 0, 2, 4)
+        return results.reshape(B, T, 3 * C), None, None
 
 
-def _blocks(T: int) -> list[tuple[slice, slice]]:
-    """The blocks of T queries, each with the keys that some of it can see."""
-    return [(slice(i, min(i + BLOCK, T)), slice(0, min(i + BLOCK, T))) for i in range(0, T, BLOCK)]
+def _blocks(N: int, T: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Some of N heads, a block of T queries, and the keys that some of these can see."""
+    for first in range(0, N, HEADS):
+        for start in range(0, T, BLOCK):
+            stop = min(start + BLOCK, T)
+            yield slice(first, min(first + HEADS, N)), slice(start, stop), slice(0, stop)
 
 
-def _scores(query: Tensor, key: Tensor, block: slice, seen: slice, scale: float) -> Tensor:
-    """Scores of a block of one window's queries, (H, block, seen), -inf for the future."""
-    scores = torch.bmm(query[:, block], key[:, seen].transpose(1, 2)).mul_(scale)
-    size = block.stop - block.start
-    scores[:, :, block] += _mask(size, 1)
+def _scores(query: Tensor, key: Tensor, block: slice, seen: slice) -> Tensor:
+    """Scores of a block of some heads' queries, (n, block, seen), -inf for the future."""
+    scores = torch.bmm(query[:, block], key[:, seen].transpose(1, 2))
+    scores[:, :, block] += _mask(block.stop - block.start, 1)
     return scores

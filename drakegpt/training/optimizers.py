@@ -47,6 +47,15 @@ class Optimizer:
             capturable=rest.device.type == "cuda",
         )
 
+    @property
+    def weight_decay(self) -> float:
+        """Pull of all weights towards zero."""
+        return self._muon.weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, decay: float) -> None:
+        self._muon.weight_decay = self._adamw.param_groups[0]["weight_decay"] = decay
+
     def set_learning_rate(self, rate: float) -> None:
         """Let the next steps use this rate; Muon's follows in proportion."""
         self._rate.fill_(rate)
@@ -101,7 +110,7 @@ class Muon:
     ) -> None:
         """`matrices`: each with its gradient, both (rows, columns)."""
         self._matrices, self._rate = matrices, rate
-        self._momentum, self._weight_decay = momentum, weight_decay
+        self._momentum, self.weight_decay = momentum, weight_decay
         self.momenta = [torch.zeros_like(values) for values, _ in matrices]
 
     @torch.no_grad()
@@ -112,8 +121,8 @@ class Muon:
             update = self.orthogonal(gradient.lerp(momentum, self._momentum))
             rows, columns = values.shape
             update *= max(1, rows / columns) ** 0.5
-            if self._weight_decay:
-                update.add_(values, alpha=self._weight_decay)
+            if self.weight_decay:
+                update.add_(values, alpha=self.weight_decay)
             values.sub_(update.mul_(self._rate))
 
     @classmethod

@@ -141,7 +141,8 @@ def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> R
     data.check_context(config.context_length)
     device = choose_device(config.device)
     stamp = datetime.now()
-    folder = _new_folder(name, f"{config.model}_{config.size}_{data.name}_{stamp:%Y%m%d_%H%M%S}")
+    kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"
+    folder = _new_folder(name, f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}")
     info = {
         "created_at": datetime.now(UTC).isoformat(),
         "dataset_version": data.metadata.version,

@@ -7,6 +7,7 @@ there is no state to save, and a run that is taken up again goes on exactly.
     constant  max_lr
     cosine    from max_lr down to base_lr along half a cosine
     linear    from max_lr down to base_lr along a straight line
+    two-stage linear to the half, then from two thirds of that; no weight decay from there on
     step      max_lr, times decay_factor every decay_interval iterations
     plateau   max_lr, times decay_factor whenever validation stops falling
     wsd       max_lr, then straight down to base_lr in the last fifth
@@ -25,10 +26,25 @@ HALF_CYCLE = 5
 WSD_DECAY = 0.2
 
 
+# Two stages (Ma et al. 2024, training tips for 1-bit models): what the rate is multiplied by.
+STAGE_TWO = 2 / 3
+
+
 def learning_rate(config: TrainConfig, iteration: int, val_losses: Sequence[float]) -> float:
     """The rate for the step after `iteration` steps, given all validation losses so far."""
     warmth = min(1.0, (iteration + 1) / config.warmup_iters) if config.warmup_iters else 1.0
     return warmth * _scheduled(config, iteration, val_losses)
+
+
+def weight_decay(config: TrainConfig, iteration: int) -> float:
+    """The pull of the weights towards zero in the step after `iteration` steps."""
+    if config.schedule == "two-stage" and _second_stage(config, iteration):
+        return 0.0
+    return config.weight_decay
+
+
+def _second_stage(config: TrainConfig, iteration: int) -> bool:
+    return 2 * iteration >= config.iters
 
 
 def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float]) -> float:
@@ -43,6 +59,9 @@ def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float])
             return low + (1 + math.cos(math.pi * done)) / 2 * (high - low)
         case "linear":
             return high + _progress(iteration, config.warmup_iters, config.iters) * (low - high)
+        case "two-stage":
+            left = 1 - _progress(iteration, config.warmup_iters, config.iters)
+            return max(low, high * left * (STAGE_TWO if _second_stage(config, iteration) else 1))
         case "step":
             return high * config.decay_factor ** (iteration // config.decay_interval)
         case "plateau":

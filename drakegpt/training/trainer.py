@@ -23,7 +23,7 @@ from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
 from drakegpt.training.engine import Compiled, Engine, choose
 from drakegpt.training.optimizers import Optimizer
-from drakegpt.training.schedules import learning_rate
+from drakegpt.training.schedules import learning_rate, weight_decay
 from drakegpt.training.world import ALONE, World
 
 
@@ -144,6 +144,7 @@ class Trainer:
         started = time.perf_counter()
         rate = self._learning_rate()
         self.optimizer.set_learning_rate(rate)
+        self._follow_weight_decay()
         self.world.throw_own_dice(self.config.seed, self.iteration)
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
@@ -155,6 +156,13 @@ class Trainer:
             self._check_finite(loss.item())
         self._step_seconds += time.perf_counter() - started
         return Step(self.iteration, loss, rate)
+
+    def _follow_weight_decay(self) -> None:
+        """A number, unlike the learning rate, so a recorded step must be recorded anew."""
+        decay = weight_decay(self.config, self.iteration)
+        if decay != self.optimizer.weight_decay:
+            self.optimizer.weight_decay = decay
+            self._engine = Engine(self._update, self._engine.way, self.device)
 
     def _update(self) -> Tensor:
         """What an engine repeats: the loss of the windows drawn, and a step down its gradient."""
@@ -168,19 +176,26 @@ class Trainer:
 
     def _gradient(self) -> Tensor:
         """Mean loss of the windows drawn, its gradient left in the optimizer's weights."""
-        weights, parts = self.optimizer.weights, self.config.grad_accumulation
+        weights, rows = self.optimizer.weights, self._rows_at_once()
         losses: list[Tensor] = []
         for inputs, targets in zip(
-            self._inputs.chunk(parts), self._targets.chunk(parts), strict=True
+            self._inputs.split(rows), self._targets.split(rows), strict=True
         ):
             with self._arithmetic():
                 logits = self._forward(inputs)
             loss = next_token_loss(logits.float(), targets)
-            if parts > 1:
+            if len(inputs) < len(self._inputs):
                 loss = loss * (len(inputs) / len(self._inputs))
             (weights.add_gradient if losses else weights.set_gradient)(loss)
             losses.append(loss.detach())
-        return losses[0] if parts == 1 else torch.stack(losses).sum()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _rows_at_once(self) -> int:
+        """Windows that go through the model together: a batch, or what suits a CPU's caches."""
+        rows = -(-len(self._inputs) // self.config.grad_accumulation)
+        if self.device.type != "cpu":
+            return rows
+        return min(rows, max(1, tokens_at_once(self.device) // self.config.context_length))
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         """The number format of matrix products: the plan's."""

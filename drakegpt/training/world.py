@@ -32,7 +32,7 @@ class World:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """Which of `count` windows are this process's; raises `UsageError` if they do not divide."""
+        """Which of `count` windows are this process's; `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
                 f"A batch of {count} windows cannot be split evenly over {self.size} processes.",

@@ -107,6 +107,14 @@ def test_settings_choose_among_the_runs(prepared):
     assert select_runs(prepared, ["scaled"]) == {}
 
 
+def test_the_ladder_is_in_full_precision_unless_asked_otherwise(prepared):
+    full, few = (train(prepared, "TransformerLM", bits=bits) for bits in ("full", "1.58"))
+    key = ("TransformerLM", "default")
+    assert select_runs(prepared)[key].name == full.name
+    assert select_runs(prepared, settings={"bits": "1.58"})[key].name == few.name
+    assert "1.58bit" in few.name
+
+
 def test_runs_on_an_older_text_do_not_count(prepared, corpus):
     from drakegpt.data import dataset
 

@@ -76,6 +76,20 @@ def test_a_tape_carries_muon_too(prepared):
     assert results[0][-1] < results[0][0] - 0.5
 
 
+@pytest.mark.parametrize("bits", ["1.58", "1"])
+def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits):
+    """Weight decay ends at half-way: the tape is made anew there."""
+    results = []
+    for way in ("tape", "plain"):
+        training = trainer(prepared, "TransformerLM", bits=bits)
+        training._engine.way = way
+        results.append((losses(training), training.optimizer.weights.values))
+        assert training.optimizer.weight_decay == 0.0
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[0][0][-1] < results[0][0][0] - 0.5
+
+
 @pytest.mark.parametrize(
     ("settings", "processes", "way"),
     [

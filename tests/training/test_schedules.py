@@ -5,7 +5,7 @@ import math
 import pytest
 
 from drakegpt.config import resolve
-from drakegpt.training.schedules import learning_rate
+from drakegpt.training.schedules import learning_rate, weight_decay
 
 
 def rates(schedule, places, losses=(), **settings):
@@ -40,6 +40,17 @@ def test_linear_with_warm_up_and_floor():
     got = rates("linear", [0, 49, 99, 100, 350, 600, 1099], iters=1100, warmup_iters=100)
     expected = [5e-5, 2.5e-3, 5e-3, 5e-3, 4e-3, 3e-3, 1.004e-3]
     assert got == pytest.approx(expected)
+
+
+def test_two_stages_fall_to_two_thirds_at_half_way_and_drop_weight_decay():
+    places = [0, 49, 100, 549, 550, 1098, 1099]
+    settings = {"iters": 1100, "warmup_iters": 100, "base_lr": 1e-3}
+    expected = [5e-5, 2.5e-3, 5e-3, 2.755e-3, 5e-3 * 0.55 * 2 / 3, 1e-3, 1e-3]
+    assert rates("two-stage", places, **settings) == pytest.approx(expected)
+    config = resolve("BigramLM", "default", "x", settings | {"schedule": "two-stage"})
+    assert [weight_decay(config, place) for place in (0, 549, 550)] == [0.01, 0.01, 0.0]
+    config = resolve("BigramLM", "default", "x", settings | {"schedule": "cosine"})
+    assert weight_decay(config, 1000) == 0.01
 
 
 def test_step_is_nine_tenths_every_thousand():

@@ -1,0 +1,294 @@
+"""Weights of 8, 1.58 and one bit: stored in as few bytes, multiplied as whole numbers.
+
+On disk, five weights of -1, 0, 1 share a byte (3^5 = 243), or eight signs do,
+or each has a byte of its own. In memory a weight is an int8: they are unpacked
+once, when they are loaded, and never turned into floats.
+
+A layer rounds its activations to 8 bits per token, multiplies int8 by int8 into
+int32 (`torch._int_mm`: oneDNN with VNNI), and scales the result. Why this form:
+the 24 products of the scaled model, all of its linear layers but the head, with
+all that belongs around them, in milliseconds (PyTorch 2.13, one thread of an AMD
+EPYC with AVX-512 VNNI and bfloat16; the second number as played from a tape):
+
+    rows at once                    1             32         2048
+    float32                     2.26  2.24    5.06  5.02     265
+    bfloat16                    1.70  1.78    2.86  3.05     155
+    _int_mm                     0.46  0.53    1.59  2.16     147
+      of which multiplication   0.35  0.34    1.42  1.41      64
+    _weight_int4pack_mm bf16    0.45  0.55    3.98  4.29     446
+    _weight_int8pack_mm bf16    0.37  0.47    4.55  5.10     512
+
+The last two are as quick for one row, slower than plain bfloat16 for more, and
+round their results to bfloat16; `_int_mm` is exact.
+
+Not here: training. A packed model computes, and learns nothing more.
+
+Shapes: N rows (outputs) and K columns (inputs) of a weight, P parts of its rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drakegpt.models.bitlinear import (
+    BitLinear,
+    is_normed,
+    parts_of,
+    quantize_activations,
+    quantize_weight,
+    replaceable,
+    rescale,
+)
+
+PackedBits = Literal["8", "1.58", "1"]
+
+# Weights that share a byte, and how many values each of them can have.
+PER_BYTE: dict[PackedBits, int] = {"8": 1, "1.58": 5, "1": 8}
+LEVELS: dict[PackedBits, int] = {"8": 256, "1.58": 3, "1": 2}
+
+# --- Bytes --------------------------------------------------------------------------------------
+
+
+def pack(codes: Tensor, bits: PackedBits) -> Tensor:
+    """Codes of any shape, int8, to bytes, uint8 (`packed_length(count, bits)`,).
+
+    A weight is one digit of a byte written in base 3 or 2, the first the lowest;
+    digits 0, 1, 2 are the codes -1, 0, 1, and digits 0, 1 are -1, 1. What is
+    missing to a whole byte is filled with zeros. 8 bits stay as they are.
+    """
+    if bits == "8":
+        return codes.flatten().view(torch.uint8)
+    digits = codes.flatten() + 1 if bits == "1.58" else codes.flatten() > 0
+    digits = F.pad(digits.to(torch.uint8), (0, -codes.numel() % PER_BYTE[bits]))
+    return (digits.view(-1, PER_BYTE[bits]) * _powers(bits)).sum(1, dtype=torch.uint8)
+
+
+def unpack(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
+    """The codes, int8 in `shape`, that `pack` made these bytes of.
+
+    Raises `ValueError` if it cannot have been these bytes.
+    """
+    count = torch.Size(shape).numel()
+    expected = packed_length(count, bits)
+    if packed.dtype != torch.uint8 or packed.shape != (expected,):
+        found = f"{tuple(packed.shape)} of {packed.dtype}"
+        raise ValueError(f"{count} weights of {bits} bits are {expected} bytes, not {found}")
+    if bits == "8":
+        return packed.view(torch.int8).view(shape)
+    codes = _digits(bits).to(packed.device).mul(2 if bits == "1" else 1).sub(1).to(torch.int8)
+    if packed.numel() and packed.max() >= len(codes):
+        raise ValueError(f"byte {int(packed.max())} is none of the {len(codes)} of five weights")
+    return codes.index_select(0, packed.int()).flatten()[:count].view(shape)
+
+
+def packed_length(count: int, bits: PackedBits) -> int:
+    """The bytes that `count` weights take."""
+    return -(-count // PER_BYTE[bits])
+
+
+def _powers(bits: PackedBits) -> Tensor:
+    return (LEVELS[bits] ** torch.arange(PER_BYTE[bits])).to(torch.uint8)
+
+
+def _digits(bits: PackedBits) -> Tensor:
+    """All digits of every byte there can be: (243, 5) or (256, 8)."""
+    every = torch.arange(LEVELS[bits] ** PER_BYTE[bits])
+    return every[:, None] // _powers(bits) % LEVELS[bits]
+
+
+# --- The layer ----------------------------------------------------------------------------------
+
+
+def integer_product(x: Tensor, weight: Tensor) -> Tensor:
+    """X @ weight.T in whole numbers: int8 (M, K), int8 (N, K) -> (M, N), exact.
+
+    `torch._int_mm` reads the strides of its arguments even in a dimension of
+    size one, where they mean nothing, and where PyTorch sets them as it likes:
+    with a stride of 0 it returns garbage. So they get those of a dense matrix;
+    and a single column, for which no strides are safe, is multiplied by hand.
+    Elsewhere than on a CPU its conditions cannot be met for few rows: there it
+    is a product of floats, for which the weight is converted each time.
+    """
+    if x.device.type != "cpu":
+        return x.float() @ weight.float().t()
+    if x.shape[1] == 1:
+        return x.int() * weight.t()
+    return torch._int_mm(_dense(x), _dense(weight).t())
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """The same matrix, row after row, with strides that say so whatever its size."""
+    return matrix.contiguous().as_strided(matrix.shape, (matrix.shape[1], 1))
+
+
+class PackedLinear(nn.Module):
+    """A linear layer of whole numbers, for inference: (codes of x) @ codes.T, scaled, + bias.
+
+    `codes` int8 (N, K), `scales` float32 (P,), of which each holds for N / P
+    rows; `norm` comes first. Its state has, in place of the codes, `packed`.
+    """
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        codes: Tensor,
+        scales: Tensor,
+        bits: PackedBits,
+        bias: nn.Parameter | None,
+        norm: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.bits: PackedBits = bits
+        self.norm = norm
+        self.bias = bias
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., K) -> (..., N)."""
+        activations, token = quantize_activations(self.norm(x))
+        rows = activations.to(torch.int8).flatten(0, -2)
+        product = integer_product(rows, self.codes).view(*x.shape[:-1], -1)
+        return rescale(product, token, self.scales, self.bias)
+
+    def stored_bytes(self) -> int:
+        """The bytes of packed weights and their scales."""
+        return packed_length(self.codes.numel(), self.bits) + self.scales.nbytes
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}packed"] = pack(self.codes, self.bits)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Check and unpack the weights; the rest is loaded as usual."""
+        try:
+            packed, scales = state_dict.pop(f"{prefix}packed"), state_dict[f"{prefix}scales"]
+        except KeyError as missing:
+            raise ValueError(f"{missing} is missing") from None
+        if not (scales.isfinite().all() and (scales > 0).all()):
+            raise ValueError(f"{prefix}scales are not all positive numbers")
+        try:
+            codes = unpack(packed, self.bits, tuple(self.codes.shape))
+        except ValueError as error:
+            raise ValueError(f"{prefix}packed is damaged: {error}") from None
+        self.codes.copy_(codes)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+# --- Putting it in place ------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def pack_(model: nn.Module) -> nn.Module:
+    """Replace the layers of `quantize_` by packed ones that compute the same, in place.
+
+    Returns `model`, which can be trained no more. Raises `ValueError` if it has no such layers.
+    """
+    layers = [(n, layer) for n, layer in model.named_modules() if isinstance(layer, BitLinear)]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} was not trained with few bits")
+    for name, layer in layers:
+        codes, scales = layer.quantized_weight()
+        _replace(model, name, codes, scales, layer.bits, layer.bias, layer.norm)
+    return model.requires_grad_(False)
+
+
+@torch.no_grad()
+def quantized_after_training_(model: nn.Module, bits: PackedBits) -> nn.Module:
+    """Round the weights of a model trained in full precision, in place; returns `model`.
+
+    For 8 bits each row has a scale of its own, max |W| / 127. No norms are added.
+    Raises `ValueError` if there is nothing to replace, or no such rounding.
+    """
+    _check_bits(bits)
+    for name, linear in replaceable(model):
+        codes, scales = _rounded(linear.weight, bits, parts_of(name))
+        _replace(model, name, codes, scales, bits, linear.bias, nn.Identity())
+    return model.requires_grad_(False)
+
+
+def _rounded(weight: Tensor, bits: PackedBits, parts: int) -> tuple[Tensor, Tensor]:
+    """Codes (N, K) and scales, (N,) for 8 bits, else (P,)."""
+    if bits != "8":
+        return quantize_weight(weight, bits, parts)
+    codes, scales = quantize_activations(weight)
+    return codes, 1 / scales.flatten()
+
+
+@torch.no_grad()
+def packed_skeleton_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.Module:
+    """Give `model` packed layers without weights, to load a state into; returns `model`.
+
+    `normed`: whether the state is of a model trained with few bits (`pack_`),
+    which has more norms, or of one rounded after training.
+    """
+    _check_bits(bits)
+    for name, linear in replaceable(model):
+        N, K = linear.weight.shape
+        scales = linear.weight.new_ones(N if bits == "8" else parts_of(name))
+        norm = nn.LayerNorm(K).to(linear.weight) if normed and is_normed(name) else nn.Identity()
+        codes = torch.ones_like(linear.weight, dtype=torch.int8)
+        _replace(model, name, codes, scales, bits, linear.bias, norm)
+    return model.requires_grad_(False)
+
+
+def load_packed_(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Load what `state_dict` of a packed model returned into a skeleton; returns `model`.
+
+    Raises `ValueError` that names what is missing, superfluous or damaged.
+    """
+    for name, tensor in model.state_dict().items():
+        if name in state and state[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is of {state[name].dtype}, not {tensor.dtype}")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return model
+
+
+def _check_bits(bits: str) -> None:
+    if bits not in PER_BYTE:
+        raise ValueError(f"there are weights of {', '.join(PER_BYTE)} bits, not of {bits}")
+
+
+def _replace(
+    model: nn.Module,
+    name: str,
+    codes: Tensor,
+    scales: Tensor,
+    bits: PackedBits,
+    bias: nn.Parameter | None,
+    norm: nn.Module,
+) -> None:
+    layer = PackedLinear(codes.to(torch.int8), scales, bits, bias, norm)
+    model.set_submodule(name, layer.train(model.training))
+
+
+# --- Counting -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The bytes of a model's weights: on disk those packed and all others; in memory."""
+
+    packed: int
+    remainder: int
+    resident: int
+
+
+def sizes(model: nn.Module) -> Sizes:
+    """Count the bytes of a model, packed or not. Scales count with what they scale."""
+    layers = [layer for layer in model.modules() if isinstance(layer, PackedLinear)]
+    resident = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    unpacked = sum(layer.codes.nbytes + layer.scales.nbytes for layer in layers)
+    packed = sum(layer.stored_bytes() for layer in layers)
+    return Sizes(packed=packed, remainder=resident - unpacked, resident=resident)
