@@ -7,19 +7,21 @@ once, when they are loaded, and never turned into floats.
 A layer rounds its activations to 8 bits per token, multiplies int8 by int8 into
 int32 (`torch._int_mm`: oneDNN with VNNI), and scales the result. Why this form:
 the 24 products of the scaled model, all of its linear layers but the head, with
-all that belongs around them, in milliseconds (PyTorch 2.13, one thread of an AMD
-EPYC with AVX-512 VNNI and bfloat16; the second number as played from a tape):
+all that belongs around them, in milliseconds, one by one and played from a tape
+(PyTorch 2.13, one thread of an AMD EPYC with AVX-512 VNNI and bfloat16):
 
-    rows at once                    1             32         2048
-    float32                     2.26  2.24    5.06  5.02     265
-    bfloat16                    1.70  1.78    2.86  3.05     155
-    _int_mm                     0.46  0.53    1.59  2.16     147
-      of which multiplication   0.35  0.34    1.42  1.41      64
-    _weight_int4pack_mm bf16    0.45  0.55    3.98  4.29     446
-    _weight_int8pack_mm bf16    0.37  0.47    4.55  5.10     512
+    rows at once                      1            32         2048
+                                       tape           tape
+    float32                       2.10  2.10    4.98  4.74     171
+    bfloat16                      1.63  1.79    2.84  3.10     100
+    this layer                    0.86  0.50    2.27  2.19      99
+      of which `_int_mm`          0.34  0.31    1.42  1.36      43
+    `_weight_int4pack_mm`, bf16   0.45  0.57    3.99  4.33     257
+    `_weight_int8pack_mm`, bf16   0.36  0.52    4.66  5.16     292
 
-The last two are as quick for one row, slower than plain bfloat16 for more, and
-round their results to bfloat16; `_int_mm` is exact.
+The last two are as quick for one row and slower than plain bfloat16 for more,
+and they round what they read and return to bfloat16; `_int_mm` is exact. For a
+model of width 32 none of them pays: there rounding costs more than products.
 
 Not here: training. A packed model computes, and learns nothing more.
 
@@ -64,7 +66,8 @@ def pack(codes: Tensor, bits: PackedBits) -> Tensor:
         return codes.flatten().view(torch.uint8)
     digits = codes.flatten() + 1 if bits == "1.58" else codes.flatten() > 0
     digits = F.pad(digits.to(torch.uint8), (0, -codes.numel() % PER_BYTE[bits]))
-    return (digits.view(-1, PER_BYTE[bits]) * _powers(bits)).sum(1, dtype=torch.uint8)
+    powers = _powers(bits).to(codes.device)
+    return (digits.view(-1, PER_BYTE[bits]) * powers).sum(1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
@@ -79,9 +82,10 @@ def unpack(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(f"{count} weights of {bits} bits are {expected} bytes, not {found}")
     if bits == "8":
         return packed.view(torch.int8).view(shape)
-    codes = _digits(bits).to(packed.device).mul(2 if bits == "1" else 1).sub(1).to(torch.int8)
-    if packed.numel() and packed.max() >= len(codes):
-        raise ValueError(f"byte {int(packed.max())} is none of the {len(codes)} of five weights")
+    codes = _codes(bits).to(packed.device)
+    largest = int(packed.max()) if count else 0
+    if largest >= len(codes):
+        raise ValueError(f"byte {largest} is above {len(codes) - 1}, the last of five weights")
     return codes.index_select(0, packed.int()).flatten()[:count].view(shape)
 
 
@@ -94,10 +98,11 @@ def _powers(bits: PackedBits) -> Tensor:
     return (LEVELS[bits] ** torch.arange(PER_BYTE[bits])).to(torch.uint8)
 
 
-def _digits(bits: PackedBits) -> Tensor:
-    """All digits of every byte there can be: (243, 5) or (256, 8)."""
+def _codes(bits: PackedBits) -> Tensor:
+    """What every byte there can be stands for, int8: (243, 5) or (256, 8)."""
     every = torch.arange(LEVELS[bits] ** PER_BYTE[bits])
-    return every[:, None] // _powers(bits) % LEVELS[bits]
+    digits = every[:, None] // _powers(bits) % LEVELS[bits]
+    return (digits - 1 if bits == "1.58" else 2 * digits - 1).to(torch.int8)
 
 
 # --- The layer ----------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ class PackedLinear(nn.Module):
         """(..., K) -> (..., N)."""
         activations, token = quantize_activations(self.norm(x))
         rows = activations.to(torch.int8).flatten(0, -2)
-        product = integer_product(rows, self.codes).view(*x.shape[:-1], -1)
+        product = integer_product(rows, self.codes).view(*x.shape[:-1], len(self.codes))
         return rescale(product, token, self.scales, self.bias)
 
     def stored_bytes(self) -> int:

@@ -1,0 +1,318 @@
+"""Packed weights come back exactly, and compute what the model computed before."""
+
+import copy
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from drakegpt.config import preset_model
+from drakegpt.models.bitlinear import BitLinear, quantize_
+from drakegpt.models.build import build_model
+from drakegpt.models.packed import (
+    PackedLinear,
+    integer_product,
+    load_packed_,
+    pack,
+    pack_,
+    packed_length,
+    packed_skeleton_,
+    quantized_after_training_,
+    sizes,
+    unpack,
+)
+from drakegpt.models.tape import Tape
+
+BLOCKS = ("BlocksLM", "ResidualBlocksLM", "TransformerLM")
+VALUES = {"8": list(range(-127, 128)), "1.58": [-1, 0, 1], "1": [-1, 1]}
+every_width = pytest.mark.parametrize("bits", list(VALUES))
+
+
+def build(name="TransformerLM", seed=0, **changes):
+    torch.manual_seed(seed)
+    config = dataclasses.replace(preset_model(name, "default", 80), **changes)
+    model = build_model(config).eval()
+    for parameter in model.parameters():  # norms and biases too shall be something of their own
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def tokens(batch=4):
+    return torch.randint(80, (batch, 8), generator=torch.Generator().manual_seed(batch))
+
+
+# --- Bytes --------------------------------------------------------------------------------------
+
+
+def test_five_ternary_codes_by_hand():
+    """Digits 2, 1, 0, 1, 2, the lowest first: 2 + 1 * 3 + 0 * 9 + 1 * 27 + 2 * 81 = 194."""
+    assert pack(torch.tensor([1, 0, -1, 0, 1], dtype=torch.int8), "1.58").tolist() == [194]
+
+
+def test_eight_signs_by_hand():
+    """Digits 1, 0, 0, 1, 0, 0, 0, 1, the lowest first: 1 + 8 + 128 = 137."""
+    codes = torch.tensor([1, -1, -1, 1, -1, -1, -1, 1], dtype=torch.int8)
+    assert pack(codes, "1").tolist() == [137]
+
+
+def test_every_byte_of_five_codes():
+    every = list(itertools.product(VALUES["1.58"], repeat=5))
+    codes = torch.tensor(every, dtype=torch.int8)
+    packed = pack(codes, "1.58")
+    assert sorted(packed.tolist()) == list(range(243))
+    assert torch.equal(unpack(packed, "1.58", codes.shape), codes)
+
+
+@every_width
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(0, 13), min_size=1, max_size=3),
+    seed=st.integers(0, 2**32),
+)
+def test_any_shape_comes_back(bits, shape, seed):
+    chance = torch.Generator().manual_seed(seed)
+    values = torch.tensor(VALUES[bits], dtype=torch.int8)
+    codes = values[torch.randint(len(values), shape, generator=chance)]
+    packed = pack(codes, bits)
+    assert packed.dtype == torch.uint8
+    assert len(packed) == packed_length(codes.numel(), bits)
+    back = unpack(packed, bits, tuple(shape))
+    assert back.dtype == torch.int8
+    assert torch.equal(back, codes)
+
+
+@pytest.mark.parametrize("byte", [243, 255])
+def test_a_byte_that_is_not_five_codes_is_refused(byte):
+    with pytest.raises(ValueError, match=f"byte {byte}"):
+        unpack(torch.tensor([7, byte], dtype=torch.uint8), "1.58", (2, 5))
+
+
+@every_width
+def test_bytes_of_another_number_or_type_are_refused(bits):
+    packed = pack(torch.ones(3, 7, dtype=torch.int8), bits)
+    for wrong in (packed[1:], torch.cat([packed, packed]), packed.view(torch.int8), packed[None]):
+        with pytest.raises(ValueError, match="21 weights"):
+            unpack(wrong, bits, (3, 7))
+
+
+# --- The product --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 24, 16), (1, 1, 16), (3, 1, 5), (1, 24, 1), (1, 1, 1)])
+@pytest.mark.parametrize("strides", [(0, 1), (1, 1), (7, 1), (None, 1)])
+def test_strides_that_mean_nothing_change_nothing(shape, strides):
+    """Unguarded, `torch._int_mm` returns garbage for these."""
+    M, K, N = shape
+    torch.manual_seed(0)
+    x = torch.randint(-127, 128, (M, K), dtype=torch.int8)
+    weight = torch.randint(-1, 2, (N, K), dtype=torch.int8)
+    expected = x.int() @ weight.int().t()
+    row = strides[0] if strides[0] is not None else K
+    some_x = x.as_strided((M, K), (row, 1)) if M == 1 else x
+    some_weight = weight.as_strided((N, K), (row, 1)) if N == 1 else weight
+    assert torch.equal(integer_product(some_x, some_weight), expected)
+
+
+def test_the_guard_is_needed():
+    """Where this is skipped everywhere, PyTorch has mended `_int_mm`, and `_dense` may go."""
+    x, weight = torch.full((1, 24), 3, dtype=torch.int8), torch.ones(16, 24, dtype=torch.int8)
+    garbage = torch._int_mm(x.as_strided((1, 24), (0, 1)), weight.t())
+    if torch.equal(garbage, x.int() @ weight.int().t()):
+        pytest.skip("this processor's kernel reads the strides rightly")
+
+
+@every_width
+def test_a_layer_reads_a_single_token_however_it_lies(bits):
+    """A row repeated over a batch of one has stride 0, as `torch.compile` too makes them."""
+    model = quantized_after_training_(build(), bits)
+    layer = model.blocks[0].feed_forward.widen
+    x = torch.randn(32)
+    expected = layer(x.view(1, 1, 32))
+    for odd in (x.expand(1, 1, 32), x.as_strided((1, 1, 32), (0, 0, 1)), x[None]):
+        assert torch.equal(layer(odd).view(-1), expected.view(-1))
+
+
+# --- In a model ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 32])
+@pytest.mark.parametrize(("bits", "scale"), [("1.58", "mean"), ("1.58", "median"), ("1", "mean")])
+@pytest.mark.parametrize("name", ["SingleHeadAttentionLM", "MultiHeadAttentionLM", *BLOCKS])
+def test_packed_models_compute_what_trained_ones_do(name, bits, scale, batch):
+    """Not only within 1e-4: sums of whole numbers are exact, whoever adds them up."""
+    model = quantize_(build(name), bits, scale)
+    expected = model(tokens(batch))
+    packed = pack_(model)
+    assert not any(isinstance(module, BitLinear) for module in packed.modules())
+    assert torch.equal(packed(tokens(batch)), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", ["1.58", "1"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_rounding_after_training_changes_weights_only(name, bits):
+    """The same as layers of few bits in which no norms were added."""
+    model = build(name)
+    rounded = copy.deepcopy(model)
+    for part, linear in list(rounded.named_modules()):
+        if isinstance(linear, nn.Linear) and part != "head":
+            parts = 3 if part.endswith("query_key_value") else 1
+            rounded.set_submodule(part, BitLinear(linear, bits, parts=parts, normed=False))
+    packed = quantized_after_training_(model, bits)
+    assert torch.equal(packed(tokens()), rounded(tokens()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BLOCKS)
+def test_eight_bits_after_training_change_little(name):
+    model = build(name)
+    expected = model(tokens())
+    packed = quantized_after_training_(model, "8")
+    error = (packed(tokens()) - expected).std() / expected.std()
+    assert 0 < error < 0.03
+
+
+def test_eight_bits_by_hand():
+    """The largest of each row is 127: rows of 2, -1 and of 0, 0.5."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    model[0].weight.data = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
+    layer = quantized_after_training_(model, "8")[0]
+    assert layer.codes.tolist() == [[127, -64], [0, 127]]
+    assert layer.scales.tolist() == [pytest.approx(2 / 127), pytest.approx(0.5 / 127)]
+
+
+@torch.no_grad()
+@every_width
+def test_packed_models_can_be_played_from_a_tape(bits):
+    model = quantized_after_training_(build(), bits)
+    window = tokens(1)[:, :1].clone()
+    tape = Tape(lambda: model(window))
+    for token in (3, 77):
+        window.fill_(token)
+        assert torch.equal(tape(), model(window))
+
+
+def test_weights_are_never_floats():
+    """Neither in memory nor while computing: no float tensor is as large as a weight."""
+    model = pack_(quantize_(build(), "1.58"))
+    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in tree_iter(out):
+                new = tensor.untyped_storage().data_ptr() not in known
+                seen.append(tensor.numel() if new and tensor.is_floating_point() else 0)
+            return out
+
+    with Watch():
+        model(tokens(1)[:, :1])
+    assert max(seen) < model.blocks[0].projection.codes.numel()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+# --- State --------------------------------------------------------------------------------------
+
+
+def make(bits, normed, name="TransformerLM"):
+    model = build(name)
+    return pack_(quantize_(model, bits)) if normed else quantized_after_training_(model, bits)
+
+
+def skeleton(bits, normed, name="TransformerLM"):
+    return packed_skeleton_(build(name, seed=9), bits, normed=normed).eval()
+
+
+@pytest.mark.parametrize(
+    ("bits", "normed"), [("8", False), ("1.58", False), ("1.58", True), ("1", False), ("1", True)]
+)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_saved_and_loaded_gives_the_same_logits(name, bits, normed, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = make(bits, normed, name)
+    state = model.state_dict()
+    assert not any(name.endswith((".codes", "value.weight")) for name in state)
+    save_file(state, tmp_path / "w.safetensors")
+    loaded = load_packed_(skeleton(bits, normed, name), load_file(tmp_path / "w.safetensors"))
+    assert torch.equal(loaded(tokens()), model(tokens()))
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in state.items())
+
+
+WIDEN = "blocks.1.feed_forward.widen"
+
+
+@pytest.mark.parametrize(
+    ("part", "damage", "message"),
+    [
+        ("packed", lambda t: t[:-1], "bytes, not"),
+        ("packed", lambda t: t.to(torch.int16), "int16"),
+        ("packed", lambda t: t.index_fill(0, torch.tensor([3]), 250), "byte 250"),
+        ("packed", lambda t: None, "missing"),
+        ("scales", lambda t: t * torch.nan, "positive"),
+        ("scales", lambda t: -t, "positive"),
+        ("scales", lambda t: t.repeat(2), "size mismatch"),
+        ("scales", lambda t: t.double(), "float64"),
+        ("scales", lambda t: None, "missing"),
+        ("bias", lambda t: t[1:], "size mismatch"),
+        ("bias", lambda t: None, "Missing"),
+        ("extra", lambda t: torch.ones(1), "Unexpected"),
+    ],
+)
+def test_damaged_states_are_refused(part, damage, message):
+    state = dict(make("1.58", True).state_dict())
+    state[f"{WIDEN}.{part}"] = damage(state.get(f"{WIDEN}.{part}"))
+    state = {name: tensor for name, tensor in state.items() if tensor is not None}
+    with pytest.raises(ValueError, match=message) as caught:
+        load_packed_(skeleton("1.58", True), state)
+    assert WIDEN in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [("1", True), ("8", True), ("1.58", False)])
+def test_a_state_of_another_kind_is_refused(other):
+    with pytest.raises(ValueError, match=r"blocks\.0"):
+        load_packed_(skeleton(*other), make("1.58", True).state_dict())
+
+
+def test_models_that_cannot_be_packed_are_refused():
+    with pytest.raises(ValueError, match="not trained with few bits"):
+        pack_(build())
+    with pytest.raises(ValueError, match="no linear layers"):
+        quantized_after_training_(build("BigramLM"), "8")
+    with pytest.raises(ValueError, match="no linear layers"):
+        packed_skeleton_(build("BigramLM"), "1", normed=True)
+    with pytest.raises(ValueError, match="not of 2"):
+        quantized_after_training_(build(), "2")
+
+
+# --- Counting -----------------------------------------------------------------------------------
+
+
+def test_bytes_of_the_scaled_model():
+    """10,616,832 weights in 24 layers: 1.6 bits each on disk, 8 in memory."""
+    model = build_model(preset_model("TransformerLM", "scaled", 80))
+    assert sizes(model).packed == 0
+    assert sizes(model).resident == sizes(model).remainder == 4 * 10_800_464
+    count = sizes(packed_skeleton_(model, "1.58", normed=False))
+    lengths = [-(-n // 5) for n in (384 * 1152, 384 * 384, 384 * 1536, 384 * 1536)]
+    scales = 4 * (3 + 1 + 1 + 1)
+    assert count.packed == 6 * (sum(lengths) + scales)
+    assert count.remainder == 4 * (10_800_464 - 10_616_832)
+    assert count.resident == count.remainder + 10_616_832 + 6 * scales
+
+
+@every_width
+def test_what_is_counted_is_what_is_stored(bits):
+    model = quantized_after_training_(build(), bits)
+    stored = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert sizes(model).packed + sizes(model).remainder == stored
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    assert len(layers) == 12
