@@ -17,12 +17,24 @@ from drakegpt.cli import (
     generate,
     import_,
     params,
+    quantize,
     runs,
     train,
 )
 from drakegpt.errors import DrakeGPTError
 
-ORDER = ["data", "params", "train", "runs", "import", "eval", "compare", "generate", "bench"]
+ORDER = [
+    "data",
+    "params",
+    "train",
+    "runs",
+    "import",
+    "quantize",
+    "eval",
+    "compare",
+    "generate",
+    "bench",
+]
 
 
 class InOrder(TyperGroup):
@@ -45,6 +57,7 @@ app.command("params", rich_help_panel="Models")(params.params)
 app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
 app.add_typer(runs.app, name="runs", rich_help_panel="Models")
 app.command("import", rich_help_panel="Models")(import_.import_)
+app.command("quantize", rich_help_panel="Models")(quantize.quantize)
 app.command("eval", rich_help_panel="Results")(eval_.eval_)
 app.command("compare", rich_help_panel="Results")(compare.compare)
 app.command("generate", rich_help_panel="Results")(generate.generate)

@@ -21,7 +21,7 @@ COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 def curves(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
     """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations."""
     if not rows:
-        return "no curves: imported runs have none"
+        return "no curves: imported and packed runs have none"
     if screen.color_system is None or screen.no_color or screen.width < NARROWEST:
         return _bars(key, rows)
     return _dots(key, rows, screen)

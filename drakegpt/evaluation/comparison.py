@@ -89,7 +89,9 @@ def select_runs(
     latest = {
         (run.config.model, run.config.size): run
         for run in runs_on(data)
-        if run.finished and all(getattr(run.config, key, None) == value for key, value in wanted)
+        if run.finished
+        and run.derived != "packed"
+        and all(getattr(run.config, key, None) == value for key, value in wanted)
     }
     ladder = [(model, size) for size in sizes for model in MODEL_NAMES]
     return {key: latest[key] for key in ladder if key in latest}

@@ -19,7 +19,6 @@ from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, tokens_at_once
 from drakegpt.paths import parse_json
-from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
 
 SCORES = "scores.json"
@@ -78,12 +77,10 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     train, val = data.split("train"), data.split("val")
     val = torch.cat([train[-1:], val])
     scores = {"train": _score(model, train, device), "val": _score(model, val, device)}
-    best = run.folder / "best.safetensors"
-    if best.exists():
-        model.load_state_dict(load_weights(best)[0])
-    result = Scores(
-        **scores, best_val=_score(model, val, device) if best.exists() else scores["val"]
-    )
+    best_val = scores["val"]
+    if (run.folder / "best.safetensors").exists():
+        best_val = _score(run.load_model(device, best=True), val, device)
+    result = Scores(**scores, best_val=best_val)
     known_as = {"of": _identity(run), **asdict(result)}
     paths.write_text(run.folder / SCORES, json.dumps(known_as, indent=2))
     return result

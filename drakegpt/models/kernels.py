@@ -102,7 +102,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return x * _keep(x.shape, p).to(x.dtype)
 
 
-def _keep(shape: torch.Size, p: float, chance: torch.Generator | None = None) -> Tensor:
+def _keep(shape: torch.Size, p: float) -> Tensor:
     """What to multiply by: 0 with probability `p`, else what keeps the mean; float32.
 
     Four decisions from one random draw of 64 bits. `p` is rounded to a multiple
@@ -110,7 +110,7 @@ def _keep(shape: torch.Size, p: float, chance: torch.Generator | None = None) ->
     """
     count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64)
-    bits.random_(-(2**63), None, generator=chance)
+    bits.random_(-(2**63), None)
     dropped = min(round(p * LEVELS), LEVELS - 1)
     keep = torch.empty(shape)
     levels = bits.view(torch.int16)[:count].view(shape)
@@ -218,49 +218,45 @@ class _BlockedAttention(torch.autograd.Function):
     """Attention with dropout for long windows, never holding all the weights at once.
 
     After Dao et al. 2022: queries go in blocks, each with the keys that it can
-    see; of the weights only the logarithm of each row's sum is kept. The way
-    back computes them again, with the same random numbers. The heads of all
-    windows are alike here: N = B H of them, a few at a time.
+    see; of the weights only the logarithm of each row's sum is kept, and what
+    was dropped. The way back computes them again. The heads of all windows are
+    alike here: N = B H of them, a few at a time.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        chance = torch.Generator().manual_seed(seed)
         heads = torch.stack(_heads(query_key_value, num_heads)).flatten(1, 2)  # (3, N, T, D)
         gathered = torch.empty_like(heads[0])
         log_sums = torch.empty(*gathered.shape[:2], 1)
         heads[0] *= (C // num_heads) ** -0.5  # the queries here, once, instead of all scores
+        keeps = []
         for some, block, seen in _blocks(len(gathered), T):
             query, key, value = heads[:, some].unbind()
             scores = _scores(query, key, block, seen)
             log_sums[some, block] = log_sum = scores.logsumexp(-1, keepdim=True)
             weights = scores.sub_(log_sum).exp_()
-            weights *= _keep(weights.shape, p, chance)
+            keeps.append(_keep(weights.shape, p))
+            weights *= keeps[-1]
             gathered[some, block] = torch.bmm(weights, value[:, seen])
-        ctx.save_for_backward(heads, gathered, log_sums)
-        ctx.settings = seed, p  # type: ignore[attr-defined]
+        ctx.save_for_backward(heads, gathered, log_sums, *keeps)
         return gathered.view(B, num_heads, T, -1).transpose(1, 2).reshape(B, T, C)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        heads, gathered, log_sums = ctx.saved_tensors  # type: ignore[attr-defined]
-        seed, p = ctx.settings  # type: ignore[attr-defined]
+        heads, gathered, log_sums, *keeps = ctx.saved_tensors  # type: ignore[attr-defined]
         (B, T, C), D = grads[0].shape, heads.shape[-1]
-        chance = torch.Generator().manual_seed(seed)
         grad = grads[0].reshape(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)
         # For softmax, d scores = weights * (d weights - the row's mean of d weights under the
         # weights); that mean is the product of a row's result with its gradient.
         means = (grad * gathered).sum(-1, keepdim=True)
         results = torch.zeros_like(heads)
-        for some, block, seen in _blocks(len(gathered), T):
+        for keep, (some, block, seen) in zip(keeps, _blocks(len(gathered), T), strict=True):
             query, key, value = heads[:, some].unbind()
             to_query, to_key, to_value = results[:, some].unbind()
             some_grad = grad[some, block]
             scores = _scores(query, key, block, seen)
             weights = scores.sub_(log_sums[some, block]).exp_()
-            keep = _keep(weights.shape, p, chance)
             to_value[:, seen] += torch.bmm((weights * keep).transpose(1, 2), some_grad)
             grad_weights = torch.bmm(some_grad, value[:, seen].transpose(1, 2)).mul_(keep)
             grad_scores = grad_weights.sub_(means[some, block]).mul_(weights)

@@ -65,8 +65,8 @@ class Checkpoint:
         )
         if not state:
             raise RunError(
-                "This run was imported: it has weights, but no training to go on with.",
-                "Train a run of your own.",
+                "This run was imported or packed: it has weights, but no training to go on with.",
+                "Train a run of your own, or go on with the one that it was made from.",
             )
         return state
 

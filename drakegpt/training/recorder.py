@@ -235,10 +235,11 @@ def _trainer(run: Run, world: World) -> Trainer:
 def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     """Bring a trainer to the last whole checkpoint of its run."""
     checkpoint = run.last_checkpoint()
+    state = checkpoint.state()
     weights, _ = load_weights(checkpoint.weights)
     trainer.model.load_state_dict(weights)
     try:
-        trainer.load_state_dict(checkpoint.state())
+        trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"The training state of {run.name} cannot be taken up: {error}.",

@@ -33,6 +33,7 @@ from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.packed import load_packed_, pack_, packed_skeleton_
 from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import Checkpoint, list_checkpoints, load_weights
 
@@ -93,7 +94,14 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether training came to its end, here or in the original."""
-        return bool(self.ending) or "imported_from" in self.info
+        return bool(self.ending or self.derived)
+
+    @property
+    def derived(self) -> str:
+        """How the run came about if not by training here: "imported", "packed" or nothing."""
+        if "packed" in self.info:
+            return "packed"
+        return "imported" if "imported_from" in self.info else ""
 
     def last_checkpoint(self) -> Checkpoint:
         """The newest whole checkpoint; an older one, with a warning, where that is damaged.
@@ -121,10 +129,17 @@ class Run:
         choose_threads(self.model_config)
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
-        model = build_model(self.model_config)
         try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
+            if packed := self.info.get("packed"):
+                model = build_model(replace(self.model_config, bits="full"))
+                packed_skeleton_(model, packed["bits"], normed=packed["trained"])
+                load_packed_(model, tensors)
+            else:
+                model = build_model(self.model_config)
+                model.load_state_dict(tensors)
+                if self.config.bits != "full":
+                    pack_(model)  # computes the same, without rounding its weights each time
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise RunError(
                 f"The weights of {self.name} do not fit its settings: {error}.",
                 "Its config.toml or weights were changed; train again.",

@@ -8,8 +8,23 @@ import time
 
 import pytest
 
-COMMANDS = ["data", "data fetch", "data list", "data show", "params", "train", "eval", "compare",
-            "generate", "bench", "runs list", "runs show", "runs remove", "import"]  # fmt: skip
+COMMANDS = [
+    "data",
+    "data fetch",
+    "data list",
+    "data show",
+    "params",
+    "train",
+    "eval",
+    "compare",
+    "generate",
+    "bench",
+    "quantize",
+    "runs list",
+    "runs show",
+    "runs remove",
+    "import",
+]
 
 
 def test_help_groups_the_commands_in_the_order_of_use(drakegpt):

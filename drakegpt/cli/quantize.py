@@ -1,0 +1,58 @@
+"""`drakegpt quantize`: a trained run packed in few bits, as a run of its own."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from drakegpt.cli import console, options
+
+
+def quantize(
+    target: options.Target = None,
+    bits: Annotated[
+        Literal["1.58", "1", "8"] | None,
+        typer.Option(help="Bits of a weight; those it was trained with, or else 8."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    scaled: options.Scaled = False,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Pack a run's weights: rounded after training, or exactly, if it was trained that way."""
+    import torch
+
+    from drakegpt.evaluation.selection import find_run
+    from drakegpt.models.packed import sizes
+    from drakegpt.training.checkpoint import load_weights
+    from drakegpt.training.quantizer import quantize_run
+
+    run = find_run(target, scaled=scaled, data=data)
+    trained = run.config.bits
+    chosen = bits or ("8" if trained == "full" else trained)
+    packed = quantize_run(run, chosen, name)
+    after = sizes(packed.load_model(torch.device("cpu")))
+    weights, _ = load_weights(run.last_checkpoint().weights)
+    resident = sum(tensor.nbytes for tensor in weights.values())
+    stored = {r.name: r.last_checkpoint().weights.stat().st_size for r in (run, packed)}
+    if json:
+        console.show_json(
+            {
+                "run": str(packed.folder),
+                "from": str(run.folder),
+                "bits": chosen,
+                "trained_with_these_bits": trained == chosen,
+                "file_bytes": {"before": stored[run.name], "after": stored[packed.name]},
+                "packed_bytes": after.packed,
+                "remainder_bytes": after.remainder,
+                "resident_bytes": {"before": resident, "after": after.resident},
+            }
+        )
+        return
+    how = "exactly as trained" if trained == chosen else "rounded after training"
+    console.show(
+        f"Packed {run.name} in {chosen} bits a weight, {how}, as {packed.name}: a file of "
+        f"{stored[packed.name]:,} bytes instead of {stored[run.name]:,} ({after.packed:,} packed, "
+        f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
+        f"instead of {resident:,}."
+    )
+    console.next_commands([f"drakegpt eval {packed.name}", f"drakegpt generate {packed.name}"])

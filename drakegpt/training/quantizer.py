@@ -1,0 +1,53 @@
+"""From a trained run to one of few bits: packed weights in a run of their own.
+
+A run that was trained with few bits is packed, and computes exactly what it
+computed before. Weights in full precision are rounded here, after training,
+which costs quality; how much, `drakegpt eval` tells.
+"""
+
+import json
+
+from drakegpt import paths
+from drakegpt.errors import UsageError
+from drakegpt.models.build import build_model
+from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
+from drakegpt.training.checkpoint import load_weights, save_checkpoint
+from drakegpt.training.run import Run, create_run, open_run
+
+
+def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
+    """Make a new run whose weights are those of `run`, packed in so many bits each.
+
+    Raises `UsageError` if `run` is packed already or was trained with other bits,
+    or if its model has nothing to pack, or if `name` is taken.
+    """
+    trained = run.config.bits
+    if "packed" in run.info:
+        raise UsageError(f"{run.name} is packed already.", "Take the run that it was made from.")
+    if trained not in ("full", bits):
+        raise UsageError(
+            f"{run.name} was trained with {trained} bits and cannot be packed in {bits}.",
+            f"Pack it as it is: `drakegpt quantize {run.name} --bits {trained}`.",
+        )
+    checkpoint = run.last_checkpoint()
+    weights, metadata = load_weights(checkpoint.weights)
+    model = build_model(run.model_config)
+    model.load_state_dict(weights)
+    try:
+        packed = pack_(model) if trained == bits else quantized_after_training_(model, bits)
+    except ValueError as error:
+        fix = "Take a run of a model with blocks."
+        raise UsageError(f"{run.name} cannot be packed: {error}.", fix) from error
+    result = create_run(run.config, run.dataset(), name or f"{run.name}_packed_{bits}bit")
+    how = {"bits": bits, "trained": trained == bits, "from": run.name}
+    info = result.info | {"packed": how}
+    paths.write_text(result.folder / "run.json", json.dumps(info, indent=2))
+    save_checkpoint(
+        result.folder / "checkpoints",
+        checkpoint.iteration,
+        packed.state_dict(),
+        {},
+        {key: value for key, value in metadata.items() if key != "format_version"}
+        | {"packed": json.dumps(how)},
+    )
+    return open_run(result.folder)

@@ -1,0 +1,94 @@
+"""Packed runs: of few bytes, equal to what was trained, refused when damaged."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from drakegpt.config import resolve
+from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.scoring import score
+from drakegpt.training.quantizer import quantize_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run, open_run
+
+CPU = torch.device("cpu")
+
+
+def trained(prepared, model="TransformerLM", **settings):
+    settings = {"iters": 40, "eval_interval": 20, "eval_iters": 2, **settings}
+    run = create_run(resolve(model, "default", prepared.name, settings), prepared)
+    with Recorder(run) as recorder:
+        list(recorder.reports())
+    return run, recorder.trainer.model.eval()
+
+
+def batch(model):
+    chance = torch.Generator().manual_seed(0)
+    return torch.randint(model.config.vocab_size, (5, 8), generator=chance)
+
+
+@pytest.mark.parametrize("bits", ["1.58", "1"])
+def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
+    run, model = trained(prepared, bits=bits)
+    packed = quantize_run(run, bits)
+    tokens = batch(model)
+    with torch.no_grad():
+        assert torch.allclose(packed.load_model(CPU)(tokens), model(tokens), atol=1e-4)
+        assert torch.allclose(run.load_model(CPU)(tokens), model(tokens), atol=1e-4)
+    assert score(packed).val.loss == pytest.approx(score(run).val.loss, abs=1e-5)
+    stored = load_file(packed.last_checkpoint().weights)
+    assert any(tensor.dtype == torch.uint8 for tensor in stored.values())
+    assert sum(t.nbytes for t in stored.values()) < 0.4 * 4 * sum(
+        p.numel() for p in model.parameters()
+    )
+
+
+@pytest.mark.parametrize(("bits", "close"), [("8", True), ("1.58", False), ("1", False)])
+def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
+    run, _ = trained(prepared, iters=300)
+    packed = quantize_run(run, bits)
+    lost = score(packed).val.loss - score(run).val.loss
+    assert (abs(lost) < 0.02) == close
+    assert lost > -0.02
+
+
+def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
+    run, _ = trained(prepared)
+    packed = open_run(quantize_run(run, "8", "small").folder)
+    assert packed.finished
+    assert packed.derived == "packed"
+    assert packed.info["packed"] == {"bits": "8", "trained": False, "from": run.name}
+    with pytest.raises(RunError, match="no training to go on with"), Recorder(packed, resume=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits", "words"),
+    [
+        ({"bits": "1.58"}, "1", "was trained with 1.58 bits"),
+        ({"bits": "1.58"}, "8", "was trained with 1.58 bits"),
+        ({"model": "BigramLM"}, "8", "no linear layers"),
+    ],
+)
+def test_what_cannot_be_packed_is_explained(prepared, settings, bits, words):
+    run, _ = trained(prepared, **settings)
+    with pytest.raises(UsageError, match=words):
+        quantize_run(run, bits)
+
+
+def test_a_packed_run_is_not_packed_again(prepared):
+    run, _ = trained(prepared)
+    with pytest.raises(UsageError, match="packed already"):
+        quantize_run(quantize_run(run, "8"), "8")
+
+
+def test_a_damaged_packed_run_is_refused(prepared):
+    run, _ = trained(prepared, bits="1.58")
+    packed = quantize_run(run, "1.58")
+    info = json.loads((packed.folder / "run.json").read_text())
+    info["packed"]["bits"] = "1"
+    (packed.folder / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="do not fit its settings"):
+        open_run(packed.folder).load_model(CPU)
