@@ -130,7 +130,7 @@ class TrainConfig:
     base_lr: Annotated[
         float,
         Gt(0.0),
-        Setting("Lowest learning rate: of a cycle, or where cosine, linear, wsd end.", "Recipe"),
+        Setting("Lowest learning rate: of a cycle, or where a falling schedule ends.", "Recipe"),
     ]
     max_lr: Annotated[
         float, Gt(0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
@@ -140,7 +140,7 @@ class TrainConfig:
         Ge(0),
         Setting(
             "Iterations in which the rate rises from zero; a twentieth of --iters for cosine, "
-            "linear and wsd if not given.",
+            "linear, two-stage and wsd if not given.",
             "Recipe",
         ),
     ]
@@ -155,9 +155,7 @@ class TrainConfig:
         Ge(1),
         Setting("Evaluations without a lower validation loss before plateau decays.", "Recipe"),
     ]
-    weight_decay: Annotated[
-        float, Ge(0.0), Setting("Pull of all weights towards zero (AdamW).", "Recipe")
-    ]
+    weight_decay: Annotated[float, Ge(0.0), Setting("Pull of all weights towards zero.", "Recipe")]
     grad_clip: Annotated[
         float, Ge(0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
     ]
@@ -265,7 +263,7 @@ def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     gain, and without residuals it diverges.
     """
     if settings.get("bits", "full") != "full":
-        return _bit_recipe()
+        return _bit_recipe() | ({"iters": 4000} if settings.get("recipe") == "fast" else {})
     if settings.get("recipe") != "fast":
         return {}
     wide = settings["embedding_dim"] >= WIDE

@@ -50,6 +50,7 @@ def compare(
     # Where to compute and how long a trial may take do not make a run another one.
     identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
     if train:
+        identity = {"recipe": "original"} | identity
         _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
     runs = select_runs(dataset, sizes, identity)
     if not runs:

@@ -79,6 +79,8 @@ def train(
         if resume is not None:
             run = _run_to_resume(resume, given)
             console.note(f"Going on with {run.name}")
+        elif world.size > 1 and given.get("minutes"):
+            raise UsageError("--minutes tries out one process only.", "Give --iters instead.")
         else:
             run = start_run(given, choose_dataset(given.get("data")), name)
         scores = train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
@@ -108,7 +110,8 @@ def _follow(world: "World", *, resume: bool) -> None:
     from drakegpt.training.run import open_run
     from drakegpt.training.world import ProcessLostError, end
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # when the first process stops, so does this one
     try:
         follow(open_run(Path(world.tell())), world, resume=resume)
     except ProcessLostError:  # the first has said why, or was stopped

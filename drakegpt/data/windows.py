@@ -25,6 +25,8 @@ class Stream(IntEnum):
 # Iterations whose training windows are drawn together: drawing one by one costs as much as a
 # small model's whole forward pass.
 DRAWN_TOGETHER = 64
+# Tokens up to which the windows of all these iterations are cut out of the text at once.
+CUT_UP_TO = 2**20
 
 
 def random_windows(
@@ -56,7 +58,7 @@ class TrainingWindows:
         """`count` windows an iteration, of which a process takes its `share`."""
         self._tokens, self._context_length = tokens, context_length
         self._count, self._seed, self._share = count, seed, share
-        self._block, self._windows = -1, tokens[:0]
+        self._block, self._starts = -1, tokens[:0]
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
@@ -65,9 +67,15 @@ class TrainingWindows:
             last = len(self._tokens) - self._context_length
             shape = (DRAWN_TOGETHER, self._count)
             starts = _starts(last, shape, self._seed, Stream.TRAINING, block)[:, self._share]
-            self._windows = _cut(self._tokens, starts, self._context_length)
+            self._starts = starts.to(self._tokens.device)
+            self._windows = self._tokens[:0]
+            if starts.numel() * self._context_length <= CUT_UP_TO:
+                self._windows = _cut(self._tokens, self._starts, self._context_length)
             self._block = block
-        windows = self._windows[place]
+        if len(self._windows):
+            windows = self._windows[place]
+        else:
+            windows = _cut(self._tokens, self._starts[place], self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
 

@@ -37,6 +37,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
         for run in (runs_on(dataset.load(ranked)) if ranked else all_runs())
         if run.config.model == (model or run.config.model)
         and (run.config.size == "scaled" or not scaled)
+        and run.derived != "packed"  # to be asked for by name
     ]
     if not runs:
         flags = (" --scaled" if scaled else "") + (f" --data {data}" if data else "")

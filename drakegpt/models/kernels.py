@@ -1,7 +1,8 @@
 """The arithmetic of the layers, done the way the processor at hand does it fastest.
 
-Each function computes exactly what its docstring's formula says; a layer calls
-it and need not know how. On a GPU that is PyTorch's own kernel. On a CPU it
+You need not read this to understand the models: `linear`, `dropout` and
+`causal_attention` compute what `F.linear`, `F.dropout` and PyTorch's
+`F.scaled_dot_product_attention` compute, and on a GPU call just these. On a CPU it
 pays to choose, and what decides was measured (`drakegpt bench` measures again):
 
     linear     oneDNN multiplies large float32 matrices up to twice as fast as the
@@ -218,8 +219,9 @@ class _BlockedAttention(torch.autograd.Function):
     """Attention with dropout for long windows, never holding all the weights at once.
 
     After Dao et al. 2022: queries go in blocks, each with the keys that it can
-    see; of the weights only the logarithm of each row's sum is kept, and what
-    was dropped. The way back computes them again. The heads of all windows are
+    see; of the weights only the logarithm of each row's sum is kept. The way
+    back computes them again, but takes what was dropped from the way there,
+    which is half as many numbers as the weights. The heads of all windows are
     alike here: N = B H of them, a few at a time.
     """
 

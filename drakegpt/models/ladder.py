@@ -11,7 +11,9 @@ the vocabulary.
 
 Each model adds one idea to the one before it, and its docstring names that
 idea. From the second model on, NEW marks the lines that the one before did not
-have; on a `class` line it means the whole class.
+have; on a `class` line it means the whole class. `Linear` and `Dropout` are
+PyTorch's own, only quicker; `CausalSelfAttention` is explained in `layers`, and
+spelt out head by head in `textbook`.
 
     BigramLM               look at the last character
     SingleHeadAttentionLM  look back at the characters before it

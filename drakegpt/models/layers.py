@@ -31,7 +31,7 @@ class LanguageModel(nn.Module):
 
 
 class Linear(nn.Linear):
-    """x @ weight.T + bias, as `nn.Linear`, multiplied by what is fastest here."""
+    """`nn.Linear`, x @ weight.T + bias, by the quicker of PyTorch's two libraries for products."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -39,7 +39,7 @@ class Linear(nn.Linear):
 
 
 class Dropout(nn.Dropout):
-    """Sets numbers to zero at random while training, as `nn.Dropout`, with cheaper dice."""
+    """`nn.Dropout`: sets numbers to zero at random while training; draws four at a time."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
@@ -65,7 +65,15 @@ class CausalSelfAttention(nn.Module):
     Scaled dot-product attention of Vaswani et al. 2017, section 3.2: each token
     asks a query, each offers a key and a value; it takes the mean of the values,
     weighted by softmax(query . key / sqrt(D)), never looking ahead. Queries,
-    keys and values have no bias; the heads' results are laid side by side.
+    keys and values have no bias. In each head, with all three as (B, T, D):
+
+        scores = query @ key.transpose(-2, -1) / math.sqrt(D)       (B, T, T)
+        future = torch.ones(T, T, dtype=torch.bool).triu(1)         column after row
+        weights = scores.masked_fill(future, -math.inf).softmax(-1)
+        result = F.dropout(weights, dropout) @ value                (B, T, D)
+
+    and the heads' results are laid side by side, (B, T, H D) = (B, T, C). Written
+    out head by head, this is `Head` and `MultiHead` in `textbook`.
     """
 
     def __init__(self, embedding_dim: int, num_heads: int, dropout: float = 0.0) -> None:

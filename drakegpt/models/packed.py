@@ -30,6 +30,7 @@ Shapes: N rows (outputs) and K columns (inputs) of a weight, P parts of its rows
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drakegpt.models.bitlinear import (
+    LARGEST,
     BitLinear,
     is_normed,
     parts_of,
@@ -51,6 +53,9 @@ PackedBits = Literal["8", "1.58", "1"]
 # Weights that share a byte, and how many values each of them can have.
 PER_BYTE: dict[PackedBits, int] = {"8": 1, "1.58": 5, "1": 8}
 LEVELS: dict[PackedBits, int] = {"8": 256, "1.58": 3, "1": 2}
+
+# Products of so many pairs of int8 add up to less than 2^24, below which float32 is exact.
+EXACT = 1024
 
 # --- Bytes --------------------------------------------------------------------------------------
 
@@ -115,14 +120,23 @@ def integer_product(x: Tensor, weight: Tensor) -> Tensor:
     size one, where they mean nothing, and where PyTorch sets them as it likes:
     with a stride of 0 it returns garbage. So they get those of a dense matrix;
     and a single column, for which no strides are safe, is multiplied by hand.
-    Elsewhere than on a CPU its conditions cannot be met for few rows: there it
-    is a product of floats, for which the weight is converted each time.
+    Elsewhere than on a CPU its conditions cannot be met for few rows, and on a
+    CPU without VNNI it adds pairs of products in 16 bits, which overflow: there
+    it is a product of floats, exact because a part of K at a time is summed.
     """
-    if x.device.type != "cpu":
-        return x.float() @ weight.float().t()
     if x.shape[1] == 1:
         return x.int() * weight.t()
-    return torch._int_mm(_dense(x), _dense(weight).t())
+    if x.device.type == "cpu" and _adds_up():
+        return torch._int_mm(_dense(x), _dense(weight).t())
+    parts = zip(x.split(EXACT, dim=1), weight.split(EXACT, dim=1), strict=True)
+    return sum((some.float() @ of.float().t()).int() for some, of in parts)
+
+
+@cache
+def _adds_up() -> bool:
+    """Whether this CPU multiplies int8 without overflow, tried with the largest numbers."""
+    largest = torch.full((8, 64), LARGEST, dtype=torch.int8)
+    return bool((torch._int_mm(largest, largest.t()) == 64 * LARGEST**2).all())
 
 
 def _dense(matrix: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from drakegpt.config import EVALUATIONS, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
-from drakegpt.training.trainer import Trainer
+from drakegpt.training.trainer import Evaluation, Step, Trainer
 
-WARM_UP_STEPS = 3
+# The first steps are slower: on the way one is recorded, compiled or captured.
+WARM_UP_STEPS = 6
 TRIAL_STEPS = 20
 # An evaluation in the trial takes this share of the batches of a real one.
 TRIAL_SHARE = 10
@@ -29,7 +30,6 @@ def iterations_within(config: TrainConfig, data: Dataset) -> int:
     choose_threads(model_config)
     trial = dataclasses.replace(
         config,
-        iters=WARM_UP_STEPS + TRIAL_STEPS,
         eval_interval=WARM_UP_STEPS + TRIAL_STEPS,
         eval_iters=max(1, config.eval_iters // TRIAL_SHARE),
         patience=0,
@@ -39,8 +39,11 @@ def iterations_within(config: TrainConfig, data: Dataset) -> int:
     began = time.perf_counter()
     moments = []
     for report in trainer.reports():
-        del report  # what counts is when it came
+        if isinstance(report, Step):
+            report.loss.item()  # waits until a GPU has done it
         moments.append(time.perf_counter())
+        if isinstance(report, Evaluation):
+            break
     steps = moments[-2] - moments[WARM_UP_STEPS - 1]
     evaluation = (moments[-1] - moments[-2]) * config.eval_iters / trial.eval_iters
     around = moments[-1] - began + EVALUATIONS * evaluation

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from drakegpt.config import TrainConfig
+from drakegpt.errors import UsageError
 from drakegpt.models.kernels import kept_whole
 from drakegpt.models.tape import Tape
 
@@ -29,7 +30,8 @@ Way = Literal["plain", "tape", "graph"]
 # Steps that run as written before one is recorded: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
 FIRST_STEPS = {"plain": 0, "tape": 1, "graph": 3}
-# Activations of a layer, B * T * C, up to which bookkeeping weighs as much as arithmetic on a CPU.
+# Activations of a layer, B * T * C in all batches of a step, up to which bookkeeping weighs as
+# much as arithmetic on a CPU.
 TAPED_UP_TO = 2**18
 # Compiling takes the time of some thousand steps on a GPU; a shorter run does not win it back.
 COMPILED_FROM = 3000
@@ -48,16 +50,20 @@ class Plan:
 def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
     """The plan for a run on `device`; what the settings leave open is decided here."""
     on_gpu = device.type == "cuda"
+    if processes > 1 and device.type == "mps":
+        raise UsageError(
+            "Several processes cannot share an Apple GPU.", "Take --device cpu, or one process."
+        )
     if config.dtype == "auto":
-        half = on_gpu and torch.cuda.is_bf16_supported()
+        half = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         half = config.dtype == "bfloat16"
     compiled = config.compile
     if compiled is None:
         compiled = on_gpu and config.iters >= COMPILED_FROM and config.model != "BigramLM"
-    small = (
-        config.batch_size * config.context_length * config.embedding_dim <= TAPED_UP_TO
-        and kept_whole(config.batch_size, config.context_length, config.num_heads)
+    windows = config.batch_size * config.grad_accumulation
+    small = windows * config.context_length * config.embedding_dim <= TAPED_UP_TO and kept_whole(
+        config.batch_size, config.context_length, config.num_heads
     )
     way: Way = "plain"
     if on_gpu and processes == 1:
@@ -118,11 +124,13 @@ class Compiled:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._call: Callable[[Tensor], Tensor] = torch.compile(model)
+        self._call: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The model's logits. The first call compiles, and finds out whether that works."""
         try:
+            if self._call is None:
+                self._call = torch.compile(self._model)
             return self._call(tokens)
         except torch.OutOfMemoryError:
             raise

@@ -6,6 +6,7 @@ which costs quality; how much, `drakegpt eval` tells.
 """
 
 import json
+from dataclasses import replace
 
 from drakegpt import paths
 from drakegpt.errors import UsageError
@@ -38,9 +39,15 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     except ValueError as error:
         fix = "Take a run of a model with blocks."
         raise UsageError(f"{run.name} cannot be packed: {error}.", fix) from error
-    result = create_run(run.config, run.dataset(), name or f"{run.name}_packed_{bits}bit")
+    config = replace(run.config, device="auto")  # it may have been trained on another machine
+    result = create_run(config, run.dataset(), name or f"{run.name}_packed_{bits}bit")
     how = {"bits": bits, "trained": trained == bits, "from": run.name}
-    info = result.info | {"packed": how}
+    origin = {
+        key: run.info[key]
+        for key in ("final_norm", "imported_from", "imported_sha256")
+        if key in run.info
+    }
+    info = result.info | origin | {"packed": how}
     paths.write_text(result.folder / "run.json", json.dumps(info, indent=2))
     save_checkpoint(
         result.folder / "checkpoints",

@@ -247,12 +247,16 @@ class Trainer:
         at_once = max(1, tokens_at_once(self.device) // config.context_length)
         batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
         with self._arithmetic():
-            loss = mean_loss(self.model, batches, self.device)
+            loss = mean_loss(self.model, batches, self.device) if len(inputs) else 0.0
         if size == 1:
             return loss
         weighted = torch.tensor([loss * len(inputs), len(inputs)], device=self.device)
         self.world.average(weighted)
         return float(weighted[0] / weighted[1])
+
+    def _muon_remedy(self) -> str:
+        muon = self.config.optimizer == "muon"
+        return f"--muon-lr {self.config.muon_lr / 4:g} " if muon else ""
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -260,5 +264,6 @@ class Trainer:
                 f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
                 "The learning rate is too high for this model: "
                 f"try --base-lr {self.config.base_lr / 4:g} --max-lr {self.config.max_lr / 4:g} "
+                f"{self._muon_remedy()}"
                 "or --grad-clip 1, under another --name.",
             )

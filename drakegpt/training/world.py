@@ -74,13 +74,20 @@ ALONE = World()
 def start() -> World:
     """Meet the other processes that `torchrun` has started, if it has."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
         return ALONE
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        dist.init_process_group("gloo")
+    try:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"The {size} processes cannot be brought together: {str(error).splitlines()[0]}",
+            "Start them with `torchrun --nproc-per-node N -m drakegpt train ...`, one for each GPU "
+            "where there are GPUs.",
+        ) from error
     return World(dist.get_rank(), size)
 
 

@@ -2,6 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drakegpt.data import windows as windows_module
 from drakegpt.data.windows import (
     DRAWN_TOGETHER,
     Stream,
@@ -59,6 +60,14 @@ def test_training_windows_depend_on_the_iteration_not_on_the_way_there():
     starts = {tuple(inputs[:, 0].tolist()) for inputs, _ in expected}
     assert len(starts) == len(places)
     assert not torch.equal(training_windows(seed=2).at(0)[0], expected[0][0])
+
+
+def test_windows_too_many_to_cut_at_once_are_the_same(monkeypatch):
+    expected = [training_windows().at(place) for place in (0, 70)]
+    monkeypatch.setattr(windows_module, "CUT_UP_TO", 0)
+    for place, (inputs, targets) in zip((0, 70), expected, strict=True):
+        assert torch.equal(training_windows().at(place)[0], inputs)
+        assert torch.equal(training_windows().at(place)[1], targets)
 
 
 def test_training_windows_start_everywhere():

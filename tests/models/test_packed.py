@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from drakegpt.config import preset_model
+from drakegpt.models import packed
 from drakegpt.models.bitlinear import BitLinear, quantize_
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import (
@@ -316,3 +320,26 @@ def test_what_is_counted_is_what_is_stored(bits):
     assert sizes(model).packed + sizes(model).remainder == stored
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     assert len(layers) == 12
+
+
+def test_where_int8_products_overflow_floats_take_over(monkeypatch):
+    """As on a processor without VNNI; the same whole numbers, also for many columns."""
+    torch.manual_seed(0)
+    x, weight = (torch.randint(-127, 128, (n, 2500), dtype=torch.int8) for n in (3, 5))
+    x[0], weight[0] = 127, 127
+    expected = x.long() @ weight.long().t()
+    assert torch.equal(packed.integer_product(x, weight).long(), expected)
+    monkeypatch.setattr(packed, "_adds_up", lambda: False)
+    assert torch.equal(packed.integer_product(x, weight).long(), expected)
+
+
+def test_a_processor_without_vnni_is_found_out():
+    """Run by oneDNN as if on one: 8-bit weights still multiply exactly."""
+    code = (
+        "import torch\n"
+        "from drakegpt.models.packed import integer_product\n"
+        "x = torch.full((4, 127), 127, dtype=torch.int8)\n"
+        "assert (integer_product(x, x) == 127**3).all()\n"
+    )
+    env = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=60)

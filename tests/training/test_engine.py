@@ -97,6 +97,7 @@ def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits)
         ({}, 2, "plain"),
         ({"size": "scaled"}, 1, "plain"),
         ({"compile": True}, 1, "plain"),
+        ({"grad_accumulation": 200}, 1, "plain"),
         ({"context_length": 1024, "batch_size": 4}, 1, "plain"),
     ],
 )

@@ -9,6 +9,9 @@ from safetensors.torch import load_file
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.scoring import score
+from drakegpt.evaluation.selection import find_run
+from drakegpt.models.textbook import TextbookLM
+from drakegpt.training.importer import import_original
 from drakegpt.training.quantizer import quantize_run
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run, open_run
@@ -76,6 +79,27 @@ def test_what_cannot_be_packed_is_explained(prepared, settings, bits, words):
     run, _ = trained(prepared, **settings)
     with pytest.raises(UsageError, match=words):
         quantize_run(run, bits)
+
+
+def test_an_imported_run_can_be_packed(prepared, tmp_path):
+    """It has no final norm, and stays known as imported."""
+    config = resolve("TransformerLM", "default", prepared.name)
+    reference = TextbookLM(config.model_settings(prepared.tokenizer.vocab_size))
+    torch.save(reference.state_dict(), tmp_path / "old.pt")
+    run = import_original(tmp_path / "old.pt", config, prepared, "old")
+    packed = quantize_run(run, "8")
+    tokens = torch.randint(5, (2, 8))
+    with torch.no_grad():
+        close = packed.load_model(CPU)(tokens), run.load_model(CPU)(tokens)
+    assert torch.allclose(*close, atol=0.1)
+    assert packed.info["imported_from"] == run.info["imported_from"]
+
+
+def test_a_model_named_means_what_was_trained(prepared):
+    run, _ = trained(prepared)
+    packed = quantize_run(run, "1")
+    assert find_run("TransformerLM").name == find_run(None).name == run.name
+    assert find_run(packed.name).name == packed.name
 
 
 def test_a_packed_run_is_not_packed_again(prepared):

@@ -13,7 +13,7 @@ import torch
 
 from drakegpt.errors import UsageError
 from drakegpt.training.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.world import World
+from drakegpt.training.world import World, start
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 TRAIN = ["-m", "drakegpt", "train", "TransformerLM", "--eval-iters", "2", "--quiet"]
@@ -48,6 +48,15 @@ def test_shares_make_up_the_whole():
     assert [number for share in shares for number in range(12)[share]] == list(range(12))
     with pytest.raises(UsageError, match="12 windows cannot be split evenly over 5"):
         World(0, 5).share(12)
+
+
+def test_an_environment_that_only_half_says_so_means_one_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert start() == World(0, 1)
+    for name, value in {"RANK": "first", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="cannot be brought together"):
+        start()
 
 
 def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
