@@ -78,6 +78,7 @@ def _our_evaluation(config: TrainConfig, device: torch.device) -> Work:
     next(trainer.reports())  # one step, after which an evaluation is due
 
     def work(times: int) -> None:
+        """Estimate both losses so many times."""
         for _ in range(times):
             trainer.evaluations.clear()  # so it is due again
             assert isinstance(next(trainer.reports()), Evaluation)
@@ -133,24 +134,9 @@ def _textbook_generation(config: TrainConfig, device: torch.device) -> Work:
     ]
 
 
-def _windows(tokens: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Windows stacked one by one, as textbooks draw them: inputs and targets, (B, T)."""
-    T = config.context_length
-    starts = torch.randint(len(tokens) - T, (config.batch_size,))
-    inputs = torch.stack([tokens[i : i + T] for i in starts])
-    return inputs, torch.stack([tokens[i + 1 : i + T + 1] for i in starts])
-
-
-@torch.no_grad()
 def _estimate(model: torch.nn.Module, tokens: Tensor, config: TrainConfig) -> float:
-    """The mean loss of random batches, one after the other, as textbooks estimate it."""
-    model.eval()
-    losses = torch.zeros(config.eval_iters)
-    for k in range(config.eval_iters):
-        inputs, targets = _windows(tokens, config)
-        losses[k] = next_token_loss(model(inputs), targets).item()
-    model.train()
-    return losses.mean().item()
+    batches, batch_size, T = config.eval_iters, config.batch_size, config.context_length
+    return textbook.estimate(model, tokens, batches, batch_size, T)
 
 
 # --- Plain --------------------------------------------------------------------------------------
@@ -172,12 +158,11 @@ def plain_arithmetic() -> Iterator[None]:
 
 
 def _plain_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) -> Tensor:
-    """(B, T, 3 C) -> (B, T, C) by PyTorch's scaled dot-product attention."""
+    """(B, T, 3 C) -> (B, T, C) by PyTorch's scaled dot-product attention, cut as is usual."""
     query, key, value = (
         part.unflatten(2, (num_heads, -1)).transpose(1, 2) for part in query_key_value.chunk(3, 2)
     )
-    gathered = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
-    return gathered.transpose(1, 2).flatten(2)
+    return kernels.fused_attention(query, key, value, p)
 
 
 def _plain_training(config: TrainConfig, device: torch.device) -> Work:
@@ -186,9 +171,12 @@ def _plain_training(config: TrainConfig, device: torch.device) -> Work:
     optimizer = AdamW(model.parameters(), lr=config.base_lr, betas=BETAS, fused=True)
 
     def work(iterations: int) -> None:
+        """Go so many steps."""
         with plain_arithmetic():
             for _ in range(iterations):
-                inputs, targets = _windows(tokens, config)
+                inputs, targets = textbook.draw_windows(
+                    tokens, config.batch_size, config.context_length
+                )
                 loss = next_token_loss(model(inputs), targets)
                 optimizer.zero_grad()
                 loss.backward()
@@ -203,6 +191,7 @@ def _plain_evaluation(config: TrainConfig, device: torch.device) -> Work:
     splits = [tokens.long().to(device) for tokens in random_text()]
 
     def work(times: int) -> None:
+        """Estimate both losses so many times."""
         with plain_arithmetic():
             for _ in range(times):
                 for tokens in splits:

@@ -12,7 +12,7 @@ Not here: which token is drawn.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,13 +20,11 @@ from torch import Tensor
 
 from drakegpt.generation.cache import CachedModel
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.tape import Tape
+from drakegpt.models.tape import TAPED_UP_TO, Repeating
 
 Window = Literal["auto", "exact", "cached"]
 
 CACHED_FROM = 32  # context length from which `auto` is cached
-# Activations of a layer, B * n * C, up to which a tape is worth the memory that it holds.
-TAPED_UP_TO = 2**18
 
 
 def resolve(window: Window, context_length: int) -> Literal["exact", "cached"]:
@@ -56,8 +54,9 @@ class Reader:
         self._length = 0  # of what is in the window
         on_cpu = self._device.type == "cpu"
         small = texts * self._kept * config.embedding_dim <= TAPED_UP_TO
-        self._read = _Played(self._cached.read, on_cpu and small)
-        self._read_on = _Played(self._cached.read_on, on_cpu)
+        read, read_on = self._cached.read, self._cached.read_on
+        self._read = Repeating(read) if on_cpu and small else read
+        self._read_on = Repeating(read_on) if on_cpu else read_on
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
@@ -80,26 +79,3 @@ class Reader:
     def _start_over(self, length: int) -> None:
         self._length = length
         self._cached.start_over(length)
-
-
-class _Played:
-    """A function of tokens of one shape; from its second call on played from a tape, if `taped`.
-
-    The first call runs as written, for whatever is made once and then kept.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Tensor], taped: bool) -> None:
-        self._function = function
-        self._taped = taped
-        self._calls = 0
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        self._calls += 1
-        if not self._taped or self._calls == 1:
-            return self._function(tokens)
-        if self._calls == 2:
-            self._tokens = tokens.clone()
-            self._tape = Tape(lambda: self._function(self._tokens))
-            return self._tape.result
-        self._tokens.copy_(tokens)
-        return self._tape()

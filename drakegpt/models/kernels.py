@@ -71,11 +71,13 @@ class _OneDNNLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(..., K), (N, K), (N,) -> (..., N)."""
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weight and bias, each where it is wanted, from the result's."""
         (grad,) = grads
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
@@ -146,6 +148,11 @@ def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
                 )
             return result.to(query_key_value.dtype)
     query, key, value = _heads(query_key_value, num_heads)
+    return fused_attention(query, key, value, p)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, p: float = 0.0) -> Tensor:
+    """Causal attention by PyTorch's own kernel: three of (B, H, T, D) -> (B, T, C), C = H D."""
     gathered = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
     return gathered.transpose(1, 2).flatten(2)
 
@@ -169,6 +176,7 @@ class _WholeAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
+        """(B, T, 3 C) -> (B, T, C)."""
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
         side_by_side = math.gcd(B, max(1, ROW // T))
         rows = (B // side_by_side, side_by_side * T)
@@ -187,6 +195,7 @@ class _WholeAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the result, (B, T, C), -> that of the input, (B, T, 3 C)."""
         heads, weights, dropped, keep = ctx.saved_tensors  # type: ignore[attr-defined]
         (query, key, value), (B, T, C) = heads.unbind(), grads[0].shape
         RH, L, D = query.shape
@@ -227,6 +236,7 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
+        """(B, T, 3 C) -> (B, T, C)."""
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
         heads = torch.stack(_heads(query_key_value, num_heads)).flatten(1, 2)  # (3, N, T, D)
         gathered = torch.empty_like(heads[0])
@@ -246,6 +256,7 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the result, (B, T, C), -> that of the input, (B, T, 3 C)."""
         heads, gathered, log_sums, *keeps = ctx.saved_tensors  # type: ignore[attr-defined]
         (B, T, C), D = grads[0].shape, heads.shape[-1]
         grad = grads[0].reshape(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)

@@ -27,6 +27,10 @@ from torch.utils._pytree import tree_iter
 
 Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
 
+# Activations of a layer, B * T * C, in all that is recorded: up to so many, bookkeeping weighs as
+# much as arithmetic on a CPU, and a tape is worth the memory that it holds.
+TAPED_UP_TO = 2**18
+
 
 class Tape:
     """Records `function`, running it once, and plays it again whenever called."""
@@ -47,6 +51,34 @@ class Tape:
         for call in self._calls:
             call()
         return self.result
+
+
+class Repeating:
+    """Calls `function` again and again: recorded at the second call, played from the third on.
+
+    The first call runs as written, for whatever is made once and then kept. Only
+    tensors may be given to the function, at each call as many and of the same
+    shapes. What it returns is good until the next call.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self._function = function
+        self._called = False
+        self._inputs: list[Tensor] = []  # where the tape reads
+        self._tape: Tape | None = None
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """What `function` returns for `inputs`. Raises `ValueError` if it cannot be recorded."""
+        if self._tape is not None:
+            for place, tensor in zip(self._inputs, inputs, strict=True):
+                place.copy_(tensor)
+            return self._tape()
+        if not self._called:
+            self._called = True
+            return self._function(*inputs)
+        self._inputs = [tensor.clone() for tensor in inputs]
+        self._tape = Tape(lambda: self._function(*self._inputs))  # recording it carries it out
+        return self._tape.result
 
 
 class _Recorder(TorchDispatchMode):

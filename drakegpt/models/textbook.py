@@ -164,6 +164,14 @@ class TextbookLM(nn.Module):
         return logits
 
 
+def draw_windows(tokens: Tensor, batch_size: int, T: int) -> tuple[Tensor, Tensor]:
+    """Windows of `tokens` (N,) at random, stacked one by one: inputs and targets, (B, T)."""
+    starts = torch.randint(len(tokens) - T, (batch_size,))
+    inputs = torch.stack([tokens[i : i + T] for i in starts])
+    targets = torch.stack([tokens[i + 1 : i + T + 1] for i in starts])
+    return inputs, targets
+
+
 def train(
     model: TextbookLM,
     tokens: Tensor,
@@ -172,20 +180,37 @@ def train(
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> Iterator[float]:
     """Train as textbooks do, without end; yields the loss of each iteration, in nats."""
-    T = model.context_length
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=betas)
     model.train()
     while True:
-        starts = torch.randint(len(tokens) - T, (batch_size,))
-        inputs = torch.stack([tokens[i : i + T] for i in starts])
-        targets = torch.stack([tokens[i + 1 : i + T + 1] for i in starts])
+        inputs, targets = draw_windows(tokens, batch_size, model.context_length)
         logits = model(inputs)
-        B, T, V = logits.shape
-        loss = F.cross_entropy(logits.view(B * T, V), targets.view(B * T))
+        loss = _loss(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         yield loss.item()
+
+
+@torch.no_grad()
+def estimate(model: nn.Module, tokens: Tensor, batches: int, batch_size: int, T: int) -> float:
+    """Mean loss, in nats, of random batches of windows of T tokens, one batch after the other.
+
+    `model` gives (B, T, V) for (B, T); it is left in training.
+    """
+    model.eval()
+    losses = torch.zeros(batches)
+    for k in range(batches):
+        inputs, targets = draw_windows(tokens, batch_size, T)
+        losses[k] = _loss(model(inputs), targets).item()
+    model.train()
+    return losses.mean().item()
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats: (B, T, V), (B, T) -> scalar."""
+    B, T, V = logits.shape
+    return F.cross_entropy(logits.view(B * T, V), targets.view(B * T))
 
 
 @torch.no_grad()

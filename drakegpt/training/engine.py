@@ -21,18 +21,15 @@ from torch import Tensor, nn
 from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
 from drakegpt.models.kernels import kept_whole
-from drakegpt.models.tape import Tape
+from drakegpt.models.tape import TAPED_UP_TO, Repeating
 
 log = logging.getLogger("drakegpt")
 
 Way = Literal["plain", "tape", "graph"]
 
-# Steps that run as written before one is recorded: the first makes the optimizer's state, and a
+# Steps that run as written before one is captured: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
-FIRST_STEPS = {"plain": 0, "tape": 1, "graph": 3}
-# Activations of a layer, B * T * C in all batches of a step, up to which bookkeeping weighs as
-# much as arithmetic on a CPU.
-TAPED_UP_TO = 2**18
+FIRST_STEPS = 3
 # Compiling takes the time of some thousand steps on a GPU; a shorter run does not win it back.
 COMPILED_FROM = 3000
 
@@ -89,34 +86,39 @@ class Engine:
 
     def __init__(self, step: Callable[[], Tensor], way: Way, device: torch.device) -> None:
         """`step` works on tensors that stay in their place, and returns its loss."""
-        self._step, self._device, self.way = step, device, way
-        self._count = 0
-        self._recorded: Callable[[], Tensor] | None = None
+        self._step: Callable[[], Tensor] = lambda: step().detach()
+        self._device, self.way = device, way
+        self._taped = Repeating(self._step)
+        self._first_steps = FIRST_STEPS
+        self._graph: _Graph | None = None
 
     def __call__(self) -> Tensor:
         """One step; returns its loss, a scalar of its own on the device."""
-        self._count += 1
-        if self._recorded:
-            return self._recorded().clone()
-        if self.way == "plain":
-            return self._step().detach()
-        if self._count <= FIRST_STEPS[self.way]:
-            with _beside(self._device):
-                return self._step().detach()
         if self.way == "tape":
-            self._recorded = tape = Tape(self._step)  # recording it carries it out
-            return tape.result.detach().clone()
+            return self._taped().clone()
+        if self.way == "graph":
+            return self._launched()
+        return self._step()
+
+    def _launched(self) -> Tensor:
+        """A step on a GPU: the first few as written, the others by a CUDA graph."""
+        if self._graph is not None:
+            return self._graph().clone()
+        if self._first_steps:
+            self._first_steps -= 1
+            with _beside(self._device):
+                return self._step()
         return self._capture()
 
     def _capture(self) -> Tensor:
         """Capture a CUDA graph, which carries nothing out yet, and launch it."""
         try:
-            self._recorded = _Graph(self._step)
+            self._graph = _Graph(self._step)
         except RuntimeError as error:
             log.warning("A step cannot be captured as a CUDA graph, so it runs plainly: %s", error)
             self.way = "plain"
-            return self._step().detach()
-        return self._recorded().clone()
+            return self._step()
+        return self._graph().clone()
 
 
 class Compiled:
@@ -149,7 +151,7 @@ class _Graph:
     def __init__(self, step: Callable[[], Tensor]) -> None:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._result = step().detach()
+            self._result = step()
 
     def __call__(self) -> Tensor:
         self._graph.replay()

@@ -1,9 +1,9 @@
-"""A tape does again what its function does, to the last bit."""
+"""A tape does again what its function does, to the last bit; and who records one in time."""
 
 import pytest
 import torch
 
-from drakegpt.models.tape import Tape
+from drakegpt.models.tape import Repeating, Tape
 
 
 def test_results_follow_their_inputs():
@@ -91,3 +91,68 @@ def test_a_number_that_is_read_cannot_be_recorded():
     x = torch.ones(3)
     with pytest.raises(ValueError, match="stay on the tape"):
         Tape(lambda: x * x.sum().item())
+
+
+# --- Again and again ----------------------------------------------------------------------------
+
+
+def test_repeating_records_once_and_gives_the_same_numbers():
+    """The function itself is called twice: as written, and to be recorded."""
+    torch.manual_seed(0)
+    layer, calls = torch.nn.Linear(5, 3), []
+
+    def function(x, y):
+        calls.append(x)
+        return layer(x).relu() * y
+
+    repeating = Repeating(function)
+    for _ in range(4):
+        x, y = torch.randn(4, 5), torch.randn(4, 1)
+        assert torch.equal(repeating(x, y), layer(x).relu() * y)
+    assert len(calls) == 2
+
+
+def test_repeating_leaves_what_it_is_given_alone():
+    """It reads from memory of its own, so nobody's tensor changes at a later call."""
+    repeating = Repeating(lambda x: x + 1)
+    given = [torch.full((2,), float(i)) for i in range(5)]
+    assert [repeating(x)[0].item() for x in given] == [1, 2, 3, 4, 5]
+    assert [x[0].item() for x in given] == [0, 1, 2, 3, 4]
+
+
+def test_repeating_makes_what_is_kept_in_the_first_call():
+    """What is made once and then kept must not be on the tape, or it would be made anew."""
+    kept = []
+
+    def step():
+        if not kept:
+            kept.append(torch.zeros(2))
+        return kept[0].add_(1).clone()
+
+    repeating = Repeating(step)
+    assert [repeating().tolist() for _ in range(4)] == [[1, 1], [2, 2], [3, 3], [4, 4]]
+
+
+def test_repeating_what_is_only_handed_on():
+    """A tape without a single call is a tape too."""
+    calls, constant = [], torch.ones(2)
+    repeating = Repeating(lambda: calls.append(1) or constant.view(2))
+    for _ in range(4):
+        assert repeating().tolist() == [1, 1]
+    assert len(calls) == 2
+
+
+def test_repeating_what_cannot_be_recorded_says_so_at_each_call():
+    repeating = Repeating(lambda x: x * x.sum().item())
+    assert repeating(torch.ones(2)).tolist() == [2, 2]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="stay on the tape"):
+            repeating(torch.ones(2))
+
+
+def test_repeating_takes_as_many_tensors_each_time():
+    repeating = Repeating(lambda *tensors: sum(tensors))
+    for _ in range(2):
+        repeating(torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match="zip"):
+        repeating(torch.ones(2))

@@ -1,33 +1,22 @@
 """However steps are carried out, the numbers are the same: as the textbook's, within rounding."""
 
 import logging
+from functools import partial
 
 import pytest
 import torch
+from learning import CPU, losses, new_trainer
 from torch.nn import functional as F
 
 from drakegpt.config import MODEL_NAMES, resolve
 from drakegpt.data.windows import TrainingWindows
 from drakegpt.models import kernels, textbook
-from drakegpt.models.build import build_model
 from drakegpt.models.original import convert
 from drakegpt.training import engine
-from drakegpt.training.trainer import Step, Trainer
 
-CPU = torch.device("cpu")
 ITERATIONS = 50
 
-
-def trainer(prepared, model, **settings):
-    settings = {"iters": ITERATIONS, "eval_iters": 2, **settings}
-    config = resolve(model, "default", prepared.name, settings)
-    torch.manual_seed(config.seed)
-    built = build_model(config.model_settings(prepared.tokenizer.vocab_size))
-    return Trainer(config, built, prepared.split("train"), prepared.split("val"), CPU)
-
-
-def losses(training):
-    return [r.loss.item() for r in training.reports() if isinstance(r, Step)]
+trainer = partial(new_trainer, iters=ITERATIONS, eval_iters=2)
 
 
 @pytest.mark.parametrize("model", MODEL_NAMES)
@@ -157,14 +146,41 @@ def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, 
     assert message.endswith("goes on without: Compiler: cl is not found.")
 
 
+def test_a_loss_stays_what_it_was_when_steps_go_on():
+    """Though a tape writes each result where it wrote the last."""
+    place = torch.zeros(())
+    steps = engine.Engine(lambda: place.add_(1), "tape", CPU)
+    assert [loss.item() for loss in [steps() for _ in range(4)]] == [1, 2, 3, 4]
+
+
+def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
+    def refuse(_step):
+        raise RuntimeError("not permitted when stream is capturing")
+
+    monkeypatch.setattr(engine, "_Graph", refuse)
+    count = torch.zeros(())
+    steps = engine.Engine(lambda: count.add_(1) * 2, "graph", CPU)
+    with caplog.at_level(logging.WARNING):
+        assert [steps().item() for _ in range(6)] == [2, 4, 6, 8, 10, 12]
+    assert steps.way == "plain"
+    (message,) = caplog.messages
+    assert message.endswith("so it runs plainly: not permitted when stream is capturing")
+
+
+def test_a_graph_is_captured_after_the_first_steps_and_launched_from_then_on(monkeypatch):
+    """Only the order of things, which needs no GPU: the graph here is the step itself."""
+    captured, count = [], torch.zeros(())
+    monkeypatch.setattr(engine, "_Graph", lambda step: captured.append(step) or step)
+    steps = engine.Engine(lambda: count.add_(1) * 2, "graph", CPU)
+    done = [(steps().item(), len(captured)) for _ in range(5)]
+    assert done == [(2, 0), (4, 0), (6, 0), (8, 1), (10, 1)]
+    assert steps.way == "graph"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}, {"compile": True}])
 def test_a_cuda_graph_trains(prepared, settings):
-    cuda = torch.device("cuda")
-    config = resolve("TransformerLM", "default", prepared.name, {"iters": 60, **settings})
-    torch.manual_seed(config.seed)
-    model = build_model(config.model_settings(prepared.tokenizer.vocab_size)).to(cuda)
-    training = Trainer(config, model, prepared.split("train"), prepared.split("val"), cuda)
+    training = new_trainer(prepared, device=torch.device("cuda"), iters=60, **settings)
     assert training.plan.way == "graph"
     result = losses(training)
     assert training._engine.way == "graph", "captured, not fallen back"
@@ -174,14 +190,9 @@ def test_a_cuda_graph_trains(prepared, settings):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_cuda_graph_gives_the_losses_of_plain_steps(prepared):
     cuda, results = torch.device("cuda"), []
+    settings = {"iters": 40, "dtype": "float32", "dropout": 0.0, "compile": False}
     for way in ("graph", "plain"):
-        config = resolve(
-            "TransformerLM", "default", prepared.name,
-            {"iters": 40, "dtype": "float32", "dropout": 0.0, "compile": False},
-        )  # fmt: skip
-        torch.manual_seed(config.seed)
-        model = build_model(config.model_settings(prepared.tokenizer.vocab_size)).to(cuda)
-        training = Trainer(config, model, prepared.split("train"), prepared.split("val"), cuda)
+        training = new_trainer(prepared, device=cuda, **settings)
         training._engine.way = way
         results.append(losses(training))
     assert results[0] == pytest.approx(results[1], abs=1e-3)

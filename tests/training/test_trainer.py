@@ -3,30 +3,19 @@
 import copy
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
+from learning import losses, new_trainer
 
-from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.config import MODEL_NAMES
 from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
-from drakegpt.models.build import build_model
 from drakegpt.models.loss import next_token_loss
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.trainer import Evaluation, Step
 
-CPU = torch.device("cpu")
-
-
-def trainer(prepared, model="TransformerLM", **settings):
-    settings = {"iters": 20, "eval_interval": 5, "eval_iters": 3, **settings}
-    config = resolve(model, "default", prepared.name, settings)
-    torch.manual_seed(config.seed)
-    built = build_model(config.model_settings(prepared.tokenizer.vocab_size))
-    return Trainer(config, built, prepared.split("train"), prepared.split("val"), CPU)
-
-
-def losses(training):
-    return [r.loss.item() for r in training.reports() if isinstance(r, Step)]
+trainer = partial(new_trainer, iters=20, eval_interval=5, eval_iters=3)
 
 
 @pytest.mark.parametrize("model", MODEL_NAMES)
