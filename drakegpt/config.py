@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.errors import UsageError
+from drakegpt.presets import EVALUATIONS, PRESETS, recipe
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -167,6 +168,9 @@ class TrainConfig:
         Ge(0),
         Setting("Stop after so many evaluations without a lower validation loss; 0: never.", "Run"),
     ]
+    init_from: Annotated[
+        str, Setting("A run whose last weights this one starts from, if any.", "Run")
+    ]
     minutes: Annotated[
         float,
         Ge(0.0),
@@ -214,83 +218,6 @@ class TrainConfig:
         return ModelConfig(vocab_size=vocab_size, **shape)
 
 
-# The original's recipe at both its sizes. It evaluates twenty times, five for each half of a
-# learning-rate cycle; runs of other lengths do so at most twenty times: see `_derived`.
-_COMMON: dict[str, Any] = {
-    "recipe": "original",
-    "bits": "full",
-    "scale": "mean",
-    "iters": 10_000,
-    "optimizer": "adamw",
-    "muon_lr": 0.02,
-    "muon_momentum": 0.95,
-    "schedule": "cyclic",
-    "decay_factor": 0.9,
-    "decay_interval": 1000,
-    "plateau_patience": 2,
-    "weight_decay": 0.01,
-    "grad_clip": 0.0,
-    "grad_accumulation": 1,
-    "patience": 0,
-    "minutes": 0.0,
-    "eval_iters": 200,
-    "save_interval": 0,
-    "wandb": "off",
-    "seed": 42,
-    "device": "auto",
-    "dtype": "auto",
-    "compile": None,
-}
-EVALUATIONS = 20
-WIDE = 96  # from this width on, a model's time goes into arithmetic
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": _COMMON
-    | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
-    | {"dropout": 0.1, "batch_size": 32, "base_lr": 1e-3, "max_lr": 5e-3},
-    "scaled": _COMMON
-    | {"context_length": 256, "embedding_dim": 384, "num_heads": 6, "num_layers": 6}
-    | {"dropout": 0.2, "batch_size": 64, "base_lr": 3e-4, "max_lr": 6e-4},
-}
-
-
-def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe sets for a model of that kind and width, over the preset of its size.
-
-    `fast` has high rates that fall in a straight line from the start, and where
-    matrices are large and residuals carry the signal, Muon. Found by some ninety
-    trials on tiny Shakespeare: with width 128, context 64 and 4 layers Muon needs
-    a fifth of AdamW's iterations; with width 32 its steps cost more than they
-    gain, and without residuals it diverges.
-    """
-    if settings.get("bits", "full") != "full":
-        return _bit_recipe() | ({"iters": 4000} if settings.get("recipe") == "fast" else {})
-    if settings.get("recipe") != "fast":
-        return {}
-    wide = settings["embedding_dim"] >= WIDE
-    muon = wide and settings.get("model") in ("ResidualBlocksLM", "TransformerLM")
-    recipe = {"schedule": "linear", "base_lr": 1e-5, "weight_decay": 0.0}
-    if muon:
-        return recipe | {
-            "optimizer": "muon", "muon_lr": 0.06, "muon_momentum": 0.85, "max_lr": 0.03,
-            "iters": 2000,
-        }  # fmt: skip
-    if wide:
-        return recipe | {"max_lr": 3e-3, "iters": 4000}
-    return recipe | {"max_lr": 1e-2, "iters": 4000, "dropout": 0.0}
-
-
-def _bit_recipe() -> dict[str, Any]:
-    """What suits weights of one or 1.58 bits, as their authors have it (arXiv 2402.17764 notes).
-
-    A higher rate than in full precision, for small steps round to nothing; at
-    half-way a lower one and no weight decay; less dropout.
-    """
-    return {
-        "schedule": "two-stage", "max_lr": 1e-2, "base_lr": 1e-5, "weight_decay": 0.1,
-        "dropout": 0.0,
-    }  # fmt: skip
-
-
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
     """Fill in the preset under the given layers of settings; a later layer wins.
 
@@ -303,7 +230,7 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     size = given["size"]
     settings = (PRESETS.get(size, {}) if isinstance(size, str) else {}) | given
     if isinstance(settings.get("embedding_dim"), int):
-        settings |= _recipe(settings) | given
+        settings |= recipe(settings) | given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
     return _checked(_validate(settings))

@@ -1,24 +1,17 @@
 """`drakegpt bench`: how fast this machine trains and writes, beside a textbook's way."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.progress import counting
+from drakegpt.cli.tables import Column, fitting
 from drakegpt.config import MODEL_NAMES, model_named
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from drakegpt.evaluation.bench import Measurement, Times
-
-PLAIN_SECONDS = 10  # between two lines of progress, off a terminal
-
-# A column: its title, a model's value, and how soon a narrow terminal does without (0: never).
-Column = tuple[str, Callable[["Measurement"], str], int]
 
 
 def bench(
@@ -60,7 +53,7 @@ def bench(
     measured = []
     for number, name in enumerate(names, 1):
         title = f"{name} ({number} of {len(names)})"
-        with _progress(title, quiet=quiet) as progress:
+        with counting(title, quiet=quiet) as progress:
             config = bench_config(name, size)
             measured.append(measure(config, rounds, place, memory=memory, progress=progress))
     machine, settings = describe_machine(place), describe_settings(rounds)
@@ -71,41 +64,17 @@ def bench(
         _render(measured, machine, settings)
 
 
-@contextmanager
-def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for one model, or off a terminal a line from time to time, on stderr."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen, shown = console.messages(), float("-inf")
-
-    def line(what: str, done: int, total: int) -> None:
-        nonlocal shown
-        if not quiet and time.monotonic() - shown > PLAIN_SECONDS:
-            console.note(f"{title}: {what} ({done / total:.0%})")
-            shown = time.monotonic()
-
-    if quiet or not screen.is_terminal:
-        yield line
-        return
-    columns = (BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=screen, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda what, done, total: progress.update(
-            task, description=f"{title}, {what}", completed=done, total=total
-        )
-
-
 def _render(
     measured: "Sequence[Measurement]", machine: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     size = measured[0].config.size
-    console.show(_fitting(f"Training at {size} size, ms per iteration", _TRAINING, measured))
-    console.show(_fitting(f"Generation at {size} size, characters/s", _GENERATION, measured))
+    console.show(fitting(f"Training at {size} size, ms per iteration", _TRAINING, measured))
+    console.show(fitting(f"Generation at {size} size, characters/s", _GENERATION, measured))
     if measured[0].memory:
         if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
             console.show("Peak of memory: not available, this system does not tell it.")
         else:
-            console.show(_fitting(f"Peak of memory at {size} size, MiB", _MEMORY, measured))
+            console.show(fitting(f"Peak of memory at {size} size, MiB", _MEMORY, measured))
     console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
     console.show(_sentence(machine))
 
@@ -151,6 +120,11 @@ def _ratio(times: "Times", who: str) -> str:
     return f"{times.ratio(who):.2f}" if who in times.seconds else ""
 
 
+def _faster(times: "Times", who: str) -> str:
+    """How much faster than the textbook `who` is."""
+    return f"{times.times_faster(who, times.reference):.2f}" if who in times.seconds else ""
+
+
 def _threads(m: "Measurement", times: "Times") -> str:
     return f"{m.threads['drakegpt']} : {m.threads[times.reference]}"
 
@@ -160,84 +134,44 @@ def _mebibytes(m: "Measurement", kind: str, who: str) -> str:
     return "" if peak is None else f"{peak / 2**20:,.0f}"
 
 
-_TRAINING: tuple[Column, ...] = (
-    ("model", lambda m: m.config.model, 0),
-    ("threads", lambda m: _threads(m, m.training), 6),
-    ("drakegpt", lambda m: _ms(m.training, "drakegpt"), 0),
-    ("textbook", lambda m: _ms(m.training, m.training.reference), 0),
-    ("times", lambda m: _ratio(m.training, m.training.reference), 0),
-    (
+_TRAINING: "tuple[Column[Measurement], ...]" = (
+    Column("model", lambda m: m.config.model),
+    Column("threads", lambda m: _threads(m, m.training), 6),
+    Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
+    Column("textbook", lambda m: _ms(m.training, m.training.reference)),
+    Column("times", lambda m: _ratio(m.training, m.training.reference)),
+    Column(
         "times with\nevaluations",
         lambda m: _ratio(m.with_evaluations, m.with_evaluations.reference),
         4,
     ),
-    ("plain", lambda m: _ms(m.training, "plain"), 2),
-    ("times\nplain", lambda m: _ratio(m.training, "plain"), 1),
-    ("limit", lambda m: _digits(m.limit * 1000) if m.flops else "", 5),
-    ("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
+    Column("plain", lambda m: _ms(m.training, "plain"), 2),
+    Column("times\nplain", lambda m: _ratio(m.training, "plain"), 1),
+    Column("limit", lambda m: _digits(m.limit * 1000) if m.flops else "", 5),
+    Column("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
 )
-_GENERATION: tuple[Column, ...] = (
-    ("model", lambda m: m.config.model, 0),
-    ("threads", lambda m: _threads(m, m.generation), 1),
-    ("drakegpt", lambda m: _per_second(m.generation, "drakegpt"), 0),
-    ("textbook", lambda m: _per_second(m.generation, m.generation.reference), 0),
-    ("times", lambda m: _ratio(m.generation, m.generation.reference), 0),
-    (
+_GENERATION: "tuple[Column[Measurement], ...]" = (
+    Column("model", lambda m: m.config.model),
+    Column("threads", lambda m: _threads(m, m.generation), 1),
+    Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
+    Column("textbook", lambda m: _per_second(m.generation, m.generation.reference)),
+    Column("times", lambda m: _ratio(m.generation, m.generation.reference)),
+    Column(
         "drakegpt,\nwindow exact",
         lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",
         2,
     ),
-    (
+    Column(
         "times\nexact",
-        lambda m: (
-            f"{m.generation.times_faster('exact'):.2f}" if "exact" in m.generation.seconds else ""
-        ),
+        lambda m: _faster(m.generation, "exact"),
         2,
     ),
 )
-_MEMORY: tuple[Column, ...] = (
-    ("model", lambda m: m.config.model, 0),
-    ("training:\ndrakegpt", lambda m: _mebibytes(m, "training", "drakegpt"), 0),
-    ("\ntextbook", lambda m: _mebibytes(m, "training", "textbook"), 0),
-    ("\nplain", lambda m: _mebibytes(m, "training", "plain"), 1),
-    ("generation:\ndrakegpt", lambda m: _mebibytes(m, "generation", "drakegpt"), 3),
-    ("\ntextbook", lambda m: _mebibytes(m, "generation", "textbook"), 2),
+_MEMORY: "tuple[Column[Measurement], ...]" = (
+    Column("model", lambda m: m.config.model),
+    Column("training:\ndrakegpt", lambda m: _mebibytes(m, "training", "drakegpt")),
+    Column("\ntextbook", lambda m: _mebibytes(m, "training", "textbook")),
+    Column("\nplain", lambda m: _mebibytes(m, "training", "plain"), 1),
+    Column("generation:\ndrakegpt", lambda m: _mebibytes(m, "generation", "drakegpt"), 3),
+    Column("\ntextbook", lambda m: _mebibytes(m, "generation", "textbook"), 2),
 )
-
-
-def _fitting(title: str, columns: Sequence[Column], measured: "Sequence[Measurement]") -> "Table":
-    """The columns that say something, as many as the screen is wide enough for."""
-    kept = [column for column in columns if any(column[1](m) for m in measured)]
-    left_out: list[str] = []
-    screen = console.results()
-    unbounded = screen.options.update(max_width=10_000)
-    while True:
-        table = _table(title, kept, left_out, measured)
-        expendable = max(kept, key=lambda column: column[2])
-        if not expendable[2] or table.__rich_measure__(screen, unbounded).maximum <= screen.width:
-            return table
-        kept.remove(expendable)
-        left_out.append(expendable[0].replace("\n", " ").strip())
-
-
-def _table(
-    title: str,
-    columns: Sequence[Column],
-    left_out: Sequence[str],
-    measured: "Sequence[Measurement]",
-) -> "Table":
-    from rich.table import Table
-
-    hidden = f"Left out: {', '.join(left_out)}. Widen the window or use --json."
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption=hidden if left_out else None,
-        caption_justify="left",
-    )
-    for name, _, _ in columns:
-        left = name == "model"
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    for m in measured:
-        table.add_row(*(value(m) for _, value, _ in columns))
-    return table

@@ -1,27 +1,27 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.few_bits import SEEDS, compare_bits
+from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, start_run, train_and_score
 from drakegpt.config import SIZES
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.comparison import Comparison, Row
+    from drakegpt.training.run import Run
 
 SAMPLE_LENGTH = 160
 _VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
 
 
-@options.with_settings
+@partial(options.with_settings, without=("bits", "scale", "init_from"))
 def compare(
     settings: dict[str, Any],
     data: options.Data = None,
@@ -32,6 +32,15 @@ def compare(
     scaled: Annotated[
         bool, typer.Option("--scaled", help="The scaled size only; with --train, train that size.")
     ] = False,
+    bits: Annotated[
+        bool,
+        typer.Option(
+            "--bits", help="Instead of the ladder: TransformerLM with weights of fewer bits."
+        ),
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="With --bits: how many seeds, from --seed on; 3.")
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -41,10 +50,14 @@ def compare(
     """
     from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.comparison import select_runs
-    from drakegpt.evaluation.figures import draw_curves
-    from drakegpt.evaluation.samples import SEED, sample
 
     dataset = choose_dataset(data)
+    if bits:
+        size, seeds = ("scaled" if scaled else "default"), seeds or SEEDS
+        compare_bits(dataset, size, settings, seeds=seeds, train=train, json=json, quiet=quiet)
+        return
+    if seeds is not None:
+        raise UsageError("--seeds goes with --bits.", "Add --bits, or give one --seed.")
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")
     # Where to compute and how long a trial may take do not make a run another one.
@@ -61,8 +74,18 @@ def compare(
         )
     if not json:
         console.note(f"Scoring {len(runs)} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset.name, runs, device)
-    figures = draw_curves(dataset.name, comparison.rows)
+    _show(compare_runs(dataset.name, runs, device), runs, device, json=json)
+
+
+def _show(
+    comparison: "Comparison", runs: "dict[tuple[str, str], Run]", device: str, *, json: bool
+) -> None:
+    """Table, curves and samples, and what to do about what is missing or unlike."""
+    from drakegpt.evaluation.figures import draw_curves
+    from drakegpt.evaluation.samples import SEED, sample
+
+    data = comparison.data
+    figures = draw_curves(data, comparison.rows)
     samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs.values()}
     if json:
         result = comparison.to_json()
@@ -80,13 +103,11 @@ def compare(
             f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
             f"--iters {trained[-1]}` makes them alike"
         )
-    for model, missing_size in comparison.missing:
-        flag = " --scaled" if missing_size == "scaled" else ""
-        console.warn(
-            f"no finished run of {model}: `drakegpt train {model}{flag} --data {dataset.name}` "
-            "makes one"
-        )
-    console.next_commands([f"drakegpt generate --data {dataset.name} --length 500"])
+    for model, size in comparison.missing:
+        flag = " --scaled" if size == "scaled" else ""
+        make = f"drakegpt train {model}{flag} --data {data}"
+        console.warn(f"no finished run of {model}: `{make}` makes one")
+    console.next_commands([f"drakegpt generate --data {data} --length 500"])
 
 
 def _train_missing(
@@ -115,7 +136,9 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
 
     from drakegpt.cli.curves import curves
 
-    console.show(_table(comparison))
+    best = min(row.val_loss for row in comparison.rows)
+    title = f"The ladder on {comparison.data}"
+    console.show(fitting(title, _COLUMNS, comparison.rows, lambda row: row.val_loss == best))
     console.show(
         "Losses: nats per character over the whole splits. Gain: how far validation fell from the "
         "rung before. Published: the original's formula for this vocabulary.\n"
@@ -141,63 +164,15 @@ def _or_blank(value: float | None, format_: str) -> str:
     return "" if value is None else format(value, format_)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the table, and how soon a narrow terminal does without it (0: never)."""
-
-    title: str
-    value: Callable[["Row"], str]
-    sooner: int
-
-
-_COLUMNS = (
-    _Column("model", lambda row: row.label, 0),
-    _Column("parameters", lambda row: f"{row.parameters:,}", 2),
-    _Column("published", lambda row: f"{row.published:,}", 6),
-    _Column("train", lambda row: f"{row.train_loss:.4f}", 1),
-    _Column("validation", lambda row: f"{row.val_loss:.4f}", 0),
-    _Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
-    _Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
-    _Column("perplexity", lambda row: f"{row.perplexity:.2f}", 7),
-    _Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
-    _Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
+_COLUMNS: "tuple[Column[Row], ...]" = (
+    Column("model", lambda row: row.label),
+    Column("parameters", lambda row: f"{row.parameters:,}", 2),
+    Column("published", lambda row: f"{row.published:,}", 6),
+    Column("train", lambda row: f"{row.train_loss:.4f}", 1),
+    Column("validation", lambda row: f"{row.val_loss:.4f}"),
+    Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
+    Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
+    Column("perplexity", lambda row: f"{row.perplexity:.2f}", 7),
+    Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
+    Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
 )
-
-
-def _table(comparison: "Comparison") -> "Table":
-    """The widest choice of columns that fits the screen."""
-    columns = list(_COLUMNS)
-    width = console.results().width
-    table = _built(comparison, columns)
-    while columns and table.__rich_measure__(*_unbounded()).maximum > width:
-        expendable = max(columns, key=lambda column: column.sooner)
-        if not expendable.sooner:
-            break
-        columns.remove(expendable)
-        table = _built(comparison, columns)
-    return table
-
-
-def _built(comparison: "Comparison", columns: Sequence[_Column]) -> "Table":
-    from rich.table import Table
-
-    hidden = ", ".join(column.title for column in _COLUMNS if column not in columns)
-    table = Table(
-        title=f"The ladder on {comparison.data}",
-        title_justify="left",
-        caption=f"Left out: {hidden}. Widen the window or use --json." if hidden else None,
-        caption_justify="left",
-    )
-    best = min(row.val_loss for row in comparison.rows)
-    for column in columns:
-        left = column.title == "model"
-        table.add_column(column.title, justify="left" if left else "right", no_wrap=True)
-    for row in comparison.rows:
-        style = "bold green" if row.val_loss == best else None
-        table.add_row(*(column.value(row) for column in columns), style=style)
-    return table
-
-
-def _unbounded() -> tuple[Any, Any]:
-    screen = console.results()
-    return screen, screen.options.update(max_width=10_000)

@@ -15,6 +15,7 @@ import typer
 
 from drakegpt import config
 from drakegpt.config import TrainConfig
+from drakegpt.presets import PRESETS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -68,17 +69,20 @@ Device = Annotated[
 _SPELT_OUT = ("model", "size", "data")
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_settings(
+    command: Callable[..., None], without: tuple[str, ...] = ()
+) -> Callable[..., None]:
     """Replace the parameter `settings` of a command by one option per training setting.
 
     The command then receives a dict of those settings that were given, on the
     command line or in the environment (`DRAKEGPT_CONTEXT_LENGTH` and so on).
+    Settings named in `without` get none.
     """
     signature = inspect.signature(command, eval_str=True)
     options = [
         _option(field.name)
         for field in dataclasses.fields(TrainConfig)
-        if field.name not in _SPELT_OUT
+        if field.name not in (*_SPELT_OUT, *without)
     ]
 
     @functools.wraps(command)
@@ -119,7 +123,7 @@ def _option(name: str) -> inspect.Parameter:
 
 def _preset_values(name: str) -> str:
     """What the presets set, as the help shows it: `[8; scaled: 256]`."""
-    default, scaled = (preset.get(name) for preset in config.PRESETS.values())
+    default, scaled = (preset.get(name) for preset in PRESETS.values())
     if default is None:
         return ""
     shown = f"{default}" if default == scaled else f"{default}; scaled: {scaled}"

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +30,8 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
-PLAIN_SECONDS = 60
+PLAIN_SECONDS = 60  # between two lines, off a terminal
+STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -41,6 +49,28 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     ) as progress:
         task = progress.add_task(f"Fetching {name}", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for work of known length, or off a terminal a line from time to time."""
+    screen, shown = console.messages(), float("-inf")
+
+    def line(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        if not quiet and time.monotonic() - shown > STEP_SECONDS:
+            console.note(f"{title}: {what} ({done / total:.0%})")
+            shown = time.monotonic()
+
+    if quiet or not screen.is_terminal:
+        yield line
+        return
+    columns = (BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda what, done, total: progress.update(
+            task, description=f"{title}, {what}", completed=done, total=total
+        )
 
 
 class TrainingProgress:

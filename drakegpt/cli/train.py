@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,7 +139,9 @@ def choose_dataset(name: str | None) -> "Dataset":
 
 def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None) -> "Run":
     """Make the folder of a new run; with `minutes`, find out first how much fits into them."""
+    from drakegpt.evaluation.selection import find_run
     from drakegpt.training.budget import iterations_within
+    from drakegpt.training.initial import initial_weights
     from drakegpt.training.run import create_run
 
     resolved = _resolved(given, dataset.name)
@@ -147,7 +150,11 @@ def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None
         iters = iterations_within(resolved, dataset)
         console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")
         resolved = _resolved(given | {"iters": iters, "minutes": 0.0}, dataset.name)
-    return create_run(resolved, dataset, name)
+    if not resolved.init_from:
+        return create_run(resolved, dataset, name)
+    begin = find_run(resolved.init_from)
+    initial = initial_weights(begin, resolved, dataset)
+    return create_run(replace(resolved, init_from=begin.name), dataset, name, initial=initial)
 
 
 def train_and_score(

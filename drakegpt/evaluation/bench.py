@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from drakegpt.config import TrainConfig
 from drakegpt.evaluation.contenders import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
 from drakegpt.evaluation.machine import matmul_rate
-from drakegpt.evaluation.memory import UNITS as MEASURED_MEMORY
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.models.build import choose_threads
 from drakegpt.models.loss import next_token_loss
@@ -36,6 +35,9 @@ OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
 INTERVAL, BATCHES = 500, 200
 # Seconds that one takes its turn, where its work comes in units that small.
 REPETITION = {"default": 0.1, "scaled": 0.2}
+# Units of work after which memory is measured: training reaches its peak in the second
+# iteration, when the optimizer has its state.
+UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,12 +63,11 @@ class Times:
 
     def ratio(self, who: str) -> float:
         """How many times longer `who` takes than drakegpt: the median of all rounds."""
-        pairs = zip(self.seconds[who], self.seconds[OURS], strict=True)
-        return statistics.median(theirs / ours for theirs, ours in pairs)
+        return self.times_faster(OURS, than=who)
 
-    def times_faster(self, who: str) -> float:
-        """How many times longer the textbook takes than `who`: the median of all rounds."""
-        pairs = zip(self.seconds[self.reference], self.seconds[who], strict=True)
+    def times_faster(self, who: str, than: str) -> float:
+        """How many times longer the other takes than `who`: the median of all rounds."""
+        pairs = zip(self.seconds[than], self.seconds[who], strict=True)
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
     def plus(self, other: "Times", share: float) -> "Times":
@@ -88,7 +89,7 @@ class Times:
         if PLAIN in self.seconds:
             ratios[PLAIN] = self.ratio(PLAIN)
         if EXACT in self.seconds:
-            ratios["textbook, window exact"] = self.times_faster(EXACT)
+            ratios["textbook, window exact"] = self.times_faster(EXACT, than=self.reference)
         return {"contenders": contenders, "reference": self.reference, "times_faster": ratios}
 
 
@@ -164,7 +165,7 @@ def measure(
         total = len(entries) * (rounds + 1)
         for done, entry in enumerate(entries):
             progress(f"warming up: {entry.who}, {entry.kind}", done, total)
-            count = _warm_up(entry, config, device)
+            count = warm_up(entry, device, REPETITION[config.size])
             if (entry.who, entry.kind) == (OURS, "generation"):
                 # Where the window moves by halves, some characters cost more: whole windows.
                 count = -(-count // config.context_length) * config.context_length
@@ -248,13 +249,12 @@ def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
     ]
 
 
-def _warm_up(entry: Entry, config: TrainConfig, device: torch.device) -> int:
-    """Work until the first, slower units are over; how many units make a repetition.
+def warm_up(entry: Entry, device: torch.device, repetition: float) -> int:
+    """Work until the first, slower units are over; how many units take `repetition` seconds.
 
     Small steps are recorded and a GPU's captured before they are quick; on a CPU,
     where one unit takes seconds, that weighs nothing.
     """
-    repetition = REPETITION[config.size]
     done, units, spent = 0, 1, 0.0
     while True:
         seconds = _seconds(entry, units, device)
@@ -283,12 +283,20 @@ def _peaks(
     config: TrainConfig, device: torch.device, progress: Progress
 ) -> dict[str, dict[str, int | None]]:
     names = [OURS, TEXTBOOK, *([PLAIN] if config.size == "scaled" else [])]
-    todo = [(kind, who) for kind in MEASURED_MEMORY for who in names if kind in BUILDERS[who]]
-    peaks: dict[str, dict[str, int | None]] = {kind: {} for kind in MEASURED_MEMORY}
+    todo = [(kind, who) for kind in UNITS_FOR_MEMORY for who in names if kind in BUILDERS[who]]
+    peaks: dict[str, dict[str, int | None]] = {kind: {} for kind in UNITS_FOR_MEMORY}
     for done, (kind, who) in enumerate(todo):
         progress(f"memory: {who}, {kind}", done, len(todo))
-        peaks[kind][who] = peak_memory(who, kind, config, device)
+        what = f"The {kind} of {who}, {config.model}"
+        peaks[kind][who] = peak_memory(what, work_once, [who, kind, asdict(config)], device)
     return peaks
+
+
+def work_once(who: str, kind: str, settings: dict[str, Any], device: torch.device) -> None:
+    """What a process does whose memory is measured: a few units of a contender's work."""
+    config = TrainConfig(**settings)
+    choose_threads(config.model_settings(VOCAB_SIZE))
+    BUILDERS[who][kind](config, device)(UNITS_FOR_MEMORY[kind])
 
 
 @contextmanager

@@ -83,9 +83,10 @@ def select_runs(
     """The latest finished run of each model and size, in the order of the ladder.
 
     Only runs on this very version of the dataset count, and only those that
-    were trained with `settings`, where any are given; in full precision if not.
+    were trained with `settings`, where any are given; if not in full precision,
+    from the beginning.
     """
-    wanted = ({"bits": "full"} | dict(settings or {})).items()
+    wanted = ({"bits": "full", "init_from": ""} | dict(settings or {})).items()
     latest = {
         (run.config.model, run.config.size): run
         for run in runs_on(data)

@@ -1,52 +1,51 @@
-"""The peak of memory of one contender at one kind of work, each alone in a new process.
+"""The peak of memory of a piece of work, done alone in a new process.
 
 What counts is how far the process grew beyond PyTorch itself. On a GPU it is
 the most that PyTorch had allocated there.
 """
 
-import dataclasses
+import importlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from drakegpt.config import TrainConfig
 from drakegpt.errors import RunError
-from drakegpt.evaluation.contenders import BUILDERS
-from drakegpt.models.build import choose_threads
-
-# Training reaches its peak in the second iteration, when the optimizer has its state.
-UNITS = {"training": 3, "generation": 64}
 
 
-def peak_memory(name: str, kind: str, config: TrainConfig, device: torch.device) -> int | None:
-    """Bytes that contender `name` needs for `kind` of work; `None` where no system says.
+def peak_memory(
+    what: str, work: Callable[..., object], arguments: list[Any], device: torch.device
+) -> int | None:
+    """Bytes that `work(*arguments, device)` needs; `None` where no system says.
 
-    Raises `RunError` if the other process fails, above all for want of memory.
+    `what` names it; `work` is a function of a module, and the arguments are what
+    JSON can hold. Raises `RunError` if the other process fails, above all for want of memory.
     """
-    order = json.dumps([name, kind, dataclasses.asdict(config), str(device)])
+    order = json.dumps([work.__module__, work.__name__, arguments, str(device)])
     command = [sys.executable, "-m", "drakegpt.evaluation.memory", order]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RunError(
-            f"The {kind} of {name}, {config.model}, ended with code {done.returncode}: {last}.",
-            "Close other programs that take much memory, or leave out --memory.",
+            f"{what} ended with code {done.returncode}: {last}.",
+            "Close other programs that take much memory.",
         )
     peak: int | None = json.loads(done.stdout)
     return peak
 
 
-def _measure(name: str, kind: str, config: TrainConfig, device: torch.device) -> int | None:
+def _measure(module: str, name: str, arguments: list[Any], device: torch.device) -> int | None:
     """In the new process: work, and see how far it grew."""
     import torch._dynamo  # a part of PyTorch that every optimizer loads
 
+    work = getattr(importlib.import_module(module), name)
     before = _peak()
-    choose_threads(config.model_settings(1))
-    BUILDERS[name][kind](config, device)(UNITS[kind])
+    work(*arguments, device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     after = _peak()
@@ -68,6 +67,5 @@ def _peak() -> int | None:
 
 
 if __name__ == "__main__":
-    name, kind, settings, device = json.loads(sys.argv[1])
-    grown = _measure(name, kind, TrainConfig(**settings), torch.device(device))
-    sys.stdout.write(json.dumps(grown))
+    module, name, arguments, device = json.loads(sys.argv[1])
+    sys.stdout.write(json.dumps(_measure(module, name, arguments, torch.device(device))))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from drakegpt import paths
+from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
@@ -74,16 +75,21 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     model = run.load_model(device)
     data = run.dataset()
     data.verify()
-    train, val = data.split("train"), data.split("val")
-    val = torch.cat([train[-1:], val])
-    scores = {"train": _score(model, train, device), "val": _score(model, val, device)}
+    train = _score(model, data.split("train"), device)
+    scores = {"train": train, "val": validation_score(model, data, device)}
     best_val = scores["val"]
     if (run.folder / "best.safetensors").exists():
-        best_val = _score(run.load_model(device, best=True), val, device)
+        best_val = validation_score(run.load_model(device, best=True), data, device)
     result = Scores(**scores, best_val=best_val)
     known_as = {"of": _identity(run), **asdict(result)}
     paths.write_text(run.folder / SCORES, json.dumps(known_as, indent=2))
     return result
+
+
+def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+    """Score a model, which is on `device`, on the whole of the validation split."""
+    tokens = torch.cat([data.split("train")[-1:], data.split("val")])
+    return _score(model, tokens, device)
 
 
 def recall(run: Run) -> Scores | None:

@@ -2,14 +2,18 @@
 
 import difflib
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 from drakegpt import paths
-from drakegpt.config import MODEL_NAMES
+from drakegpt.config import MODEL_NAMES, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.run import Run, all_runs, open_run
+
+# Settings that may differ between runs that count as the same.
+INCIDENTAL = ("device", "minutes", "wandb", "save_interval")
 
 
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
@@ -56,6 +60,20 @@ def runs_on(data: dataset.Dataset) -> list[Run]:
         for run in all_runs()
         if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
     ]
+
+
+def find_finished(data: dataset.Dataset, config: TrainConfig) -> Run | None:
+    """The latest finished run that trained with these very settings, if there is one.
+
+    Where it computed and how it was kept do not make it another.
+    """
+    wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
+    for run in reversed(runs_on(data)):
+        settings = asdict(run.config)
+        same = all(settings[key] == value for key, value in wanted.items())
+        if same and run.finished and not run.derived:
+            return run
+    return None
 
 
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:

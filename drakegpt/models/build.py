@@ -1,15 +1,19 @@
 """From a configuration to a model, and from a device's name to the device."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from drakegpt.config import WIDE, ModelConfig
+from drakegpt.config import ModelConfig
 from drakegpt.errors import UsageError
 from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.packed import Packing, load_packed_, packed_skeleton_
+from drakegpt.presets import WIDE
 
 MODELS: dict[str, type[LanguageModel]] = {
     model.__name__: model
@@ -32,6 +36,25 @@ def build_model(config: ModelConfig) -> LanguageModel:
     if config.bits != "full":
         quantize_(model, config.bits, config.scale)
     return model
+
+
+def load_model(
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    packing: Packing | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LanguageModel:
+    """The model that `config` describes with these weights, on the CPU, ready to evaluate.
+
+    `packing`: how they are packed, if they are; `dtype`: the floats that it
+    computes with. Raises `ValueError` if the weights are of another model.
+    """
+    with torch.device("meta"):  # no memory and no chance: all weights are replaced
+        model = build_model(replace(config, bits="full") if packing else config).to(dtype)
+        if packing:
+            packed_skeleton_(model, packing.bits, normed=packing.trained)
+    load_packed_(model.to_empty(device="cpu"), weights)
+    return model.eval()
 
 
 def choose_device(name: str) -> torch.device:

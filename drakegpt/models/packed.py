@@ -54,6 +54,15 @@ PackedBits = Literal["8", "1.58", "1"]
 PER_BYTE: dict[PackedBits, int] = {"8": 1, "1.58": 5, "1": 8}
 LEVELS: dict[PackedBits, int] = {"8": 256, "1.58": 3, "1": 2}
 
+
+@dataclass(frozen=True)
+class Packing:
+    """How a model's weights are packed."""
+
+    bits: PackedBits
+    trained: bool  # with so few bits, or rounded after training
+
+
 # Products of so many pairs of int8 add up to less than 2^24, below which float32 is exact.
 EXACT = 1024
 
@@ -147,8 +156,9 @@ def _dense(matrix: Tensor) -> Tensor:
 class PackedLinear(nn.Module):
     """A linear layer of whole numbers, for inference: (codes of x) @ codes.T, scaled, + bias.
 
-    `codes` int8 (N, K), `scales` float32 (P,), of which each holds for N / P
-    rows; `norm` comes first. Its state has, in place of the codes, `packed`.
+    `codes` (N, K), whole numbers that are kept as int8, `scales` float32 (P,), of
+    which each holds for N / P rows; `norm` comes first. Its state has, in place of
+    the codes, `packed`.
     """
 
     codes: Tensor
@@ -166,7 +176,7 @@ class PackedLinear(nn.Module):
         self.bits: PackedBits = bits
         self.norm = norm
         self.bias = bias
-        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("codes", codes.to(torch.int8), persistent=False)
         self.register_buffer("scales", scales)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,7 +226,7 @@ def pack_(model: nn.Module) -> nn.Module:
         raise ValueError(f"{type(model).__name__} was not trained with few bits")
     for name, layer in layers:
         codes, scales = layer.quantized_weight()
-        _replace(model, name, codes, scales, layer.bits, layer.bias, layer.norm)
+        _replace(model, name, PackedLinear(codes, scales, layer.bits, layer.bias, layer.norm))
     return model.requires_grad_(False)
 
 
@@ -230,7 +240,7 @@ def quantized_after_training_(model: nn.Module, bits: PackedBits) -> nn.Module:
     _check_bits(bits)
     for name, linear in replaceable(model):
         codes, scales = _rounded(linear.weight, bits, parts_of(name))
-        _replace(model, name, codes, scales, bits, linear.bias, nn.Identity())
+        _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, nn.Identity()))
     return model.requires_grad_(False)
 
 
@@ -255,7 +265,7 @@ def packed_skeleton_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.
         scales = linear.weight.new_ones(N if bits == "8" else parts_of(name))
         norm = nn.LayerNorm(K).to(linear.weight) if normed and is_normed(name) else nn.Identity()
         codes = torch.ones_like(linear.weight, dtype=torch.int8)
-        _replace(model, name, codes, scales, bits, linear.bias, norm)
+        _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, norm))
     return model.requires_grad_(False)
 
 
@@ -279,16 +289,7 @@ def _check_bits(bits: str) -> None:
         raise ValueError(f"there are weights of {', '.join(PER_BYTE)} bits, not of {bits}")
 
 
-def _replace(
-    model: nn.Module,
-    name: str,
-    codes: Tensor,
-    scales: Tensor,
-    bits: PackedBits,
-    bias: nn.Parameter | None,
-    norm: nn.Module,
-) -> None:
-    layer = PackedLinear(codes.to(torch.int8), scales, bits, bias, norm)
+def _replace(model: nn.Module, name: str, layer: PackedLinear) -> None:
     model.set_submodule(name, layer.train(model.training))
 
 

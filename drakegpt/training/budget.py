@@ -7,10 +7,11 @@ same number of iterations gives the same run again, whatever the machine.
 import dataclasses
 import time
 
-from drakegpt.config import EVALUATIONS, TrainConfig
+from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.presets import EVALUATIONS
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 # The first steps are slower: on the way one is recorded, compiled or captured.

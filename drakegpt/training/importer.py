@@ -6,10 +6,9 @@ ever executed.
 """
 
 import hashlib
-import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,13 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from drakegpt import paths
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.original import convert
 from drakegpt.training.checkpoint import save_checkpoint
-from drakegpt.training.run import Run, create_run, open_run
+from drakegpt.training.run import Run, create_run
 
 _FIX = "Name a file that the original wrote with torch.save(model.state_dict(), …)."
 
@@ -37,20 +35,11 @@ def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | 
     tensors = read_state_dict(file)
     model_config = config.model_settings(data.tokenizer.vocab_size)
     weights = convert(tensors, replace(model_config, final_norm=False))
-    run = create_run(config, data, name)
     with file.open("rb") as content:
         checksum = hashlib.file_digest(content, "sha256").hexdigest()
     origin = {"imported_from": str(file.resolve()), "imported_sha256": checksum}
-    info = run.info | origin | {"final_norm": False}
-    paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
-    run = open_run(run.folder)
-    metadata = {
-        "model": json.dumps(asdict(run.model_config)),
-        "tokenizer": run.tokenizer.to_json(),
-        "dataset": config.data,
-        "dataset_version": data.metadata.version,
-    }
-    save_checkpoint(run.folder / "checkpoints", 0, weights, {}, metadata)
+    run = create_run(config, data, name, facts={**origin, "final_norm": False})
+    save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
     return run
 
 

@@ -7,13 +7,13 @@ which costs quality; how much, `drakegpt eval` tells.
 
 import json
 from dataclasses import replace
+from typing import Any
 
-from drakegpt import paths
 from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
 from drakegpt.training.checkpoint import load_weights, save_checkpoint
-from drakegpt.training.run import Run, create_run, open_run
+from drakegpt.training.run import Run, create_run
 
 
 def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
@@ -31,7 +31,7 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
             f"Pack it as it is: `drakegpt quantize {run.name} --bits {trained}`.",
         )
     checkpoint = run.last_checkpoint()
-    weights, metadata = load_weights(checkpoint.weights)
+    weights, _ = load_weights(checkpoint.weights)
     model = build_model(run.model_config)
     model.load_state_dict(weights)
     try:
@@ -40,21 +40,15 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
         fix = "Take a run of a model with blocks."
         raise UsageError(f"{run.name} cannot be packed: {error}.", fix) from error
     config = replace(run.config, device="auto")  # it may have been trained on another machine
-    result = create_run(config, run.dataset(), name or f"{run.name}_packed_{bits}bit")
-    how = {"bits": bits, "trained": trained == bits, "from": run.name}
-    origin = {
+    how: dict[str, Any] = {"bits": bits, "trained": trained == bits, "from": run.name}
+    origin: dict[str, Any] = {
         key: run.info[key]
         for key in ("final_norm", "imported_from", "imported_sha256")
         if key in run.info
     }
-    info = result.info | origin | {"packed": how}
-    paths.write_text(result.folder / "run.json", json.dumps(info, indent=2))
-    save_checkpoint(
-        result.folder / "checkpoints",
-        checkpoint.iteration,
-        packed.state_dict(),
-        {},
-        {key: value for key, value in metadata.items() if key != "format_version"}
-        | {"packed": json.dumps(how)},
-    )
-    return open_run(result.folder)
+    name = name or f"{run.name}_packed_{bits}bit"
+    result = create_run(config, run.dataset(), name, facts={**origin, "packed": how})
+    metadata = result.weights_metadata(checkpoint.iteration) | {"packed": json.dumps(how)}
+    folder = result.folder / "checkpoints"
+    save_checkpoint(folder, checkpoint.iteration, packed.state_dict(), {}, metadata)
+    return result

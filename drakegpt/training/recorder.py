@@ -31,6 +31,7 @@ from drakegpt.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from drakegpt.training.initial import begin_with_
 from drakegpt.training.run import Run
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
@@ -121,14 +122,14 @@ class Recorder:
             if self._best:
                 best, best_weights = self._best
                 path = self.run.folder / "best.safetensors"
-                save_weights(path, best_weights, self._metadata(best.iteration))
+                save_weights(path, best_weights, self.run.weights_metadata(best.iteration))
                 self._best = None
             save_checkpoint(
                 self.run.folder / "checkpoints",
                 self.trainer.iteration,
                 weights,
                 self.trainer.state_dict(),
-                self._metadata(self.trainer.iteration),
+                self.run.weights_metadata(self.trainer.iteration),
             )
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
@@ -200,16 +201,6 @@ class Recorder:
                 f"Make room there, then go on: `drakegpt train --resume {self.run.name}`.",
             ) from error
 
-    def _metadata(self, iteration: int) -> dict[str, str]:
-        """What a weights file says of itself, so that it can be used away from its run."""
-        return {
-            "model": json.dumps(asdict(self.run.model_config)),
-            "tokenizer": self.run.tokenizer.to_json(),
-            "dataset": self.run.config.data,
-            "dataset_version": str(self.run.info["dataset_version"]),
-            "iteration": str(iteration),
-        }
-
 
 def follow(run: Run, world: World, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
@@ -226,10 +217,14 @@ def _trainer(run: Run, world: World) -> Trainer:
     device = choose_device(run.config.device)
     choose_threads(run.model_config)
     torch.manual_seed(run.config.seed)
-    model = build_model(run.model_config).to(device)
+    model = build_model(run.model_config)
+    if run.initial_weights.exists():
+        weights, _ = load_weights(run.initial_weights)
+        begin_with_(model, weights)
     data = run.dataset()
     data.verify()
-    return Trainer(run.config, model, data.split("train"), data.split("val"), device, world)
+    splits = data.split("train"), data.split("val")
+    return Trainer(run.config, model.to(device), *splits, device, world)
 
 
 def _restore(run: Run, trainer: Trainer) -> Checkpoint:

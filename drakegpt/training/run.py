@@ -6,6 +6,7 @@
     runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished
     runs/<name>/checkpoints/      the last states, to go on from and to use
     runs/<name>/best.safetensors  the weights with the lowest validation loss so far
+    runs/<name>/initial.safetensors  those it began with, if from another run
 
 A run never overwrites another. Here: opening, making and finding runs; what
 fills the folder while a model learns is `recorder`.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import drakegpt
 from drakegpt import config as settings
@@ -31,11 +33,16 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
 from drakegpt.errors import RunError, UsageError
-from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.models.build import choose_device, choose_threads, load_model
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed import load_packed_, pack_, packed_skeleton_
+from drakegpt.models.packed import Packing, pack_
 from drakegpt.paths import parse_json
-from drakegpt.training.checkpoint import Checkpoint, list_checkpoints, load_weights
+from drakegpt.training.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_weights,
+    save_weights,
+)
 
 log = logging.getLogger("drakegpt")
 
@@ -103,6 +110,21 @@ class Run:
             return "packed"
         return "imported" if "imported_from" in self.info else ""
 
+    @property
+    def initial_weights(self) -> Path:
+        """Where the weights of the run that this one started from are kept, if it did."""
+        return self.folder / "initial.safetensors"
+
+    def weights_metadata(self, iteration: int) -> dict[str, str]:
+        """What a weights file says of itself, so that it can be used away from its run."""
+        return {
+            "model": json.dumps(asdict(self.model_config)),
+            "tokenizer": self.tokenizer.to_json(),
+            "dataset": self.config.data,
+            "dataset_version": str(self.info["dataset_version"]),
+            "iteration": str(iteration),
+        }
+
     def last_checkpoint(self) -> Checkpoint:
         """The newest whole checkpoint; an older one, with a warning, where that is damaged.
 
@@ -130,26 +152,30 @@ class Run:
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
         try:
-            if packed := self.info.get("packed"):
-                model = build_model(replace(self.model_config, bits="full"))
-                packed_skeleton_(model, packed["bits"], normed=packed["trained"])
-                load_packed_(model, tensors)
-            else:
-                model = build_model(self.model_config)
-                model.load_state_dict(tensors)
-                if self.config.bits != "full":
-                    pack_(model)  # computes the same, without rounding its weights each time
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            packed = self.info.get("packed")
+            packing = Packing(packed["bits"], packed["trained"]) if packed else None
+            model = load_model(self.model_config, tensors, packing)
+        except (ValueError, TypeError, KeyError) as error:
             raise RunError(
                 f"The weights of {self.name} do not fit its settings: {error}.",
                 "Its config.toml or weights were changed; train again.",
             ) from error
-        return model.to(device).eval()
+        if self.config.bits != "full" and not packing:
+            pack_(model)  # computes the same, without rounding its weights each time
+        return model.to(device)
 
 
-def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> Run:
+def create_run(
+    config: TrainConfig,
+    data: Dataset,
+    name: str | None = None,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> Run:
     """Make the folder of a new run, once all it needs is known to be there.
 
+    `facts` are added to run.json; `initial` are the weights of `config.init_from`.
     Raises `UsageError` if `name` is taken or cannot be one, or for a device that
     is not there, and `CorpusError` for a dataset too short for the context.
     """
@@ -165,11 +191,15 @@ def create_run(config: TrainConfig, data: Dataset, name: str | None = None) -> R
         "torch": torch.__version__,
         "device": str(device),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **(facts or {}),
     }
+    run = Run(folder, config, info, data.tokenizer)
+    if initial is not None:
+        save_weights(run.initial_weights, initial, run.weights_metadata(0))
     paths.write_text(folder / "tokenizer.json", data.tokenizer.to_json())
     paths.write_text(folder / "run.json", json.dumps(info, indent=2))
     paths.write_text(folder / "config.toml", settings.to_toml(config))
-    return Run(folder, config, info, data.tokenizer)
+    return run
 
 
 # What may change when a run goes on: how long it trains and how it is kept, not what it computes.

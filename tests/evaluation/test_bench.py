@@ -219,13 +219,17 @@ def test_a_measurement_is_complete(size):
     assert any("round 2 of 2: drakegpt, generation" in what for what, _, _ in heard)
 
 
+def peak(config):
+    order = ["textbook", "training", dataclasses.asdict(config)]
+    return memory.peak_memory("The training of textbook", bench.work_once, order, CPU)
+
+
 def test_memory_is_what_a_process_of_its_own_needs():
     if sys.platform not in ("linux", "darwin"):
-        assert memory.peak_memory("drakegpt", "training", tiny(), CPU) is None
+        assert peak(tiny()) is None
         return
-    small = memory.peak_memory("textbook", "training", tiny(), CPU)
-    wide = tiny(context_length=256, batch_size=64, num_heads=4)
-    large = memory.peak_memory("textbook", "training", wide, CPU)
+    small = peak(tiny())
+    large = peak(tiny(context_length=256, batch_size=64, num_heads=4))
     # four heads whose weights, 64 windows of 256 x 256 floats, are kept for the way back
     assert large - small > 4 * 64 * 256 * 256 * 4
 
@@ -233,9 +237,9 @@ def test_memory_is_what_a_process_of_its_own_needs():
 def test_a_failure_in_the_other_process_is_explained(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "Traceback\nMemoryError: too much\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    words = r"The training of textbook, TransformerLM, ended with code 1: MemoryError: too much\."
+    words = r"The training of textbook ended with code 1: MemoryError: too much\."
     with pytest.raises(RunError, match=words):
-        memory.peak_memory("textbook", "training", tiny(), CPU)
+        peak(tiny())
 
 
 def test_the_machine_is_named():

@@ -1,0 +1,138 @@
+"""The table of `drakegpt compare --bits`: what weights of few bits cost and save."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.cli import console
+from drakegpt.cli.progress import counting
+from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.train import start_run, train_and_score
+from drakegpt.errors import RunError
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.few_bits import Row
+    from drakegpt.training.run import Run
+
+SEEDS = 3
+
+
+def compare_bits(
+    data: "Dataset",
+    size: str,
+    settings: dict[str, Any],
+    *,
+    seeds: int,
+    train: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
+    from drakegpt.evaluation.few_bits import FORMS, findings, measure
+    from drakegpt.evaluation.machine import describe_machine
+    from drakegpt.models.build import choose_device
+
+    device = choose_device(settings.get("device", "auto"))
+    first = settings.get("seed", 42)
+    runs = [
+        _runs(data, size, settings | {"seed": seed}, train=train, quiet=quiet)
+        for seed in range(first, first + seeds)
+    ]
+    if not all("full" in of_seed for of_seed in runs):
+        raise RunError(
+            f"TransformerLM is not trained on '{data.name}' in full precision with these "
+            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {first}.",
+            "Train all that the table needs: `drakegpt compare --bits --train`.",
+        )
+    with counting("Measuring", quiet=quiet) as progress:
+        rows = measure(data, runs, device, progress)
+    machine = describe_machine(device)
+    if json:
+        of_rows = [asdict(row) | {"val_loss": row.val_loss, "spread": row.spread} for row in rows]
+        result = {"data": data.name, "size": size, "rows": of_rows, "findings": findings(rows)}
+        console.show_json(result | {"machine": machine})
+        return
+    _render(data.name, rows, findings(rows))
+    if len(rows) < len(FORMS):
+        console.warn("forms that are not trained are left out; --train trains them")
+
+
+def _runs(
+    data: "Dataset", size: str, settings: dict[str, Any], *, train: bool, quiet: bool
+) -> dict[str, "Run"]:
+    """The runs of one seed, by what they are; trained now if they are missing and shall be."""
+    from drakegpt.evaluation.few_bits import TRAINED, find_runs
+    from drakegpt.training.run import Run
+
+    while True:
+        found = find_runs(settings, size, data)
+        runs = {name: run for name, run in found.items() if isinstance(run, Run)}
+        missing = [config for config in found.values() if not isinstance(config, Run)]
+        if not train or not missing:
+            return runs
+        config = missing[0]
+        if not quiet:
+            number = len(runs) + 1
+            console.note(
+                f"Seed {config.seed}, {number} of {len(TRAINED)}: "
+                f"{config.bits} bits, width {config.embedding_dim}",
+                style="bold",
+            )
+        train_and_score(start_run(asdict(config), data), quiet=quiet)
+
+
+def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
+    seeds = len(rows[0].val_losses)
+    best = min(row.val_loss for row in rows)
+    title = f"TransformerLM with fewer bits, on {data}"
+    console.show(fitting(title, _QUALITY, rows, lambda row: row.val_loss == best))
+    console.show(fitting("What its weights weigh", _BYTES, rows))
+    console.show(fitting("What it takes", _WORK, rows))
+    console.show(
+        "Losses: nats per character over the whole validation split"
+        + (f", means of {seeds} seeds, ± their standard deviation. " if seeds > 1 else ". ")
+        + "Packed: the weights of few bits and their scales; remainder: all others, in floats. "
+        "Peak: what a process grows by that reads the file and writes. Times: as fast as float32, "
+        "in turns. Products per token at a full context. Energy is projected, not measured: "
+        "arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
+    )
+    for sentence in found:
+        console.show(sentence)
+
+
+def _kilobytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1000:,.1f}"
+
+
+_NAME: "Column[Row]" = Column("weights", lambda row: row.name)
+_QUALITY: "tuple[Column[Row], ...]" = (
+    _NAME,
+    Column("width", lambda row: str(row.embedding_dim), 2),
+    Column("validation", lambda row: f"{row.val_loss:.4f}"),
+    Column("±", lambda row: "" if row.spread is None else f"{row.spread:.4f}", 1),
+    Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 3),
+    Column("to float32", lambda row: f"{row.difference:+.4f}" if row.difference else ""),
+    Column(
+        "training,\nseconds",
+        lambda row: "" if row.training_seconds is None else f"{row.training_seconds:,.1f}",
+        4,
+    ),
+)
+_BYTES: "tuple[Column[Row], ...]" = (
+    _NAME,
+    Column("file,\nkB", lambda row: _kilobytes(row.file_bytes)),
+    Column("packed,\nkB", lambda row: _kilobytes(row.packed_bytes), 2),
+    Column("remainder,\nkB", lambda row: _kilobytes(row.remainder_bytes), 2),
+    Column("in memory,\nkB", lambda row: _kilobytes(row.resident_bytes)),
+    Column("peak,\nMB", lambda row: _kilobytes(row.peak_memory and row.peak_memory // 1000), 3),
+)
+_WORK: "tuple[Column[Row], ...]" = (
+    _NAME,
+    Column("characters/s,\n1 text", lambda row: f"{row.characters_per_second[1]:,.0f}", 2),
+    Column("\ntimes", lambda row: f"{row.times_faster[1]:.2f}"),
+    Column("characters/s,\n32 texts", lambda row: f"{row.characters_per_second[32]:,.0f}", 2),
+    Column("\ntimes", lambda row: f"{row.times_faster[32]:.2f}", 1),
+    Column("additions", lambda row: f"{row.operations.additions:,}", 5),
+    Column("multiplications", lambda row: f"{row.operations.multiplications:,}", 4),
+    Column("nJ", lambda row: f"{row.operations.picojoules / 1000:,.1f}", 3),
+)

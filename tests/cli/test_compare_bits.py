@@ -1,0 +1,83 @@
+"""`compare --bits` and `train --init-from` through the installed program."""
+
+import dataclasses
+
+from rich.console import Console
+
+from drakegpt.cli import console
+from drakegpt.cli.few_bits import _render
+from drakegpt.evaluation.few_bits import Operations, Row
+
+SHORT = ["--iters", "4", "--eval-iters", "1"]
+
+
+def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
+    trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *SHORT, "--json")
+    assert trained.code == 0, trained.err
+    result = trained.json
+    assert len(result["rows"]) == 11
+    assert len(result["findings"]) == 9
+    assert result["data"] == "small"
+    assert "Seed 42, 7 of 7" in trained.err
+    assert "Measuring: " in trained.err
+    refused = drakegpt("compare", "--bits", "--seeds", "2", *SHORT)  # of which one is there
+    assert refused.code == 1
+    assert "drakegpt compare --bits --train" in refused.err
+    assert refused.out == ""
+
+
+ROW = Row(
+    name="float32", runs=("a", "b"), embedding_dim=32, val_losses=(2.0, 2.1),
+    bits_per_character=2.957, difference=0.0, file_bytes=169_300, packed_bytes=0,
+    remainder_bytes=165_100, resident_bytes=165_100, peak_memory=17_500_000,
+    characters_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
+    training_seconds=9.3, operations=Operations(39_936, 39_936, 183_705.6),
+)  # fmt: skip
+
+
+def shown(rows, width, monkeypatch, capsys):
+    screen = Console(width=width, force_terminal=False, highlight=False)
+    monkeypatch.setattr(console, "results", lambda: screen)
+    _render("shakespeare", rows, ["A finding."])
+    return capsys.readouterr().out
+
+
+def test_what_the_tables_show(monkeypatch, capsys):
+    other = dataclasses.replace(ROW, name="1.58 bits", difference=0.0667, peak_memory=None)
+    text = shown([ROW, other], 140, monkeypatch, capsys)
+    first = next(line for line in text.splitlines() if "│ float32" in line)
+    assert first.split("│")[1:-1] == [
+        " float32   ", "    32 ", "     2.0500 ", " 0.0707 ", "     2.957 ", "            ",
+        "       9.3 ",
+    ]  # fmt: skip
+    for figure in ("169.3", "17.5", "6,565", "39,936", "183.7", "+0.0667", "A finding."):
+        assert figure in text
+    assert "means of 2 seeds" in text
+
+
+def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
+    single = dataclasses.replace(ROW, val_losses=(2.0,))
+    text = shown([single], 60, monkeypatch, capsys)
+    assert "±" not in text
+    assert max(map(len, text.splitlines())) <= 60
+    assert "Left out: " in text
+
+
+def test_seeds_belong_to_bits(drakegpt, prepared):
+    refused = drakegpt("compare", "--seeds", "2")
+    assert refused.code == 2
+    assert "--seeds goes with --bits" in refused.err
+
+
+def test_train_begins_with_a_run(drakegpt, prepared, home):
+    full = ["train", "TransformerLM", *SHORT, "--quiet", "--name"]
+    assert drakegpt(*full, "first").code == 0
+    begun = drakegpt(*full, "second", "--bits", "1.58", "--init-from", "first")
+    assert begun.code == 0, begun.err
+    config = (home / "runs" / "second" / "config.toml").read_text()
+    assert 'init_from = "first"' in config
+    assert (home / "runs" / "second" / "initial.safetensors").exists()
+    refused = drakegpt(*full, "third", "--embedding-dim", "64", "--init-from", "first")
+    assert refused.code == 2
+    assert "embedding_dim is 32, not 64" in refused.err
+    assert not (home / "runs" / "third").exists()

@@ -1,0 +1,171 @@
+"""The table of few bits: its forms, its counts by hand, its losses by another way."""
+
+import dataclasses
+import math
+import statistics
+
+import pytest
+import torch
+
+from drakegpt.config import resolve
+from drakegpt.evaluation import few_bits
+from drakegpt.evaluation.few_bits import (
+    FORMS,
+    TRAINED,
+    as_small_as,
+    count_operations,
+    find_runs,
+    findings,
+    form_of,
+    measure,
+    plan,
+)
+from drakegpt.evaluation.scoring import score
+from drakegpt.models.build import build_model
+from drakegpt.models.packed import PackedLinear, pack_, sizes
+from drakegpt.training.initial import initial_weights
+from drakegpt.training.quantizer import quantize_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import Run, create_run
+
+CPU = torch.device("cpu")
+SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
+
+
+def train(prepared, seed=42):
+    """All runs that the table needs, as the command trains them."""
+    given = {**SHORT, "seed": seed}
+    while True:
+        found = find_runs(given, "default", prepared)
+        missing = [config for config in found.values() if not isinstance(config, Run)]
+        if not missing:
+            return found
+        initial = None
+        if missing[0].init_from:
+            initial = initial_weights(found["full"], missing[0], prepared)
+        with Recorder(create_run(missing[0], prepared, initial=initial)) as recorder:
+            list(recorder.reports())
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    monkeypatch.setattr(few_bits, "ROUNDS", 1)
+    monkeypatch.setattr(few_bits, "REPETITION", 0.01)
+
+
+def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
+    runs = [train(prepared, seed) for seed in (1, 2)]
+    heard = []
+    rows = measure(prepared, runs, CPU, lambda *what: heard.append(what))
+    assert [row.name for row in rows] == [form.name for form in FORMS]
+    by_name = {row.name: row for row in rows}
+    for bits, name in (("8", "8 bits"), ("1.58", "1.58 bits"), ("1", "1 bit")):
+        row = by_name[f"{name}, rounded after training"]
+        losses = [score(quantize_run(of_seed["full"], bits)).val.loss for of_seed in runs]
+        assert row.val_losses == pytest.approx(losses, abs=1e-6)
+    packed = quantize_run(runs[0]["1.58"], "1.58")
+    few, full = by_name["1.58 bits"], rows[0]
+    assert few.val_losses[0] == pytest.approx(score(packed).val.loss, abs=1e-6)
+    assert few.val_loss == statistics.fmean(few.val_losses)
+    assert few.spread == statistics.stdev(few.val_losses)
+    assert few.difference == pytest.approx(few.val_loss - full.val_loss)
+    assert few.bits_per_character == pytest.approx(few.val_loss / math.log(2))
+    stored = packed.last_checkpoint().weights.stat().st_size
+    assert abs(few.file_bytes - stored) < 500  # metadata that says where it comes from
+    assert few.packed_bytes + few.remainder_bytes < few.file_bytes < full.file_bytes / 3
+    assert full.packed_bytes == 0
+    assert full.remainder_bytes == full.resident_bytes
+    assert by_name["bfloat16"].resident_bytes == full.resident_bytes / 2
+    assert abs(by_name["bfloat16"].difference) < 0.01
+    assert by_name["1.58 bits, twice as wide"].embedding_dim == 64
+    assert full.times_faster == {1: 1.0, 32: 1.0}
+    for row in rows:
+        assert len(row.runs) == 2
+        assert row.peak_memory is None or row.peak_memory > row.resident_bytes
+        assert all(speed > 0 for speed in row.characters_per_second.values())
+    assert len(findings(rows)) == 9
+    assert any("round 1 of 1: 1 bit, 32" in what for what, _, _ in heard)
+
+
+def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
+    monkeypatch.setattr(few_bits, "peak_memory", lambda *_: None)
+    of_seed = train(prepared)
+    rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
+    kept = [form.name for form in FORMS if form.trained in ("full", "1")]
+    assert [row.name for row in rows] == kept
+    assert rows[0].spread is None
+    assert findings(rows) == []  # nothing of 1.58 bits to speak of
+
+
+def test_runs_are_told_apart_by_all_that_matters(prepared):
+    found = train(prepared)
+    assert set(found) == set(TRAINED)
+    assert len({run.name for run in found.values()}) == len(TRAINED)
+    assert found["from full"].config.init_from == found["full"].name
+    again = find_runs({**SHORT, "device": "cpu"}, "default", prepared)
+    assert {name: run.name for name, run in again.items()} == {
+        name: run.name for name, run in found.items()
+    }
+    other = find_runs({**SHORT, "seed": 43}, "default", prepared)
+    assert not any(isinstance(run, Run) for run in other.values())
+    assert "from full" not in other  # its beginning is yet to be trained
+
+
+def test_the_plan_changes_one_thing_at_a_time(prepared):
+    plans = plan({"iters": 50}, "default", prepared, None)
+    few = dataclasses.asdict(plans["1.58"])
+
+    def differs(name):
+        other = dataclasses.asdict(plans[name])
+        return {key for key in few if few[key] != other[key]}
+
+    assert differs("median") == {"scale"}
+    assert differs("1") == {"bits"}
+    assert differs("wide") == {"embedding_dim"}
+    assert plans["full"].recipe == plans["1.58"].recipe == "fast"
+    assert {config.iters for config in plans.values()} == {50}
+
+
+@pytest.mark.parametrize(("width", "heads", "layers"), [(32, 4, 3), (96, 6, 2)])
+def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
+    shape = {"embedding_dim": width, "num_heads": heads, "num_layers": layers}
+    few = resolve("TransformerLM", "default", "", {**shape, "bits": "1.58"}).model_settings(65)
+    goal = sizes(pack_(build_model(few)))
+
+    def weighs(small):
+        full = dataclasses.replace(few, bits="full", embedding_dim=small)
+        return sizes(build_model(full)).resident
+
+    chosen = as_small_as(few)
+    assert chosen % heads == 0
+    misses = {
+        w: abs(weighs(w) - goal.packed - goal.remainder)
+        for w in (chosen - heads, chosen, chosen + heads)
+        if w
+    }
+    assert min(misses, key=misses.get) == chosen
+
+
+def test_operations_by_hand():
+    """Two layers of width 8, a context of 4, five kinds of characters."""
+    shape = {"embedding_dim": 8, "num_heads": 2, "num_layers": 2, "context_length": 4}
+    config = resolve("TransformerLM", "default", "", shape).model_settings(5)
+    inside = 2 * (3 * 64 + 64 + 2 * 4 * 64)  # q, k, v; projection; widen and narrow
+    outside = 2 * (2 * 4 * 8) + 5 * 8  # attention over 4 tokens in 2 layers; head
+    full = count_operations(build_model(config))
+    assert (full.additions, full.multiplications) == (inside + outside, inside + outside)
+    assert full.picojoules == pytest.approx((inside + outside) * (0.9 + 3.7))
+    half = count_operations(build_model(config).bfloat16())
+    assert half.picojoules == pytest.approx((inside + outside) * (0.4 + 1.1))
+    few = count_operations(pack_(build_model(dataclasses.replace(config, bits="1.58"))))
+    rescaled = 2 * ((8 + 24) + (8 + 8) + (8 + 32) + (32 + 8))
+    assert few.additions == inside + outside
+    assert few.multiplications == outside + rescaled
+    assert few.picojoules == pytest.approx(inside * 0.1 + outside * 4.6 + rescaled * 3.7)
+
+
+def test_a_form_keeps_its_run_as_it_was(prepared):
+    run = train(prepared)["full"]
+    rounded = form_of(run, next(form for form in FORMS if form.rounded == "1"))
+    assert any(isinstance(layer, PackedLinear) for layer in rounded.modules())
+    assert not any(isinstance(layer, PackedLinear) for layer in run.load_model(CPU).modules())

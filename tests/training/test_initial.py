@@ -1,0 +1,124 @@
+"""Runs that begin with another run's weights: the same weights, kept, or refused in words."""
+
+import shutil
+
+import pytest
+import torch
+
+from drakegpt.config import resolve
+from drakegpt.data import dataset
+from drakegpt.errors import UsageError
+from drakegpt.models.bitlinear import BitLinear
+from drakegpt.training.checkpoint import load_weights
+from drakegpt.training.initial import begin_with_, initial_weights
+from drakegpt.training.quantizer import quantize_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run, open_run
+
+SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1, "dropout": 0.1}
+
+
+def configured(data, model="TransformerLM", **settings):
+    return resolve(model, "default", data.name, {**SHORT, **settings})
+
+
+def trained(run):
+    with Recorder(run) as recorder:
+        list(recorder.reports())
+    return recorder.trainer.model
+
+
+@pytest.fixture
+def full(prepared):
+    run = create_run(configured(prepared), prepared, "full")
+    trained(run)
+    return run
+
+
+def begun(full, prepared, name=None, **settings):
+    config = configured(prepared, init_from=full.name, **settings)
+    return create_run(config, prepared, name, initial=initial_weights(full, config, prepared))
+
+
+@pytest.mark.parametrize("bits", ["full", "1.58", "1"])
+def test_it_begins_with_the_very_weights(full, prepared, bits):
+    run = open_run(begun(full, prepared, bits=bits).folder)
+    with Recorder(run) as recorder:
+        weights = recorder.trainer.model.state_dict()
+        last, _ = load_weights(full.last_checkpoint().weights)
+        assert all(torch.equal(weights[name], tensor) for name, tensor in last.items())
+        # and what is new with few bits changes nothing yet
+        norms = [layer.norm for layer in recorder.trainer.model.modules()
+                 if isinstance(layer, BitLinear)]  # fmt: skip
+        assert len(norms) == (0 if bits == "full" else 3 * 4)
+        for norm in (norm for norm in norms if list(norm.parameters())):
+            assert (norm.weight == 1).all()
+            assert (norm.bias == 0).all()
+
+
+def test_training_starts_lower_than_from_chance(prepared):
+    start = create_run(configured(prepared, iters=300, max_lr=1e-2), prepared)
+    trained(start)
+
+    def first_loss(run):
+        with Recorder(run) as recorder:
+            return next(iter(recorder.reports())).loss.item()
+
+    by_chance = create_run(configured(prepared), prepared)
+    assert first_loss(begun(start, prepared)) < first_loss(by_chance) - 1.0
+
+
+def test_it_goes_on_to_the_same_bytes_without_the_other_run(full, prepared):
+    whole = begun(full, prepared, "whole", bits="1.58")
+    trained(whole)
+    cut = begun(full, prepared, "cut", bits="1.58")
+    with Recorder(cut) as recorder:
+        for report in recorder.reports():
+            if report.iteration == 2:
+                recorder.save()
+                break
+    shutil.rmtree(full.folder)
+    with Recorder(open_run(cut.folder), resume=True) as recorder:
+        list(recorder.reports())
+    ends = [run.last_checkpoint().weights.read_bytes() for run in (whole, cut)]
+    assert ends[0] == ends[1]
+    # killed before its first checkpoint, it begins with them again
+    shutil.rmtree(cut.folder / "checkpoints")
+    with Recorder(open_run(cut.folder), resume=True) as recorder:
+        list(recorder.reports())
+    assert cut.last_checkpoint().weights.read_bytes() == ends[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"embedding_dim": 64}, "its embedding_dim is 32, not 64"),
+        ({"num_layers": 2}, "its num_layers is 3, not 2"),
+        ({"model": "ResidualBlocksLM"}, "its model is TransformerLM, not ResidualBlocksLM"),
+    ],
+)
+def test_other_shapes_are_refused(full, prepared, settings, words):
+    with pytest.raises(UsageError, match=words):
+        begun(full, prepared, **settings)
+
+
+def test_other_characters_are_refused(full, corpus):
+    other = dataset.prepare(corpus + "?", name="other", source="", provenance="", source_sha256="0")
+    with pytest.raises(UsageError, match="its vocabulary is not that of 'other'"):
+        initial_weights(full, configured(other), other)
+
+
+def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
+    packed = quantize_run(full, "8")
+    with pytest.raises(UsageError, match="its weights are packed") as caught:
+        begun(packed, prepared)
+    assert full.name in caught.value.fix
+    few = begun(full, prepared, "few", bits="1")
+    trained(few)
+    with pytest.raises(UsageError, match="they differ in .*norm"):
+        begun(few, prepared)
+
+
+def test_weights_that_are_missing_are_named():
+    with pytest.raises(ValueError, match="they differ in weight"):
+        begin_with_(torch.nn.Linear(2, 2), {"bias": torch.zeros(2)})
