@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.errors import UsageError
-from drakegpt.presets import EVALUATIONS, PRESETS, recipe
+from drakegpt.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -32,7 +32,9 @@ ModelName = Literal[
     "BlocksLM",
     "ResidualBlocksLM",
     "TransformerLM",
+    "GPT1LM",
 ]
+Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
 Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast"]
 Bits = Literal["full", "1.58", "1"]
@@ -40,10 +42,12 @@ Scale = Literal["mean", "median"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "linear", "two-stage", "step", "plateau", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
+Decayed = Literal["all", "matrices"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
 SIZES: tuple[str, ...] = get_args(Size)
 
 
@@ -68,6 +72,7 @@ class ModelConfig:
     dropout: float
     bits: Bits = "full"
     scale: Scale = "mean"
+    tie_embeddings: bool = False
     final_norm: bool = True  # the original's checkpoints never applied theirs
 
     @property
@@ -81,7 +86,10 @@ class TrainConfig:
     """Every setting of one training run. The same instance gives the same losses again."""
 
     model: Annotated[ModelName, Setting("The rung of the ladder to train.", "Model")]
-    size: Annotated[Size, Setting("Which preset fills what is not given.", "Model")]
+    size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
+    preset: Annotated[
+        Preset, Setting("A whole system; `drakegpt presets` describes them.", "Model")
+    ]
     recipe: Annotated[
         Recipe,
         Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
@@ -99,7 +107,7 @@ class TrainConfig:
         float,
         Ge(0.0),
         Lt(1.0),
-        Setting("Share of activations dropped in training (TransformerLM only).", "Model"),
+        Setting("Share of activations dropped in training (TransformerLM, GPT1LM).", "Model"),
     ]
     bits: Annotated[
         Bits,
@@ -108,7 +116,15 @@ class TrainConfig:
     scale: Annotated[
         Scale, Setting("What the size of weights of three values is taken from.", "Model")
     ]
+    tie_embeddings: Annotated[
+        bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
+    ]
     iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
+    epochs: Annotated[
+        int,
+        Ge(0),
+        Setting("Instead of --iters: passes over all windows, shuffled anew each time.", "Recipe"),
+    ]
     batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
     optimizer: Annotated[
         OptimizerName,
@@ -156,7 +172,10 @@ class TrainConfig:
         Ge(1),
         Setting("Evaluations without a lower validation loss before plateau decays.", "Recipe"),
     ]
-    weight_decay: Annotated[float, Ge(0.0), Setting("Pull of all weights towards zero.", "Recipe")]
+    weight_decay: Annotated[float, Ge(0.0), Setting("Pull of weights towards zero.", "Recipe")]
+    decayed: Annotated[
+        Decayed, Setting("Which weights are pulled: all, or no norms and biases.", "Recipe")
+    ]
     grad_clip: Annotated[
         float, Ge(0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
     ]
@@ -227,13 +246,21 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
-    size = given["size"]
-    settings = (PRESETS.get(size, {}) if isinstance(size, str) else {}) | given
+    settings = _presets(given) | given
     if isinstance(settings.get("embedding_dim"), int):
         settings |= recipe(settings) | given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
     return _checked(_validate(settings))
+
+
+def _presets(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the size and of the system that are asked for, if there are such."""
+    size, system = (str(given.get(key, "")) for key in ("size", "preset"))
+    chosen = dict(PRESETS.get(size, {}))
+    if system in SYSTEMS:
+        chosen |= SYSTEMS[system].settings
+    return chosen
 
 
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
@@ -246,9 +273,9 @@ def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def preset_model(model: str, size: str, vocab_size: int) -> ModelConfig:
+def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:
     """The model of a preset, without anything about training."""
-    return resolve(model, size, "").model_settings(vocab_size)
+    return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
 
 
 def model_named(text: str) -> ModelName:
@@ -263,23 +290,45 @@ def model_named(text: str) -> ModelName:
     )
 
 
-def from_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration file; its keys are checked when they are resolved."""
+def from_file(path: Path) -> dict[str, Any]:
+    """Read a configuration file, YAML if it ends so and else TOML.
+
+    Its keys are checked when they are resolved. Raises `UsageError` for what
+    cannot be read.
+    """
+    yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = path.read_text(encoding="utf-8")
+        settings = _from_yaml(text) if yaml else tomllib.loads(text)
     except OSError as error:
         raise UsageError(
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
         ) from error
     except (ValueError, RecursionError) as error:
+        kind = "YAML" if yaml else "TOML"
         raise UsageError(
-            f"{path} is not valid TOML: {error}.", "Mend that line; strings need quotes."
+            f"{path} is not valid {kind}: {error}.", "Mend that line; strings need quotes."
         ) from error
+    return settings
+
+
+def _from_yaml(text: str) -> dict[str, Any]:
+    """Plain values only; raises `ValueError` for anything else."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise ValueError("settings are lines of `name: value`")
+    return settings
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The settings as TOML, one per line; `from_toml` reads it back."""
+    """The settings as TOML, one per line; `from_file` reads it back."""
     import tomli_w
 
     given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
@@ -346,6 +395,11 @@ def _checked(config: TrainConfig) -> TrainConfig:
         raise UsageError(
             "BigramLM has no linear layers that could have fewer bits.",
             "Take a model with blocks: `drakegpt train TransformerLM --bits 1.58`.",
+        )
+    if config.tie_embeddings and config.model != "GPT1LM":
+        raise UsageError(
+            f"{config.model} has a table of its own at either end.",
+            "--tie-embeddings is for GPT1LM: `drakegpt train GPT1LM --tie-embeddings`.",
         )
     if config.bits == "1" and config.scale != "mean":
         raise UsageError("Weights of one bit are scaled by the mean.", "Leave --scale out.")

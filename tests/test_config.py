@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from drakegpt.config import (
     MODEL_NAMES,
     TrainConfig,
-    from_toml,
+    from_file,
     model_named,
     resolve,
     setting_of,
@@ -79,11 +79,11 @@ def test_few_bits_bring_their_own_recipe():
 
 def test_what_is_left_to_the_machine_is_not_in_the_file(tmp_path):
     (tmp_path / "c.toml").write_text(to_toml(resolve("BigramLM", "default", "x")))
-    assert "compile" not in from_toml(tmp_path / "c.toml")
+    assert "compile" not in from_file(tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text(
         to_toml(resolve("BigramLM", "default", "x", {"compile": False}))
     )
-    assert from_toml(tmp_path / "c.toml")["compile"] is False
+    assert from_file(tmp_path / "c.toml")["compile"] is False
 
 
 def test_later_layers_win_and_none_means_not_given():
@@ -112,7 +112,7 @@ def test_toml_gives_back_the_same_settings(tmp_path_factory, model, size, iters,
     config = resolve(model, size, data, {"iters": iters, "dropout": dropout})
     path = tmp_path_factory.mktemp("c") / "run.toml"
     path.write_text(to_toml(config), encoding="utf-8", newline="\n")
-    values = from_toml(path)
+    values = from_file(path)
     assert resolve(values["model"], values["size"], values["data"], values) == config
 
 
@@ -159,3 +159,38 @@ def test_configuration_needs_neither_torch_nor_pydantic():
     code = "import sys, drakegpt.config; print('torch' in sys.modules, 'pydantic' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False", "False"]
+
+
+def test_yaml_is_read_by_its_ending(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("model: GPT1LM\nmax_lr: 2.5e-4  # a comment\niters: 7000\n", encoding="utf-8")
+    assert from_file(path) == {"model": "GPT1LM", "max_lr": 2.5e-4, "iters": 7000}
+    (tmp_path / "empty.yml").write_text("", encoding="utf-8")
+    assert from_file(tmp_path / "empty.yml") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [", "- 1", "5", "1: 2", "!!python/object/apply:os.system ['true']", "a: b: c", "\x00"],
+)
+def test_other_yaml_is_refused(tmp_path, text):
+    path = tmp_path / "run.yml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="is not valid YAML"):
+        from_file(path)
+
+
+def test_a_system_fills_what_is_not_given():
+    gpt1 = resolve("GPT1LM", "default", "x", {"preset": "gpt1"})
+    assert (gpt1.context_length, gpt1.embedding_dim, gpt1.num_layers) == (512, 768, 12)
+    assert (gpt1.batch_size, gpt1.max_lr, gpt1.schedule) == (6, 2.5e-4, "cosine")
+    assert (gpt1.iters, gpt1.eval_interval, gpt1.eval_iters) == (7000, 200, 200)
+    assert (gpt1.grad_clip, gpt1.decayed, gpt1.warmup_iters) == (1.0, "matrices", 350)
+    shorter = resolve("GPT1LM", "default", "x", {"preset": "gpt1", "num_layers": 2})
+    assert shorter.num_layers == 2
+    tutorial = resolve("TransformerLM", "default", "x", {"preset": "shakespeare-tutorial"})
+    assert (tutorial.embedding_dim, tutorial.num_heads, tutorial.context_length) == (64, 4, 8)
+    assert (tutorial.schedule, tutorial.max_lr, tutorial.iters) == ("constant", 1e-3, 5000)
+    assert (tutorial.batch_size, tutorial.eval_interval, tutorial.eval_iters) == (32, 1000, 200)
+    sweep = resolve("TransformerLM", "default", "x", {"preset": "shakespeare-sweep"})
+    assert sweep.context_length == 128

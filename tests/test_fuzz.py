@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from drakegpt.cli import train as train_command
-from drakegpt.config import MODEL_NAMES, TrainConfig, from_toml, resolve
+from drakegpt.config import MODEL_NAMES, TrainConfig, from_file, resolve
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError
@@ -413,7 +413,7 @@ def test_runs_of_any_information(copied, version, final_norm, created_at):
 def resolved_as_by_train(path):
     """What `drakegpt train --config FILE --print-config` would print; None if it is refused."""
     try:
-        given = from_toml(path)
+        given = from_file(path)
         config = train_command._resolved(given, train_command._dataset_name(given))
     except UsageError as error:
         check_explained(error)
@@ -467,7 +467,7 @@ def test_configuration_files_of_any_toml(file, values):
 @examples(CONFIG_EXAMPLES)
 @given(name=st.sampled_from(NAMES), value=toml_values)
 def test_configuration_files_with_one_value_of_any_kind(file, trained, name, value):
-    whole = from_toml(trained[1] / "config.toml")
+    whole = from_file(trained[1] / "config.toml")
     file.write_bytes(tomli_w.dumps(whole | {name: value}).encode())
     config = resolved_as_by_train(file)
     if config and name != "data":
@@ -483,7 +483,7 @@ def test_configuration_files_with_one_value_of_any_kind(file, trained, name, val
 def test_datasets_of_any_name_in_a_configuration_file(file, data):
     file.write_bytes(tomli_w.dumps({"data": data}).encode())
     try:
-        found = train_command.choose_dataset(from_toml(file)["data"])
+        found = train_command.choose_dataset(from_file(file)["data"])
     except DrakeGPTError:
         return
     assert isinstance(found, Dataset)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, fitting
-from drakegpt.config import MODEL_NAMES, model_named
+from drakegpt.config import LADDER, model_named
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.bench import Measurement, Times
@@ -19,9 +18,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=f"Any of {', '.join(MODEL_NAMES)}; all of them if none is named.",
+            help=f"Any of {', '.join(LADDER)}; all of them if none is named.",
             callback=lambda names: [model_named(name) for name in names or []],
-            autocompletion=lambda: list(MODEL_NAMES),
+            autocompletion=lambda: list(LADDER),
             show_default=False,
         ),
     ] = None,
@@ -42,13 +41,14 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure this machine: training and generation beside a textbook's way, and the limit."""
+    from drakegpt.cli.progress import counting
     from drakegpt.evaluation.bench import describe_settings, measure
     from drakegpt.evaluation.contenders import bench_config
     from drakegpt.evaluation.machine import describe_machine
     from drakegpt.models.build import choose_device
 
     place = choose_device(device)
-    names = models or (["TransformerLM"] if scaled else list(MODEL_NAMES))
+    names = models or (["TransformerLM"] if scaled else list(LADDER))
     size = "scaled" if scaled else "default"
     measured = []
     for number, name in enumerate(names, 1):

@@ -167,7 +167,7 @@ def _or_blank(value: float | None, format_: str) -> str:
 _COLUMNS: "tuple[Column[Row], ...]" = (
     Column("model", lambda row: row.label),
     Column("parameters", lambda row: f"{row.parameters:,}", 2),
-    Column("published", lambda row: f"{row.published:,}", 6),
+    Column("published", lambda row: _or_blank(row.published, ","), 6),
     Column("train", lambda row: f"{row.train_loss:.4f}", 1),
     Column("validation", lambda row: f"{row.val_loss:.4f}"),
     Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli.progress import sparkline
-from drakegpt.config import MODEL_NAMES
+from drakegpt.config import LADDER
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -58,7 +58,7 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
         figure.register_label_formatter(number_type, _tick)
     legend = []
     for row in rows:
-        colour = COLOURS[MODEL_NAMES.index(row.model)]
+        colour = COLOURS[LADDER.index(row.model)]
         figure.plot(
             [evaluation["iteration"] for evaluation in row.evaluations],
             [evaluation[key] for evaluation in row.evaluations],

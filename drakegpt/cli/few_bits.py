@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.errors import RunError
@@ -28,6 +27,7 @@ def compare_bits(
     quiet: bool,
 ) -> None:
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
+    from drakegpt.cli.progress import counting
     from drakegpt.evaluation.few_bits import FORMS, findings, measure
     from drakegpt.evaluation.machine import describe_machine
     from drakegpt.models.build import choose_device

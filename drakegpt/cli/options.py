@@ -104,7 +104,7 @@ def with_settings(
 
 def _option(name: str) -> inspect.Parameter:
     setting, flag = config.setting_of(name), name.replace("_", "-")
-    switch = config.type_of(name) == bool | None
+    switch = config.type_of(name) in (bool, bool | None)
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
         help=setting.help + _preset_values(name),

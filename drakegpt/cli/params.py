@@ -5,31 +5,38 @@ from typing import Annotated
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.config import MODEL_NAMES, SIZES, model_named
+from drakegpt.config import LADDER, MODEL_NAMES, SIZES, Preset, model_named
 
 
 def params(
     model: Annotated[
         str | None,
         typer.Option(
-            help="One model instead of all six.",
+            help="One model instead of the ladder's six.",
             callback=lambda name: name and model_named(name),
             autocompletion=lambda: list(MODEL_NAMES),
         ),
     ] = None,
+    preset: Annotated[
+        Preset, typer.Option(help="The model of one of the systems that `drakegpt presets` lists.")
+    ] = "none",
     vocab_size: Annotated[
-        int, typer.Option(min=1, help="Characters in the vocabulary; the original corpus has 80.")
+        int, typer.Option(min=1, help="Tokens in the vocabulary; the original has 80 characters.")
     ] = 80,
     json: options.Json = False,
 ) -> None:
     """Count each model's parameters by component, beside the published figures."""
     from drakegpt.config import preset_model
     from drakegpt.evaluation.parameters import count_parameters, published_parameters
+    from drakegpt.presets import SYSTEMS
 
+    sizes, models = list(SIZES), [model] if model else list(LADDER)
+    if preset != "none":
+        sizes, models = ["default"], [model or SYSTEMS[preset].settings["model"]]
     counted = []
-    for size in SIZES:
-        for name in [model] if model else MODEL_NAMES:
-            config = preset_model(name, size, vocab_size)
+    for size in sizes:
+        for name in models:
+            config = preset_model(name, size, vocab_size, preset)
             components = count_parameters(config)
             counted.append(
                 {
@@ -41,20 +48,21 @@ def params(
                 }
             )
     if json:
-        console.show_json({"vocab_size": vocab_size, "models": counted})
+        console.show_json({"vocab_size": vocab_size, "preset": preset, "models": counted})
     else:
-        _render(counted, vocab_size)
+        _render(counted, vocab_size, preset)
 
 
-def _render(models: list[dict], vocab_size: int) -> None:  # type: ignore[type-arg]
+def _render(models: list[dict], vocab_size: int, preset: str) -> None:  # type: ignore[type-arg]
     from rich.table import Table
 
     from drakegpt.evaluation.parameters import PRINTED, WHY_THEY_DIFFER
 
-    for size in SIZES:
+    for size in dict.fromkeys(entry["size"] for entry in models):
         shown = [entry for entry in models if entry["size"] == size]
+        where = f"of {preset}" if preset != "none" else f"at {size} size"
         table = Table(
-            title=f"Parameters at {size} size, {vocab_size} characters in the vocabulary",
+            title=f"Parameters {where}, {vocab_size:,} tokens in the vocabulary",
             title_justify="left",
         )
         table.add_column("model", style="bold", no_wrap=True)
@@ -63,13 +71,16 @@ def _render(models: list[dict], vocab_size: int) -> None:  # type: ignore[type-a
         table.add_column("counted, by component")
         for entry in shown:
             parts = " · ".join(f"{name} {n:,}" for name, n in entry["components"].items())
-            published = f"{entry['published']:,}"
-            if (entry["name"], size) not in PRINTED:
+            published = "" if entry["published"] is None else f"{entry['published']:,}"
+            if published and (entry["name"], size) not in PRINTED:
                 published = f"({published})"
             table.add_row(entry["name"], f"{entry['counted']:,}", published, parts)
         console.show(table)
+    published_models = dict.fromkeys(entry["name"] for entry in models if entry["published"])
+    if not published_models:
+        return
     console.show("\nThe published figures come from a formula worked out by hand, which")
-    for name in dict.fromkeys(entry["name"] for entry in models):
+    for name in published_models:
         console.show(f"  {name}: {WHY_THEY_DIFFER[name]}")
     console.show("Figures in brackets were not printed; the same formula gives them.")
     if vocab_size != 80:

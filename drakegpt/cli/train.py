@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from drakegpt import config
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
+from drakegpt.presets import SYSTEMS
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -50,7 +51,7 @@ def train(
     ] = None,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings in a TOML file; flags win."),
+        typer.Option("--config", metavar="FILE", help="Settings in TOML or YAML; flags win."),
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML, and stop.")
@@ -66,7 +67,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model with the original's recipe, or your own; under torchrun, in parallel."""
-    given = config.from_toml(config_file) if config_file else {}
+    given = config.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
@@ -138,23 +139,36 @@ def choose_dataset(name: str | None) -> "Dataset":
 
 
 def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None) -> "Run":
-    """Make the folder of a new run; with `minutes`, find out first how much fits into them."""
+    """Make the folder of a new run, once it is known how many iterations it has."""
     from drakegpt.evaluation.selection import find_run
-    from drakegpt.training.budget import iterations_within
     from drakegpt.training.initial import initial_weights
     from drakegpt.training.run import create_run
 
     resolved = _resolved(given, dataset.name)
-    if resolved.minutes:
+    if resolved.minutes or resolved.epochs:
         dataset.check_context(resolved.context_length)
-        iters = iterations_within(resolved, dataset)
-        console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")
-        resolved = _resolved(given | {"iters": iters, "minutes": 0.0}, dataset.name)
+        iters = {"iters": _iterations(resolved, dataset), "minutes": 0.0}
+        resolved = _resolved(given | iters, dataset.name)
     if not resolved.init_from:
         return create_run(resolved, dataset, name)
     begin = find_run(resolved.init_from)
     initial = initial_weights(begin, resolved, dataset)
     return create_run(replace(resolved, init_from=begin.name), dataset, name, initial=initial)
+
+
+def _iterations(resolved: "TrainConfig", dataset: "Dataset") -> int:
+    """Iterations of a run that is given minutes or epochs."""
+    from drakegpt.training.budget import iterations_of, iterations_within
+
+    if resolved.minutes and resolved.epochs:
+        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
+    if resolved.epochs:
+        iters = iterations_of(resolved, dataset)
+        console.note(f"{resolved.epochs:,} epochs are {iters:,} iterations")
+        return iters
+    iters = iterations_within(resolved, dataset)
+    console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")
+    return iters
 
 
 def train_and_score(
@@ -193,14 +207,15 @@ def train_and_score(
 
 
 def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
-    if "model" not in given:
+    system = SYSTEMS.get(str(given.get("preset")))
+    model = given.get("model") or (system and system.settings["model"])
+    if not model:
         raise UsageError(
             "No model is named.", f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. "
-            "`drakegpt train TransformerLM`, or a configuration file with one.",
+            "`drakegpt train TransformerLM`, or a --preset, or a configuration file with one.",
         )  # fmt: skip
-    return config.resolve(
-        given["model"], given.get("size", "default"), dataset_name, given | {"data": dataset_name}
-    )
+    settings = given | {"model": model, "data": dataset_name}
+    return config.resolve(model, given.get("size", "default"), dataset_name, settings)
 
 
 def _dataset_name(given: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     TRAINING = 0
     ESTIMATE_TRAIN = 1
     ESTIMATE_VAL = 2
+    EPOCHS = 3
 
 
 # Iterations whose training windows are drawn together: drawing one by one costs as much as a
@@ -77,6 +78,55 @@ class TrainingWindows:
         else:
             windows = _cut(self._tokens, self._starts[place], self._context_length)
         return windows[:, :-1], windows[:, 1:]
+
+
+class EpochWindows:
+    """The windows of each iteration where all are read once in an epoch, in an order of its own.
+
+    They stand side by side, so that each token but the first is predicted once
+    in an epoch; what is left of a window at the end is not read. An iteration
+    takes up where the one before stopped, across the end of an epoch too.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        context_length: int,
+        count: int,
+        seed: int,
+        share: slice = slice(None),
+    ) -> None:
+        """`count` windows an iteration, of which a process takes its `share`."""
+        self._tokens, self._context_length = tokens, context_length
+        self._count, self._seed, self._share = count, seed, share
+        self._windows = windows_in(len(tokens), context_length)
+        self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
+
+    def at(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
+        first = iteration * self._count
+        numbers = torch.arange(first, first + self._count)[self._share]
+        epochs, places = numbers // self._windows, numbers % self._windows
+        order = torch.empty_like(places)
+        for epoch in epochs.unique().tolist():
+            within = epochs == epoch
+            order[within] = self._order_of(epoch)[places[within]]
+        windows = _cut(self._tokens, order * self._context_length, self._context_length)
+        return windows[:, :-1], windows[:, 1:]
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The windows of an epoch as they are read, (W,), from the seed and the epoch alone."""
+        if epoch != self._epoch:
+            key, counter = [self._seed, int(Stream.EPOCHS)], [0, 0, 0, epoch]
+            chance = np.random.Generator(np.random.Philox(key=key, counter=counter))
+            self._epoch = epoch
+            self._order = torch.from_numpy(chance.permutation(self._windows))
+        return self._order
+
+
+def windows_in(tokens: int, context_length: int) -> int:
+    """How many windows stand side by side in so many tokens, each with its targets."""
+    return (tokens - 1) // context_length
 
 
 def _starts(last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drakegpt.config import MODEL_NAMES, SIZES
+from drakegpt.config import LADDER, SIZES
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
 from drakegpt.evaluation.scoring import score
@@ -28,7 +28,7 @@ class Row:
     model: str
     size: str
     parameters: int
-    published: int
+    published: int | None
     train_loss: float
     val_loss: float
     best_val_loss: float  # of the weights whose estimate was lowest
@@ -94,7 +94,7 @@ def select_runs(
         and run.derived != "packed"
         and all(getattr(run.config, key, None) == value for key, value in wanted)
     }
-    ladder = [(model, size) for size in sizes for model in MODEL_NAMES]
+    ladder = [(model, size) for size in sizes for model in LADDER]
     return {key: latest[key] for key in ladder if key in latest}
 
 
@@ -103,9 +103,7 @@ def missing_models(
 ) -> tuple[tuple[str, str], ...]:
     """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""
     wanted = sizes or [s for s in SIZES if any(size == s for _, size in runs)] or ["default"]
-    return tuple(
-        (model, size) for size in wanted for model in MODEL_NAMES if (model, size) not in runs
-    )
+    return tuple((model, size) for size in wanted for model in LADDER if (model, size) not in runs)
 
 
 def compare(
@@ -114,9 +112,9 @@ def compare(
     """Score the runs and set them side by side."""
     rows: list[Row] = []
     for (model, size), run in runs.items():
-        place = MODEL_NAMES.index(model)
+        place = LADDER.index(model)
         before = rows[-1] if rows and place and rows[-1].size == size else None
-        if before and before.model != MODEL_NAMES[place - 1]:
+        if before and before.model != LADDER[place - 1]:
             before = None
         rows.append(_row(run, before, device_name))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
@@ -154,7 +152,7 @@ def _claims(size: str, all_rows: Sequence[Row]) -> list[Claim]:
     if len(rows) < 2:
         return []
     claims = [_falls_at_each_rung(size, rows), _several_overfit(size, rows)]
-    if rows[-1].model == MODEL_NAMES[-1]:
+    if rows[-1].model == LADDER[-1]:
         claims.insert(1, _last_is_ahead(size, rows))
     return claims
 
@@ -165,7 +163,7 @@ def _falls_at_each_rung(size: str, rows: Sequence[Row]) -> Claim:
     finding = "; ".join(
         f"{row.model} is {-(row.train_gain or 0.0):.3f} nats above the rung before" for row in rises
     )
-    complete = len(rows) == len(MODEL_NAMES)
+    complete = len(rows) == len(LADDER)
     return Claim(
         f"The training loss falls with each added component ({size} size).",
         False if rises else (True if complete else None),
@@ -180,7 +178,7 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
     factor = f", a factor of {math.exp(ahead):.2f}" if ahead > 0 else ""
     where = "ahead of" if ahead > 0 else "behind"
     published = " (published, scaled: 1.35 nats, a factor of 3.86)" if size == "scaled" else ""
-    complete = len(rows) == len(MODEL_NAMES)
+    complete = len(rows) == len(LADDER)
     return Claim(
         f"{last.model} has the lowest training loss ({size} size).",
         False if ahead <= 0 else (True if complete else None),

@@ -43,6 +43,7 @@ from drakegpt.models.packed import (
     quantized_after_training_,
     sizes,
 )
+from drakegpt.training.budget import iterations_of
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.run import Run
 
@@ -105,7 +106,11 @@ def plan(
     common = {"recipe": "fast", **given}
 
     def resolved(**changes: Any) -> TrainConfig:
-        return settings.resolve(MODEL, size, data.name, common, changes)
+        config = settings.resolve(MODEL, size, data.name, common, changes)
+        if config.epochs:
+            changes["iters"] = iterations_of(config, data)
+            return settings.resolve(MODEL, size, data.name, common, changes)
+        return config
 
     base, few = resolved(), resolved(bits="1.58")
     vocab_size = data.tokenizer.vocab_size

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drakegpt import paths
-from drakegpt.config import MODEL_NAMES
+from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Row
 from drakegpt.training.run import Run
 
@@ -70,7 +70,7 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
         axes.plot(
             [evaluation["iteration"] for evaluation in row.evaluations],
             [evaluation[key] for evaluation in row.evaluations],
-            color=COLOURS[MODEL_NAMES.index(row.model)],
+            color=COLOURS[LADDER.index(row.model)],
             linestyle=STYLES[row.size],
             linewidth=2,
             marker="." if len(row.evaluations) < 30 else None,

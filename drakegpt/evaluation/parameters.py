@@ -4,11 +4,11 @@ from collections import Counter
 
 from torch import nn
 
-from drakegpt.config import MODEL_NAMES, ModelConfig, ModelName
+from drakegpt.config import LADDER, ModelConfig, ModelName
 from drakegpt.models.build import build_model
 
 # What the original's documentation prints; all else is its formula for other shapes.
-PRINTED = {(name, "default") for name in MODEL_NAMES[:-1]} | {(MODEL_NAMES[-1], "scaled")}
+PRINTED = {(name, "default") for name in LADDER[:-1]} | {(LADDER[-1], "scaled")}
 
 # Why each published figure differs from the counted one; the tests add up every item.
 WHY_THEY_DIFFER: dict[ModelName, str] = {
@@ -37,12 +37,14 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
     return dict(counts)
 
 
-def published_parameters(config: ModelConfig) -> int:
-    """The original documentation's formula for this shape.
+def published_parameters(config: ModelConfig) -> int | None:
+    """The original documentation's formula for this shape; `None` for a model not of the ladder.
 
     For V = 80 it gives the figures printed there: 2,560 · 11,264 · 11,264 ·
     29,952 · 42,240 at default size and 11,223,632 for the scaled TransformerLM.
     """
+    if config.model not in LADDER:
+        return None
     V, T, C = config.vocab_size, config.context_length, config.embedding_dim
     if config.model == "BigramLM":
         return V * C
@@ -55,7 +57,7 @@ def published_parameters(config: ModelConfig) -> int:
             return attention_model + config.num_layers * (3 * square + 4 * square)
         case "ResidualBlocksLM":
             return attention_model + config.num_layers * (3 * square + 4 * square + 4 * square)
-        case "TransformerLM":
+        case _:
             block = C + 3 * square + square + C + 4 * square + 4 * square
             return attention_model + config.num_layers * block + V
 

@@ -111,6 +111,11 @@ class _CachedEmbedding(nn.Module):
         self.embedding = embedding
         self.place = place
 
+    @property
+    def token(self) -> nn.Embedding:
+        """The table of tokens, which may also score them."""
+        return self.embedding.token
+
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, n) -> (B, n, C)."""
         if tokens.shape[1] > 1:

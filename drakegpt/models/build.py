@@ -11,6 +11,7 @@ from drakegpt.config import ModelConfig
 from drakegpt.errors import UsageError
 from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
+from drakegpt.models.gpt1 import GPT1LM
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import Packing, load_packed_, packed_skeleton_
 from drakegpt.presets import WIDE
@@ -24,12 +25,13 @@ MODELS: dict[str, type[LanguageModel]] = {
         ladder.BlocksLM,
         ladder.ResidualBlocksLM,
         ladder.TransformerLM,
+        GPT1LM,
     )
 }
 
 
 def build_model(config: ModelConfig) -> LanguageModel:
-    """The model that `config` describes, with PyTorch's default initial weights."""
+    """The model that `config` describes, with new weights: PyTorch's default, or its own."""
     model = MODELS[config.model](config)
     if config.model == "TransformerLM" and not config.final_norm:
         model.final_norm = nn.Identity()

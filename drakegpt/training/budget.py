@@ -1,6 +1,7 @@
-"""How many iterations fit into a given time on this machine, found by a short trial.
+"""How many iterations a run has that is given epochs or minutes instead.
 
-The answer becomes the run's `iters`, so its schedules fit the time, and the
+Epochs are counted; what fits into a time on this machine is found by a short
+trial. The answer becomes the run's `iters`, so its schedules fit the time, and the
 same number of iterations gives the same run again, whatever the machine.
 """
 
@@ -9,6 +10,7 @@ import time
 
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.windows import windows_in
 from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.presets import EVALUATIONS
@@ -19,6 +21,16 @@ WARM_UP_STEPS = 6
 TRIAL_STEPS = 20
 # An evaluation in the trial takes this share of the batches of a real one.
 TRIAL_SHARE = 10
+
+
+def iterations_of(config: TrainConfig, data: Dataset) -> int:
+    """Iterations in which each training window is read `config.epochs` times.
+
+    The last one is filled up with the first windows of one epoch more.
+    """
+    windows = windows_in(data.metadata.train_tokens, config.context_length)
+    at_once = config.batch_size * config.grad_accumulation
+    return -(-config.epochs * windows // at_once)
 
 
 def iterations_within(config: TrainConfig, data: Dataset) -> int:

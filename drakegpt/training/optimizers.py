@@ -27,7 +27,8 @@ class Optimizer:
     def __init__(self, config: TrainConfig, model: LanguageModel) -> None:
         """The parameters of `model`, which is on its device already, move into one vector."""
         matrices = _matrices(model) if config.optimizer == "muon" else []
-        self.weights = FlatWeights(model, matrices)
+        others = [p for p in _decayed(config, model) if not any(p is m for m in matrices)]
+        self.weights = FlatWeights(model, [*matrices, *others])
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr
@@ -37,24 +38,29 @@ class Optimizer:
             config.muon_momentum,
             config.weight_decay,
         )
-        rest = self.weights.part(len(matrices))
+        decayed = [*matrices, *others]
+        parts = [self.weights.part(len(matrices), len(decayed)), self.weights.part(len(decayed))]
+        self._rest = [part for part in parts if part.numel()]
         self._adamw = AdamW(
-            [rest],
+            [{"params": [part], "weight_decay": 0.0} for part in self._rest],
             lr=self._rate,
             betas=BETAS,
-            weight_decay=config.weight_decay,
             fused=True,
-            capturable=rest.device.type == "cuda",
+            capturable=self._rate.device.type == "cuda",
         )
+        self._decayed = self._adamw.param_groups[: bool(others)]
+        self.weight_decay = config.weight_decay
 
     @property
     def weight_decay(self) -> float:
-        """Pull of all weights towards zero."""
+        """Pull towards zero, of those weights that are pulled."""
         return self._muon.weight_decay
 
     @weight_decay.setter
     def weight_decay(self, decay: float) -> None:
-        self._muon.weight_decay = self._adamw.param_groups[0]["weight_decay"] = decay
+        self._muon.weight_decay = decay
+        for group in self._decayed:
+            group["weight_decay"] = decay
 
     def set_learning_rate(self, rate: float) -> None:
         """Let the next steps use this rate; Muon's follows in proportion."""
@@ -68,24 +74,31 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on but weights, gradient and learning rate."""
-        moments = {
-            name: value.clone()
-            for state in self._adamw.state.values()
-            for name, value in state.items()
-        }
+        moments = [
+            {name: value.clone() for name, value in self._adamw.state[part].items()}
+            for part in self._rest
+        ]
         return {"adamw": moments, "muon": [momentum.clone() for momentum in self._muon.momenta]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned; raises `ValueError` if it does not fit."""
-        (rest,) = self._adamw.param_groups[0]["params"]
-        moments = {name: value.clone() for name, value in state["adamw"].items()}
+        saved = state["adamw"]
+        moments = [saved] if isinstance(saved, dict) else saved  # one part, in older states
         shapes = [momentum.shape for momentum in self._muon.momenta]
-        if [momentum.shape for momentum in state["muon"]] != shapes or any(
-            value.shape not in ((), rest.shape) for value in moments.values()
+        if (
+            [momentum.shape for momentum in state["muon"]] != shapes
+            or len(moments) != len(self._rest)
+            or any(
+                value.shape not in ((), part.shape)
+                for part, values in zip(self._rest, moments, strict=True)
+                for value in values.values()
+            )
         ):
             raise ValueError("the optimizer's state belongs to another model or recipe")
-        device = rest.device
-        self._adamw.state[rest] = {name: value.to(device) for name, value in moments.items()}
+        for part, values in zip(self._rest, moments, strict=True):
+            self._adamw.state[part] = {
+                name: value.clone().to(part.device) for name, value in values.items()
+            }
         for momentum, saved in zip(self._muon.momenta, state["muon"], strict=True):
             momentum.copy_(saved)
 
@@ -138,6 +151,12 @@ class Muon:
             x = a * x + linear(b * gram + c * linear(gram, gram, None), x.t(), None)
         x = x.to(matrix.dtype)
         return x.t().contiguous() if matrix.shape[0] > matrix.shape[1] else x
+
+
+def _decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
+    """The weights that are pulled towards zero: all, or all but norms and biases."""
+    everything = config.decayed == "all"
+    return [p for p in model.parameters() if everything or p.ndim > 1]
 
 
 def _matrices(model: LanguageModel) -> list[nn.Parameter]:

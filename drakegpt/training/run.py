@@ -229,7 +229,7 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
 def open_run(folder: Path) -> Run:
     """Open a run's folder; raises `RunError` if it is not one or is damaged."""
     try:
-        values = settings.from_toml(folder / "config.toml")
+        values = settings.from_file(folder / "config.toml")
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from drakegpt.config import TrainConfig
-from drakegpt.data.windows import Stream, TrainingWindows, random_windows
+from drakegpt.data.windows import EpochWindows, Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
@@ -76,9 +76,8 @@ class Trainer:
         }
         windows = config.batch_size * config.grad_accumulation
         share = world.share(windows)
-        self._windows = TrainingWindows(
-            train_tokens, config.context_length, windows, config.seed, share
-        )
+        drawn = EpochWindows if config.epochs else TrainingWindows
+        self._windows = drawn(train_tokens, config.context_length, windows, config.seed, share)
         # Where each step finds its windows: memory that stays, so that a step can be recorded.
         shape = (share.stop - share.start, config.context_length)
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)

@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 from drakegpt.data import windows as windows_module
 from drakegpt.data.windows import (
     DRAWN_TOGETHER,
+    EpochWindows,
     Stream,
     TrainingWindows,
     random_windows,
     sequential_windows,
+    windows_in,
 )
 
 
@@ -94,3 +96,41 @@ def test_sequential_windows_score_each_token_once(length, context, batch):
         assert torch.equal(targets, inputs + 1)
         seen += targets.flatten().tolist()
     assert seen == list(range(1, length))
+
+
+@given(
+    tokens=st.integers(10, 200),
+    context_length=st.integers(1, 9),
+    count=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_an_epoch_reads_each_window_once(tokens, context_length, count, seed):
+    """Across iterations of any size; each epoch in an order of its own."""
+    text = torch.arange(tokens, dtype=torch.uint8)
+    windows = EpochWindows(text, context_length, count, seed)
+    total = windows_in(tokens, context_length)
+    assert total == (tokens - 1) // context_length
+    read = []
+    for iteration in range(-(-3 * total // count)):
+        inputs, targets = windows.at(iteration)
+        assert inputs.shape == targets.shape == (count, context_length)
+        assert torch.equal(targets, inputs + 1)
+        read += inputs[:, 0].tolist()
+    every = [place * context_length for place in range(total)]
+    epochs = [read[n * total : (n + 1) * total] for n in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == every
+    if total > 20:
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_epochs_can_be_entered_anywhere_and_shared():
+    text = torch.arange(100, dtype=torch.uint8)
+    in_order = EpochWindows(text, 4, 6, seed=3)
+    expected = [in_order.at(iteration) for iteration in range(12)]
+    for iteration in (11, 0, 7):
+        fresh = EpochWindows(text, 4, 6, seed=3).at(iteration)
+        assert torch.equal(fresh[0], expected[iteration][0])
+    halves = [EpochWindows(text, 4, 6, 3, slice(*part)) for part in ((0, 3), (3, 6))]
+    both = torch.cat([half.at(5)[0] for half in halves])
+    assert torch.equal(both, expected[5][0])

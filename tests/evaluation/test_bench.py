@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from drakegpt.config import MODEL_NAMES
+from drakegpt.config import LADDER
 from drakegpt.errors import RunError
 from drakegpt.evaluation import bench, contenders, memory
 from drakegpt.evaluation.contenders import (
@@ -120,7 +120,7 @@ def test_the_rate_of_products_is_plausible():
 # --- The contenders -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", LADDER)
 @pytest.mark.parametrize("name", BUILDERS)
 def test_everyone_can_do_their_work(name, model):
     for build in BUILDERS[name].values():

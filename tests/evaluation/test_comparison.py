@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.config import LADDER, resolve
 from drakegpt.errors import RunError
 from drakegpt.evaluation.comparison import Row, _claims, compare, missing_models, select_runs
 from drakegpt.evaluation.figures import draw_curves
@@ -28,7 +28,7 @@ def rows(*losses):
     gains = [None, *(a - b for a, b in pairwise(losses))]
     return [
         dataclasses.replace(BLANK, model=name, train_loss=loss, train_gain=gain)
-        for name, loss, gain in zip(MODEL_NAMES, losses, gains, strict=False)
+        for name, loss, gain in zip(LADDER, losses, gains, strict=False)
     ]
 
 

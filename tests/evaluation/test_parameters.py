@@ -1,11 +1,11 @@
 import pytest
 
-from drakegpt.config import MODEL_NAMES, preset_model
+from drakegpt.config import LADDER, preset_model
 from drakegpt.evaluation.parameters import WHY_THEY_DIFFER, count_parameters, published_parameters
 
 
 def test_the_published_figures_come_out_of_the_published_formula():
-    default = [published_parameters(preset_model(name, "default", 80)) for name in MODEL_NAMES]
+    default = [published_parameters(preset_model(name, "default", 80)) for name in LADDER]
     assert default[:5] == [2_560, 11_264, 11_264, 29_952, 42_240]
     assert published_parameters(preset_model("TransformerLM", "scaled", 80)) == 11_223_632
 
@@ -27,7 +27,7 @@ def test_components_are_named_after_the_code():
 
 
 @pytest.mark.parametrize("size", ["default", "scaled"])
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", LADDER)
 def test_the_reasons_add_up(name, size):
     """Each item that `WHY_THEY_DIFFER` names, in numbers, is the whole difference."""
     config = preset_model(name, size, 80)

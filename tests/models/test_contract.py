@@ -6,7 +6,7 @@ import pytest
 import torch
 from learning import losses_on_one_batch
 
-from drakegpt.config import MODEL_NAMES, preset_model
+from drakegpt.config import LADDER, MODEL_NAMES, preset_model
 from drakegpt.models import textbook
 from drakegpt.models.build import MODELS, build_model
 from drakegpt.models.ladder import TransformerBlock
@@ -21,8 +21,10 @@ PINNED = {
     "BlocksLM": (17_840, 3_701_072),
     "ResidualBlocksLM": (42_896, 10_790_480),
     "TransformerLM": (43_344, 10_800_464),
+    "GPT1LM": (43_264, 10_800_384),  # TransformerLM's without the bias of the head
 }
 every_model = pytest.mark.parametrize("name", MODEL_NAMES)
+every_rung = pytest.mark.parametrize("name", LADDER)
 
 
 def build(name, seed=0, **changes):
@@ -101,7 +103,7 @@ def test_parameters_are_as_many_as_published_facts_say(name, size, column):
     assert not list(model.buffers()), "masks do not belong into checkpoints"
 
 
-@every_model
+@every_rung
 @pytest.mark.parametrize(
     "changes", [{}, {"context_length": 13, "embedding_dim": 24, "num_heads": 3}]
 )
@@ -173,7 +175,7 @@ def test_dropout_falls_on_what_the_feed_forward_returns():
     assert_drops_in_training_only(block, x)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES[:5])
+@pytest.mark.parametrize("name", LADDER[:5])
 def test_only_the_transformer_has_dropout(name):
     model = build(name, dropout=0.9).train()
     batch = tokens(model)

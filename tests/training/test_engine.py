@@ -8,7 +8,7 @@ import torch
 from learning import CPU, losses, new_trainer
 from torch.nn import functional as F
 
-from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.config import LADDER, MODEL_NAMES, resolve
 from drakegpt.data.windows import TrainingWindows
 from drakegpt.models import kernels, textbook
 from drakegpt.models.original import convert
@@ -19,7 +19,7 @@ ITERATIONS = 50
 trainer = partial(new_trainer, iters=ITERATIONS, eval_iters=2)
 
 
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", LADDER)
 def test_losses_are_the_textbooks(prepared, model):
     """Fifty steps from the same weights on the same windows agree within 1e-4, in float32."""
     training = trainer(prepared, model, dropout=0.0, schedule="constant", max_lr=1e-3)

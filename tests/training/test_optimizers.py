@@ -126,3 +126,48 @@ def test_muon_takes_what_matrices_there_are(model):
     optimizer.step()
     assert not torch.equal(before, optimizer.weights.values)
     assert optimizer.weights.values.isfinite().all()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_norms_and_biases_can_be_left_alone(optimizer):
+    """With a gradient of zero only the pull remains: who shrinks is pulled."""
+    model, config = model_and_config(optimizer=optimizer, decayed="matrices", weight_decay=0.1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    training = Optimizer(config, model)
+    training.set_learning_rate(0.5)
+    training.step()
+    shrunk = {name for name, p in model.named_parameters() if (p < 1).all()}
+    assert shrunk == {name for name, p in model.named_parameters() if p.ndim > 1}
+    assert all((p == 1).all() for name, p in model.named_parameters() if name not in shrunk)
+    training.weight_decay = 0.0
+    before = training.weights.values.clone()
+    training.step()
+    assert torch.equal(training.weights.values, before)
+
+
+def test_decay_in_two_parts_is_pytorchs_with_two_groups():
+    model, config = model_and_config(decayed="matrices", weight_decay=0.1)
+    twin = copy.deepcopy(model)
+    ours = Optimizer(config, model)
+    groups = [
+        {"params": [p for p in twin.parameters() if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in twin.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    theirs = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
+    for seed in range(3):
+        ours.set_learning_rate(1e-2)
+        ours.weights.set_gradient(loss_of(model, seed))
+        ours.step()
+        twin.zero_grad()
+        loss_of(twin, seed).backward()
+        theirs.step()
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+    # and what it remembers is taken up
+    again = Optimizer(config, copy.deepcopy(model))
+    again.load_state_dict(ours.state_dict())
+    for mine, other in zip(again._rest, ours._rest, strict=True):
+        states = again._adamw.state[mine], ours._adamw.state[other]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
