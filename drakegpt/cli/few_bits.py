@@ -114,7 +114,7 @@ _QUALITY: "tuple[Column[Row], ...]" = (
     Column("to float32", lambda row: f"{row.difference:+.4f}" if row.difference else ""),
     Column(
         "training,\nseconds",
-        lambda row: "" if row.training_seconds is None else f"{row.training_seconds:,.1f}",
+        lambda row: f"{row.training_seconds:,.1f}",
         4,
     ),
 )

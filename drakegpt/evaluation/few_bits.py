@@ -180,7 +180,7 @@ class Row:
     peak_memory: int | None  # bytes a process grows by that loads the weights and writes
     characters_per_second: dict[int, float]  # for each of `BATCHES`
     times_faster: dict[int, float]  # than the first row
-    training_seconds: float | None
+    training_seconds: float  # with those of the run that it began from
     operations: Operations
 
     @property
@@ -212,9 +212,8 @@ def measure(
     rows: list[Row] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
-        trained = [of_seed[form.trained] for of_seed in runs]
         first = losses[forms[0].key]
-        rows.append(_row(form, trained, models[form.key], losses[form.key], first, speeds, device))
+        rows.append(_row(form, runs, models[form.key], losses[form.key], first, speeds, device))
     return rows
 
 
@@ -269,9 +268,15 @@ def _loss(run: Run, form: Form, data: Dataset, device: torch.device) -> float:
     return validation_score(form_of(run, form).to(device), data, device).loss
 
 
+def _seconds(of_seed: Mapping[str, Run], form: Form) -> float:
+    """How long it took to train, with the run that it began from."""
+    stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
+    return sum(float(of_seed[stage].ending["seconds"]) for stage in stages)
+
+
 def _row(
     form: Form,
-    trained: Sequence[Run],
+    runs: Sequence[Mapping[str, Run]],
     model: LanguageModel,
     losses: Sequence[float],
     reference: Sequence[float],
@@ -279,12 +284,12 @@ def _row(
     device: torch.device,
 ) -> Row:
     counted = sizes(model)
-    file_bytes, peak = _stored(form, trained[0], model, device)
+    file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
     loss = statistics.fmean(losses)
-    seconds = [run.evaluations[-1]["seconds"] for run in trained if run.evaluations]
+    seconds = [_seconds(of_seed, form) for of_seed in runs]
     return Row(
         name=form.name,
-        runs=tuple(run.name for run in trained),
+        runs=tuple(of_seed[form.trained].name for of_seed in runs),
         embedding_dim=model.config.embedding_dim,
         val_losses=tuple(losses),
         bits_per_character=loss / math.log(2),
@@ -298,7 +303,7 @@ def _row(
         times_faster={
             n: times.times_faster(form.name, than=FORMS[0].name) for n, times in speeds.items()
         },
-        training_seconds=statistics.fmean(seconds) if seconds else None,
+        training_seconds=statistics.fmean(seconds),
         operations=count_operations(model),
     )
 
@@ -330,10 +335,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
         found.append(f"It writes {what} {few.times_faster[batch]:.2f} times as fast as float32.")
-    if few.training_seconds and full.training_seconds:
-        found.append(
-            f"Training it took {few.training_seconds / full.training_seconds:.1f} times as long."
-        )
+    longer = few.training_seconds / full.training_seconds
+    found.append(f"Training it took {longer:.1f} times as long.")
     return found
 
 
