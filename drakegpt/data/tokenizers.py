@@ -2,33 +2,76 @@
 
 A tokenizer has a `vocab_size`, `encode` and `decode`, a list of the characters
 that a text has and it does not know (`unknown`), and a JSON form that is part
-of the identity of a dataset and of a run. Here: one token per character.
+of the identity of a dataset and of a run. Here are two: one token per
+character, and byte-level BPE, whose tokens are frequent runs of UTF-8 bytes.
+
+Not here: where texts come from (`corpus`) and where tokens are kept (`dataset`).
 """
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drakegpt.errors import UsageError
 from drakegpt.paths import parse_json
 
 Tokens = NDArray[np.integer[Any]]
+
+KINDS = ("char", "bpe")
+DEFAULT_VOCAB_SIZE = 20_000  # of a BPE tokenizer
+# RoBERTa's, in its order: their numbers are their places.
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+END = SPECIALS.index("</s>")
+SMALLEST_VOCAB_SIZE = len(SPECIALS) + 256
+LARGEST_VOCAB_SIZE = 2**20  # the library reserves memory for what it is asked for
+# A pair of tokens seen once says nothing about the language.
+MIN_FREQUENCY = 2
+PIECE = 1 << 14  # characters that BPE looks at together, at most
+BATCH = 1 << 18  # characters encoded at once: the library needs some 100 bytes for a token
 
 
 class Tokenizer(Protocol):
     """What every tokenizer can do."""
 
     @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+
+    @property
     def vocab_size(self) -> int:
         """How many different tokens there are (V)."""
+
+    @property
+    def end(self) -> int | None:
+        """The token between two documents; `None` if a line feed stands there."""
 
     def encode(self, text: str) -> Tokens:
         """Token numbers of a text whose characters are all known."""
 
+    def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
+        """Token numbers of a long text that comes in parts; `None` stands between documents.
+
+        Where the text is cut into parts makes no difference.
+        """
+
     def decode(self, tokens: Iterable[int]) -> str:
         """The text that the tokens stand for."""
+
+    def to_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The UTF-8 bytes that the tokens stand for, which may begin or end inside a character."""
+
+    def characters_begun(self) -> NDArray[np.int64]:
+        """How many characters each token begins, (V,).
+
+        The sum over the tokens of a text is its number of characters, also
+        where a character is split over several tokens.
+        """
 
     def unknown(self, text: str) -> list[str]:
         """Characters of `text` that cannot be encoded, each once, in order."""
@@ -41,16 +84,22 @@ class CharTokenizer:
     """One token per character, numbered in the sorted order of the characters."""
 
     kind = "char"
+    end = None
 
     def __init__(self, characters: str) -> None:
         """`characters`: the vocabulary, each character once, sorted by code point."""
         self.characters = characters
-        self._codes = _code_points(characters)
+        codes = _code_points(characters)
+        # The number of every code point up to the last known; -1 for the unknown and all beyond.
+        self._numbers = np.full(int(codes[-1]) + 2 if len(codes) else 1, -1, np.int32)
+        self._numbers[codes] = np.arange(len(codes))
 
     @classmethod
     def of(cls, text: str) -> "CharTokenizer":
         """The tokenizer whose vocabulary is exactly the characters of `text`."""
-        return cls("".join(map(chr, np.unique(_code_points(text)))))
+        seen = CharacterSet()
+        seen.add(text)
+        return cls(seen.characters())
 
     @property
     def vocab_size(self) -> int:
@@ -59,15 +108,35 @@ class CharTokenizer:
 
     def encode(self, text: str) -> Tokens:
         """Token numbers; raises `ValueError` where `unknown(text)` is not empty."""
-        codes = _code_points(text)
-        places = np.searchsorted(self._codes, codes).clip(max=self.vocab_size - 1)
-        if not np.array_equal(self._codes[places], codes):
+        numbers = self._numbers[_code_points(text).clip(max=len(self._numbers) - 1)]
+        if (numbers < 0).any():
             raise ValueError(f"characters outside the vocabulary: {self.unknown(text)}")
-        return places.astype(token_type(self.vocab_size))
+        return numbers.astype(token_type(self.vocab_size))
+
+    def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
+        """Token numbers of a long text; a line feed stands between documents."""
+        held: list[str] = []
+        length = 0
+        for part in parts:
+            held.append("\n" if part is None else part)
+            length += len(held[-1])
+            if length >= BATCH:
+                yield self.encode("".join(held))
+                held, length = [], 0
+        if held:
+            yield self.encode("".join(held))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The characters that the tokens stand for."""
         return "".join(map(self.characters.__getitem__, tokens))
+
+    def to_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The characters that the tokens stand for, as UTF-8."""
+        return self.decode(tokens).encode("utf-8", "surrogatepass")
+
+    def characters_begun(self) -> NDArray[np.int64]:
+        """One for every token, (V,)."""
+        return np.ones(self.vocab_size, np.int64)
 
     def unknown(self, text: str) -> list[str]:
         """Characters of `text` outside the vocabulary, each once, in order."""
@@ -79,10 +148,139 @@ class CharTokenizer:
         return json.dumps({"kind": self.kind, "characters": self.characters}, ensure_ascii=False)
 
 
+class CharacterSet:
+    """The characters of a text that is seen bit by bit."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(0x110000, bool)
+
+    def add(self, text: str) -> None:
+        """Note the characters of `text`."""
+        self._seen[_code_points(text)] = True
+
+    def characters(self) -> str:
+        """All seen so far, each once, sorted by code point."""
+        return "".join(map(chr, np.flatnonzero(self._seen)))
+
+
+class BPETokenizer:
+    """Byte-level byte-pair encoding (Sennrich et al. 2016; GPT-2's way of doing it).
+
+    The text's UTF-8 bytes are the first 256 tokens; training joins the most
+    frequent pair of neighbours within a word to a new token, again and again.
+    So every text can be encoded, and no word is out of vocabulary. The work is
+    done by Hugging Face's `tokenizers`, loaded when a tokenizer is made.
+
+    The five `SPECIALS` are tokens that no text is encoded to: a text that
+    contains "</s>" is a text like any other. Between documents stands `END`.
+    """
+
+    kind = "bpe"
+    end = END
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        """`data`: the library's JSON form; `ValueError` unless it is byte-level BPE as here."""
+        _check(data)
+        self._data = data
+        vocab = data["model"]["vocab"]
+        self._library = _pipeline(vocab, [(a, b) for a, b in data["model"]["merges"]])
+        self._bytes = [b""] * len(vocab)
+        for token, number in vocab.items():
+            if number >= len(SPECIALS):
+                self._bytes[number] = bytes(map(_byte_of().__getitem__, token))
+        self._bytes[END] = b"\n"
+
+    @classmethod
+    def train(cls, pieces: Iterable[str | None], vocab_size: int) -> "BPETokenizer":
+        """Learn up to `vocab_size` tokens from a text.
+
+        `pieces`: the text, cut anywhere, `None` between documents. A text too
+        short for so many tokens gets those it supports. The same text gives
+        the same tokenizer, on every machine. Raises `UsageError` for a
+        `vocab_size` that cannot be.
+        """
+        check_vocab_size(vocab_size)
+        from tokenizers.pre_tokenizers import ByteLevel
+        from tokenizers.trainers import BpeTrainer
+
+        trainer = BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=MIN_FREQUENCY,
+            special_tokens=list(SPECIALS),
+            initial_alphabet=ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        library = _pipeline({}, [])
+        with _in_parallel():
+            library.train_from_iterator((p for p in cut(pieces) if p is not None), trainer)
+        return cls(json.loads(library.to_str()))
+
+    @property
+    def vocab_size(self) -> int:
+        """How many different tokens there are (V), `SPECIALS` and single bytes included."""
+        return len(self._bytes)
+
+    def encode(self, text: str) -> Tokens:
+        """Token numbers of any text; raises `ValueError` for half a surrogate pair."""
+        none = np.zeros(0, token_type(self.vocab_size))
+        return np.concatenate([none, *self.encode_parts([text])])
+
+    def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
+        """Token numbers of a long text; `END` stands between documents."""
+        held: list[str | None] = []
+        length = 0
+        for piece in cut(parts):
+            held.append(piece)
+            length += len(piece or "") + 1
+            if length >= BATCH:
+                yield self._encode(held)
+                held, length = [], 0
+        if held:
+            yield self._encode(held)
+
+    def _encode(self, pieces: list[str | None]) -> Tokens:
+        texts = [piece for piece in pieces if piece is not None]
+        if unknown := self.unknown("".join(texts)):
+            raise ValueError(f"characters that are no text: {unknown}")
+        with _in_parallel(len(texts) > 1):
+            encodings = iter(self._library.encode_batch_fast(texts, add_special_tokens=False))
+        kind = token_type(self.vocab_size)
+        return np.concatenate(
+            [np.array([END] if p is None else next(encodings).ids, kind) for p in pieces]
+        )
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text; what is not whole characters in UTF-8 becomes U+FFFD."""
+        return self.to_bytes(tokens).decode("utf-8", "replace")
+
+    def to_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The UTF-8 bytes that the tokens stand for: a line feed for `END`, none for specials."""
+        return b"".join(map(self._bytes.__getitem__, tokens))
+
+    def characters_begun(self) -> NDArray[np.int64]:
+        """How many bytes of each token are not UTF-8 continuation bytes, (V,)."""
+        return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
+
+    def unknown(self, text: str) -> list[str]:
+        """Halves of surrogate pairs, which are no text; everything else can be encoded."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return list(dict.fromkeys(c for c in text if "\ud800" <= c <= "\udfff"))
+        return []
+
+    def to_json(self) -> str:
+        """The kind and the library's own JSON."""
+        data = {"kind": self.kind, "tokenizer": self._data}
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
 def tokenizer_from_json(text: str) -> Tokenizer:
     """Read what `to_json` wrote; raises `ValueError` if it is anything else."""
     try:
         data = parse_json(text)
+        if data["kind"] == BPETokenizer.kind:
+            return BPETokenizer(data["tokenizer"])
         characters = data["characters"]
         fits = (
             data["kind"] == CharTokenizer.kind
@@ -90,10 +288,21 @@ def tokenizer_from_json(text: str) -> Tokenizer:
             and list(characters) == sorted(set(characters))
         )
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError("the tokenizer is not the JSON it should be") from error
+        reason = str(error) if str(error).startswith("the tokenizer") else ""
+        raise ValueError(reason or "the tokenizer is not the JSON it should be") from error
     if not fits or not characters:
         raise ValueError("the tokenizer's characters are not a sorted set")
     return CharTokenizer(characters)
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise `UsageError` if no BPE tokenizer can have that vocabulary."""
+    if not SMALLEST_VOCAB_SIZE <= vocab_size <= LARGEST_VOCAB_SIZE:
+        raise UsageError(
+            f"A vocabulary of {vocab_size:,} tokens cannot be: it has at least the 256 bytes and "
+            f"{len(SPECIALS)} special tokens, and at most {LARGEST_VOCAB_SIZE:,} tokens.",
+            f"Take --vocab-size {SMALLEST_VOCAB_SIZE} or more; {DEFAULT_VOCAB_SIZE} is common.",
+        )
 
 
 def token_type(vocab_size: int) -> type[np.integer[Any]]:
@@ -101,6 +310,154 @@ def token_type(vocab_size: int) -> type[np.integer[Any]]:
     if vocab_size <= 2**8:
         return np.uint8
     return np.int16 if vocab_size <= 2**15 else np.int32
+
+
+def cut(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
+    """Cut a text anew into pieces of at most `size` characters that can be encoded one by one.
+
+    A piece ends right before a line feed that follows something other than
+    white space: there BPE's words certainly end, so the tokens are those of
+    the uncut text. Where no such place comes in `size` characters, the piece
+    ends there, whatever that splits. Where `parts` were cut does not matter;
+    `None`, between documents, stays where it is.
+    """
+    rest = ""
+    for part in parts:
+        if part is None:
+            if rest:
+                yield rest
+            yield None
+            rest = ""
+            continue
+        rest += part
+        start = 0
+        while len(rest) - start > size:
+            end = _safe_place(rest, start, start + size)
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
+    if rest:
+        yield rest
+
+
+def _safe_place(text: str, start: int, stop: int) -> int:
+    """The last line feed in `text[start + 1 : stop]` that follows a word, or else `stop`."""
+    place = text.rfind("\n", start + 1, stop)
+    while place > 0 and text[place - 1].isspace():
+        place = text.rfind("\n", start + 1, place)
+    return place if place > 0 else stop
+
+
+def _pipeline(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+    """The library's tokenizer with these tokens: bytes of words, joined by `merges` in order."""
+    _choose_parallelism()
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    library = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    library.decoder = decoders.ByteLevel()
+    if vocab:
+        library.add_special_tokens(list(SPECIALS))
+        library.encode_special_tokens = True  # as plain text, where a text contains them
+    return library
+
+
+def _check(data: Any) -> None:
+    """Raise `ValueError` unless `data` is the library's JSON of a tokenizer as made here."""
+    if not _holds(data, _FACTS) or not isinstance(data.get("added_tokens"), list):
+        raise ValueError("the tokenizer is not byte-level BPE as drakegpt makes it")
+    added = [{"id": i, "content": token, "special": True} for i, token in enumerate(SPECIALS)]
+    if len(data["added_tokens"]) != len(added) or not all(
+        map(_holds, data["added_tokens"], added)
+    ):
+        raise ValueError("the tokenizer's special tokens are not the usual five")
+    vocab, merges = data["model"].get("vocab"), data["model"].get("merges")
+    if (
+        not isinstance(vocab, dict)
+        or not all(type(number) is int for number in vocab.values())
+        or sorted(vocab.values()) != list(range(len(vocab)))
+        or any(vocab.get(token) != number for number, token in enumerate(SPECIALS))
+        or not vocab.keys() >= _byte_of().keys()
+        or not all(_byte_of().keys() >= set(t) for t, i in vocab.items() if i >= len(SPECIALS))
+        or "" in vocab
+    ):
+        raise ValueError("the tokenizer's vocabulary is not bytes and what is made of them")
+    if not isinstance(merges, list) or not all(_is_merge(pair, vocab) for pair in merges):
+        raise ValueError("the tokenizer's merges are not pairs of its tokens")
+
+
+_FACTS: dict[str, Any] = {
+    "truncation": None,
+    "padding": None,
+    "normalizer": None,
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+    "post_processor": None,
+    "decoder": {"type": "ByteLevel"},
+    "model": {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    },
+}
+
+
+def _holds(data: Any, facts: dict[str, Any]) -> bool:
+    """Whether `data` is an object with these values; it may have more."""
+    return isinstance(data, dict) and all(
+        key in data
+        and (_holds(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
+        for key, fact in facts.items()
+    )
+
+
+def _is_merge(pair: Any, vocab: dict[str, int]) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(token, str) and vocab.get(token, 0) >= len(SPECIALS) for token in pair)
+        and vocab.get(pair[0] + pair[1], 0) >= len(SPECIALS)
+    )
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    """The byte that each of GPT-2's 256 visible characters stands for in the vocabulary.
+
+    Visible bytes of Latin-1 stand for themselves, the others for U+0100 on, in order.
+    """
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+# The library's threads do not survive a fork; unless this says what to do, it warns then. So it
+# says "false", but for the moments in which the threads are worth having.
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+
+
+@cache
+def _choose_parallelism() -> bool:
+    """Set the library's variable if the user has not; whether the choice was ours."""
+    ours = _PARALLELISM not in os.environ
+    os.environ.setdefault(_PARALLELISM, "false")
+    return ours
+
+
+@contextmanager
+def _in_parallel(worthwhile: bool = True) -> Iterator[None]:
+    """Let the library use all cores for the while, unless the user has chosen otherwise."""
+    if not worthwhile or not _choose_parallelism():
+        yield
+        return
+    os.environ[_PARALLELISM] = "true"
+    try:
+        yield
+    finally:
+        os.environ[_PARALLELISM] = "false"
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:
