@@ -49,7 +49,7 @@ def compare(
     Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.evaluation.comparison import compare as compare_runs
-    from drakegpt.evaluation.comparison import select_runs
+    from drakegpt.evaluation.comparison import select_others, select_runs
 
     dataset = choose_dataset(data)
     if bits:
@@ -66,27 +66,27 @@ def compare(
         identity = {"recipe": "original"} | identity
         _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
     runs = select_runs(dataset, sizes, identity)
-    if not runs:
+    others = [] if train else select_others(dataset, identity)
+    if not runs and not others:
         such = " with these settings" if identity else ""
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
         )
     if not json:
-        console.note(f"Scoring {len(runs)} runs on the whole of '{dataset.name}'.")
-    _show(compare_runs(dataset.name, runs, device), runs, device, json=json)
+        console.note(f"Scoring {len(runs) + len(others)} runs on the whole of '{dataset.name}'.")
+    comparison = compare_runs(dataset.name, runs, device, others)
+    _show(comparison, [*runs.values(), *others], device, json=json)
 
 
-def _show(
-    comparison: "Comparison", runs: "dict[tuple[str, str], Run]", device: str, *, json: bool
-) -> None:
+def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: bool) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.evaluation.figures import draw_curves
     from drakegpt.evaluation.samples import SEED, sample
 
     data = comparison.data
     figures = draw_curves(data, comparison.rows)
-    samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs.values()}
+    samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs}
     if json:
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
@@ -136,13 +136,20 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
 
     from drakegpt.cli.curves import curves
 
-    best = min(row.val_loss for row in comparison.rows)
+    rows = [*comparison.rows, *comparison.others]
+    best = min(row.bits_per_character for row in rows)
     title = f"The ladder on {comparison.data}"
-    console.show(fitting(title, _COLUMNS, comparison.rows, lambda row: row.val_loss == best))
+    console.show(fitting(title, _COLUMNS, rows, lambda row: row.bits_per_character == best))
     console.show(
         "Losses: nats per character over the whole splits. Gain: how far validation fell from the "
-        "rung before. Published: the original's formula for this vocabulary.\n"
+        "rung before. Published: the original's formula for this vocabulary."
     )
+    if not all(row.per_character for row in rows):
+        console.show(
+            "Losses per token of several characters stand for something else, so only bits per "
+            "character are shown for those."
+        )
+    console.show("")
     if comparison.claims:
         console.show(Text("What the original claims, in these runs:", style="bold"))
     claims = Table.grid(padding=(0, 1))
@@ -155,7 +162,7 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
         trained = [row for row in comparison.rows if row.evaluations]
         console.show(curves(key, trained, console.results()))
     console.show(Text("The same seed, written by each:", style="bold"))
-    for row in comparison.rows:
+    for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.run].strip("\n"))
 
@@ -164,15 +171,19 @@ def _or_blank(value: float | None, format_: str) -> str:
     return "" if value is None else format(value, format_)
 
 
+def _per_character(row: "Row", figure: str) -> str:
+    return figure if row.per_character else ""
+
+
 _COLUMNS: "tuple[Column[Row], ...]" = (
     Column("model", lambda row: row.label),
     Column("parameters", lambda row: f"{row.parameters:,}", 2),
     Column("published", lambda row: _or_blank(row.published, ","), 6),
-    Column("train", lambda row: f"{row.train_loss:.4f}", 1),
-    Column("validation", lambda row: f"{row.val_loss:.4f}"),
+    Column("train", lambda row: _per_character(row, f"{row.train_loss:.4f}"), 1),
+    Column("validation", lambda row: _per_character(row, f"{row.val_loss:.4f}"), 0),
     Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
     Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
-    Column("perplexity", lambda row: f"{row.perplexity:.2f}", 7),
+    Column("perplexity", lambda row: _per_character(row, f"{row.perplexity:.2f}"), 7),
     Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
     Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
 )

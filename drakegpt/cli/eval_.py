@@ -33,7 +33,9 @@ def eval_(
         return
     table = Table(title=f"{run.config.model} on {run.config.data}", title_justify="left")
     table.add_column("split", style="bold")
-    for column in ("loss (nats)", "bits per character", "perplexity", "characters scored"):
+    unit = "character" if run.tokenizer.kind == "char" else "token"
+    titles = (f"nats per {unit}", "bits per character", "perplexity", "characters scored")
+    for column in titles:
         table.add_column(column, justify="right")
     for name, of in (("train", scores.train), ("validation", scores.val)):
         table.add_row(
@@ -41,6 +43,6 @@ def eval_(
             f"{of.loss:.4f}",
             f"{of.bits_per_character:.4f}",
             f"{of.perplexity:.2f}",
-            f"{of.tokens:,}",
+            f"{of.characters:,}",
         )
     console.show(table)

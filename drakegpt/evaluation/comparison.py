@@ -11,22 +11,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from drakegpt.config import LADDER, SIZES
+from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import runs_on
 from drakegpt.training.run import Run
 
+# What a run of the ladder has set unless asked otherwise.
+LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run in the comparison. Losses in nats per character, over whole splits."""
+    """One run in the comparison. Losses in nats per token, over whole splits."""
 
     model: str
     size: str
+    preset: str = "none"
+    tokenizer: str = "char"
+    vocab_size: int = 0
     parameters: int
     published: int | None
     train_loss: float
@@ -45,8 +51,16 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The model's name, with its size where that is not the default."""
-        return self.model + (" (scaled)" if self.size == "scaled" else "")
+        """The model's name, with its size, its system and its tokens where these are special."""
+        special = [what for what in (self.size, self.preset) if what not in ("default", "none")]
+        if not self.per_character:
+            special.append(f"{self.vocab_size:,} {self.tokenizer.upper()} tokens")
+        return self.model + (f" ({', '.join(special)})" if special else "")
+
+    @property
+    def per_character(self) -> bool:
+        """Whether its losses are per character and can stand beside the ladder's."""
+        return self.tokenizer == "char"
 
 
 @dataclass(frozen=True)
@@ -66,12 +80,14 @@ class Comparison:
     rows: tuple[Row, ...]
     missing: tuple[tuple[str, str], ...]  # (model, size) without a run
     claims: tuple[Claim, ...]
+    others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values."""
         return {
             "data": self.data,
             "rows": [asdict(row) for row in self.rows],
+            "others": [asdict(row) for row in self.others],
             "missing": [{"model": model, "size": size} for model, size in self.missing],
             "claims": [asdict(claim) for claim in self.claims],
         }
@@ -86,7 +102,7 @@ def select_runs(
     were trained with `settings`, where any are given; if not in full precision,
     from the beginning.
     """
-    wanted = ({"bits": "full", "init_from": ""} | dict(settings or {})).items()
+    wanted = (LADDERS_OWN | dict(settings or {})).items()
     latest = {
         (run.config.model, run.config.size): run
         for run in runs_on(data)
@@ -98,6 +114,29 @@ def select_runs(
     return {key: latest[key] for key in ladder if key in latest}
 
 
+def select_others(data: Dataset, settings: Mapping[str, Any] | None = None) -> list[Run]:
+    """The latest finished runs on the same text that are not of the ladder.
+
+    One for each model, system and dataset: other models, published systems, and
+    whatever reads other tokens. `settings` choose as for the ladder.
+    """
+    text = data.metadata.text_sha256
+    alike = [dataset.load(name) for name in dataset.names()]
+    alike = [d for d in alike if d.name == data.name or (text and d.metadata.text_sha256 == text)]
+    wanted = ({"bits": "full"} | dict(settings or {})).items()
+    latest = {
+        (run.config.model, run.config.preset, run.config.data): run
+        for of_same_text in alike
+        for run in runs_on(of_same_text)
+        if run.finished
+        and run.derived != "packed"
+        and all(getattr(run.config, key, None) == value for key, value in wanted)
+        and (run.config.model not in LADDER or run.config.preset != "none"
+             or run.tokenizer.kind != "char")
+    }  # fmt: skip
+    return list(latest.values())
+
+
 def missing_models(
     runs: Mapping[tuple[str, str], Run], sizes: Sequence[str] = ()
 ) -> tuple[tuple[str, str], ...]:
@@ -107,9 +146,12 @@ def missing_models(
 
 
 def compare(
-    data: str, runs: Mapping[tuple[str, str], Run], device_name: str = "auto"
+    data: str,
+    runs: Mapping[tuple[str, str], Run],
+    device_name: str = "auto",
+    others: Sequence[Run] = (),
 ) -> Comparison:
-    """Score the runs and set them side by side."""
+    """Score the runs and set them side by side, and the others below them."""
     rows: list[Row] = []
     for (model, size), run in runs.items():
         place = LADDER.index(model)
@@ -118,7 +160,8 @@ def compare(
             before = None
         rows.append(_row(run, before, device_name))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
-    return Comparison(data, tuple(rows), missing_models(runs), tuple(claims))
+    beside = tuple(_row(run, None, device_name) for run in others)
+    return Comparison(data, tuple(rows), missing_models(runs), tuple(claims), beside)
 
 
 def _row(run: Run, before: Row | None, device_name: str) -> Row:
@@ -128,6 +171,9 @@ def _row(run: Run, before: Row | None, device_name: str) -> Row:
     return Row(
         model=run.config.model,
         size=run.config.size,
+        preset=run.config.preset,
+        tokenizer=run.tokenizer.kind,
+        vocab_size=run.tokenizer.vocab_size,
         parameters=sum(count_parameters(run.model_config).values()),
         published=published_parameters(run.model_config),
         train_loss=scores.train.loss,

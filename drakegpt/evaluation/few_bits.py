@@ -10,7 +10,6 @@ times what each costs in a 45 nm chip (Horowitz, ISSCC 2014, figure 1.1.9).
 Not here: training the runs that are missing, and putting all this on a screen.
 """
 
-import math
 import statistics
 import tempfile
 from collections import deque
@@ -30,7 +29,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.bench import Entry, Times, race, warm_up
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.parameters import count_parameters
-from drakegpt.evaluation.scoring import score, validation_score
+from drakegpt.evaluation.scoring import Score, score, validation_score
 from drakegpt.evaluation.selection import find_finished
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads, load_model
@@ -165,14 +164,14 @@ class Operations:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One form, measured. Losses in nats per character over the whole validation split."""
+    """One form, measured. Losses in nats per token over the whole validation split."""
 
     name: str
     runs: tuple[str, ...]  # one for each seed
     embedding_dim: int
     val_losses: tuple[float, ...]
     bits_per_character: float
-    difference: float  # of the mean loss to that of the first row
+    difference: float = 0.0  # of the mean loss to that of the first row
     file_bytes: int
     packed_bytes: int
     remainder_bytes: int
@@ -203,18 +202,18 @@ def measure(
     """All forms that can be made of `runs`: for each seed, the run of each of `TRAINED`."""
     forms = [form for form in FORMS if all(form.trained in of_seed for of_seed in runs)]
     models = {form.key: form_of(runs[0][form.trained], form).to(device) for form in forms}
-    losses = {}
+    scores = {}
     for done, form in enumerate(forms):
         progress(f"scoring: {form.name}", done, len(forms))
-        losses[form.key] = [_loss(of_seed[form.trained], form, data, device) for of_seed in runs]
+        scores[form.key] = [_score(of_seed[form.trained], form, data, device) for of_seed in runs]
     prompt = data.split("val")[: models[forms[0].key].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
     rows: list[Row] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
-        first = losses[forms[0].key]
-        rows.append(_row(form, runs, models[form.key], losses[form.key], first, speeds, device))
-    return rows
+        rows.append(_row(form, runs, models[form.key], scores[form.key], speeds, device))
+    first = rows[0].val_loss
+    return [replace(row, difference=row.val_loss - first) for row in rows]
 
 
 def form_of(run: Run, form: Form) -> LanguageModel:
@@ -261,11 +260,11 @@ def count_operations(model: LanguageModel) -> Operations:
     return Operations(sum(additions.values()), sum(multiplications.values()), energy)
 
 
-def _loss(run: Run, form: Form, data: Dataset, device: torch.device) -> float:
+def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
-        return score(run, str(device)).val.loss
+        return score(run, str(device)).val
     choose_threads(run.model_config)
-    return validation_score(form_of(run, form).to(device), data, device).loss
+    return validation_score(form_of(run, form).to(device), data, device)
 
 
 def _seconds(of_seed: Mapping[str, Run], form: Form) -> float:
@@ -278,22 +277,19 @@ def _row(
     form: Form,
     runs: Sequence[Mapping[str, Run]],
     model: LanguageModel,
-    losses: Sequence[float],
-    reference: Sequence[float],
+    scores: Sequence[Score],
     speeds: Mapping[int, Times],
     device: torch.device,
 ) -> Row:
     counted = sizes(model)
     file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
-    loss = statistics.fmean(losses)
     seconds = [_seconds(of_seed, form) for of_seed in runs]
     return Row(
         name=form.name,
         runs=tuple(of_seed[form.trained].name for of_seed in runs),
         embedding_dim=model.config.embedding_dim,
-        val_losses=tuple(losses),
-        bits_per_character=loss / math.log(2),
-        difference=loss - statistics.fmean(reference),
+        val_losses=tuple(score.loss for score in scores),
+        bits_per_character=statistics.fmean(score.bits_per_character for score in scores),
         file_bytes=file_bytes,
         packed_bytes=counted.packed,
         remainder_bytes=counted.remainder,

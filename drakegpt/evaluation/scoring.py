@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.tokenizers import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
@@ -23,32 +24,39 @@ from drakegpt.paths import parse_json
 from drakegpt.training.run import Run
 
 SCORES = "scores.json"
+COUNTED_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model predicts a split of a character-level dataset."""
+    """How well a model predicts a split.
 
-    loss: float  # nats per character
-    tokens: int  # how many characters were scored
+    Losses of different tokenizers cannot be compared, for a token may be a
+    letter or a word; bits per character can.
+    """
+
+    loss: float  # nats per token
+    tokens: int  # how many were scored
+    characters: int  # that they stand for
 
     @property
     def bits_per_character(self) -> float:
         """Bits needed on average to write down a character, knowing the model."""
-        return self.loss / math.log(2)
+        return self.loss / math.log(2) * self.tokens / self.characters
 
     @property
     def perplexity(self) -> float:
-        """How many equally likely characters would be as hard to guess."""
+        """How many equally likely tokens would be as hard to guess."""
         return math.exp(min(self.loss, 700.0))
 
     def to_json(self) -> dict[str, float | int]:
-        """All four figures."""
+        """All five figures."""
         return {
             "loss": self.loss,
             "bits_per_character": self.bits_per_character,
             "perplexity": self.perplexity,
             "tokens": self.tokens,
+            "characters": self.characters,
         }
 
 
@@ -75,7 +83,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     model = run.load_model(device)
     data = run.dataset()
     data.verify()
-    train = _score(model, data.split("train"), device)
+    train = _score(model, data.split("train"), data.tokenizer, device)
     scores = {"train": train, "val": validation_score(model, data, device)}
     best_val = scores["val"]
     if (run.folder / "best.safetensors").exists():
@@ -89,7 +97,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
 def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model, which is on `device`, on the whole of the validation split."""
     tokens = torch.cat([data.split("train")[-1:], data.split("val")])
-    return _score(model, tokens, device)
+    return _score(model, tokens, data.tokenizer, device)
 
 
 def recall(run: Run) -> Scores | None:
@@ -99,19 +107,25 @@ def recall(run: Run) -> Scores | None:
         if data["of"] != _identity(run):
             return None
         scores = {name: Score(**data[name]) for name in ("train", "val", "best_val")}
-        if all(type(s.loss) is float and type(s.tokens) is int for s in scores.values()):
+        counts = (count for s in scores.values() for count in (s.tokens, s.characters))
+        losses = (s.loss for s in scores.values())
+        if all(type(loss) is float for loss in losses) and all(type(n) is int for n in counts):
             return Scores(**scores)
         return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _score(model: LanguageModel, tokens: Tensor, device: torch.device) -> Score:
+def _score(
+    model: LanguageModel, tokens: Tensor, tokenizer: Tokenizer, device: torch.device
+) -> Score:
     """Score all tokens but the first, many windows at a time."""
     context_length = model.config.context_length
-    at_once = max(1, tokens_at_once(device) // context_length)
+    at_once = max(1, tokens_at_once(device, model.config.vocab_size) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
-    return Score(mean_loss(model, batches, device), len(tokens) - 1)
+    begun, predicted = torch.from_numpy(tokenizer.characters_begun()), tokens[1:]
+    characters = sum(int(begun[part.long()].sum()) for part in predicted.split(COUNTED_AT_ONCE))
+    return Score(mean_loss(model, batches, device), len(predicted), max(1, characters))
 
 
 def _identity(run: Run) -> dict[str, str]:

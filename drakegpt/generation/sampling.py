@@ -21,7 +21,8 @@ from drakegpt.generation.window import Reader, Window
 from drakegpt.models.layers import LanguageModel
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original
-NUMBERS_AT_ONCE = 256  # random numbers fetched together
+NUMBERS_AT_ONCE = 256  # random numbers of a text fetched together, one for each token
+NOISE_AT_ONCE = 2**18  # and at most so many where each token takes V of them
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class Sampling:
     `temperature` divides the scores: below 1 is more cautious, above 1 more
     erratic, 0 always takes the likeliest token. `top_k` keeps the k
     likeliest tokens; `top_p` the fewest that together reach probability p
-    (nucleus sampling, Holtzman et al. 2020).
+    (nucleus sampling, Holtzman et al. 2020). `repetition_penalty` divides what a
+    token scores once it has occurred in the text, or multiplies it where that is
+    negative (Keskar et al. 2019, section 4.1).
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    repetition_penalty: float = 1.0
 
 
 def generate(
@@ -72,21 +76,46 @@ def generate_batch(
     prompt = list(prompt) or [START_TOKEN]
     if looks_back(model):
         written = _by_window(Reader(model, len(seeds), window), prompt, sampling, seeds)
+    elif sampling.repetition_penalty != 1:
+        written = _by_window(_LastToken(model, len(seeds)), prompt, sampling, seeds)
     else:
         written = _by_table(model, prompt[-1], sampling, seeds)
     yield from islice(written, length)
 
 
 def _by_window(
-    read: Reader, prompt: list[int], sampling: Sampling, seeds: Sequence[int]
+    read: "Reader | _LastToken", prompt: list[int], sampling: Sampling, seeds: Sequence[int]
 ) -> Iterator[list[int]]:
     """Read, draw, read what was drawn, and so on without end."""
     logits = _checked(read.start(prompt))
     noise = _gumbel_noise(seeds, logits.shape[-1])
+    seen = torch.zeros(logits.shape, dtype=torch.bool)  # the tokens of each text, (B, V)
+    seen[:, prompt] = True
     while True:
-        tokens = draw(logits.float().cpu(), sampling, next(noise))
+        scores = logits.float().cpu()
+        if sampling.repetition_penalty != 1:
+            scores = penalised(scores, seen, sampling.repetition_penalty)
+        tokens = draw(scores, sampling, next(noise))
         yield tokens.flatten().tolist()
+        seen.scatter_(1, tokens, True)
         logits = read(tokens)
+
+
+class _LastToken:
+    """Reads for a model that looks at the last token alone, as `Reader` does for the others."""
+
+    def __init__(self, model: LanguageModel, texts: int) -> None:
+        self._model, self._texts = model, texts
+        self._device = next(model.parameters()).device
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts. Returns logits (B, V)."""
+        return self(torch.tensor([prompt[-1:]]).expand(self._texts, -1))
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1). Returns logits (B, V)."""
+        logits: Tensor = self._model(tokens.to(self._device))
+        return logits[:, -1]
 
 
 def _by_table(
@@ -132,11 +161,17 @@ def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
 def _gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
     """What `draw` adds to scores, (B, V), without end; each text has a generator of its own."""
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
+    at_once = max(1, min(NUMBERS_AT_ONCE, NOISE_AT_ONCE // vocab_size))
     while True:
-        some = torch.empty(len(seeds), NUMBERS_AT_ONCE, vocab_size)
+        some = torch.empty(len(seeds), at_once, vocab_size)
         for numbers, chance in zip(some, chances, strict=True):
             numbers.exponential_(generator=chance)
         yield from some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_().unbind(1)
+
+
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Scores (B, V), less for tokens that were `seen`, bool (B, V)."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:

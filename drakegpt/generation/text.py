@@ -1,5 +1,6 @@
 """Text from a model, piece by piece, and its file in the user's data folder."""
 
+import codecs
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +20,21 @@ def write(
     sampling: Sampling | None = None,
     seed: int = 42,
     window: Window = "auto",
+    *,
+    stop: bool = False,
 ) -> Iterator[str]:
-    """Yield `length` tokens that continue `prompt`, each as text, as they are drawn."""
-    tokens = tokenizer.encode(prompt).tolist()
+    """Yield `length` tokens that continue `prompt`, each as text, as they are drawn.
+
+    With `stop`, up to the token that ends a document. A character that is split
+    over tokens comes whole, with the last of them.
+    """
+    tokens = _beginning(prompt, tokenizer)
+    text = _Text(tokenizer, stop=stop)
     for token in generate(model, tokens, length, sampling or Sampling(), seed, window):
-        yield tokenizer.decode([token])
+        yield text.add(token)
+        if text.ended:
+            return
+    yield text.rest()
 
 
 def write_batch(
@@ -34,11 +45,50 @@ def write_batch(
     sampling: Sampling,
     seeds: Sequence[int],
     window: Window = "auto",
+    *,
+    stop: bool = False,
 ) -> Iterator[list[str]]:
-    """Write a text for each seed, all at once: yield `length` times the next piece of each."""
-    tokens = tokenizer.encode(prompt).tolist()
+    """Write a text for each seed, all at once: yield `length` times the next piece of each.
+
+    With `stop`, a text is over at the token that ends a document.
+    """
+    tokens = _beginning(prompt, tokenizer)
+    texts = [_Text(tokenizer, stop=stop) for _ in seeds]
     for batch in generate_batch(model, tokens, length, sampling, seeds, window):
-        yield [tokenizer.decode([token]) for token in batch]
+        yield [text.add(token) for text, token in zip(texts, batch, strict=True)]
+        if all(text.ended for text in texts):
+            return
+    yield [text.rest() for text in texts]
+
+
+def _beginning(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens that a model sees first.
+
+    Of an empty prompt none, for characters. Other tokenizers have tokens that no
+    text contains, so that a model knows nothing of the first: a line begins.
+    """
+    begins_line = not prompt and tokenizer.end is not None
+    return list(tokenizer.encode("\n" if begins_line else prompt).tolist())
+
+
+class _Text:
+    """A text as it comes, token by token."""
+
+    def __init__(self, tokenizer: Tokenizer, *, stop: bool) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.ended = False
+
+    def add(self, token: int) -> str:
+        """The characters that are whole with this token; none once the text has ended."""
+        self.ended = self.ended or (self._stop and token == self._tokenizer.end)
+        if self.ended:
+            return self.rest()
+        return self._decoder.decode(self._tokenizer.to_bytes([token]))
+
+    def rest(self) -> str:
+        """What stands for a character that was never completed, if there is one."""
+        return self._decoder.decode(b"", final=True)
 
 
 def keep(text: str, model: str, size: str) -> Path:

@@ -9,9 +9,13 @@ from torch.nn import functional as F
 from drakegpt.models.layers import LanguageModel
 
 
-def tokens_at_once(device: torch.device) -> int:
-    """Windows are scored many at a time: so many tokens as suit a CPU's caches or fill a GPU."""
-    return 4096 if device.type == "cpu" else 131_072
+def tokens_at_once(device: torch.device, vocab_size: int) -> int:
+    """Windows are scored many at a time: so many tokens as suit a CPU's caches or fill a GPU.
+
+    Fewer where each has many scores, which would take gigabytes.
+    """
+    tokens, scores = (4096, 2**25) if device.type == "cpu" else (131_072, 2**30)
+    return max(1, min(tokens, scores // vocab_size))
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -194,7 +194,11 @@ class Trainer:
         rows = -(-len(self._inputs) // self.config.grad_accumulation)
         if self.device.type != "cpu":
             return rows
-        return min(rows, max(1, tokens_at_once(self.device) // self.config.context_length))
+        return min(rows, self._windows_at_once())
+
+    def _windows_at_once(self) -> int:
+        tokens = tokens_at_once(self.device, self.model.config.vocab_size)
+        return max(1, tokens // self.config.context_length)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         """The number format of matrix products: the plan's."""
@@ -243,7 +247,7 @@ class Trainer:
         )
         size, rank = self.world.size, self.world.rank
         inputs, targets = (part.tensor_split(size)[rank] for part in windows)
-        at_once = max(1, tokens_at_once(self.device) // config.context_length)
+        at_once = self._windows_at_once()
         batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
         with self._arithmetic():
             loss = mean_loss(self.model, batches, self.device) if len(inputs) else 0.0
