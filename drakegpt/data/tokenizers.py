@@ -367,9 +367,7 @@ def _check(data: Any) -> None:
     if not _holds(data, _FACTS) or not isinstance(data.get("added_tokens"), list):
         raise ValueError("the tokenizer is not byte-level BPE as drakegpt makes it")
     added = [{"id": i, "content": token, "special": True} for i, token in enumerate(SPECIALS)]
-    if len(data["added_tokens"]) != len(added) or not all(
-        map(_holds, data["added_tokens"], added)
-    ):
+    if len(data["added_tokens"]) != len(added) or not all(map(_holds, data["added_tokens"], added)):
         raise ValueError("the tokenizer's special tokens are not the usual five")
     vocab, merges = data["model"].get("vocab"), data["model"].get("merges")
     if (
@@ -408,8 +406,7 @@ _FACTS: dict[str, Any] = {
 def _holds(data: Any, facts: dict[str, Any]) -> bool:
     """Whether `data` is an object with these values; it may have more."""
     return isinstance(data, dict) and all(
-        key in data
-        and (_holds(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
+        key in data and (_holds(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
         for key, fact in facts.items()
     )
 
