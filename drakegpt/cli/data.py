@@ -1,6 +1,6 @@
 """`drakegpt data`: fetch a text, list what is prepared, show one."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,6 +9,10 @@ from drakegpt.errors import DrakeGPTError
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Metadata
+    from drakegpt.data.tokenizers import Tokenizer
+
+# Of the longest tokens of a BPE vocabulary, those that `show` prints.
+LONGEST_SHOWN = 12
 
 app = typer.Typer(no_args_is_help=True, help="Fetch a text, list what is there, look at it.")
 
@@ -26,21 +30,42 @@ def fetch(
     text_column: Annotated[
         str | None, typer.Option(help="Column of a .csv that holds the text. [Lyric]")
     ] = None,
+    tokenizer: Annotated[
+        Literal["char", "bpe"],
+        typer.Option(help="One token per character, or frequent pieces of words (byte-level BPE)."),
+    ] = "char",
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(help="Tokens to learn, for --tokenizer bpe. [20000]", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch even if it is there.")] = False,
     json: options.Json = False,
 ) -> None:
     """Fetch a text and prepare it for training."""
-    from drakegpt.cli.progress import download_progress
+    from drakegpt.cli.progress import fetch_progress
     from drakegpt.data import sources
 
-    with download_progress(source) as progress:
+    with fetch_progress(source) as progress:
         fetched = sources.fetch(
-            source, name=name, text_column=text_column, force=force, progress=progress
+            source,
+            name=name,
+            text_column=text_column,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            force=force,
+            progress=progress,
         )
     metadata = fetched.dataset.metadata
+    asked = vocab_size or metadata.vocab_asked or 0
+    if metadata.vocab_size < asked:
+        console.warn(
+            f"The text supports a vocabulary of {metadata.vocab_size:,} tokens, "
+            f"fewer than the {asked:,} asked for."
+        )
     if json:
         console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
         return
+    unit = "" if metadata.tokenizer == "char" else " tokens"
     what_happened = {
         "prepared": f"Prepared '{metadata.name}'",
         "changed": f"The source has changed; prepared a new version of '{metadata.name}'",
@@ -48,7 +73,7 @@ def fetch(
     }
     console.show(
         f"{what_happened[fetched.outcome]}: {_size(metadata)}, "
-        f"{metadata.train_tokens:,} to train on and {metadata.val_tokens:,} to validate."
+        f"{metadata.train_tokens:,}{unit} to train on and {metadata.val_tokens:,} to validate."
     )
     console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
 
@@ -101,14 +126,15 @@ def show(
     from drakegpt.data import dataset
 
     data = dataset.load(name)
-    beginning = data.text("train", 400)
+    beginning = data.text("train", 400)[:400]
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in _as_json(data.metadata).items():
         if isinstance(value, str | int):
             console.show(f"{key + ':':18}{value}")
-    console.show(f"{'vocabulary:':18}{getattr(data.tokenizer, 'characters', '')!r}")
+    for key, value in _vocabulary(data.tokenizer):
+        console.show(f"{key + ':':18}{value}")
     console.show(f"\n{beginning.rstrip()} …")
 
 
@@ -120,4 +146,16 @@ def _as_json(metadata: "Metadata") -> dict[str, object]:
 
 def _size(metadata: "Metadata") -> str:
     songs = f"{metadata.songs} songs, " if metadata.songs else ""
-    return f"{songs}{metadata.characters:,} characters ({metadata.vocab_size} different)"
+    words = f"{metadata.vocab_size} different"
+    if metadata.tokenizer != "char":
+        words = f"{metadata.tokenizer}, vocabulary of {metadata.vocab_size:,}"
+    return f"{songs}{metadata.characters:,} characters ({words})"
+
+
+def _vocabulary(tokenizer: "Tokenizer") -> list[tuple[str, str]]:
+    """What to show of a vocabulary: its characters, or the longest of its tokens."""
+    if tokenizer.kind == "char":
+        return [("vocabulary", repr(getattr(tokenizer, "characters", "")))]
+    tokens = {tokenizer.decode([token]) for token in range(tokenizer.vocab_size)}
+    longest = sorted(tokens, key=lambda token: (-len(token), token))[:LONGEST_SHOWN]
+    return [("longest tokens", ", ".join(map(repr, longest)))]

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
@@ -30,25 +31,43 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
+PATIENCE_SECONDS = 2.0  # before a bar is worth drawing
 PLAIN_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
 
 
 @contextmanager
-def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar for a download, drawn once bytes come."""
+def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar for a download and the passes over a text, drawn if they take a while.
+
+    Takes what is being done, the bytes done, and the bytes in all if known.
+    """
+    screen, doing = console.messages(), ""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    screen = console.messages()
-    with Progress(
-        *columns,
-        TransferSpeedColumn(),
-        console=screen,
-        transient=True,
-        disable=not screen.is_terminal,
-    ) as progress:
-        task = progress.add_task(f"Fetching {name}", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, TransferSpeedColumn(), console=screen, transient=True)
+    task = progress.add_task(f"Fetching {name}", total=None)
+
+    def report(what: str, done: int, total: int | None) -> None:
+        nonlocal doing
+        if what != doing:
+            doing = what
+            progress.reset(task, total=total, description=f"{name}: {what}")
+        progress.update(task, completed=done, total=total)
+
+    # By the clock: a library that learns a vocabulary reports nothing for a long time.
+    start = Timer(PATIENCE_SECONDS, progress.start)
+    start.daemon = True
+    if screen.is_terminal:
+        start.start()
+    try:
+        yield report
+    finally:
+        start.cancel()
+        if start.ident is not None:
+            start.join()
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager

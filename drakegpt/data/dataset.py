@@ -8,13 +8,13 @@ A version is named after the checksum of its text and tokenizer and never
 changes: fetching again, or fetching twice at once, can only add a version and
 then point to it, and a run finds the very tokens it was trained on.
 
-Not here: where texts come from (`sources`).
+Not here: where texts come from (`sources`), how they become tokens (`passes`).
 """
 
-import hashlib
+import codecs
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,13 +23,23 @@ import torch
 from torch import Tensor
 
 from drakegpt import paths
-from drakegpt.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_json
+from drakegpt.data import arrays, passes
+from drakegpt.data.corpus import Corpus, Progress, Text
+from drakegpt.data.passes import Survey, reporter
+from drakegpt.data.tokenizers import (
+    DEFAULT_VOCAB_SIZE,
+    CharTokenizer,
+    Tokenizer,
+    check_vocab_size,
+    token_type,
+    tokenizer_from_json,
+)
 from drakegpt.errors import CorpusError, DrakeGPTError
 from drakegpt.paths import parse_json
 
-TRAIN_SHARE = 0.9
-# The default context is 8 characters; the smaller split needs a window and its target.
-SHORTEST_CORPUS = 90
+# The default context is 8 tokens; the smaller split needs a window and its target.
+SHORTEST_SPLIT = 9
+SHORTEST_CORPUS = 90  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,16 @@ class Metadata:
     train_tokens: int
     val_tokens: int
     array_sha256: Mapping[str, str]
+    tokenizer: str = "char"  # its kind
+    text_sha256: str = ""  # of the text as UTF-8, whatever the tokenizer; "" in old datasets
+    vocab_asked: int | None = None  # tokens a BPE tokenizer could have had
+
+    def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
+        """Whether preparing the same text with that tokenizer would lead to this one's again."""
+        if tokenizer != self.tokenizer or tokenizer == CharTokenizer.kind:
+            return tokenizer == self.tokenizer
+        asked, before = vocab_size or DEFAULT_VOCAB_SIZE, self.vocab_asked or self.vocab_size
+        return asked == before or (self.vocab_size < before and self.vocab_size <= asked)
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,7 @@ class Dataset:
     def verify(self) -> None:
         """Raise `CorpusError` if the tokens are not those that were prepared."""
         for name, checksum in self.metadata.array_sha256.items():
-            if hashlib.sha256(self.split(name).numpy().tobytes()).hexdigest() != checksum:
+            if arrays.checksum(self.split(name).numpy()) != checksum:
                 raise _damaged(self.name, f"{name}.npy has another checksum")
 
     def check_context(self, context_length: int) -> None:
@@ -91,33 +111,33 @@ class Dataset:
             )
 
     def text(self, split: str, length: int) -> str:
-        """The first `length` tokens of a split as text."""
-        return self.tokenizer.decode(self.split(split)[:length].numpy())
+        """The first `length` tokens of a split as text, but for a last part of a character."""
+        tokens = self.tokenizer.to_bytes(self.split(split)[:length].numpy())
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(tokens)
 
 
 def prepare(
-    text: str,
+    corpus: Corpus | str,
     *,
     name: str,
     source: str,
     provenance: str,
     source_sha256: str,
-    songs: int | None = None,
+    tokenizer: str = "char",
+    vocab_size: int | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
-    """Split `text` 90/10 by characters, tokenise it, store it, and let `name` stand for it.
+    """Split a text 90/10 by characters, tokenise it, store it, and let `name` stand for it.
 
-    Raises `CorpusError` if the text is too short for the smallest model. What
-    `name` stood for before stays on the disk.
+    `tokenizer`: "char", or "bpe" with up to `vocab_size` tokens learnt from the
+    training split. Memory does not grow with the text. Raises `CorpusError` if
+    the text is too short for the smallest model. What `name` stood for before
+    stays on the disk.
     """
-    if len(text) < SHORTEST_CORPUS:
-        raise CorpusError(
-            f"'{name}' has {len(text)} characters; the smallest model needs {SHORTEST_CORPUS}.",
-            "Take a longer text.",
-        )
-    tokenizer = CharTokenizer.of(text)
-    cut = int(len(text) * TRAIN_SHARE)
-    arrays = {"train": tokenizer.encode(text[:cut]), "val": tokenizer.encode(text[cut:])}
-    identity = hashlib.sha256(tokenizer.to_json().encode() + b"\0" + text.encode()).hexdigest()
+    corpus = Text(corpus) if isinstance(corpus, str) else corpus
+    found = passes.survey(corpus, reporter(progress, "reading"))
+    _check_length(found, name, source)
+    made, identity = _tokenizer(corpus, found, name, tokenizer, vocab_size, progress)
     folder = paths.datasets() / name / identity[:16]
     metadata = Metadata(
         name=name,
@@ -126,22 +146,74 @@ def prepare(
         provenance=provenance,
         source_sha256=source_sha256,
         prepared_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        characters=len(text),
-        songs=songs,
-        vocab_size=tokenizer.vocab_size,
-        train_tokens=len(arrays["train"]),
-        val_tokens=len(arrays["val"]),
-        array_sha256={key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
+        characters=found.characters,
+        songs=found.documents if corpus.has_songs else None,
+        vocab_size=made.vocab_size,
+        train_tokens=0,  # not known yet, as the checksums
+        val_tokens=0,
+        array_sha256={},
+        tokenizer=tokenizer,
+        text_sha256=found.sha256,
+        vocab_asked=None if made.end is None else vocab_size or DEFAULT_VOCAB_SIZE,
     )
-    if not _intact(folder, metadata):
+    if not _intact(folder, identity, made):
         try:
-            _store(folder, metadata, tokenizer, arrays)
+            _store(folder, metadata, made, corpus, found, progress)
         except OSError:
-            if not _intact(folder, metadata):  # else another fetch was faster with the same bytes
+            # Or another fetch was faster with the same bytes.
+            if not _intact(folder, identity, made):
                 raise
     paths.write_text(folder.parent / "current", folder.name)
     make_default(name)
     return load(name)
+
+
+def _check_length(found: Survey, name: str, source: str) -> None:
+    if found.blank:
+        raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
+    if found.characters < SHORTEST_CORPUS:
+        raise CorpusError(
+            f"'{name}' has {found.characters} characters; the smallest model needs "
+            f"{SHORTEST_CORPUS}.",
+            "Take a longer text.",
+        )
+
+
+def _tokenizer(
+    corpus: Corpus,
+    found: Survey,
+    name: str,
+    kind: str,
+    vocab_size: int | None,
+    progress: Progress | None,
+) -> tuple[Tokenizer, str]:
+    """The tokenizer for a corpus, and the identity of the dataset that comes of it."""
+    naming = reporter(progress, "taking checksums")
+    if kind == CharTokenizer.kind:
+        made: Tokenizer = CharTokenizer(found.alphabet)
+        return made, passes.identity(made, corpus, naming)
+    asked = vocab_size or DEFAULT_VOCAB_SIZE
+    check_vocab_size(asked)
+    before = _before(name)
+    if (
+        before
+        and before.metadata.answers(kind, asked)
+        and (before.metadata.text_sha256 == found.sha256)
+    ):
+        # Learning again would give the same, unless the text is in other documents now.
+        identity = passes.identity(before.tokenizer, corpus, naming)
+        if identity == before.metadata.version:
+            return before.tokenizer, identity
+    made = passes.learn(corpus, found.cut, asked, progress)
+    return made, passes.identity(made, corpus, naming)
+
+
+def _before(name: str) -> Dataset | None:
+    """What `name` stands for so far, if it can be read."""
+    try:
+        return load(name)
+    except DrakeGPTError:
+        return None
 
 
 def load(name: str | None = None, version: str | None = None) -> Dataset:
@@ -189,27 +261,50 @@ def make_default(name: str) -> None:
     paths.write_text(paths.datasets() / "default", name)
 
 
-def _intact(folder: Path, metadata: Metadata) -> bool:
+def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> bool:
     """Whether the version is there already, with the very tokens it should have."""
     try:
-        return tokenizer_from_json(
-            (folder / "tokenizer.json").read_text(encoding="utf-8")
-        ).vocab_size == metadata.vocab_size and all(
-            hashlib.sha256(np.load(folder / f"{split}.npy").tobytes()).hexdigest() == checksum
-            for split, checksum in metadata.array_sha256.items()
-        )
-    except (OSError, ValueError, EOFError, SyntaxError):
+        stored = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        metadata = Metadata(**parse_json((folder / "dataset.json").read_text(encoding="utf-8")))
+        Dataset(folder, metadata, tokenizer).verify()
+    except (OSError, ValueError, TypeError, AttributeError, DrakeGPTError):
         return False
+    return (
+        metadata.version == identity
+        and stored == tokenizer.to_json()
+        and metadata.array_sha256.keys() == {"train", "val"}
+    )
 
 
 def _store(
-    folder: Path, metadata: Metadata, tokenizer: Tokenizer, arrays: Mapping[str, np.ndarray]
+    folder: Path,
+    metadata: Metadata,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    found: Survey,
+    progress: Progress | None,
 ) -> None:
     """Write a version's files."""
+    kind = token_type(tokenizer.vocab_size)
     with paths.folder_atomically(folder) as temporary:
-        for split, array in arrays.items():
-            with paths.write_atomically(temporary / f"{split}.npy") as file:
-                np.save(file, array, allow_pickle=False)
+        splits = passes.encoded(tokenizer, corpus, found, reporter(progress, "encoding"))
+        written = {
+            split: arrays.write(temporary / f"{split}.npy", kind, blocks)
+            for split, blocks in splits
+        }
+        shortest = min(array.tokens for array in written.values())
+        if shortest < SHORTEST_SPLIT:
+            raise CorpusError(
+                f"The smaller split of '{metadata.name}' has {shortest} tokens; "
+                f"the smallest model needs {SHORTEST_SPLIT}.",
+                "Take a longer text, or --tokenizer char.",
+            )
+        metadata = replace(
+            metadata,
+            train_tokens=written["train"].tokens,
+            val_tokens=written["val"].tokens,
+            array_sha256={split: array.sha256 for split, array in written.items()},
+        )
         paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
         paths.write_text(temporary / "dataset.json", json.dumps(asdict(metadata), indent=2))
 

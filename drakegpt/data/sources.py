@@ -1,16 +1,16 @@
 """Where texts come from: Kaggle, a URL, the package itself, or a file of the user's.
 
-`fetch` brings a source's bytes, reads the text out of them, and has it prepared
-as a dataset. Each source is a row of `SOURCES`; all end in the same two
-readers, one for plain text and one for a column of a CSV.
+`fetch` brings a source's file, and has the text in it prepared as a dataset.
+Each source is a row of `SOURCES`. A download goes to a temporary folder, a
+file of the user's is read where it lies; neither comes into memory as a whole.
 
-Not here: the kaggle client (`kaggle`) and what a dataset is (`dataset`).
+Not here: the kaggle client (`kaggle`), how a text is read out of a file
+(`corpus`) and what a dataset is (`dataset`).
 """
 
-import csv
 import hashlib
-import io
 import re
+import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -20,10 +20,12 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
-from drakegpt.data import dataset, kaggle
+from drakegpt.data import corpus, dataset, kaggle
+from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.kaggle import Progress
-from drakegpt.errors import CorpusError, FetchError, UsageError
+from drakegpt.data.passes import reporter
+from drakegpt.data.tokenizers import KINDS, check_vocab_size
+from drakegpt.errors import FetchError, UsageError
 
 LYRIC_COLUMN = "Lyric"
 TIMEOUT_SECONDS = 30
@@ -31,11 +33,11 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Source:
-    """A known source: how to get its file's bytes and what kind of file that is."""
+    """A known source: how its file gets into a folder, and what kind of file that is."""
 
     description: str
     provenance: str
-    download: Callable[[Progress | None], bytes]
+    download: Callable[[Path, kaggle.Progress | None], Path]
     is_csv: bool = True
 
 
@@ -52,18 +54,24 @@ def fetch(
     *,
     name: str | None = None,
     text_column: str | None = None,
+    tokenizer: str = "char",
+    vocab_size: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Fetched:
     """Fetch a known source or a user's file and prepare it as a dataset.
 
-    A dataset that is there already is left alone unless `force`; a user's file
-    that has changed since becomes a new version. Raises `FetchError`,
-    `CorpusError` or `UsageError`; nothing that was there before is touched then.
+    `vocab_size` is for the tokenizer "bpe", whose datasets have names that end
+    in "-bpe" unless a name is given. A dataset that is there already is left
+    alone unless `force`; a user's file that has changed since, or another
+    vocabulary, becomes a new version. Raises `FetchError`, `CorpusError` or
+    `UsageError`; nothing that was there before is touched then.
     """
     known = SOURCES.get(source)
     chosen = bool(name)
-    name = _checked_name(name or (source if known else Path(source).stem), chosen=chosen)
+    _check_tokenizer(tokenizer, vocab_size)
+    own_name = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
+    name = _checked_name(name or own_name, chosen=chosen)
     existing = dataset.load(name) if name in dataset.names() and not force else None
     provenance = known.provenance if known else str(Path(source).resolve())
     if existing and not chosen and existing.metadata.provenance != provenance:
@@ -71,7 +79,8 @@ def fetch(
             f"There is a dataset '{name}' already, from {existing.metadata.provenance}.",
             "Give this one another --name, or replace that one with --force.",
         )
-    if known and existing and existing.metadata.source == source:
+    as_asked = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
+    if known and existing and existing.metadata.source == source and as_asked:
         dataset.make_default(name)
         return Fetched(existing, "already there")
     is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
@@ -79,24 +88,28 @@ def fetch(
         raise UsageError(
             f"--text-column is for CSV files of your own, which {source} is not.", "Leave it out."
         )
-    raw = known.download(progress) if known else _read_file(Path(source))
-    text, songs = _decode(raw, source), None
-    if is_csv:
-        text, songs = _read_csv(text, text_column or LYRIC_COLUMN, source)
-    if not text.strip():
-        raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
-    prepared = dataset.prepare(
-        text,
-        name=name,
-        source=source,
-        provenance=provenance,
-        source_sha256=hashlib.sha256(raw).hexdigest(),
-        songs=songs,
-    )
+    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
+        if known:
+            path = known.download(Path(folder), _downloading(progress))
+        else:
+            path = _own_file(Path(source), Path(folder))
+        column = text_column or LYRIC_COLUMN
+        text = CsvColumn(path, column, source) if is_csv else TextFile(path, source)
+        prepared = dataset.prepare(
+            text,
+            name=name,
+            source=source,
+            provenance=provenance,
+            source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            progress=progress,
+        )
     if existing is None:
         return Fetched(prepared, "prepared")
-    same = existing.metadata.version == prepared.metadata.version
-    return Fetched(prepared, "already there" if same else "changed")
+    if existing.metadata.version == prepared.metadata.version:
+        return Fetched(prepared, "already there")
+    return Fetched(prepared, "changed" if as_asked else "prepared")
 
 
 def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
@@ -112,29 +125,47 @@ def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
     return prepared, True
 
 
-def _download_drake(progress: Progress | None) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
-        try:
-            path = kaggle.download_member(
-                "deepshah16/song-lyrics-dataset", "csv/Drake.csv", Path(folder), progress
-            )
-        except FetchError as error:
-            without = "`drakegpt data fetch sample` needs no network."
-            raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
-        return path.read_bytes()
+def _downloading(progress: Progress | None) -> kaggle.Progress | None:
+    return (lambda done, total: progress("downloading", done, total)) if progress else None
 
 
-def download_url(url: str, sha256: str, progress: Progress | None) -> bytes:
-    """The bytes at `url`, refused with a `FetchError` unless their checksum is `sha256`."""
-    by_hand = f"Download {url} in a browser and run `drakegpt data fetch FILE --name NAME`."
+def _download_drake(folder: Path, progress: kaggle.Progress | None) -> Path:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+        return kaggle.download_member(
+            "deepshah16/song-lyrics-dataset", "csv/Drake.csv", folder, progress
+        )
+    except FetchError as error:
+        without = "`drakegpt data fetch sample` needs no network."
+        raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
+
+
+def _copy_sample(folder: Path, _: kaggle.Progress | None) -> Path:
+    path = folder / "sample_lyrics.csv"
+    path.write_bytes((resources.files("drakegpt.data") / path.name).read_bytes())
+    return path
+
+
+def download_url(
+    url: str, sha256: str, target: Path, progress: kaggle.Progress | None = None
+) -> Path:
+    """Write the bytes at `url` to the file `target` and return it.
+
+    Raises a `FetchError` unless their checksum is `sha256`.
+    """
+    by_hand = f"Download {url} in a browser and run `drakegpt data fetch FILE --name NAME`."
+    digest = hashlib.sha256()
+    try:
+        with (
+            target.open("wb") as file,
+            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
+        ):
             total = int(response.headers.get("Content-Length") or 0) or None
-            body = bytearray()
             while chunk := response.read(1 << 16):
-                body += chunk
+                digest.update(chunk)
+                file.write(chunk)
                 if progress:
-                    progress(len(body), total)
+                    progress(file.tell(), total)
+            length = file.tell()
     except urllib.error.HTTPError as error:
         error.close()
         raise FetchError(f"{url} answered {error.code} {error.reason}.", by_hand) from error
@@ -143,14 +174,14 @@ def download_url(url: str, sha256: str, progress: Progress | None) -> bytes:
         raise FetchError(
             f"{url} could not be reached: {reason}.", f"Check the network, or: {by_hand}"
         ) from error
-    found = hashlib.sha256(body).hexdigest()
+    found = digest.hexdigest()
     if found != sha256:
         raise FetchError(
-            f"{url} sent {len(body):,} bytes with checksum {found[:12]}…, "
+            f"{url} sent {length:,} bytes with checksum {found[:12]}…, "
             f"not the expected {sha256[:12]}….",
             "The download was cut or the file has changed; try again, or use a file of your own.",
         )
-    return bytes(body)
+    return target
 
 
 SHAKESPEARE_URL = (
@@ -167,20 +198,32 @@ SOURCES: dict[str, Source] = {
     "shakespeare": Source(
         "Tiny Shakespeare, 1.1 million characters of plays",
         SHAKESPEARE_URL,
-        lambda progress: download_url(SHAKESPEARE_URL, SHAKESPEARE_SHA256, progress),
+        lambda folder, progress: download_url(
+            SHAKESPEARE_URL, SHAKESPEARE_SHA256, folder / "input.txt", progress
+        ),
         is_csv=False,
     ),
     "sample": Source(
         "Original lyrics written for this program; bundled, needs no network",
         "drakegpt/data/sample_lyrics.csv",
-        lambda _: (resources.files("drakegpt.data") / "sample_lyrics.csv").read_bytes(),
+        _copy_sample,
     ),
 }
 
 
-def _read_file(path: Path) -> bytes:
+def _own_file(path: Path, folder: Path) -> Path:
+    """Where to read a file of the user's again and again: where it lies, or a copy of a pipe.
+
+    What a path under /dev gives the second time depends on the system.
+    """
     try:
-        return path.expanduser().read_bytes()
+        path = path.expanduser()
+        with path.open("rb") as file:
+            if path.is_file() and Path("/dev") not in path.parents:
+                return path
+            with (folder / "copy").open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+                return folder / "copy"
     except FileNotFoundError as error:
         raise UsageError(
             f"'{path}' is neither a known source nor a file.",
@@ -192,46 +235,18 @@ def _read_file(path: Path) -> bytes:
         ) from error
 
 
-def _decode(raw: bytes, source: str) -> str:
-    """UTF-8 with or without a byte-order mark, any line ends, to text with line feeds."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            fix = f"`iconv -f utf-16 -t utf-8 {Path(source).name} > utf8{Path(source).suffix}`"
-            raise CorpusError(
-                f"{source} is not UTF-8 but UTF-16: line 1 begins with its mark.",
-                f"Save it as UTF-8 in your editor, or convert it: {fix}.",
-            ) from error
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{source} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x} "
-            f"at position {error.start:,}.",
-            "Save it as UTF-8 in your editor, or convert it: "
-            f"`iconv -f latin1 -t utf-8 {Path(source).name} > utf8{Path(source).suffix}`.",
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _read_csv(table: str, column: str, source: str) -> tuple[str, int]:
-    """The rows of one column that hold text, joined by line feeds, and how many they are."""
-    csv.field_size_limit(2**31 - 1)  # a field may be a whole book
-    reader = csv.DictReader(io.StringIO(table, newline=""))
-    try:
-        header = list(reader.fieldnames or [])
-        if header and column not in header:
-            raise CorpusError(
-                f"{source} has no column '{column}'; its columns are: {', '.join(header)}.",
-                "Name the one that holds the text with --text-column.",
+def _check_tokenizer(kind: str, vocab_size: int | None) -> None:
+    """Raise `UsageError` if there is no such tokenizer."""
+    if kind not in KINDS:
+        raise UsageError(f"There is no tokenizer '{kind}'.", f"Take one of {', '.join(KINDS)}.")
+    if vocab_size is not None:
+        if kind != "bpe":
+            raise UsageError(
+                f"--vocab-size is for --tokenizer bpe; the vocabulary of '{kind}' is the text's "
+                "characters.",
+                "Leave it out, or add --tokenizer bpe.",
             )
-        rows = [row[column] for row in reader]
-    except csv.Error as error:
-        raise CorpusError(
-            f"{source} is not a readable CSV: line {reader.line_num}: {error}.",
-            "Mend that line, or save the text as a .txt file.",
-        ) from error
-    songs = [row for row in rows if row and row.strip()]
-    return "\n".join(songs), len(songs)
+        check_vocab_size(vocab_size)
 
 
 def _checked_name(name: str, *, chosen: bool) -> str:

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         dataset.prepare(corpus * 2, name="small", source="", provenance="", source_sha256="")
     assert dataset.load("small").metadata == prepared.metadata

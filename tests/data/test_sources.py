@@ -167,14 +167,14 @@ class Web:
         self.server.server_close()
 
 
-def test_a_download_is_verified_and_reports_progress():
+def test_a_download_is_verified_and_reports_progress(tmp_path):
     body = b"to be or not to be\n" * 10_000
     seen = []
     with Web(body) as web:
         got = sources.download_url(
-            web.url, hashlib.sha256(body).hexdigest(), lambda *p: seen.append(p)
+            web.url, hashlib.sha256(body).hexdigest(), tmp_path / "x", lambda *p: seen.append(p)
         )
-    assert got == body
+    assert got.read_bytes() == body
     assert seen[-1] == (len(body), len(body))
     assert seen == sorted(seen)
 
@@ -188,16 +188,16 @@ def test_a_download_is_verified_and_reports_progress():
         (Web(b"", status=503), ["503"]),
     ],
 )
-def test_failed_downloads_are_explained(web, words):
+def test_failed_downloads_are_explained(web, words, tmp_path):
     with web, pytest.raises(FetchError) as caught:
-        sources.download_url(web.url, "0" * 64, None)
+        sources.download_url(web.url, "0" * 64, tmp_path / "x")
     for word in words:
         assert word in str(caught.value)
 
 
-def test_no_network_is_explained():
+def test_no_network_is_explained(tmp_path):
     with pytest.raises(FetchError, match="could not be reached") as caught:
-        sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, None)
+        sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, tmp_path / "x")
     assert "data fetch FILE" in caught.value.fix
 
 

@@ -1,0 +1,123 @@
+"""The passes over a corpus that make a dataset of it, each in bounded memory.
+
+First a survey: how long is it, which characters has it. Then, for BPE, the
+tokenizer learns from the training split. Then the corpus gets its identity,
+and last its tokens, split by split.
+
+Not here: what becomes of the tokens (`dataset`).
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from drakegpt.data.corpus import Corpus, Progress, Report, parts
+from drakegpt.data.tokenizers import BPETokenizer, CharacterSet, Tokenizer, Tokens
+from drakegpt.errors import CorpusError
+
+TRAIN_SHARE = 0.9
+# Between documents, in what the identity of a dataset is made from. No UTF-8 has this byte, so
+# the same text in other documents, which has other tokens, has another identity.
+BOUNDARY = b"\xff"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass finds out about a text."""
+
+    characters: int
+    alphabet: str  # each character once, sorted
+    sha256: str  # of the UTF-8 of the text, documents joined by line feeds
+    documents: int
+
+    @property
+    def cut(self) -> int:
+        """The characters to train on; the others are there to validate."""
+        return int(self.characters * TRAIN_SHARE)
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing but white space."""
+        return not self.alphabet.strip()
+
+
+def survey(corpus: Corpus, report: Report | None = None) -> Survey:
+    """Read a corpus from beginning to end."""
+    seen, digest = CharacterSet(), hashlib.sha256()
+    characters = documents = 0
+    for number, document in enumerate(corpus.documents(report)):
+        documents += 1
+        for text in document if number == 0 else ("\n", *document):
+            characters += len(text)
+            digest.update(text.encode())
+            seen.add(text)
+    return Survey(characters, seen.characters(), digest.hexdigest(), documents)
+
+
+def learn(
+    corpus: Corpus, cut: int, vocab_size: int, progress: Progress | None = None
+) -> BPETokenizer:
+    """A BPE tokenizer of the first `cut` characters of a corpus."""
+
+    def pieces() -> Iterator[str | None]:
+        for split, part in _divided(parts(corpus, reporter(progress, "finding words")), cut):
+            if split != "train":
+                break
+            yield part
+        if progress:
+            progress("learning tokens", 0, None)  # the library does not tell how far it is
+
+    return BPETokenizer.train(pieces(), vocab_size)
+
+
+def identity(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None) -> str:
+    """The sha256 of a tokenizer and the text it is applied to."""
+    digest = hashlib.sha256(tokenizer.to_json().encode() + b"\0")
+    boundary = b"\n" if tokenizer.end is None else BOUNDARY
+    for part in parts(corpus, report):
+        digest.update(boundary if part is None else part.encode())
+    return digest.hexdigest()
+
+
+def encoded(
+    tokenizer: Tokenizer, corpus: Corpus, found: Survey, report: Report | None = None
+) -> Iterator[tuple[str, Iterator[Tokens]]]:
+    """The splits of a corpus, "train" and then "val", each with its tokens in blocks (n,).
+
+    Raises `CorpusError` at the end if the text is not that of the survey any more.
+    """
+    digest = hashlib.sha256()
+
+    def watched() -> Iterator[str | None]:
+        for part in parts(corpus, report):
+            digest.update(b"\n" if part is None else part.encode())
+            yield part
+
+    for split, divided in groupby(_divided(watched(), found.cut), key=lambda item: item[0]):
+        yield split, tokenizer.encode_parts(part for _, part in divided)
+    if digest.hexdigest() != found.sha256:
+        raise CorpusError(
+            "The text has changed while it was being prepared.", "Fetch it once more."
+        )
+
+
+def reporter(progress: Progress | None, what: str) -> Report | None:
+    """Reports of one pass, passed on with its name."""
+    return (lambda done, total: progress(what, done, total)) if progress else None
+
+
+def _divided(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
+    """Each part with the split it is in; the one that spans the cut becomes two.
+
+    The boundary of two documents counts as one character, the line feed it stands for.
+    """
+    seen = 0
+    for part in stream:
+        length = 1 if part is None else len(part)
+        if part is not None and seen < cut < seen + length:
+            yield "train", part[: cut - seen]
+            yield "val", part[cut - seen :]
+        else:
+            yield ("train" if seen < cut else "val"), part
+        seen += length
