@@ -61,6 +61,7 @@ class System:
 
     description: str
     data: str  # the command that fetches what it reads
+    vocab_size: int  # of that
     settings: Mapping[str, Any]
 
 
@@ -68,6 +69,7 @@ SYSTEMS = {
     "shakespeare-tutorial": System(
         "A tutorial's GPT that reads eight characters of Shakespeare",
         "drakegpt data fetch shakespeare",
+        65,
         {
             "model": "TransformerLM", "embedding_dim": 64, "schedule": "constant",
             "base_lr": 1e-3, "max_lr": 1e-3, "iters": 5000, "eval_interval": 1000,
@@ -76,6 +78,7 @@ SYSTEMS = {
     "shakespeare-sweep": System(
         "Where a tutorial's search for hyperparameters starts, with a context of 128",
         "drakegpt data fetch shakespeare",
+        65,
         {
             "model": "TransformerLM", "context_length": 128, "schedule": "constant",
             "base_lr": 1e-3, "max_lr": 1e-3, "iters": 5000, "eval_interval": 1000,
@@ -85,6 +88,7 @@ SYSTEMS = {
     "gpt1-small": System(
         "GPT-1's design at a size that a laptop trains in ten minutes",
         "drakegpt data fetch shakespeare --tokenizer bpe --vocab-size 1024",
+        1024,
         {
             "model": "GPT1LM", "context_length": 64, "embedding_dim": 128, "num_heads": 4,
             "num_layers": 4, "dropout": 0.1, "batch_size": 12, "iters": 4000,
@@ -93,6 +97,7 @@ SYSTEMS = {
     "gpt1": System(
         "GPT-1 from scratch: 116 million weights with 20,000 tokens",
         "drakegpt data fetch FILE --tokenizer bpe --vocab-size 20000",
+        20_000,
         {
             "model": "GPT1LM", "context_length": 512, "embedding_dim": 768, "num_heads": 12,
             "num_layers": 12, "dropout": 0.1, "batch_size": 6, "schedule": "cosine",

@@ -17,6 +17,7 @@ from drakegpt.cli import (
     generate,
     import_,
     params,
+    presets,
     quantize,
     runs,
     train,
@@ -26,6 +27,7 @@ from drakegpt.errors import DrakeGPTError
 ORDER = [
     "data",
     "params",
+    "presets",
     "train",
     "runs",
     "import",
@@ -54,6 +56,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data", rich_help_panel="Text")
 app.command("params", rich_help_panel="Models")(params.params)
+app.command("presets", rich_help_panel="Models")(presets.presets)
 app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
 app.add_typer(runs.app, name="runs", rich_help_panel="Models")
 app.command("import", rich_help_panel="Models")(import_.import_)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from drakegpt.generation.sampling import Sampling
     from drakegpt.generation.window import Window
     from drakegpt.models.layers import LanguageModel
-    from drakegpt.training.run import Run
+    from drakegpt.training.author import Author
 
 TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
 NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
@@ -33,6 +33,10 @@ REDRAW_SECONDS = 0.02
 
 def generate(
     target: options.Target = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="PATH", help="The same as naming it: a run, or its weights."),
+    ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
     length: Annotated[int, typer.Option("--length", "-n", min=0, help="Tokens to write.")] = 500,
@@ -52,6 +56,13 @@ def generate(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that reach this share."),
     ] = None,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(min=0.01, help="Above 1, tokens that the text has already come less often."),
+    ] = 1.0,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop at the token that ends a song or document.")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -78,32 +89,38 @@ def generate(
         Literal["error", "skip"],
         typer.Option(help="What to do with characters of the prompt that the model never saw."),
     ] = "error",
+    stream: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="Show a text as it is written, or whole.")
+    ] = True,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Write text with a trained run; without a prompt it starts from nothing."""
-    from drakegpt.evaluation.selection import find_run
+    from drakegpt.evaluation.selection import find_author
     from drakegpt.generation.prompt import fit
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.build import choose_device
 
-    run = find_run(target, scaled=scaled, data=data)
-    fitted = fit(_read_prompt(prompt), run.tokenizer, skip_unknown=unknown == "skip")
-    _explain(run, target, fitted)
-    model = run.load_model(choose_device(device), best=best)
-    sampling = Sampling(temperature, top_k, top_p)
-    task = _Task(model, run.tokenizer, fitted.text, length, sampling, window or "auto")
+    author = find_author(_one_of(target, run), scaled=scaled, data=data)
+    fitted = fit(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
+    _explain(author, target or run, fitted)
+    _check_stop(author, stop=stop)
+    model = author.load_model(choose_device(device), best=best)
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+    how = (length, sampling, window or "auto", stop)
+    task = _Task(model, author.tokenizer, fitted.text, *how)
     _explain_window(task)
     if seed is None:
         seed = secrets.randbelow(2**32)
         console.note(f"Seed {seed}")
-    samples, seconds, ending = _write_and_keep(run, task, seed, num_samples, silent=json)
+    shown = _Shown.NOT if json else (_Shown.AS_WRITTEN if stream else _Shown.WHOLE)
+    samples, seconds, ending = _write_and_keep(author, task, seed, num_samples, shown)
     if ending is _Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)
     if json and ending is _Ending.COMPLETE:
         written = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
         speed = written / seconds if written else 0.0
-        result = {"run": str(run.folder), "seed": seed, "samples": samples}
+        result = {"run": str(author.path), "seed": seed, "samples": samples}
         console.show_json(result | {"characters_per_second": speed})
 
 
@@ -117,6 +134,13 @@ class _Task:
     length: int
     sampling: "Sampling"
     window: "Window"
+    stop: bool
+
+
+class _Shown(Enum):
+    NOT = auto()
+    AS_WRITTEN = auto()
+    WHOLE = auto()
 
 
 class _Ending(Enum):
@@ -126,7 +150,7 @@ class _Ending(Enum):
 
 
 def _write_and_keep(
-    run: "Run", task: _Task, seed: int, num_samples: int, *, silent: bool
+    author: "Author", task: _Task, seed: int, num_samples: int, shown: _Shown
 ) -> tuple[list[dict[str, str]], float, _Ending]:
     """Write all texts and keep each in a file; returns them, the seconds it took, and the end."""
     from drakegpt.generation.text import keep
@@ -137,14 +161,15 @@ def _write_and_keep(
         first, left = seed + len(samples), num_samples - len(samples)
         started = time.perf_counter()
         if num_samples == 1:
-            texts, ending = _write_one(task, seed, silent=silent)
+            streams = shown is _Shown.AS_WRITTEN
+            texts, ending = _write_one(task, seed, silent=not streams)
         else:
             texts, ending = _write_together(task, range(first, first + min(left, TOGETHER)))
         seconds += time.perf_counter() - started
-        if num_samples > 1 and not silent:
+        if shown is _Shown.WHOLE or (num_samples > 1 and shown is not _Shown.NOT):
             ending = _show(texts, ending, first=not samples)
         for text in texts:
-            path = str(keep(text, run.config.model, run.config.size))
+            path = str(keep(text, author.model, author.size))
             samples.append({"text": text, "path": path})
             console.note(f"Kept in {path}")
     return samples, seconds, ending
@@ -154,9 +179,8 @@ def _write_one(task: _Task, seed: int, *, silent: bool) -> tuple[list[str], _End
     """Write a text, showing it as it comes."""
     from drakegpt.generation.text import write
 
-    pieces = write(
-        task.model, task.tokenizer, task.prompt, task.length, task.sampling, seed, task.window
-    )
+    what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
+    pieces = write(*what, seed, task.window, stop=task.stop)
     text, ending = _stream(_with_prompt(task.prompt, pieces), silent=silent)
     return [text], ending
 
@@ -165,9 +189,8 @@ def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
     """Write a text for each seed; if it takes long, say how far they are."""
     from drakegpt.generation.text import write_batch
 
-    batches = write_batch(
-        task.model, task.tokenizer, task.prompt, task.length, task.sampling, seeds, task.window
-    )
+    what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
+    batches = write_batch(*what, seeds, task.window, stop=task.stop)
     written: list[list[str]] = []
     started, due = time.monotonic(), NOTE_AFTER
     ending = _Ending.COMPLETE
@@ -237,17 +260,26 @@ def _read_prompt(prompt: str) -> str:
         ) from error
 
 
-def _explain(run: "Run", target: str | None, prompt: "Prompt") -> None:
-    """Say on stderr which run writes and what became of the prompt."""
-    if target is None:
-        from drakegpt.evaluation.selection import val_loss
-
-        console.note(
-            f"{run.config.model} writes: run {run.name}, the lowest validation loss "
-            f"on '{run.config.data}' ({val_loss(run):.4f})"
+def _one_of(target: str | None, run: str | None) -> str | None:
+    if target and run:
+        raise UsageError(
+            f"'{target}' and --run {run} both say who writes.", "Name one run, model or file."
         )
-    else:
-        console.note(f"{run.config.model} writes: run {run.name}")
+    return target or run
+
+
+def _check_stop(author: "Author", *, stop: bool) -> None:
+    if stop and author.tokenizer.end is None:
+        raise UsageError(
+            f"{author.name} reads characters, and none of them ends a document.",
+            "Leave out --stop; it is for runs on data fetched with --tokenizer bpe.",
+        )
+
+
+def _explain(author: "Author", target: str | None, prompt: "Prompt") -> None:
+    """Say on stderr who writes and what became of the prompt."""
+    best = "" if target else f", the lowest validation loss on '{author.data}'"
+    console.note(f"{author.model} writes: {author.name}{best}")
     if prompt.folded:
         changes = ", ".join(f"{old} → {new}" for old, new in prompt.folded.items())
         console.warn(f"the model does not know some characters of the prompt; took {changes}")

@@ -164,7 +164,7 @@ def _iterations(resolved: "TrainConfig", dataset: "Dataset") -> int:
         raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
     if resolved.epochs:
         iters = iterations_of(resolved, dataset)
-        console.note(f"{resolved.epochs:,} epochs are {iters:,} iterations")
+        console.note(f"Epochs: {resolved.epochs:,}, which are {iters:,} iterations")
         return iters
     iters = iterations_within(resolved, dataset)
     console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")

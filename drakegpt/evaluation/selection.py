@@ -10,6 +10,7 @@ from drakegpt.config import MODEL_NAMES, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import recall
+from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.run import Run, all_runs, open_run
 
 # Settings that may differ between runs that count as the same.
@@ -51,6 +52,13 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
         )
     return runs[-1] if model else min(runs, key=val_loss)
+
+
+def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
+    """Who writes: the run that `find_run` finds, or a file of weights if `target` is one."""
+    if target and Path(target).is_file():
+        return author_in_file(Path(target))
+    return author_of(find_run(target, scaled=scaled, data=data))
 
 
 def runs_on(data: dataset.Dataset) -> list[Run]:

@@ -8,6 +8,8 @@ same number of iterations gives the same run again, whatever the machine.
 import dataclasses
 import time
 
+import torch
+
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import windows_in
@@ -19,6 +21,9 @@ from drakegpt.training.trainer import Evaluation, Step, Trainer
 # The first steps are slower: on the way one is recorded, compiled or captured.
 WARM_UP_STEPS = 6
 TRIAL_STEPS = 20
+# What tells how long a whole run takes: floating-point operations of a step, seconds in all.
+TRIAL_OPERATIONS = 10**11
+TRIAL_SECONDS = 1.5
 # An evaluation in the trial takes this share of the batches of a real one.
 TRIAL_SHARE = 10
 
@@ -31,6 +36,35 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
     windows = windows_in(data.metadata.train_tokens, config.context_length)
     at_once = config.batch_size * config.grad_accumulation
     return -(-config.epochs * windows // at_once)
+
+
+def seconds_for(config: TrainConfig, vocab_size: int) -> float:
+    """About how long a run takes here, evaluations included, from a trial of a second or two.
+
+    On random tokens; of a batch that takes long, with a few of its windows.
+    """
+    device = choose_device(config.device)
+    model_config = config.model_settings(vocab_size)
+    choose_threads(model_config)
+    model = build_model(model_config).to(device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    operations = 6 * parameters * config.context_length  # of a window, forward and backward
+    windows = max(1, min(config.batch_size, TRIAL_OPERATIONS // operations))
+    trial = dataclasses.replace(
+        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters, epochs=0
+    )
+    length = max(10_000, 2 * config.context_length)
+    tokens = torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(0))
+    reports = Trainer(trial, model, tokens, tokens, device).reports()
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP_STEPS + TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS:
+        began = time.perf_counter()
+        next(reports)
+        seconds.append(time.perf_counter() - began)
+    step = min(seconds[-5:]) * config.batch_size * config.grad_accumulation / windows
+    evaluations = -(-config.iters // config.eval_interval)
+    # Twice as many batches as it says, forward alone: a third of a step.
+    return step * (config.iters + evaluations * 2 * config.eval_iters / 3)
 
 
 def iterations_within(config: TrainConfig, data: Dataset) -> int:

@@ -1,0 +1,102 @@
+"""Weights that were taken out of their run: they write the same, or are refused in words."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from drakegpt.config import resolve
+from drakegpt.errors import RunError
+from drakegpt.evaluation.selection import find_author
+from drakegpt.generation.text import write
+from drakegpt.training.author import author_in_file, author_of
+from drakegpt.training.checkpoint import load_weights, save_weights
+from drakegpt.training.quantizer import quantize_run
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
+
+CPU = torch.device("cpu")
+
+
+def trained(prepared, **settings):
+    settings = {"iters": 6, "eval_interval": 3, "eval_iters": 1, **settings}
+    run = create_run(resolve("TransformerLM", "default", prepared.name, settings), prepared)
+    with Recorder(run) as recorder:
+        list(recorder.reports())
+    return run
+
+
+def text(author):
+    return "".join(write(author.load_model(CPU), author.tokenizer, "the", 60))
+
+
+@pytest.mark.parametrize("bits", ["full", "1.58"])
+def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
+    run = trained(prepared, bits=bits)
+    expected = text(author_of(run))
+    file = shutil.copy(run.last_checkpoint().weights, tmp_path / "mine.safetensors")
+    packed = quantize_run(run, "1.58" if bits == "1.58" else "8")
+    small = shutil.copy(packed.last_checkpoint().weights, tmp_path / "small.safetensors")
+    whole = text(author_of(packed))
+    shutil.rmtree(run.folder.parent)
+    assert text(find_author(str(file))) == expected
+    assert text(find_author(str(small))) == whole
+    author = author_in_file(file)
+    assert (author.model, author.data) == ("TransformerLM", "small")
+    assert author.tokenizer.to_json() == prepared.tokenizer.to_json()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", None),
+        ("model", "[]"),
+        ("model", '{"model": "TransformerLM"}'),
+        ("tokenizer", None),
+        ("tokenizer", '{"kind": "char", "characters": "ab"}'),
+        ("packed", "5"),
+        ("packed", '{"bits": "1.58"}'),
+    ],
+)
+def test_files_that_do_not_say_what_they_are_are_refused(prepared, tmp_path, key, value):
+    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
+    metadata = {k: v for k, v in metadata.items() if k not in ("format_version", key)}
+    if value is not None:
+        metadata[key] = value
+    save_weights(tmp_path / "w.safetensors", weights, metadata)
+    with pytest.raises(RunError, match="does not say which model"):
+        author_in_file(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("embedding_dim", 64), ("bits", "1"), ("num_layers", 2), ("model", "BlocksLM")],
+)
+def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value):
+    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
+    metadata.pop("format_version")
+    metadata["model"] = json.dumps(json.loads(metadata["model"]) | {setting: value})
+    save_weights(tmp_path / "w.safetensors", weights, metadata)
+    with pytest.raises(RunError, match="do not fit what it says of itself"):
+        author_in_file(tmp_path / "w.safetensors").load_model(CPU)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("embedding_dim", -1), ("embedding_dim", "32"), ("vocab_size", 10**9), ("dropout", 2.0),
+     ("model", "os.system"), ("more", 1)],
+)  # fmt: skip
+def test_settings_from_outside_are_checked(prepared, tmp_path, setting, value):
+    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
+    metadata.pop("format_version")
+    metadata["model"] = json.dumps(json.loads(metadata["model"]) | {setting: value})
+    save_weights(tmp_path / "w.safetensors", weights, metadata)
+    with pytest.raises(RunError, match="does not say which model"):
+        author_in_file(tmp_path / "w.safetensors")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "poem.txt").write_text("roses are red")
+    with pytest.raises(RunError, match="cannot be read"):
+        find_author(str(tmp_path / "poem.txt"))
