@@ -88,13 +88,13 @@ def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
     console.show(fitting(title, _QUALITY, rows, lambda row: row.val_loss == best))
     console.show(fitting("What its weights weigh", _BYTES, rows))
     console.show(fitting("What it takes", _WORK, rows))
+    of_seeds = f", means of {seeds} seeds, ± their standard deviation" if seeds > 1 else ""
     console.show(
-        "Losses: nats per character over the whole validation split"
-        + (f", means of {seeds} seeds, ± their standard deviation. " if seeds > 1 else ". ")
-        + "Packed: the weights of few bits and their scales; remainder: all others, in floats. "
-        "Peak: what a process grows by that reads the file and writes. Times: as fast as float32, "
-        "in turns. Products per token at a full context. Energy is projected, not measured: "
-        "arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
+        f"Losses: nats per token over the whole validation split{of_seeds}. Training: all steps, "
+        "without evaluations. Packed: the weights of few bits and their scales; remainder: all "
+        "others, in floats. Peak: what a process grows by that reads the file and writes. Times: "
+        "as fast as float32. All that is timed takes turns. Products per token at a full context. "
+        "Energy is projected, not measured: arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
     )
     for sentence in found:
         console.show(sentence)

@@ -2,7 +2,8 @@
 
 A form is how a model was trained and what was done to it afterwards. Losses are
 exact, over the whole validation split, and of all seeds; bytes are counted,
-speeds and memory measured on the first seed's model, all forms taking turns.
+memory is measured on the first seed's model, and so are the speeds of training
+and writing, with all forms taking turns.
 
 Only the energy is not measured but projected: additions and multiplications
 times what each costs in a 45 nm chip (Horowitz, ISSCC 2014, figure 1.1.9).
@@ -27,6 +28,7 @@ from drakegpt import config as settings
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.bench import Entry, Times, race, warm_up
+from drakegpt.evaluation.contenders import ENDLESS
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.scoring import Score, score, validation_score
@@ -45,6 +47,7 @@ from drakegpt.models.packed import (
 from drakegpt.training.budget import iterations_of
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.run import Run
+from drakegpt.training.trainer import Trainer
 
 MODEL = "TransformerLM"
 BATCHES = (1, 32)  # texts written at once
@@ -179,7 +182,7 @@ class Row:
     peak_memory: int | None  # bytes a process grows by that loads the weights and writes
     characters_per_second: dict[int, float]  # for each of `BATCHES`
     times_faster: dict[int, float]  # than the first row
-    training_seconds: float  # with those of the run that it began from
+    training_seconds: float  # of all its steps, with those of the run that it began from
     operations: Operations
 
     @property
@@ -208,10 +211,12 @@ def measure(
         scores[form.key] = [_score(of_seed[form.trained], form, data, device) for of_seed in runs]
     prompt = data.split("val")[: models[forms[0].key].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
+    steps = _training_steps(runs[0], data, device, progress)
     rows: list[Row] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
-        rows.append(_row(form, runs, models[form.key], scores[form.key], speeds, device))
+        row = _row(form, runs, models[form.key], scores[form.key], speeds, device)
+        rows.append(replace(row, training_seconds=_training_seconds(runs[0], form, steps)))
     first = rows[0].val_loss
     return [replace(row, difference=row.val_loss - first) for row in rows]
 
@@ -267,12 +272,6 @@ def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
     return validation_score(form_of(run, form).to(device), data, device)
 
 
-def _seconds(of_seed: Mapping[str, Run], form: Form) -> float:
-    """How long it took to train, with the run that it began from."""
-    stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
-    return sum(float(of_seed[stage].ending["seconds"]) for stage in stages)
-
-
 def _row(
     form: Form,
     runs: Sequence[Mapping[str, Run]],
@@ -283,7 +282,6 @@ def _row(
 ) -> Row:
     counted = sizes(model)
     file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
-    seconds = [_seconds(of_seed, form) for of_seed in runs]
     return Row(
         name=form.name,
         runs=tuple(of_seed[form.trained].name for of_seed in runs),
@@ -299,7 +297,7 @@ def _row(
         times_faster={
             n: times.times_faster(form.name, than=FORMS[0].name) for n, times in speeds.items()
         },
-        training_seconds=statistics.fmean(seconds),
+        training_seconds=0.0,
         operations=count_operations(model),
     )
 
@@ -364,6 +362,28 @@ def _speeds(
             entries.append(entry)
     times = race(entries, units, ROUNDS, device, progress)
     return {batch: times[str(batch)] for batch in BATCHES}
+
+
+def _training_steps(
+    runs: Mapping[str, Run], data: Dataset, device: torch.device, progress: Progress
+) -> dict[str, float]:
+    """Seconds of a training step of each of `runs`, taking turns, without evaluations."""
+    entries, units = [], {}
+    for name, run in runs.items():
+        choose_threads(run.model_config)
+        config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS)
+        model = build_model(run.model_config).to(device)
+        steps = Trainer(config, model, data.split("train"), data.split("val"), device).reports()
+        entry = Entry(name, "training", torch.get_num_threads(), partial(_take, steps))
+        units[name, "training"] = warm_up(entry, device, REPETITION)
+        entries.append(entry)
+    times = race(entries, units, ROUNDS, device, progress)["training"]
+    return {name: times.median(name) for name in runs}
+
+
+def _training_seconds(runs: Mapping[str, Run], form: Form, steps: Mapping[str, float]) -> float:
+    stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
+    return sum(runs[stage].config.iters * steps[stage] for stage in stages)
 
 
 def _steps(model: LanguageModel, prompt: list[int], batch: int) -> Iterator[list[int]]:
