@@ -116,10 +116,10 @@ def chunks(path: Path, source: str, report: Report | None = None) -> Iterator[by
         with path.open("rb") as file:
             total, done = path.stat().st_size, 0
             while chunk := file.read(CHUNK):
-                yield chunk
                 done += len(chunk)
                 if report:
                     report(done, max(done, total))
+                yield chunk
     except OSError as error:
         raise FetchError(
             f"{source} cannot be read: {error.strerror}.", "Name a .txt or .csv file you can open."

@@ -437,17 +437,22 @@ _PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 @cache
-def _choose_parallelism() -> bool:
-    """Set the library's variable if the user has not; whether the choice was ours."""
-    ours = _PARALLELISM not in os.environ
-    os.environ.setdefault(_PARALLELISM, "false")
-    return ours
+def _choose_parallelism() -> int | None:
+    """Set the library's variable and return this process's id; `None` if the user has set it."""
+    if _PARALLELISM in os.environ:
+        return None
+    os.environ[_PARALLELISM] = "false"
+    return os.getpid()
 
 
 @contextmanager
 def _in_parallel(worthwhile: bool = True) -> Iterator[None]:
-    """Let the library use all cores for the while, unless the user has chosen otherwise."""
-    if not worthwhile or not _choose_parallelism():
+    """Let the library use all cores for the while.
+
+    Not if the user has chosen otherwise, nor in a fork, which would wait for
+    the threads of its parent for ever.
+    """
+    if not worthwhile or _choose_parallelism() != os.getpid():
         yield
         return
     os.environ[_PARALLELISM] = "true"

@@ -57,6 +57,11 @@ MISTAKES = [
     ("data fetch {tmp}/table.csv --text-column nope", 1, ["no column 'nope'"]),
     ("data fetch {tmp}/latin1.txt --text-column words", 2, ["--text-column"]),
     ("data fetch {tmp}/latin1.txt --name ../x", 2, ["cannot name a dataset"]),
+    ("data fetch {tmp}/none.txt --tokenizer word", 2, ["--tokenizer", "word"]),
+    ("data fetch {tmp}/none.txt --vocab-size 300", 2, ["--vocab-size is for --tokenizer bpe"]),
+    ("data fetch sample --tokenizer bpe --vocab-size 9", 2, ["vocabulary of 9", "261"]),
+    ("data fetch sample --tokenizer bpe --vocab-size 9000000", 2, ["9,000,000", "at most"]),
+    ("data fetch {tmp}/repeated.txt --tokenizer bpe", 1, ["smaller split", "tokenizer char"]),
     ("data fetch", 1, ["Kaggle", "data fetch sample"]),
     ("data fetch shakespeare", 1, ["could not be reached", "browser"]),
     ("data show nothing", 1, ["no dataset named 'nothing'", "song"]),
@@ -90,6 +95,7 @@ def bad_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     (folder / "empty.txt").write_bytes(b"")
     (folder / "short.txt").write_bytes(b"la la")
+    (folder / "repeated.txt").write_bytes(b"la" * 99)
     (folder / "latin1.txt").write_bytes(("la\n" * 2 + "caf\xe9 " * 50).encode("latin-1"))
     (folder / "table.csv").write_text("artist,words\nme,la la la\n")
     (folder / "other").mkdir()

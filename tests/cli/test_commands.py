@@ -61,6 +61,27 @@ def test_data_is_fetched_listed_and_shown(drakegpt, song, home, tmp_path):
     assert fetched["songs"] >= 40
 
 
+def test_bpe_datasets_live_beside_those_of_characters(drakegpt, song, tmp_path):
+    command = ("data", "fetch", tmp_path / "song.txt", "--tokenizer", "bpe")
+    first = drakegpt(*command)
+    assert (first.code, "tokens to train on" in first.out) == (0, True)
+    assert re.search(r"Note: The text supports .* fewer than the 20,000 asked for", first.err)
+    again = drakegpt(*command, "--vocab-size", 262, "--json")
+    assert again.json["outcome"] == "prepared"
+    assert (again.json["vocab_size"], again.json["vocab_asked"]) == (262, 262)
+    assert "supports" not in again.err
+    listed = drakegpt("data", "list").out
+    assert "song-bpe (default)" in listed
+    assert "bpe, vocabulary of 262" in listed
+    shown = drakegpt("data", "show", "song-bpe")
+    assert re.search(r"longest tokens: +'[ a-z][a-z]', ", shown.out)
+    assert TEXT[:30] in shown.out
+    char, bpe = (drakegpt("data", "show", name, "--json").json for name in ("song", "song-bpe"))
+    assert (char["tokenizer"], bpe["tokenizer"]) == ("char", "bpe")
+    assert char["text_sha256"] == bpe["text_sha256"]
+    assert char["begins"] == bpe["begins"]
+
+
 def test_train_json_is_one_object_with_true_figures(drakegpt, run):
     assert run["model"] == "TransformerLM"
     assert (run["size"], run["data"], run["iterations"]) == ("default", "song", 20)

@@ -93,6 +93,8 @@ def test_another_column_of_the_same_file_is_another_text(tmp_path):
         ("a.txt", b" \n \n", {}, CorpusError, ["no text"]),
         ("a.txt", b"short", {}, CorpusError, ["5 characters", "90"]),
         ("a.txt", b"ok\nna\xefve" + b"x" * 99, {}, CorpusError, ["line 2", "0xef", "UTF-8"]),
+        ("a.txt", b"\xef\xbb\xbfok\n\xe9\n", {}, CorpusError, ["line 2", "0xe9", "position 6."]),
+        ("a.txt", b"ok" * 99 + b"\n\xe6\x97", {}, CorpusError, ["line 2", "0xe6", "position 199"]),
         ("a.txt", TEXT.encode("utf-16"), {}, CorpusError, ["line 1", "UTF-16", "iconv -f utf-16"]),
         ("a.csv", b"x,y\n1,2\n", {}, CorpusError, ["no column 'Lyric'", "x, y", "--text-column"]),
         ("a.csv", b"", {}, CorpusError, ["no text"]),
