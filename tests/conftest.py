@@ -24,6 +24,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))
     monkeypatch.setenv("DRAKEGPT_HOME", str(folder / "drakegpt"))
+    # Programs that tests start work on small tensors too, and beside other tests.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     # No test may reach beyond this machine: requests without a loopback address fail at once.
