@@ -9,15 +9,11 @@ validate, so that `--help` stays instant.
 """
 
 import dataclasses
-import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
-
-from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.errors import UsageError
 from drakegpt.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
@@ -49,6 +45,16 @@ Wandb = Literal["off", "offline", "online"]
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
 SIZES: tuple[str, ...] = get_args(Size)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a number must be: at least, more than, at most or less than that."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,18 +101,20 @@ class TrainConfig:
         Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
     ]
     data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
-    context_length: Annotated[int, Ge(1), Setting("Tokens the model sees at once (T).", "Model")]
+    context_length: Annotated[
+        int, Bound(ge=1), Setting("Tokens the model sees at once (T).", "Model")
+    ]
     embedding_dim: Annotated[
-        int, Ge(1), Setting("Width of the vector that stands for a token (C).", "Model")
+        int, Bound(ge=1), Setting("Width of the vector that stands for a token (C).", "Model")
     ]
     num_heads: Annotated[
-        int, Ge(1), Setting("Attention heads; they share the embedding's width.", "Model")
+        int, Bound(ge=1), Setting("Attention heads; they share the embedding's width.", "Model")
     ]
-    num_layers: Annotated[int, Ge(1), Setting("Blocks stacked on each other.", "Model")]
+    num_layers: Annotated[int, Bound(ge=1), Setting("Blocks stacked on each other.", "Model")]
     dropout: Annotated[
         float,
-        Ge(0.0),
-        Lt(1.0),
+        Bound(ge=0.0),
+        Bound(lt=1.0),
         Setting("Share of activations dropped in training (TransformerLM, GPT1LM).", "Model"),
     ]
     bits: Annotated[
@@ -119,13 +127,13 @@ class TrainConfig:
     tie_embeddings: Annotated[
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
     ]
-    iters: Annotated[int, Ge(1), Setting("Training iterations, one batch each.", "Recipe")]
+    iters: Annotated[int, Bound(ge=1), Setting("Training iterations, one batch each.", "Recipe")]
     epochs: Annotated[
         int,
-        Ge(0),
+        Bound(ge=0),
         Setting("Instead of --iters: passes over all windows, shuffled anew each time.", "Recipe"),
     ]
-    batch_size: Annotated[int, Ge(1), Setting("Windows in one training batch (B).", "Recipe")]
+    batch_size: Annotated[int, Bound(ge=1), Setting("Windows in one training batch (B).", "Recipe")]
     optimizer: Annotated[
         OptimizerName,
         Setting(
@@ -134,11 +142,14 @@ class TrainConfig:
     ]
     muon_lr: Annotated[
         float,
-        Gt(0.0),
+        Bound(gt=0.0),
         Setting("Muon's learning rate while AdamW's is at max_lr; they move together.", "Recipe"),
     ]
     muon_momentum: Annotated[
-        float, Ge(0.0), Lt(1.0), Setting("How much of its last direction Muon keeps.", "Recipe")
+        float,
+        Bound(ge=0.0),
+        Bound(lt=1.0),
+        Setting("How much of its last direction Muon keeps.", "Recipe"),
     ]
     schedule: Annotated[
         Schedule,
@@ -146,15 +157,15 @@ class TrainConfig:
     ]
     base_lr: Annotated[
         float,
-        Gt(0.0),
+        Bound(gt=0.0),
         Setting("Lowest learning rate: of a cycle, or where a falling schedule ends.", "Recipe"),
     ]
     max_lr: Annotated[
-        float, Gt(0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
+        float, Bound(gt=0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
     ]
     warmup_iters: Annotated[
         int,
-        Ge(0),
+        Bound(ge=0),
         Setting(
             "Iterations in which the rate rises from zero; a twentieth of --iters for cosine, "
             "linear, two-stage and wsd if not given.",
@@ -162,29 +173,36 @@ class TrainConfig:
         ),
     ]
     decay_factor: Annotated[
-        float, Gt(0.0), Le(1.0), Setting("What step and plateau multiply the rate by.", "Recipe")
+        float,
+        Bound(gt=0.0),
+        Bound(le=1.0),
+        Setting("What step and plateau multiply the rate by.", "Recipe"),
     ]
     decay_interval: Annotated[
-        int, Ge(1), Setting("Iterations between two decays of step.", "Recipe")
+        int, Bound(ge=1), Setting("Iterations between two decays of step.", "Recipe")
     ]
     plateau_patience: Annotated[
         int,
-        Ge(1),
+        Bound(ge=1),
         Setting("Evaluations without a lower validation loss before plateau decays.", "Recipe"),
     ]
-    weight_decay: Annotated[float, Ge(0.0), Setting("Pull of weights towards zero.", "Recipe")]
+    weight_decay: Annotated[
+        float, Bound(ge=0.0), Setting("Pull of weights towards zero.", "Recipe")
+    ]
     decayed: Annotated[
         Decayed, Setting("Which weights are pulled: all, or no norms and biases.", "Recipe")
     ]
     grad_clip: Annotated[
-        float, Ge(0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
+        float, Bound(ge=0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
     ]
     grad_accumulation: Annotated[
-        int, Ge(1), Setting("Batches whose gradients are averaged in one iteration.", "Recipe")
+        int,
+        Bound(ge=1),
+        Setting("Batches whose gradients are averaged in one iteration.", "Recipe"),
     ]
     patience: Annotated[
         int,
-        Ge(0),
+        Bound(ge=0),
         Setting("Stop after so many evaluations without a lower validation loss; 0: never.", "Run"),
     ]
     init_from: Annotated[
@@ -192,24 +210,27 @@ class TrainConfig:
     ]
     minutes: Annotated[
         float,
-        Ge(0.0),
-        Le(100_000.0),
+        Bound(ge=0.0),
+        Bound(le=100_000.0),
         Setting("Time to spend: sets --iters by a short trial on this machine.", "Run"),
     ]
     eval_interval: Annotated[
         int,
-        Ge(1),
+        Bound(ge=1),
         Setting("Iterations between two evaluations; a twentieth of --iters if not given.", "Run"),
     ]
     eval_iters: Annotated[
-        int, Ge(1), Setting("Random batches of each split in one evaluation.", "Run")
+        int, Bound(ge=1), Setting("Random batches of each split in one evaluation.", "Run")
     ]
     seed: Annotated[
-        int, Ge(0), Lt(2**32), Setting("Seed of the weights, the windows and the dropout.", "Run")
+        int,
+        Bound(ge=0),
+        Bound(lt=2**32),
+        Setting("Seed of the weights, the windows and the dropout.", "Run"),
     ]
     save_interval: Annotated[
         int,
-        Ge(0),
+        Bound(ge=0),
         Setting(
             "Iterations between checkpoints; 0: at evaluations, for at most 2 % of the time.", "Run"
         ),
@@ -238,7 +259,7 @@ class TrainConfig:
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
-    """Fill in the preset under the given layers of settings; a later layer wins.
+    """Fill in the presets under the given layers of settings; a later layer wins.
 
     Settings that are `None` count as not given. Raises `UsageError` that names
     the setting and what it may be.
@@ -246,21 +267,23 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
-    settings = _presets(given) | given
+    of_size, of_system = _presets(given)
+    settings = of_size | of_system | given
     if isinstance(settings.get("embedding_dim"), int):
-        settings |= recipe(settings) | given
+        suited = recipe(settings)
+        # A recipe that is asked for goes before that of a system.
+        asked = {"recipe", "bits"} & set(given)
+        settings |= (of_system | suited if asked else suited | of_system) | given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
     return _checked(_validate(settings))
 
 
-def _presets(given: Mapping[str, Any]) -> dict[str, Any]:
+def _presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the size and of the system that are asked for, if there are such."""
     size, system = (str(given.get(key, "")) for key in ("size", "preset"))
-    chosen = dict(PRESETS.get(size, {}))
-    if system in SYSTEMS:
-        chosen |= SYSTEMS[system].settings
-    return chosen
+    settings = SYSTEMS[system].settings if system in SYSTEMS else {}
+    return dict(PRESETS.get(size, {})), dict(settings)
 
 
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
@@ -280,6 +303,8 @@ def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -
 
 def model_named(text: str) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
+    import difflib
+
     by_lower_case: dict[str, ModelName] = {name.lower(): name for name in get_args(ModelName)}
     if model := by_lower_case.get(text.lower()):
         return model
@@ -296,6 +321,8 @@ def from_file(path: Path) -> dict[str, Any]:
     Its keys are checked when they are resolved. Raises `UsageError` for what
     cannot be read.
     """
+    import tomllib
+
     yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
         text = path.read_text(encoding="utf-8")
@@ -353,9 +380,15 @@ def _hints() -> dict[str, Any]:
 @cache
 def _validator() -> "type[BaseModel]":
     """The same fields as a pydantic model: strict types, unknown keys refused."""
-    from pydantic import ConfigDict, create_model
+    from pydantic import ConfigDict, Field, create_model
 
-    fields: dict[str, Any] = {name: (hint, ...) for name, hint in _hints().items()}
+    def bounds(name: str) -> list[Any]:
+        found = (b for b in _hints()[name].__metadata__ if isinstance(b, Bound))
+        return [Field(**dataclasses.asdict(bound)) for bound in found]
+
+    fields: dict[str, Any] = {
+        name: (Annotated[(type_of(name), *bounds(name), None)], ...) for name in _hints()
+    }
     return create_model("Settings", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
 
 

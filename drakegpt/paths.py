@@ -7,22 +7,22 @@ and `folder_atomically`: whole, or not at all.
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from platformdirs import user_data_path
-
 HOME_VARIABLE = "DRAKEGPT_HOME"
 
 
 def home() -> Path:
     """The folder that holds datasets, runs, figures and generated texts."""
-    override = os.environ.get(HOME_VARIABLE)
-    return Path(override).expanduser() if override else user_data_path("drakegpt", appauthor=False)
+    if override := os.environ.get(HOME_VARIABLE):
+        return Path(override).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("drakegpt", appauthor=False)
 
 
 def datasets() -> Path:
@@ -123,7 +123,7 @@ _SUFFIX = ".unfinished"
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{_SUFFIX}")
 
 
 def _sync_names(folder: Path) -> None:

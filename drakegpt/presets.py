@@ -87,11 +87,12 @@ SYSTEMS = {
     ),
     "gpt1-small": System(
         "GPT-1's design at a size that a laptop trains in ten minutes",
-        "drakegpt data fetch shakespeare --tokenizer bpe --vocab-size 1024",
-        1024,
+        "drakegpt data fetch shakespeare --tokenizer bpe --vocab-size 2048",
+        2048,
         {
-            "model": "GPT1LM", "context_length": 64, "embedding_dim": 128, "num_heads": 4,
-            "num_layers": 4, "dropout": 0.1, "batch_size": 12, "iters": 4000,
+            "model": "GPT1LM", "context_length": 128, "embedding_dim": 128, "num_heads": 4,
+            "num_layers": 4, "dropout": 0.2, "batch_size": 16, "recipe": "fast",
+            "decayed": "matrices", "iters": 3000, "eval_iters": 20,
         },
     ),
     "gpt1": System(

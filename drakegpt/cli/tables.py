@@ -31,18 +31,18 @@ def fitting(
 
     The first names the rows. What is left out is named below the table.
     """
-    kept = [column for column in columns if any(column.value(row) for row in rows)]
-    left_out: list[str] = []
+    telling = [column for column in columns if any(column.value(row) for row in rows)]
+    kept = list(telling)
     screen = console.results()
     unbounded = screen.options.update(max_width=10_000)
     while True:
+        left_out = [column.title for column in telling if column not in kept]
         table = _table(title, kept, left_out, rows, highlight)
         expendable = max(kept, key=lambda column: column.sooner)
         fits = table.__rich_measure__(screen, unbounded).maximum <= screen.width
         if fits or not expendable.sooner:
             return table
         kept.remove(expendable)
-        left_out.append(" ".join(expendable.title.split()))
 
 
 def _table(
@@ -54,7 +54,8 @@ def _table(
 ) -> "Table":
     from rich.table import Table
 
-    hidden = f"Left out: {', '.join(left_out)}. Widen the window or use --json."
+    names = ", ".join(" ".join(name.split()) for name in left_out)
+    hidden = f"Left out: {names}. Widen the window or use --json."
     table = Table(
         title=title,
         title_justify="left",

@@ -143,8 +143,17 @@ class Run:
         raise problem or RunError(f"The run {self.name} has no checkpoint yet.", TRAIN)
 
     def dataset(self) -> Dataset:
-        """The very version of the dataset that this run was trained on."""
-        return dataset.load(self.config.data, self.info["dataset_version"])
+        """The very version of the dataset that this run was trained on.
+
+        Raises `CorpusError` if it is gone, `RunError` if its tokens are not the run's.
+        """
+        data = dataset.load(self.config.data, self.info["dataset_version"])
+        if data.tokenizer.to_json() != self.tokenizer.to_json():
+            raise RunError(
+                f"'{data.name}' is prepared with another tokenizer than that of {self.name}.",
+                "One of the two was changed: take a copy of it, or train a new run.",
+            )
+        return data
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
         """The trained model on `device`, ready to evaluate: as it ended, or at its best."""

@@ -1,7 +1,7 @@
 """The first thing one sees: help that is quick, complete and grouped."""
 
-import re
 import os
+import re
 import statistics
 import subprocess
 import sys

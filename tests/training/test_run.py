@@ -5,6 +5,7 @@ import torch
 
 from drakegpt import paths
 from drakegpt.config import resolve
+from drakegpt.data.tokenizers import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.training.checkpoint import list_checkpoints, load_weights
 from drakegpt.training.recorder import Recorder
@@ -120,3 +121,11 @@ def test_training_checks_the_tokens_it_is_given(prepared):
     np.save(prepared.folder / "train.npy", array)
     with pytest.raises(DrakeGPTError, match="another checksum"):
         train(prepared, "BigramLM")
+
+
+def test_data_of_another_tokenizer_are_refused(prepared):
+    run = create_run(resolve("BigramLM", "default", "small", {"iters": 2}), prepared)
+    other = CharTokenizer("".join(sorted({*prepared.tokenizer.characters, "?"})))
+    (run.folder / "tokenizer.json").write_text(other.to_json(), encoding="utf-8")
+    with pytest.raises(RunError, match="prepared with another tokenizer"):
+        open_run(run.folder).dataset()
