@@ -7,12 +7,14 @@ from these runs, whether they come out true or not.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from drakegpt.config import LADDER, SIZES
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
+from drakegpt.errors import CorpusError
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import runs_on
@@ -118,23 +120,35 @@ def select_others(data: Dataset, settings: Mapping[str, Any] | None = None) -> l
     """The latest finished runs on the same text that are not of the ladder.
 
     One for each model, system and dataset: other models, published systems, and
-    whatever reads other tokens. `settings` choose as for the ladder.
+    whatever reads the same text in other tokens. `settings` choose as for the ladder.
     """
-    text = data.metadata.text_sha256
-    alike = [dataset.load(name) for name in dataset.names()]
-    alike = [d for d in alike if d.name == data.name or (text and d.metadata.text_sha256 == text)]
     wanted = ({"bits": "full"} | dict(settings or {})).items()
     latest = {
         (run.config.model, run.config.preset, run.config.data): run
-        for of_same_text in alike
+        for of_same_text in [data, *_in_other_tokens(data)]
         for run in runs_on(of_same_text)
         if run.finished
         and run.derived != "packed"
         and all(getattr(run.config, key, None) == value for key, value in wanted)
-        and (run.config.model not in LADDER or run.config.preset != "none"
-             or run.tokenizer.kind != "char")
-    }  # fmt: skip
+        and not (run.config.data == data.name and _of_ladder(run))
+    }
     return list(latest.values())
+
+
+def _of_ladder(run: Run) -> bool:
+    return run.config.model in LADDER and run.config.preset == "none"
+
+
+def _in_other_tokens(data: Dataset) -> list[Dataset]:
+    """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
+    found = []
+    for name in dataset.names():
+        with suppress(CorpusError):
+            other = dataset.load(name)
+            same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""
+            if same_text and other.tokenizer.to_json() != data.tokenizer.to_json():
+                found.append(other)
+    return found
 
 
 def missing_models(

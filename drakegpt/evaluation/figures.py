@@ -30,7 +30,10 @@ def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
     for key, title in TITLES.items():
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(figure.add_subplot(), key, f"{title} on {data}", rows)
+        unit = "character" if all(row.per_character for row in rows) else "token"
+        axes = figure.add_subplot()
+        axes.set_ylabel(f"nats per {unit}, estimated")
+        _draw(axes, key, f"{title} on {data}", rows)
         for suffix in ("png", "svg"):
             path = paths.comparisons() / data / f"{key}.{suffix}"
             buffer = io.BytesIO()
@@ -57,7 +60,8 @@ def draw_run(run: Run) -> Path:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
     axes.set_title(run.name, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
-    axes.set_ylabel("nats per character, estimated")
+    unit = "character" if run.tokenizer.kind == "char" else "token"
+    axes.set_ylabel(f"nats per {unit}, estimated")
     axes.legend(frameon=False)
     path = run.folder / "curves.png"
     with paths.write_atomically(path) as file:
@@ -78,7 +82,6 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
         )
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
-    axes.set_ylabel("nats per character, estimated")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
