@@ -9,10 +9,9 @@ validate, so that `--help` stays instant.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from drakegpt.errors import UsageError
@@ -38,6 +37,7 @@ Scale = Literal["mean", "median"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "linear", "two-stage", "step", "plateau", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
+Windows = Literal["random", "shuffled"]
 Decayed = Literal["all", "matrices"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
@@ -67,7 +67,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """All that is needed to build a model: its rung on the ladder and its shape."""
+    """All that is needed to build a model: which one, and its shape."""
 
     model: ModelName
     vocab_size: int
@@ -91,7 +91,7 @@ class ModelConfig:
 class TrainConfig:
     """Every setting of one training run. The same instance gives the same losses again."""
 
-    model: Annotated[ModelName, Setting("The rung of the ladder to train.", "Model")]
+    model: Annotated[ModelName, Setting("The model to train.", "Model")]
     size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
     preset: Annotated[
         Preset, Setting("A whole system; `drakegpt presets` describes them.", "Model")
@@ -128,10 +128,12 @@ class TrainConfig:
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
     ]
     iters: Annotated[int, Bound(ge=1), Setting("Training iterations, one batch each.", "Recipe")]
+    windows: Annotated[
+        Windows,
+        Setting("Drawn at random, or all once an epoch, shuffled anew each time.", "Recipe"),
+    ]
     epochs: Annotated[
-        int,
-        Bound(ge=0),
-        Setting("Instead of --iters: passes over all windows, shuffled anew each time.", "Recipe"),
+        int, Bound(ge=0), Setting("Sets --iters to so many passes over shuffled windows.", "Recipe")
     ]
     batch_size: Annotated[int, Bound(ge=1), Setting("Windows in one training batch (B).", "Recipe")]
     optimizer: Annotated[
@@ -271,8 +273,9 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     settings = of_size | of_system | given
     if isinstance(settings.get("embedding_dim"), int):
         suited = recipe(settings)
-        # A recipe that is asked for goes before that of a system.
-        asked = {"recipe", "bits"} & set(given)
+        # A recipe other than that of a system goes before it.
+        presets = of_size | of_system
+        asked = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
         settings |= (of_system | suited if asked else suited | of_system) | given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
@@ -301,65 +304,20 @@ def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -
     return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
 
 
-def model_named(text: str) -> ModelName:
+def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
     import difflib
 
-    by_lower_case: dict[str, ModelName] = {name.lower(): name for name in get_args(ModelName)}
+    by_lower_case: dict[str, ModelName] = {
+        name.lower(): name for name in get_args(ModelName) if name in among
+    }
     if model := by_lower_case.get(text.lower()):
         return model
     close = difflib.get_close_matches(text.lower(), by_lower_case, n=1)
     hint = f"Did you mean {by_lower_case[close[0]]}? " if close else ""
     raise UsageError(
-        f"There is no model named '{text}'.", f"{hint}The models are: {', '.join(MODEL_NAMES)}."
+        f"There is no model named '{text}' here.", f"{hint}The models are: {', '.join(among)}."
     )
-
-
-def from_file(path: Path) -> dict[str, Any]:
-    """Read a configuration file, YAML if it ends so and else TOML.
-
-    Its keys are checked when they are resolved. Raises `UsageError` for what
-    cannot be read.
-    """
-    import tomllib
-
-    yaml = path.suffix.lower() in (".yaml", ".yml")
-    try:
-        text = path.read_text(encoding="utf-8")
-        settings = _from_yaml(text) if yaml else tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(
-            f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        kind = "YAML" if yaml else "TOML"
-        raise UsageError(
-            f"{path} is not valid {kind}: {error}.", "Mend that line; strings need quotes."
-        ) from error
-    return settings
-
-
-def _from_yaml(text: str) -> dict[str, Any]:
-    """Plain values only; raises `ValueError` for anything else."""
-    import yaml
-
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-        raise ValueError("settings are lines of `name: value`")
-    return settings
-
-
-def to_toml(config: TrainConfig) -> str:
-    """The settings as TOML, one per line; `from_file` reads it back."""
-    import tomli_w
-
-    given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
-    return tomli_w.dumps(given)
 
 
 def setting_of(name: str) -> Setting:
@@ -415,10 +373,15 @@ def _explained(error: "ValidationError") -> UsageError:
     )
 
 
+def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
+    """Whether a model with several heads cannot share its width among them."""
+    one_head = config.model in ("BigramLM", "SingleHeadAttentionLM")
+    return not one_head and config.embedding_dim % config.num_heads != 0
+
+
 def _checked(config: TrainConfig) -> TrainConfig:
     """Check what no single setting shows."""
-    one_head = config.model in ("BigramLM", "SingleHeadAttentionLM")
-    if not one_head and config.embedding_dim % config.num_heads:
+    if uneven_heads(config):
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "
             f"num_heads {config.num_heads}.",
@@ -434,6 +397,12 @@ def _checked(config: TrainConfig) -> TrainConfig:
             f"{config.model} has a table of its own at either end.",
             "--tie-embeddings is for GPT1LM: `drakegpt train GPT1LM --tie-embeddings`.",
         )
+    if config.preset != "none" and config.size != "default":
+        raise UsageError(
+            f"The preset {config.preset} has a size of its own.", "Leave --scaled out."
+        )
+    if config.epochs and config.minutes:
+        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
     if config.bits == "1" and config.scale != "mean":
         raise UsageError("Weights of one bit are scaled by the mean.", "Leave --scale out.")
     if config.base_lr > config.max_lr:

@@ -15,6 +15,7 @@ _COMMON: dict[str, Any] = {
     "preset": "none",
     "recipe": "original",
     "tie_embeddings": False,
+    "windows": "random",
     "epochs": 0,
     "decayed": "all",
     "bits": "full",
@@ -96,7 +97,7 @@ SYSTEMS = {
         },
     ),
     "gpt1": System(
-        "GPT-1 from scratch: 116 million weights with 20,000 tokens",
+        "GPT-1 from scratch: 116 million weights, of them 15 million in an untied head",
         "drakegpt data fetch FILE --tokenizer bpe --vocab-size 20000",
         20_000,
         {

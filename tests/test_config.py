@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from drakegpt.config import (
     MODEL_NAMES,
     TrainConfig,
-    from_file,
     model_named,
     resolve,
     setting_of,
-    to_toml,
 )
+from drakegpt.config_files import from_file, to_toml
 from drakegpt.errors import UsageError
 
 
@@ -178,6 +177,28 @@ def test_other_yaml_is_refused(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="is not valid YAML"):
         from_file(path)
+
+
+def test_yaml_as_people_write_it(tmp_path):
+    path = tmp_path / "run.yml"
+    path.write_text(
+        "bits: 1.58\nwandb: off\nmax_lr: 1e-2\niters: 50\ncompile: false\nmodel: GPT1LM"
+    )
+    settings = from_file(path)
+    config = resolve(settings["model"], "default", "x", settings)
+    assert (config.bits, config.wandb, config.max_lr) == ("1.58", "off", 0.01)
+    assert (config.iters, config.compile) == (50, False)
+
+
+def test_what_a_system_says_goes_before_its_recipe_but_not_before_what_is_asked():
+    def gpt1(**given):
+        return resolve("GPT1LM", "default", "x", {"preset": "gpt1-small", **given})
+
+    assert gpt1().iters == gpt1(recipe="fast").iters == gpt1(bits="full").iters == 3000
+    assert gpt1().optimizer == "muon"
+    assert gpt1(bits="1.58").schedule == "two-stage"
+    with pytest.raises(UsageError, match="a size of its own"):
+        resolve("GPT1LM", "scaled", "x", {"preset": "gpt1-small"})
 
 
 def test_a_system_fills_what_is_not_given():

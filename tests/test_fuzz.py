@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from drakegpt.cli import train as train_command
-from drakegpt.config import MODEL_NAMES, TrainConfig, from_file, resolve
+from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
+from drakegpt.config_files import from_file
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError

@@ -19,7 +19,7 @@ def bench(
         typer.Argument(
             metavar="MODEL",
             help=f"Any of {', '.join(LADDER)}; all of them if none is named.",
-            callback=lambda names: [model_named(name) for name in names or []],
+            callback=lambda names: [model_named(name, LADDER) for name in names or []],
             autocompletion=lambda: list(LADDER),
             show_default=False,
         ),

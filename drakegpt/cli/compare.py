@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from drakegpt.training.run import Run
 
 SAMPLE_LENGTH = 160
+# Settings that would make the ladder something else.
+WITHOUT = ("bits", "scale", "init_from", "preset", "tie_embeddings")
 _VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
 
 
-@partial(options.with_settings, without=("bits", "scale", "init_from"))
+@partial(options.with_settings, without=WITHOUT)
 def compare(
     settings: dict[str, Any],
     data: options.Data = None,
@@ -60,13 +62,14 @@ def compare(
         raise UsageError("--seeds goes with --bits.", "Add --bits, or give one --seed.")
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")
+    settings |= _length(dataset, sizes[0], settings)
     # Where to compute and how long a trial may take do not make a run another one.
     identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
     if train:
         identity = {"recipe": "original"} | identity
         _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
     runs = select_runs(dataset, sizes, identity)
-    others = [] if train else select_others(dataset, identity)
+    others = [] if train else select_others(dataset, sizes, identity)
     if not runs and not others:
         such = " with these settings" if identity else ""
         raise RunError(
@@ -110,6 +113,16 @@ def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: boo
     console.next_commands([f"drakegpt generate --data {data} --length 500"])
 
 
+def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Epochs in iterations: as many for each model."""
+    from drakegpt.config import resolve
+    from drakegpt.training.budget import length_of
+
+    if not settings.get("epochs"):
+        return {}
+    return length_of(resolve("TransformerLM", size, dataset.name, settings), dataset)
+
+
 def _train_missing(
     dataset: "Dataset",
     size: str,
@@ -139,15 +152,16 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
     rows = [*comparison.rows, *comparison.others]
     best = min(row.bits_per_character for row in rows)
     title = f"The ladder on {comparison.data}"
-    console.show(fitting(title, _COLUMNS, rows, lambda row: row.bits_per_character == best))
+    columns = _columns(comparison.unit)
+    console.show(fitting(title, columns, rows, lambda row: row.bits_per_character == best))
     console.show(
-        "Losses: nats per character over the whole splits. Gain: how far validation fell from the "
-        "rung before. Published: the original's formula for this vocabulary."
+        f"Losses: nats per {comparison.unit} over the whole splits. Gain: how far validation fell "
+        "from the rung before. Published: the original's formula for this vocabulary."
     )
-    if not all(row.per_character for row in rows):
+    if any(row.unit != comparison.unit for row in rows):
         console.show(
-            "Losses per token of several characters stand for something else, so only bits per "
-            "character are shown for those."
+            "Losses per token of other length stand for something else, so only bits per character "
+            "are shown for those."
         )
     console.show("")
     if comparison.claims:
@@ -171,19 +185,21 @@ def _or_blank(value: float | None, format_: str) -> str:
     return "" if value is None else format(value, format_)
 
 
-def _per_character(row: "Row", figure: str) -> str:
-    return figure if row.per_character else ""
+def _columns(unit: str) -> "tuple[Column[Row], ...]":
+    """The columns; losses of rows with other units than the ladder's are left blank."""
 
+    def alike(row: "Row", figure: str) -> str:
+        return figure if row.unit == unit else ""
 
-_COLUMNS: "tuple[Column[Row], ...]" = (
-    Column("model", lambda row: row.label),
-    Column("parameters", lambda row: f"{row.parameters:,}", 2),
-    Column("published", lambda row: _or_blank(row.published, ","), 6),
-    Column("train", lambda row: _per_character(row, f"{row.train_loss:.4f}"), 1),
-    Column("validation", lambda row: _per_character(row, f"{row.val_loss:.4f}"), 0),
-    Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
-    Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
-    Column("perplexity", lambda row: _per_character(row, f"{row.perplexity:.2f}"), 7),
-    Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
-    Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
-)
+    return (
+        Column("model", lambda row: row.label),
+        Column("parameters", lambda row: f"{row.parameters:,}", 2),
+        Column("published", lambda row: _or_blank(row.published, ","), 6),
+        Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
+        Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
+        Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
+        Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
+        Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
+        Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
+        Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
+    )

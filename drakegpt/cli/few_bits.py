@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import start_run, train_and_score
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -28,10 +28,15 @@ def compare_bits(
 ) -> None:
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
     from drakegpt.cli.progress import counting
-    from drakegpt.evaluation.few_bits import FORMS, findings, measure
+    from drakegpt.evaluation.few_bits import findings, measure
+    from drakegpt.evaluation.forms import FORMS
     from drakegpt.evaluation.machine import describe_machine
     from drakegpt.models.build import choose_device
 
+    if settings.get("minutes"):
+        raise UsageError(
+            "--minutes would give each form other iterations.", "Give --iters, or leave it out."
+        )
     device = choose_device(settings.get("device", "auto"))
     first = settings.get("seed", 42)
     runs = [
@@ -42,7 +47,7 @@ def compare_bits(
         raise RunError(
             f"TransformerLM is not trained on '{data.name}' in full precision with these "
             f"settings for {'seed' if seeds == 1 else 'all seeds from'} {first}.",
-            "Train all that the table needs: `drakegpt compare --bits --train`.",
+            "Train all that the table needs: the same command with --train.",
         )
     with counting("Measuring", quiet=quiet) as progress:
         rows = measure(data, runs, device, progress)
@@ -61,24 +66,22 @@ def _runs(
     data: "Dataset", size: str, settings: dict[str, Any], *, train: bool, quiet: bool
 ) -> dict[str, "Run"]:
     """The runs of one seed, by what they are; trained now if they are missing and shall be."""
-    from drakegpt.evaluation.few_bits import TRAINED, find_runs
+    from drakegpt.evaluation.forms import TRAINED, find_runs
     from drakegpt.training.run import Run
 
-    while True:
-        found = find_runs(settings, size, data)
-        runs = {name: run for name, run in found.items() if isinstance(run, Run)}
-        missing = [config for config in found.values() if not isinstance(config, Run)]
-        if not train or not missing:
-            return runs
-        config = missing[0]
+    for number, name in enumerate(TRAINED, 1):
+        config = find_runs(settings, size, data).get(name)  # anew: one may begin with another
+        if config is None or isinstance(config, Run) or not train:
+            continue
         if not quiet:
-            number = len(runs) + 1
             console.note(
                 f"Seed {config.seed}, {number} of {len(TRAINED)}: "
                 f"{config.bits} bits, width {config.embedding_dim}",
                 style="bold",
             )
         train_and_score(start_run(asdict(config), data), quiet=quiet)
+    found = find_runs(settings, size, data)
+    return {name: run for name, run in found.items() if isinstance(run, Run)}
 
 
 def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
@@ -90,11 +93,12 @@ def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
     console.show(fitting("What it takes", _WORK, rows))
     of_seeds = f", means of {seeds} seeds, ± their standard deviation" if seeds > 1 else ""
     console.show(
-        f"Losses: nats per token over the whole validation split{of_seeds}. Training: all steps, "
-        "without evaluations. Packed: the weights of few bits and their scales; remainder: all "
-        "others, in floats. Peak: what a process grows by that reads the file and writes. Times: "
-        "as fast as float32. All that is timed takes turns. Products per token at a full context. "
-        "Energy is projected, not measured: arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
+        f"Losses: nats per token over the whole validation split{of_seeds}. Training: all its "
+        "steps, at the time that one takes now, without evaluations. Packed: the weights of few "
+        "bits and their scales; remainder: all others, in floats. Peak: what a process grows by "
+        "that reads the file and writes. Times: as fast as float32. All that is timed takes "
+        "turns. Products per token at a full context. Energy is projected, not measured: "
+        "arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
     )
     for sentence in found:
         console.show(sentence)
@@ -128,9 +132,9 @@ _BYTES: "tuple[Column[Row], ...]" = (
 )
 _WORK: "tuple[Column[Row], ...]" = (
     _NAME,
-    Column("characters/s,\n1 text", lambda row: f"{row.characters_per_second[1]:,.0f}", 2),
+    Column("tokens/s,\n1 text", lambda row: f"{row.tokens_per_second[1]:,.0f}", 2),
     Column("\ntimes", lambda row: f"{row.times_faster[1]:.2f}"),
-    Column("characters/s,\n32 texts", lambda row: f"{row.characters_per_second[32]:,.0f}", 2),
+    Column("tokens/s,\n32 texts", lambda row: f"{row.tokens_per_second[32]:,.0f}", 2),
     Column("\ntimes", lambda row: f"{row.times_faster[32]:.2f}", 1),
     Column("additions", lambda row: f"{row.operations.additions:,}", 5),
     Column("multiplications", lambda row: f"{row.operations.multiplications:,}", 4),

@@ -61,7 +61,8 @@ def generate(
         typer.Option(min=0.01, help="Above 1, tokens that the text has already come less often."),
     ] = 1.0,
     stop: Annotated[
-        bool, typer.Option("--stop", help="Stop at the token that ends a song or document.")
+        bool,
+        typer.Option("--stop", help="Stop where a song ends: for songs fetched as BPE tokens."),
     ] = False,
     seed: Annotated[
         int | None,

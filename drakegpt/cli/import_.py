@@ -6,11 +6,19 @@ from typing import Annotated
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.config import LADDER, model_named
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save(model.state_dict(), …).")],
-    model: options.ModelOption,
+    model: Annotated[
+        str,
+        typer.Option(
+            help=f"One of {', '.join(LADDER)}.",
+            callback=lambda name: model_named(name, LADDER),
+            autocompletion=lambda: list(LADDER),
+        ),
+    ],
     scaled: options.Scaled = False,
     data: options.Data = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,

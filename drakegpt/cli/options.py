@@ -22,14 +22,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Scaled = Annotated[
     bool, typer.Option("--scaled", help="The large size: context 256, width 384, 6 layers.")
 ]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help=f"One of {', '.join(config.MODEL_NAMES)}.",
-        callback=config.model_named,
-        autocompletion=lambda: list(config.MODEL_NAMES),
-    ),
-]
 ModelOrNone = Annotated[
     str | None,
     typer.Argument(

@@ -21,8 +21,11 @@ def params(
         Preset, typer.Option(help="The model of one of the systems that `drakegpt presets` lists.")
     ] = "none",
     vocab_size: Annotated[
-        int, typer.Option(min=1, help="Tokens in the vocabulary; the original has 80 characters.")
-    ] = 80,
+        int | None,
+        typer.Option(
+            min=1, help="Tokens in the vocabulary: the original's 80 characters, or the preset's."
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Count each model's parameters by component, beside the published figures."""
@@ -30,6 +33,7 @@ def params(
     from drakegpt.evaluation.parameters import count_parameters, published_parameters
     from drakegpt.presets import SYSTEMS
 
+    vocab_size = vocab_size or (80 if preset == "none" else SYSTEMS[preset].vocab_size)
     sizes, models = list(SIZES), [model] if model else list(LADDER)
     if preset != "none":
         sizes, models = ["default"], [model or SYSTEMS[preset].settings["model"]]
@@ -72,7 +76,8 @@ def _render(models: list[dict], vocab_size: int, preset: str) -> None:  # type: 
         for entry in shown:
             parts = " · ".join(f"{name} {n:,}" for name, n in entry["components"].items())
             published = "" if entry["published"] is None else f"{entry['published']:,}"
-            if published and (entry["name"], size) not in PRINTED:
+            printed = preset == "none" and (entry["name"], size) in PRINTED
+            if published and not printed:
                 published = f"({published})"
             table.add_row(entry["name"], f"{entry['counted']:,}", published, parts)
         console.show(table)

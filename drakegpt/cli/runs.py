@@ -49,7 +49,7 @@ def list_(json: options.Json = False) -> None:
 @app.command()
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
-    from drakegpt import config
+    from drakegpt import config_files
     from drakegpt.evaluation.selection import find_run
 
     found = find_run(run)
@@ -63,7 +63,7 @@ def show(run: RunName, json: options.Json = False) -> None:
         return
     for key, value in (_summary(found) | found.info).items():
         console.show(f"{key + ':':18}{value}")
-    console.show("\n" + config.to_toml(found.config).rstrip() + "\n")
+    console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
     for line in found.evaluations:
         console.show(
             f"iteration {line['iteration']:>7,}  train {line['train_loss']:.4f}  "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from drakegpt import config
+from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
 from drakegpt.presets import SYSTEMS
@@ -67,12 +67,12 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model with the original's recipe, or your own; under torchrun, in parallel."""
-    given = config.from_file(config_file) if config_file else {}
+    given = config_files.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        sys.stdout.write(config.to_toml(_resolved(given, _dataset_name(given))))
+        sys.stdout.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
         return
     with _processes() as world:
         if not world.first:
@@ -145,10 +145,8 @@ def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None
     from drakegpt.training.run import create_run
 
     resolved = _resolved(given, dataset.name)
-    if resolved.minutes or resolved.epochs:
-        dataset.check_context(resolved.context_length)
-        iters = {"iters": _iterations(resolved, dataset), "minutes": 0.0}
-        resolved = _resolved(given | iters, dataset.name)
+    if length := _length(resolved, dataset, given):
+        resolved = _resolved(given | length, dataset.name)
     if not resolved.init_from:
         return create_run(resolved, dataset, name)
     begin = find_run(resolved.init_from)
@@ -156,19 +154,18 @@ def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None
     return create_run(replace(resolved, init_from=begin.name), dataset, name, initial=initial)
 
 
-def _iterations(resolved: "TrainConfig", dataset: "Dataset") -> int:
-    """Iterations of a run that is given minutes or epochs."""
-    from drakegpt.training.budget import iterations_of, iterations_within
+def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) -> dict[str, Any]:
+    """Iterations of a run that is given minutes or epochs, and what goes with them."""
+    from drakegpt.training.budget import length_of
 
-    if resolved.minutes and resolved.epochs:
-        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
+    if resolved.epochs and given.get("iters"):
+        raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
+    length = length_of(resolved, dataset)
     if resolved.epochs:
-        iters = iterations_of(resolved, dataset)
-        console.note(f"Epochs: {resolved.epochs:,}, which are {iters:,} iterations")
-        return iters
-    iters = iterations_within(resolved, dataset)
-    console.note(f"{resolved.minutes:g} minutes hold about {iters:,} iterations here")
-    return iters
+        console.note(f"Epochs: {resolved.epochs:,}, which are {length['iters']:,} iterations")
+    elif resolved.minutes:
+        console.note(f"{resolved.minutes:g} minutes hold about {length['iters']:,} iterations here")
+    return length
 
 
 def train_and_score(

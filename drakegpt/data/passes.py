@@ -94,12 +94,20 @@ def encoded(
             digest.update(b"\n" if part is None else part.encode())
             yield part
 
+    changed = CorpusError(
+        "The text has changed while it was being prepared.", "Fetch it once more."
+    )
+
+    def as_surveyed(tokens: Iterator[Tokens]) -> Iterator[Tokens]:
+        try:
+            yield from tokens
+        except ValueError as error:  # a character that was not there before
+            raise changed from error
+
     for split, divided in groupby(_divided(watched(), found.cut), key=lambda item: item[0]):
-        yield split, tokenizer.encode_parts(part for _, part in divided)
+        yield split, as_surveyed(tokenizer.encode_parts(part for _, part in divided))
     if digest.hexdigest() != found.sha256:
-        raise CorpusError(
-            "The text has changed while it was being prepared.", "Fetch it once more."
-        )
+        raise changed
 
 
 def reporter(progress: Progress | None, what: str) -> Report | None:

@@ -83,8 +83,8 @@ class TrainingWindows:
 class EpochWindows:
     """The windows of each iteration where all are read once in an epoch, in an order of its own.
 
-    They stand side by side, so that each token but the first is predicted once
-    in an epoch; what is left of a window at the end is not read. An iteration
+    They stand side by side, so that each token but the first is predicted once in
+    an epoch; only what is left at the end, less than a window, is not. An iteration
     takes up where the one before stopped, across the end of an epoch too.
     """
 

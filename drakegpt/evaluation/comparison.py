@@ -61,8 +61,13 @@ class Row:
 
     @property
     def per_character(self) -> bool:
-        """Whether its losses are per character and can stand beside the ladder's."""
+        """Whether its losses are per character."""
         return self.tokenizer == "char"
+
+    @property
+    def unit(self) -> str:
+        """What its losses are per; only those of the same unit can be compared."""
+        return "character" if self.per_character else f"token of {self.vocab_size:,}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,11 @@ class Comparison:
     missing: tuple[tuple[str, str], ...]  # (model, size) without a run
     claims: tuple[Claim, ...]
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
+
+    @property
+    def unit(self) -> str:
+        """What the ladder's losses are per."""
+        return (self.rows or self.others)[0].unit
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -116,19 +126,22 @@ def select_runs(
     return {key: latest[key] for key in ladder if key in latest}
 
 
-def select_others(data: Dataset, settings: Mapping[str, Any] | None = None) -> list[Run]:
+def select_others(
+    data: Dataset, sizes: Sequence[str] = SIZES, settings: Mapping[str, Any] | None = None
+) -> list[Run]:
     """The latest finished runs on the same text that are not of the ladder.
 
-    One for each model, system and dataset: other models, published systems, and
-    whatever reads the same text in other tokens. `settings` choose as for the ladder.
+    One for each model, size, system and dataset: other models, published systems,
+    and whatever reads the same text in other tokens. `settings` choose as for the ladder.
     """
     wanted = ({"bits": "full"} | dict(settings or {})).items()
     latest = {
-        (run.config.model, run.config.preset, run.config.data): run
+        (run.config.model, run.config.size, run.config.preset, run.config.data): run
         for of_same_text in [data, *_in_other_tokens(data)]
         for run in runs_on(of_same_text)
         if run.finished
         and run.derived != "packed"
+        and run.config.size in sizes
         and all(getattr(run.config, key, None) == value for key, value in wanted)
         and not (run.config.data == data.name and _of_ladder(run))
     }

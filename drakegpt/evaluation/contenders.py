@@ -69,7 +69,7 @@ def _our_model(config: TrainConfig, device: torch.device) -> LanguageModel:
 
 def _our_training(config: TrainConfig, device: torch.device) -> Work:
     steps = Trainer(config, _our_model(config, device), *random_text(), device).reports()
-    return lambda iterations: _take(steps, iterations)
+    return lambda iterations: take(steps, iterations)
 
 
 def _our_evaluation(config: TrainConfig, device: torch.device) -> Work:
@@ -91,14 +91,15 @@ def _our_generation(config: TrainConfig, device: torch.device, window: Window = 
     prompt = random_text()[0][: config.context_length].tolist()
     texts = (generate(model, prompt, TEXT_LENGTH, Sampling(), seed, window) for seed in count(SEED))
     characters = chain.from_iterable(texts)
-    return lambda length: _take(characters, length)
+    return lambda length: take(characters, length)
 
 
 def _exact_generation(config: TrainConfig, device: torch.device) -> Work:
     return _our_generation(config, device, "exact")
 
 
-def _take(things: Iterator[object], number: int) -> None:
+def take(things: Iterator[object], number: int) -> None:
+    """Go through so many things, and keep none."""
     deque(islice(things, number), maxlen=0)
 
 
@@ -114,7 +115,7 @@ def _textbook_training(config: TrainConfig, device: torch.device) -> Work:
     tokens = random_text()[0].long().to(device)
     model = _textbook_model(config, device)
     losses = textbook.train(model, tokens, config.batch_size, config.base_lr)
-    return lambda iterations: _take(losses, iterations)
+    return lambda iterations: take(losses, iterations)
 
 
 def _textbook_evaluation(config: TrainConfig, device: torch.device) -> Work:

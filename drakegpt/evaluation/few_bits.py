@@ -2,10 +2,11 @@
 
 A form is how a model was trained and what was done to it afterwards. Losses are
 exact, over the whole validation split, and of all seeds; bytes are counted,
-memory is measured on the first seed's model, and so are the speeds of training
-and writing, with all forms taking turns.
+memory is measured on the first seed's model, and so is the speed of writing,
+with all forms taking turns. So do new models that repeat a training step:
+training takes that time, times the steps that were taken.
 
-Only the energy is not measured but projected: additions and multiplications
+The energy is not measured but projected: additions and multiplications
 times what each costs in a 45 nm chip (Horowitz, ISSCC 2014, figure 1.1.9).
 
 Not here: training the runs that are missing, and putting all this on a screen.
@@ -13,45 +14,37 @@ Not here: training the runs that are missing, and putting all this on a screen.
 
 import statistics
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from drakegpt import config as settings
-from drakegpt.config import ModelConfig, TrainConfig
+from drakegpt.config import ModelConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.bench import Entry, Times, race, warm_up
-from drakegpt.evaluation.contenders import ENDLESS
+from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
+from drakegpt.evaluation.forms import FORMS, Form, form_of
 from drakegpt.evaluation.memory import peak_memory
-from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.scoring import Score, score, validation_score
-from drakegpt.evaluation.selection import find_finished
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads, load_model
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel
 from drakegpt.models.packed import (
-    PackedBits,
     PackedLinear,
     Packing,
-    packed_skeleton_,
-    quantized_after_training_,
     sizes,
 )
-from drakegpt.training.budget import iterations_of
 from drakegpt.training.checkpoint import load_weights, save_weights
+from drakegpt.training.engine import choose
 from drakegpt.training.run import Run
 from drakegpt.training.trainer import Trainer
 
-MODEL = "TransformerLM"
 BATCHES = (1, 32)  # texts written at once
-TEXT_LENGTH = 1000
 MEMORY_LENGTH = 64
 ROUNDS = 3
 REPETITION = 0.2  # seconds that a form takes its turn
@@ -61,96 +54,6 @@ REPETITION = 0.2  # seconds that a form takes its turn
 PICOJOULES = {"float32": (0.9, 3.7), "bfloat16": (0.4, 1.1), "int8": (0.1, 0.2)}
 
 Progress = Callable[[str, int, int], None]
-
-
-# --- The forms ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Form:
-    """One row of the table."""
-
-    name: str
-    trained: str = "full"  # which of `TRAINED` it is
-    rounded: PackedBits | None = None  # to so many bits, after training
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def key(self) -> tuple[str, PackedBits | None, torch.dtype]:
-        """What sets it apart."""
-        return self.trained, self.rounded, self.dtype
-
-
-FORMS = (
-    Form("float32"),
-    Form("bfloat16", dtype=torch.bfloat16),
-    Form("8 bits, rounded after training", rounded="8"),
-    Form("1.58 bits, rounded after training", rounded="1.58"),
-    Form("1 bit, rounded after training", rounded="1"),
-    Form("1.58 bits", "1.58"),
-    Form("1.58 bits, scaled by the median", "median"),
-    Form("1 bit", "1"),
-    Form("1.58 bits, begun from float32", "from full"),
-    Form("1.58 bits, twice as wide", "wide"),
-    Form("float32, in as many bytes", "small"),
-)
-TRAINED = tuple(dict.fromkeys(form.trained for form in FORMS))
-
-
-def plan(
-    given: Mapping[str, Any], size: str, data: Dataset, full: Run | None
-) -> dict[str, TrainConfig]:
-    """The settings of each of `TRAINED`; with `given` over the `fast` recipe of each.
-
-    `full`: the run in full precision that "from full" begins with; without it
-    that one is left out.
-    """
-    common = {"recipe": "fast", **given}
-
-    def resolved(**changes: Any) -> TrainConfig:
-        config = settings.resolve(MODEL, size, data.name, common, changes)
-        if config.epochs:
-            changes["iters"] = iterations_of(config, data)
-            return settings.resolve(MODEL, size, data.name, common, changes)
-        return config
-
-    base, few = resolved(), resolved(bits="1.58")
-    vocab_size = data.tokenizer.vocab_size
-    plans = {
-        "full": base,
-        "1.58": few,
-        "median": resolved(bits="1.58", scale="median"),
-        "1": resolved(bits="1"),
-        "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
-        "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
-    }
-    if full:
-        plans["from full"] = resolved(bits="1.58", init_from=full.name)
-    return plans
-
-
-def as_small_as(few: ModelConfig) -> int:
-    """The width at which a model in float32 has about as many bytes as `few` when packed."""
-    with torch.device("meta"):
-        model = build_model(replace(few, bits="full"))
-        goal = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
-    full = replace(few, bits="full")
-
-    def distance(width: int) -> int:
-        parameters = sum(count_parameters(replace(full, embedding_dim=width)).values())
-        return abs(4 * parameters - goal.packed - goal.remainder)
-
-    return min(range(few.num_heads, few.embedding_dim + 1, few.num_heads), key=distance)
-
-
-def find_runs(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, Run | TrainConfig]:
-    """For each of `TRAINED` its finished run, or the settings to train it with.
-
-    What begins from full precision comes last, and only once that is trained.
-    """
-    full = find_finished(data, plan(given, size, data, None)["full"])
-    plans = plan(given, size, data, full)
-    return {name: find_finished(data, config) or config for name, config in plans.items()}
 
 
 # --- The table ----------------------------------------------------------------------------------
@@ -174,13 +77,13 @@ class Row:
     embedding_dim: int
     val_losses: tuple[float, ...]
     bits_per_character: float
-    difference: float = 0.0  # of the mean loss to that of the first row
+    difference: float  # of the mean loss to that of the first row
     file_bytes: int
     packed_bytes: int
     remainder_bytes: int
     resident_bytes: int
     peak_memory: int | None  # bytes a process grows by that loads the weights and writes
-    characters_per_second: dict[int, float]  # for each of `BATCHES`
+    tokens_per_second: dict[int, float]  # for each of `BATCHES`
     times_faster: dict[int, float]  # than the first row
     training_seconds: float  # of all its steps, with those of the run that it began from
     operations: Operations
@@ -204,32 +107,48 @@ def measure(
 ) -> list[Row]:
     """All forms that can be made of `runs`: for each seed, the run of each of `TRAINED`."""
     forms = [form for form in FORMS if all(form.trained in of_seed for of_seed in runs)]
-    models = {form.key: form_of(runs[0][form.trained], form).to(device) for form in forms}
+    models = {form.name: form_of(runs[0][form.trained], form).to(device) for form in forms}
     scores = {}
     for done, form in enumerate(forms):
         progress(f"scoring: {form.name}", done, len(forms))
-        scores[form.key] = [_score(of_seed[form.trained], form, data, device) for of_seed in runs]
-    prompt = data.split("val")[: models[forms[0].key].config.context_length].tolist()
+        scores[form.name] = [_score(of_seed[form.trained], form, data, device) for of_seed in runs]
+    prompt = data.split("val")[: models[forms[0].name].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
     steps = _training_steps(runs[0], data, device, progress)
+    reference = _mean_loss(scores[forms[0].name])
     rows: list[Row] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
-        row = _row(form, runs, models[form.key], scores[form.key], speeds, device)
-        rows.append(replace(row, training_seconds=_training_seconds(runs[0], form, steps)))
-    first = rows[0].val_loss
-    return [replace(row, difference=row.val_loss - first) for row in rows]
+        model = models[form.name]
+        counted, of_form = sizes(model), scores[form.name]
+        file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
+        rows.append(
+            Row(
+                name=form.name,
+                runs=tuple(of_seed[form.trained].name for of_seed in runs),
+                embedding_dim=model.config.embedding_dim,
+                val_losses=tuple(score.loss for score in of_form),
+                bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
+                difference=_mean_loss(of_form) - reference,
+                file_bytes=file_bytes,
+                packed_bytes=counted.packed,
+                remainder_bytes=counted.remainder,
+                resident_bytes=counted.resident,
+                peak_memory=peak,
+                tokens_per_second={n: n / times.median(form.name) for n, times in speeds.items()},
+                times_faster={
+                    n: times.times_faster(form.name, than=forms[0].name)
+                    for n, times in speeds.items()
+                },
+                training_seconds=_training_seconds(runs[0], form, steps),
+                operations=count_operations(model),
+            )
+        )
+    return rows
 
 
-def form_of(run: Run, form: Form) -> LanguageModel:
-    """The model of `run` in this form, on the CPU."""
-    if form.rounded is None and form.dtype == torch.float32:
-        return run.load_model(torch.device("cpu"))
-    weights, _ = load_weights(run.last_checkpoint().weights)
-    model = load_model(run.model_config, weights).to(form.dtype)
-    if form.rounded:
-        quantized_after_training_(model, form.rounded)
-    return model
+def _mean_loss(scores: Sequence[Score]) -> float:
+    return statistics.fmean(score.loss for score in scores)
 
 
 def count_operations(model: LanguageModel) -> Operations:
@@ -270,36 +189,6 @@ def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
         return score(run, str(device)).val
     choose_threads(run.model_config)
     return validation_score(form_of(run, form).to(device), data, device)
-
-
-def _row(
-    form: Form,
-    runs: Sequence[Mapping[str, Run]],
-    model: LanguageModel,
-    scores: Sequence[Score],
-    speeds: Mapping[int, Times],
-    device: torch.device,
-) -> Row:
-    counted = sizes(model)
-    file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
-    return Row(
-        name=form.name,
-        runs=tuple(of_seed[form.trained].name for of_seed in runs),
-        embedding_dim=model.config.embedding_dim,
-        val_losses=tuple(score.loss for score in scores),
-        bits_per_character=statistics.fmean(score.bits_per_character for score in scores),
-        file_bytes=file_bytes,
-        packed_bytes=counted.packed,
-        remainder_bytes=counted.remainder,
-        resident_bytes=counted.resident,
-        peak_memory=peak,
-        characters_per_second={n: n / times.median(form.name) for n, times in speeds.items()},
-        times_faster={
-            n: times.times_faster(form.name, than=FORMS[0].name) for n, times in speeds.items()
-        },
-        training_seconds=0.0,
-        operations=count_operations(model),
-    )
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -351,11 +240,11 @@ def _speeds(
     """Seconds for the next token of all texts, for each number of texts at once."""
     entries, units = [], {}
     for form in forms:
-        model = models[form.key]
+        model = models[form.name]
         choose_threads(model.config)
         for batch in BATCHES:
             steps = _steps(model, prompt, batch)
-            entry = Entry(form.name, str(batch), torch.get_num_threads(), partial(_take, steps))
+            entry = Entry(form.name, str(batch), torch.get_num_threads(), partial(take, steps))
             # Where the window moves by halves, some characters cost more: whole halves.
             half = max(1, model.config.context_length // 2)
             units[form.name, str(batch)] = -(-warm_up(entry, device, REPETITION) // half) * half
@@ -371,10 +260,11 @@ def _training_steps(
     entries, units = [], {}
     for name, run in runs.items():
         choose_threads(run.model_config)
-        config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS)
+        compiled = choose(run.config, device).compiled  # which an endless run would be
+        config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS, compile=compiled)
         model = build_model(run.model_config).to(device)
         steps = Trainer(config, model, data.split("train"), data.split("val"), device).reports()
-        entry = Entry(name, "training", torch.get_num_threads(), partial(_take, steps))
+        entry = Entry(name, "training", torch.get_num_threads(), partial(take, steps))
         units[name, "training"] = warm_up(entry, device, REPETITION)
         entries.append(entry)
     times = race(entries, units, ROUNDS, device, progress)["training"]
@@ -383,7 +273,7 @@ def _training_steps(
 
 def _training_seconds(runs: Mapping[str, Run], form: Form, steps: Mapping[str, float]) -> float:
     stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
-    return sum(runs[stage].config.iters * steps[stage] for stage in stages)
+    return sum(runs[stage].ending["iteration"] * steps[stage] for stage in stages)
 
 
 def _steps(model: LanguageModel, prompt: list[int], batch: int) -> Iterator[list[int]]:
@@ -391,10 +281,6 @@ def _steps(model: LanguageModel, prompt: list[int], batch: int) -> Iterator[list
     for first in count(step=batch):
         seeds = range(first, first + batch)
         yield from generate_batch(model, prompt, TEXT_LENGTH, Sampling(), seeds)
-
-
-def _take(steps: Iterator[object], number: int) -> None:
-    deque(islice(steps, number), maxlen=0)
 
 
 def _stored(
@@ -406,7 +292,7 @@ def _stored(
         packing = Packing(run.config.bits, trained=True)
     with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
         file = Path(folder) / "weights.safetensors"
-        save_weights(file, model.state_dict(), run.weights_metadata(0))
+        save_weights(file, model.state_dict(), {})
         dtype = str(form.dtype).removeprefix("torch.")
         order = [str(file), asdict(run.model_config), packing and asdict(packing), dtype]
         what = f"Writing with weights of {form.name}"

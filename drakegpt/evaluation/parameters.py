@@ -27,7 +27,7 @@ WHY_THEY_DIFFER: dict[ModelName, str] = {
 def count_parameters(config: ModelConfig) -> dict[str, int]:
     """Parameters of each component of the real model, in the order of the model.
 
-    A component is a module of `models/ladder.py` by its name there; those of
+    A component is a module of the model by its name in the code; those of
     all blocks are added up. The sum of the values is the model's size.
     """
     counts: Counter[str] = Counter()

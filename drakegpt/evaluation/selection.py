@@ -8,7 +8,7 @@ from pathlib import Path
 from drakegpt import paths
 from drakegpt.config import MODEL_NAMES, TrainConfig
 from drakegpt.data import dataset
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.run import Run, all_runs, open_run
@@ -57,6 +57,11 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
     """Who writes: the run that `find_run` finds, or a file of weights if `target` is one."""
     if target and Path(target).is_file():
+        if scaled or data:
+            raise UsageError(
+                f"The weights in {target} have a size and a dataset.",
+                "Leave --scaled and --data out.",
+            )
         return author_in_file(Path(target))
     return author_of(find_run(target, scaled=scaled, data=data))
 
@@ -70,18 +75,17 @@ def runs_on(data: dataset.Dataset) -> list[Run]:
     ]
 
 
-def find_finished(data: dataset.Dataset, config: TrainConfig) -> Run | None:
-    """The latest finished run that trained with these very settings, if there is one.
+def find_finished(data: dataset.Dataset, config: TrainConfig) -> list[Run]:
+    """The finished runs that trained with these very settings, the latest first.
 
-    Where it computed and how it was kept do not make it another.
+    Where they computed and how they were kept does not make them others.
     """
     wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
-    for run in reversed(runs_on(data)):
-        settings = asdict(run.config)
-        same = all(settings[key] == value for key, value in wanted.items())
-        if same and run.finished and not run.derived:
-            return run
-    return None
+    return [
+        run
+        for run in reversed(runs_on(data))
+        if wanted.items() <= asdict(run.config).items() and run.finished and not run.derived
+    ]
 
 
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:

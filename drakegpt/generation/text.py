@@ -48,9 +48,10 @@ def write_batch(
     *,
     stop: bool = False,
 ) -> Iterator[list[str]]:
-    """Write a text for each seed, all at once: yield `length` times the next piece of each.
+    """Write a text for each seed, all at once: yield the next piece of each, `length` times.
 
-    With `stop`, a text is over at the token that ends a document.
+    What is left of characters that were never completed comes last. With `stop`, a
+    text is over at the token that ends a document.
     """
     tokens = _beginning(prompt, tokenizer)
     texts = [_Text(tokenizer, stop=stop) for _ in seeds]

@@ -1,15 +1,16 @@
-"""GPT-1, as it is built from scratch today: TransformerLM's frame, other parts inside.
+"""GPT-1, as it is built from scratch today. Read `ladder` first: this is its last model, changed.
 
 Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training",
-with the norms before each part instead of after. Beside the last rung of the
-ladder it has four differences, each marked below:
+but with the norms before each part, as in TransformerLM, where GPT-1 had them
+after. What TransformerLM does otherwise is marked GPT-1 below:
 
-    GELU where that has ReLU: smooth, and a little below zero for small negative numbers
+    GELU where that has ReLU: smooth, so that small negative numbers still learn
     dropout on the embeddings too
-    weights that start from a normal distribution of standard deviation 0.02
-    if asked for, one table for both ends: a token's vector also scores it
-
-Its queries, keys and values have no bias, as everywhere in this house, nor has its head.
+    weights that start near zero, so that at first every token is about as likely
+    a head without a bias, or none: with `tie_embeddings` one table serves both
+    ends. A token's row is what it means when read; its score as the next token
+    is how well what was made of the text, x, fits that row: their dot product.
+    GPT-1 itself was tied; the system rebuilt here is not, so that is the default.
 
 Shapes as in `ladder`: B windows, T tokens, C width, V tokens in the vocabulary.
 """
@@ -27,7 +28,7 @@ from drakegpt.models.layers import (
     TokenAndPositionEmbedding,
 )
 
-# Section 4.1 of the paper: weights are drawn from N(0, 0.02).
+# Section 4.1 of the paper: weights are drawn from a normal distribution with this deviation.
 DEVIATION = 0.02
 
 
@@ -41,11 +42,11 @@ class GELUFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return self.narrow(F.gelu(self.widen(x)))  # here, instead of F.relu
+        return self.narrow(F.gelu(self.widen(x)))  # GPT-1: GELU
 
 
 class GPT1Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added after."""
+    """`TransformerBlock` with one line changed: attention, feed-forward, each added to x."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class GPT1Block(nn.Module):
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads, config.dropout)
         self.projection = Linear(config.embedding_dim, config.embedding_dim)
         self.feed_forward_norm = nn.LayerNorm(config.embedding_dim)
-        self.feed_forward = GELUFeedForward(config.embedding_dim)
+        self.feed_forward = GELUFeedForward(config.embedding_dim)  # GPT-1: GELU
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,19 +69,20 @@ class GPT1LM(LanguageModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)  # GPT-1: for the embeddings
         self.blocks = nn.Sequential(*(GPT1Block(config) for _ in range(config.num_layers)))
         self.final_norm = nn.LayerNorm(config.embedding_dim)
-        head = Linear(config.embedding_dim, config.vocab_size, bias=False)
-        self.head = None if config.tie_embeddings else head
-        self.apply(_start)
+        self.head = None  # GPT-1: no bias, or no head
+        if not config.tie_embeddings:
+            self.head = Linear(config.embedding_dim, config.vocab_size, bias=False)
+        self.apply(_start)  # GPT-1: weights near zero
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
-        x = self.dropout(self.embedding(tokens))  # dropout: here too
+        x = self.dropout(self.embedding(tokens))  # GPT-1: dropout
         x = self.final_norm(self.blocks(x))
-        if self.head is None:  # one table for both ends
-            return kernels.linear(x, self.embedding.token.weight, None)
+        if self.head is None:
+            return kernels.linear(x, self.embedding.token.weight, None)  # GPT-1: x @ table.T
         return self.head(x)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from drakegpt.config import ModelConfig
+from drakegpt.config import ModelConfig, uneven_heads
 from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import choose_threads, load_model
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import Packing, pack_
@@ -80,6 +80,8 @@ def _checked(text: str) -> ModelConfig:
     sizes = (config.vocab_size, config.context_length, config.embedding_dim)
     if min(*sizes, config.num_heads, config.num_layers) < 1 or not 0 <= config.dropout < 1:
         raise ValueError("a model of such a size cannot be")
+    if uneven_heads(config):
+        raise ValueError("its width cannot be split evenly over its heads")
     return config
 
 
@@ -90,8 +92,12 @@ def _loaded(
     packing: Packing | None,
     device: torch.device,
     *,
-    best: bool,  # noqa: ARG001 - a file holds one set of weights
+    best: bool,
 ) -> LanguageModel:
+    if best:
+        raise UsageError(
+            f"{path} holds one set of weights.", "Leave --best out, or name best.safetensors."
+        )
     choose_threads(config)
     try:
         model = load_model(config, tensors, packing)

@@ -7,6 +7,7 @@ same number of iterations gives the same run again, whatever the machine.
 
 import dataclasses
 import time
+from typing import Any
 
 import torch
 
@@ -28,6 +29,20 @@ TRIAL_SECONDS = 1.5
 TRIAL_SHARE = 10
 
 
+def length_of(config: TrainConfig, data: Dataset) -> dict[str, Any]:
+    """The settings that say in iterations what `config` says in epochs or minutes, if it does.
+
+    Raises `CorpusError` for a dataset too short for the context, `UsageError`
+    for a time too short for anything.
+    """
+    if not (config.epochs or config.minutes):
+        return {}
+    data.check_context(config.context_length)
+    if config.epochs:
+        return {"iters": iterations_of(config, data), "epochs": 0, "windows": "shuffled"}
+    return {"iters": iterations_within(config, data), "minutes": 0.0}
+
+
 def iterations_of(config: TrainConfig, data: Dataset) -> int:
     """Iterations in which each training window is read `config.epochs` times.
 
@@ -41,27 +56,33 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
 def seconds_for(config: TrainConfig, vocab_size: int) -> float:
     """About how long a run takes here, evaluations included, from a trial of a second or two.
 
-    On random tokens; of a batch that takes long, with a few of its windows.
+    On random tokens; on a CPU, of a batch that takes long, with a few of its windows.
     """
     device = choose_device(config.device)
     model_config = config.model_settings(vocab_size)
     choose_threads(model_config)
     model = build_model(model_config).to(device)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    operations = 6 * parameters * config.context_length  # of a window, forward and backward
-    windows = max(1, min(config.batch_size, TRIAL_OPERATIONS // operations))
+    windows = config.batch_size
+    if device.type == "cpu":
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        operations = 6 * parameters * config.context_length  # of a window, forward and backward
+        windows = max(1, min(windows, TRIAL_OPERATIONS // operations))
     trial = dataclasses.replace(
-        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters, epochs=0
+        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters
     )
     length = max(10_000, 2 * config.context_length)
     tokens = torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     reports = Trainer(trial, model, tokens, tokens, device).reports()
     seconds: list[float] = []
-    while len(seconds) < WARM_UP_STEPS + TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS:
+    while len(seconds) < 2 or (
+        len(seconds) < WARM_UP_STEPS + TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS
+    ):
         began = time.perf_counter()
-        next(reports)
+        report = next(reports)
+        if isinstance(report, Step):
+            report.loss.item()  # waits until a GPU has done it
         seconds.append(time.perf_counter() - began)
-    step = min(seconds[-5:]) * config.batch_size * config.grad_accumulation / windows
+    step = min(seconds[1:][-5:]) * config.batch_size * config.grad_accumulation / windows
     evaluations = -(-config.iters // config.eval_interval)
     # Twice as many batches as it says, forward alone: a third of a step.
     return step * (config.iters + evaluations * 2 * config.eval_iters / 3)

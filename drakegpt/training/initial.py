@@ -17,7 +17,7 @@ from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
 
 # What may differ between the two: how weights are rounded and dropped, not their shapes.
-SHAPE = ("model", "context_length", "embedding_dim", "num_heads", "num_layers")
+SHAPE = ("model", "context_length", "embedding_dim", "num_heads", "num_layers", "tie_embeddings")
 
 
 def initial_weights(start: Run, config: TrainConfig, data: Dataset) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 import drakegpt
 from drakegpt import config as settings
-from drakegpt import paths
+from drakegpt import config_files, paths
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
@@ -207,7 +207,7 @@ def create_run(
         save_weights(run.initial_weights, initial, run.weights_metadata(0))
     paths.write_text(folder / "tokenizer.json", data.tokenizer.to_json())
     paths.write_text(folder / "run.json", json.dumps(info, indent=2))
-    paths.write_text(folder / "config.toml", settings.to_toml(config))
+    paths.write_text(folder / "config.toml", config_files.to_toml(config))
     return run
 
 
@@ -231,14 +231,14 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
             f"Leave them out, or start a new run. What may change: {', '.join(CHANGEABLE)}.",
         )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
-    paths.write_text(run.folder / "config.toml", settings.to_toml(config))
+    paths.write_text(run.folder / "config.toml", config_files.to_toml(config))
     return replace(run, config=config)
 
 
 def open_run(folder: Path) -> Run:
     """Open a run's folder; raises `RunError` if it is not one or is damaged."""
     try:
-        values = settings.from_file(folder / "config.toml")
+        values = config_files.from_file(folder / "config.toml")
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )

@@ -34,7 +34,11 @@ def test_json_is_one_object_and_progress_is_apart(drakegpt):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["TransfomerLM"], "Did you mean TransformerLM"), (["--rounds", 0], "--rounds")],
+    [
+        (["TransfomerLM"], "Did you mean TransformerLM"),
+        (["GPT1LM"], "There is no model named 'GPT1LM' here"),
+        (["--rounds", 0], "--rounds"),
+    ],
 )
 def test_what_cannot_be_measured_is_said(drakegpt, arguments, words):
     shown = drakegpt("bench", *arguments)

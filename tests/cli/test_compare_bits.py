@@ -30,7 +30,7 @@ ROW = Row(
     name="float32", runs=("a", "b"), embedding_dim=32, val_losses=(2.0, 2.1),
     bits_per_character=2.957, difference=0.0, file_bytes=169_300, packed_bytes=0,
     remainder_bytes=165_100, resident_bytes=165_100, peak_memory=17_500_000,
-    characters_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
+    tokens_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
     training_seconds=9.3, operations=Operations(39_936, 39_936, 183_705.6),
 )  # fmt: skip
 
@@ -61,6 +61,12 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
     assert "±" not in text
     assert max(map(len, text.splitlines())) <= 60
     assert "Left out: " in text
+
+
+def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
+    refused = drakegpt("compare", "--bits", "--train", "--minutes", "0.01")
+    assert refused.code == 2
+    assert "other iterations" in refused.err
 
 
 def test_seeds_belong_to_bits(drakegpt, prepared):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,12 @@ def test_characters_and_longer_tokens_side_by_side(drakegpt, songs):
     assert "only bits per character" in shown.out
     others = drakegpt("compare", "--json").json["others"]
     assert {row["tokenizer"] for row in others} == {"char", "bpe"}
+    # seen from the other side, the losses that can stand side by side are the tokens' own
+    turned = drakegpt("compare", "--data", "songs-bpe")
+    rows = {line.split("│")[1].strip(): line for line in turned.out.splitlines() if "│" in line}
+    assert f"{score['loss']:.4f}" in rows["GPT1LM (300 BPE tokens)"]
+    assert f"{alone['loss']:.4f}" not in rows["GPT1LM"]
+    assert "nats per token of 300 over" in turned.out
 
 
 def test_stop_is_for_tokenizers_with_an_end(drakegpt, prepared):
@@ -98,7 +105,7 @@ def test_the_tutorials_run_and_go_on_from_their_prompts(drakegpt, tmp_path, pres
     assert len(written.out.removesuffix("\n")) == len(prompt) + 60
 
 
-def test_epochs_from_a_yaml_file(drakegpt, prepared, tmp_path):
+def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("model: GPT1LM\nepochs: 1\neval_interval: 1000\neval_iters: 1\n")
     trained = drakegpt("train", "--config", path, "--json", "--batch-size", 64)
@@ -106,9 +113,13 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, tmp_path):
     windows = (prepared.metadata.train_tokens - 1) // 8
     assert trained.json["iterations"] == -(-windows // 64)
     assert "Epochs: 1, which are" in trained.err
-    refused = drakegpt("train", "--config", path, "--minutes", 1)
-    assert refused.code == 2
-    assert "both say how long" in refused.err
+    again = (home / "runs" / Path(trained.json["run"]).name / "config.toml").read_text()
+    assert 'windows = "shuffled"' in again
+    assert "epochs = 0" in again
+    for other in ("--minutes", "--iters"):
+        refused = drakegpt("train", "--config", path, other, 1)
+        assert refused.code == 2
+        assert "both say how long" in refused.err
 
 
 def test_presets_are_measured_here(drakegpt):

@@ -85,7 +85,7 @@ def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("embedding_dim", -1), ("embedding_dim", "32"), ("vocab_size", 10**9), ("dropout", 2.0),
-     ("model", "os.system"), ("more", 1)],
+     ("num_heads", 5), ("model", "os.system"), ("more", 1)],
 )  # fmt: skip
 def test_settings_from_outside_are_checked(prepared, tmp_path, setting, value):
     weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)

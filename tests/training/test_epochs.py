@@ -3,13 +3,14 @@
 import pytest
 
 from drakegpt.config import resolve
-from drakegpt.training.budget import iterations_of, seconds_for
+from drakegpt.errors import UsageError
+from drakegpt.training.budget import iterations_of, length_of, seconds_for
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run, open_run
 
 
 def configured(data, **settings):
-    settings = {"epochs": 2, "eval_interval": 50, "eval_iters": 1, **settings}
+    settings = {"windows": "shuffled", "eval_interval": 50, "eval_iters": 1, **settings}
     return resolve("TransformerLM", "default", data.name, settings)
 
 
@@ -25,9 +26,10 @@ def test_epochs_in_iterations(prepared, epochs, batch, accumulation):
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
-    config = configured(prepared)
+    length = length_of(configured(prepared, epochs=2), prepared)
+    assert length["windows"] == "shuffled"
     per_epoch = iterations_of(configured(prepared, epochs=1), prepared)
-    config = configured(prepared, iters=iterations_of(config, prepared))
+    config = configured(prepared, **length)
     whole, cut = (create_run(config, prepared, name) for name in ("whole", "cut"))
     with Recorder(whole) as recorder:
         list(recorder.reports())
@@ -45,8 +47,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
 
 def test_other_windows_than_drawn_at_random(prepared):
     weights = []
-    for epochs in (0, 1):
-        run = create_run(configured(prepared, epochs=epochs, iters=5), prepared)
+    for windows in ("random", "shuffled"):
+        run = create_run(configured(prepared, windows=windows, iters=5), prepared)
         with Recorder(run) as recorder:
             list(recorder.reports())
         weights.append(run.last_checkpoint().weights.read_bytes())
@@ -61,3 +63,8 @@ def test_the_time_of_a_run_grows_with_it():
     large = seconds_for(resolve("TransformerLM", "default", "", brief | wide), 65)
     assert 0 < small < large
     assert 20 * small < longer < 500 * small
+
+
+def test_epochs_and_minutes_are_not_given_together(prepared):
+    with pytest.raises(UsageError, match="both say how long"):
+        configured(prepared, epochs=1, minutes=1.0)

@@ -1,0 +1,92 @@
+"""Settings in files: TOML or YAML in, TOML out.
+
+Only their form is checked here; which settings there are, and what they may be,
+is for `config`.
+"""
+
+import dataclasses
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+from drakegpt.config import TrainConfig, type_of
+from drakegpt.errors import UsageError
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Read a configuration file, YAML if it ends so and else TOML.
+
+    Its keys are checked when they are resolved. Raises `UsageError` for what
+    cannot be read.
+    """
+    import tomllib
+
+    yaml = path.suffix.lower() in (".yaml", ".yml")
+    try:
+        text = path.read_text(encoding="utf-8")
+        settings = _from_yaml(text) if yaml else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(
+            f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        kind = "YAML" if yaml else "TOML"
+        raise UsageError(
+            f"{path} is not valid {kind}: {error}.", "Mend that line; strings need quotes."
+        ) from error
+    return settings
+
+
+def _from_yaml(text: str) -> dict[str, Any]:
+    """Plain values only; raises `ValueError` for anything else."""
+    import yaml
+
+    try:
+        settings = yaml.load(text, _yaml_loader())
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise ValueError("settings are lines of `name: value`")
+    # A name that looks like a number, as in `bits: 1.58`, is meant as a name.
+    fields = dataclasses.fields(TrainConfig)
+    names = {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
+    return {
+        key: str(value) if key in names and type(value) in (int, float) else value
+        for key, value in settings.items()
+    }
+
+
+@cache
+def _yaml_loader() -> Any:
+    """YAML as people write settings: 1e-2 is a number, off is a word, 1.58 may be a name."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    plain = {"bool", "float"}
+    kept = {
+        first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[1] not in plain]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.yaml_implicit_resolvers = kept
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF")
+    )
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$"),
+        list("-+.0123456789"),
+    )
+    return Loader
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The settings as TOML, one per line; `from_file` reads it back."""
+    import tomli_w
+
+    given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    return tomli_w.dumps(given)

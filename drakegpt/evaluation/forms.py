@@ -1,0 +1,124 @@
+"""The forms of TransformerLM that `compare --bits` sets side by side, and the runs they take.
+
+A form is how a model was trained and what was done to it afterwards.
+Not here: measuring them, which is in `few_bits`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from drakegpt import config as settings
+from drakegpt.config import ModelConfig, TrainConfig
+from drakegpt.data.dataset import Dataset
+from drakegpt.evaluation.parameters import count_parameters
+from drakegpt.evaluation.selection import find_finished
+from drakegpt.models.build import build_model, load_model
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.packed import PackedBits, packed_skeleton_, quantized_after_training_, sizes
+from drakegpt.training.budget import length_of
+from drakegpt.training.checkpoint import load_weights
+from drakegpt.training.run import Run
+
+MODEL = "TransformerLM"
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row of the table."""
+
+    name: str
+    trained: str = "full"  # which of `TRAINED` it is
+    rounded: PackedBits | None = None  # to so many bits, after training
+    dtype: torch.dtype = torch.float32
+
+
+FORMS = (
+    Form("float32"),
+    Form("bfloat16", dtype=torch.bfloat16),
+    Form("8 bits, rounded after training", rounded="8"),
+    Form("1.58 bits, rounded after training", rounded="1.58"),
+    Form("1 bit, rounded after training", rounded="1"),
+    Form("1.58 bits", "1.58"),
+    Form("1.58 bits, scaled by the median", "median"),
+    Form("1 bit", "1"),
+    Form("1.58 bits, begun from float32", "from full"),
+    Form("1.58 bits, twice as wide", "wide"),
+    Form("float32, in as many bytes", "small"),
+)
+TRAINED = tuple(dict.fromkeys(form.trained for form in FORMS))
+
+
+def plan(
+    given: Mapping[str, Any], size: str, data: Dataset, full: str = ""
+) -> dict[str, TrainConfig]:
+    """The settings of each of `TRAINED`; with `given` over the `fast` recipe of each.
+
+    `full`: the name of the run in full precision that "from full" begins with;
+    without it that one is left out.
+    """
+    common = {"recipe": "fast", **given}
+
+    def resolved(**changes: Any) -> TrainConfig:
+        config = settings.resolve(MODEL, size, data.name, common, changes)
+        if length := length_of(config, data):
+            config = settings.resolve(MODEL, size, data.name, common, changes | length)
+        return config
+
+    base, few = resolved(), resolved(bits="1.58")
+    vocab_size = data.tokenizer.vocab_size
+    plans = {
+        "full": base,
+        "1.58": few,
+        "median": resolved(bits="1.58", scale="median"),
+        "1": resolved(bits="1"),
+        "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
+        "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
+    }
+    if full:
+        plans["from full"] = resolved(bits="1.58", init_from=full)
+    return plans
+
+
+def as_small_as(few: ModelConfig) -> int:
+    """The width at which a model in float32 has about as many bytes as `few` when packed."""
+    with torch.device("meta"):
+        model = build_model(replace(few, bits="full"))
+        goal = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+    full = replace(few, bits="full")
+
+    def distance(width: int) -> int:
+        parameters = sum(count_parameters(replace(full, embedding_dim=width)).values())
+        return abs(4 * parameters - goal.packed - goal.remainder)
+
+    return min(range(few.num_heads, few.embedding_dim + 1, few.num_heads), key=distance)
+
+
+def find_runs(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, Run | TrainConfig]:
+    """For each of `TRAINED` its finished run, or the settings to train it with.
+
+    What begins from full precision comes last, and only once that is trained.
+    """
+    plans = plan(given, size, data)
+    fulls = find_finished(data, plans["full"])
+    beginnings = [plan(given, size, data, full.name)["from full"] for full in fulls]
+    begun = [run for config in beginnings for run in find_finished(data, config)]
+    found: dict[str, Run | TrainConfig] = {
+        name: next(iter(find_finished(data, config)), config) for name, config in plans.items()
+    }
+    if fulls:
+        found["from full"] = next(iter(begun), beginnings[0])
+    return found
+
+
+def form_of(run: Run, form: Form) -> LanguageModel:
+    """The model of `run` in this form, on the CPU."""
+    if form.rounded is None and form.dtype == torch.float32:
+        return run.load_model(torch.device("cpu"))
+    weights, _ = load_weights(run.last_checkpoint().weights)
+    model = load_model(run.model_config, weights).to(form.dtype)
+    if form.rounded:
+        quantized_after_training_(model, form.rounded)
+    return model
