@@ -175,10 +175,16 @@ def test_few_tokens_are_too_few():
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
-def test_a_text_that_changes_meanwhile_is_refused(kind):
+@pytest.mark.parametrize("letters", ["", "ZŻ"])
+def test_a_text_that_changes_meanwhile_is_refused(kind, letters):
+    """In its length alone, or by letters that it did not have."""
+
     class Growing(Songs):
+        times = 0
+
         def documents(self, report=None):
-            self.songs = [*self.songs, self.songs[0]]
+            self.songs = [*self.songs, self.songs[0] + letters[: self.times]]
+            self.times += 1
             return super().documents(report)
 
     with pytest.raises(CorpusError, match="changed while"):
