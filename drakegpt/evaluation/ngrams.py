@@ -103,9 +103,7 @@ def floors(
     characters = characters_in(tokens[1:], data.tokenizer)
     return tuple(
         Floor(order, context_length, Score(loss, len(tokens) - 1, characters))
-        for order, loss in enumerate(
-            losses(counted, tokens.numpy(), vocab_size, context_length), 1
-        )
+        for order, loss in enumerate(losses(counted, tokens.numpy(), vocab_size, context_length), 1)
     )
 
 

@@ -84,7 +84,7 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
     train(prepared, "SingleHeadAttentionLM")
     train(prepared, "BigramLM")
     newest = train(prepared, "BigramLM", seed=5)
-    comparison = compare("small", select_runs(prepared))
+    comparison = compare(prepared, select_runs(prepared))
     first, second, last = comparison.rows
     assert [r.model for r in comparison.rows] == [
         "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
@@ -151,7 +151,7 @@ def test_missing_models_are_those_of_the_sizes_begun(prepared):
 
 def test_figures_are_pictures_of_both_losses(prepared):
     train(prepared, "BigramLM")
-    rows_ = compare("small", select_runs(prepared)).rows
+    rows_ = compare(prepared, select_runs(prepared)).rows
     files = draw_curves("small", rows_)
     contents = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in draw_curves("small", rows_)] == contents

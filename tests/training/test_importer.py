@@ -60,7 +60,7 @@ def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path
     torch.save(model.state_dict(), tmp_path / "model.pt")
     run = import_original(tmp_path / "model.pt", config, prepared, "old")
     assert score(run).val.tokens == prepared.metadata.val_tokens
-    (row,) = compare("small", select_runs(prepared)).rows
+    (row,) = compare(prepared, select_runs(prepared)).rows
     assert (row.run, row.seconds, row.iterations) == ("old", None, None)
     assert len(sample(run, 20)) == 20
     assert run.info["imported_from"].endswith("model.pt")
