@@ -41,7 +41,7 @@ def test_in_colour_floors_are_level_lines_of_grey_dots():
     # The upper is in sight at every third place, the lower at every one.
     upper, lower = (line.count("\x1b[90m") for line in grey)
     assert lower == 72
-    assert upper == 25
+    assert upper == 24
     for label in ("1-gram counts", "5-gram counts"):
         assert label in shown
     assert "\x1b[90m" not in drawn(colour=True, floors=[])
