@@ -15,6 +15,7 @@ from drakegpt.errors import RunError, UsageError
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.comparison import Comparison, Row
+    from drakegpt.evaluation.ngrams import Floor
     from drakegpt.training.run import Run
 
 SAMPLE_LENGTH = 160
@@ -78,7 +79,7 @@ def compare(
         )
     if not json:
         console.note(f"Scoring {len(runs) + len(others)} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset.name, runs, device, others)
+    comparison = compare_runs(dataset, runs, device, others)
     _show(comparison, [*runs.values(), *others], device, json=json)
 
 
@@ -88,7 +89,7 @@ def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: boo
     from drakegpt.evaluation.samples import SEED, sample
 
     data = comparison.data
-    figures = draw_curves(data, comparison.rows)
+    figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
     samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs}
     if json:
         result = comparison.to_json()
@@ -164,6 +165,7 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
             "are shown for those."
         )
     console.show("")
+    _render_floors(comparison)
     if comparison.claims:
         console.show(Text("What the original claims, in these runs:", style="bold"))
     claims = Table.grid(padding=(0, 1))
@@ -174,11 +176,33 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
     for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
-        console.show(curves(key, trained, console.results()))
+        floors = comparison.floors_in_sight if key == "val_loss" else ()
+        console.show(curves(key, trained, console.results(), floors))
     console.show(Text("The same seed, written by each:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.run].strip("\n"))
+
+
+def _render_floors(comparison: "Comparison") -> None:
+    """The table of what counting reaches, and which rows are beyond the counts of pairs."""
+    floors = comparison.floors
+    lowest = min(floor.score.loss for floor in floors)
+    title = "What counting alone reaches"
+    console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f.score.loss == lowest))
+    unit = "characters" if floors[0].per_character else "tokens"
+    longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
+    console.show(
+        f"Order: how many neighbouring {unit} are counted together, on the training split. Scored "
+        f"as the models are, in windows of {floors[0].context_length} {unit}{longest}."
+    )
+    rows = [*comparison.rows, *comparison.others]
+    beyond = [row.label for row in rows if row in comparison.beyond_pairs]
+    others = [row.label for row in rows if row not in comparison.beyond_pairs]
+    not_these = f"; not {', '.join(others)}" if beyond and others else ""
+    console.show(
+        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}.\n"
+    )
 
 
 def _or_blank(value: float | None, format_: str) -> str:
@@ -203,3 +227,10 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
         Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
         Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
     )
+
+
+_FLOOR_COLUMNS: "tuple[Column[Floor], ...]" = (
+    Column("order", lambda floor: str(floor.order)),
+    Column("validation", lambda floor: f"{floor.score.loss:.4f}"),
+    Column("bits/char", lambda floor: f"{floor.score.bits_per_character:.3f}", 1),
+)

@@ -10,35 +10,44 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from drakegpt.evaluation.comparison import Row
+    from drakegpt.evaluation.ngrams import Floor
 
 HEIGHT = 12
 MARGIN = 24  # what the axis and its labels take of the width
 NARROWEST = 50
+BARS = 20
 # One of the terminal's own colours per rung: they suit dark and light backgrounds.
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+FLOOR_COLOUR = "bright_black"
 
 
-def curves(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
-    """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations."""
+def curves(
+    key: str, rows: "Sequence[Row]", screen: "Console", floors: "Sequence[Floor]" = ()
+) -> "RenderableType":
+    """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations, and the floors."""
     if not rows:
         return "no curves: imported and packed runs have none"
     if screen.color_system is None or screen.no_color or screen.width < NARROWEST:
-        return _bars(key, rows)
-    return _dots(key, rows, screen)
+        return _bars(key, rows, floors)
+    return _dots(key, rows, screen, floors)
 
 
-def _bars(key: str, rows: "Sequence[Row]") -> "RenderableType":
+def _bars(key: str, rows: "Sequence[Row]", floors: "Sequence[Floor]") -> "RenderableType":
     """One row of bars per run, each on its own scale, with its first and last loss."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 1))
     for row in rows:
         losses = [evaluation[key] for evaluation in row.evaluations]
-        table.add_row(row.label, f"{losses[0]:.2f}", sparkline(losses, 20), f"{losses[-1]:.2f}")
+        table.add_row(row.label, f"{losses[0]:.2f}", sparkline(losses, BARS), f"{losses[-1]:.2f}")
+    for floor in floors:
+        table.add_row(floor.label, "", "╌" * BARS, f"{floor.score.loss:.2f}")
     return table
 
 
-def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType":
+def _dots(
+    key: str, rows: "Sequence[Row]", screen: "Console", floors: "Sequence[Floor]"
+) -> "RenderableType":
     """All runs on one pair of axes."""
     import plotille
     from rich.columns import Columns
@@ -46,17 +55,26 @@ def _dots(key: str, rows: "Sequence[Row]", screen: "Console") -> "RenderableType
     from rich.text import Text
 
     losses = [evaluation[key] for row in rows for evaluation in row.evaluations]
-    span = max(losses) - min(losses) or 1.0
+    shown = losses + [floor.score.loss for floor in floors]
+    span = max(shown) - min(shown) or 1.0
     figure = plotille.Figure()
     figure.width, figure.height = min(72, screen.width - MARGIN), HEIGHT
     figure.x_label, figure.y_label = "iteration", "nats"
     figure.color_mode = "names"
     figure.origin = False
-    figure.set_x_limits(0, max(row.evaluations[-1]["iteration"] for row in rows))
-    figure.set_y_limits(min(losses) - 0.02 * span, max(losses) + 0.02 * span)
+    last = max(row.evaluations[-1]["iteration"] for row in rows)
+    figure.set_x_limits(0, last)
+    figure.set_y_limits(min(shown) - 0.02 * span, max(shown) + 0.02 * span)
     for number_type in (int, float):
         figure.register_label_formatter(number_type, _tick)
     legend = []
+    for floor in floors:
+        # Single dots, wider apart for the order 1: a line of its own looks like a curve.
+        dots = figure.width // (1 if floor.order > 1 else 3)
+        across = [last * dot / dots for dot in range(dots + 1)]
+        figure.scatter(across, [floor.score.loss] * len(across), lc=FLOOR_COLOUR)
+        dash = "╌" if floor.order > 1 else "┈"
+        legend.append(Text(f"{dash} {floor.label}", style=FLOOR_COLOUR))
     for row in rows:
         colour = COLOURS[LADDER.index(row.model)]
         figure.plot(

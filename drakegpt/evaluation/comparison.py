@@ -2,7 +2,8 @@
 
 Every figure in a row is exact (whole splits) or measured (times); the curves
 are the estimates recorded while training. The original's claims are computed
-from these runs, whether they come out true or not.
+from these runs, whether they come out true or not. Beside the rows stand the
+floors, what counting alone reaches on the same text.
 """
 
 import math
@@ -15,6 +16,7 @@ from drakegpt.config import LADDER, SIZES
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError
+from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import runs_on
@@ -24,6 +26,7 @@ from drakegpt.training.run import Run
 LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
+PAIRS = 2  # the order whose counts BigramLM could learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,25 @@ class Comparison:
     missing: tuple[tuple[str, str], ...]  # (model, size) without a run
     claims: tuple[Claim, ...]
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
+    floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
+    context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
+
+    @property
+    def floors_in_sight(self) -> tuple[Floor, ...]:
+        """The floors to draw: the lowest, and that of single tokens."""
+        ranked = sorted(self.floors, key=lambda floor: floor.score.loss)
+        return tuple(floor for floor in self.floors if floor.order == 1 or floor is ranked[0])
+
+    @property
+    def beyond_pairs(self) -> tuple[Row, ...]:
+        """The rows, of the others too, that predict better than counted pairs of tokens do.
+
+        In bits per character, for others may have other tokens; where the
+        tokens are the same, that ranks as the loss does.
+        """
+        reached = [f.score.bits_per_character for f in self.floors if f.order == PAIRS]
+        every = (*self.rows, *self.others)
+        return tuple(row for row in every if row.bits_per_character < min(reached, default=0.0))
 
     @property
     def unit(self) -> str:
@@ -102,6 +124,8 @@ class Comparison:
             "others": [asdict(row) for row in self.others],
             "missing": [{"model": model, "size": size} for model, size in self.missing],
             "claims": [asdict(claim) for claim in self.claims],
+            "floors": [floor.to_json() for floor in self.floors],
+            "beyond_pairs": [row.run for row in self.beyond_pairs],
         }
 
 
@@ -173,12 +197,17 @@ def missing_models(
 
 
 def compare(
-    data: str,
+    data: Dataset,
     runs: Mapping[tuple[str, str], Run],
     device_name: str = "auto",
     others: Sequence[Run] = (),
 ) -> Comparison:
-    """Score the runs and set them side by side, and the others below them."""
+    """Score the runs on `data` and set them side by side, the others and the floors below them.
+
+    The floors are scored in the windows of the ladder's runs; where these have
+    several context lengths, in the longest, and where there are none, in the
+    longest of the others.
+    """
     rows: list[Row] = []
     for (model, size), run in runs.items():
         place = LADDER.index(model)
@@ -188,7 +217,17 @@ def compare(
         rows.append(_row(run, before, device_name))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
     beside = tuple(_row(run, None, device_name) for run in others)
-    return Comparison(data, tuple(rows), missing_models(runs), tuple(claims), beside)
+    compared = list(runs.values()) or others
+    lengths = tuple(sorted({run.config.context_length for run in compared}))
+    return Comparison(
+        data.name,
+        tuple(rows),
+        missing_models(runs),
+        tuple(claims),
+        beside,
+        floors(data, lengths[-1]) if lengths else (),
+        lengths,
+    )
 
 
 def _row(run: Run, before: Row | None, device_name: str) -> Row:

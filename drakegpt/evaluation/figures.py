@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Row
+from drakegpt.evaluation.ngrams import Floor
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 # from each other without colour vision; scaled runs are dashed.
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
 STYLES = {"default": "-", "scaled": "--"}
+FLOOR_COLOUR = "#888888"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
-def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
-    """Draw training and validation loss of all rows; returns the files, in the app's home."""
+def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
+    """Draw training and validation loss of all rows; returns the files, in the app's home.
+
+    The floors are of the validation split, and drawn with that loss alone.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,7 +38,7 @@ def draw_curves(data: str, rows: Sequence[Row]) -> list[Path]:
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes = figure.add_subplot()
         axes.set_ylabel(f"nats per {unit}, estimated")
-        _draw(axes, key, f"{title} on {data}", rows)
+        _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
         for suffix in ("png", "svg"):
             path = paths.comparisons() / data / f"{key}.{suffix}"
             buffer = io.BytesIO()
@@ -69,7 +74,7 @@ def draw_run(run: Run) -> Path:
     return path
 
 
-def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
+def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Sequence[Floor]) -> None:
     for row in rows:
         axes.plot(
             [evaluation["iteration"] for evaluation in row.evaluations],
@@ -79,6 +84,14 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row]) -> None:
             linewidth=2,
             marker="." if len(row.evaluations) < 30 else None,
             label=row.label,
+        )
+    for floor in floors:
+        axes.axhline(
+            floor.score.loss,
+            color=FLOOR_COLOUR,
+            linestyle=(0, (6, 3)) if floor.order > 1 else (0, (2, 3)),
+            linewidth=1,
+            label=floor.label,
         )
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")

@@ -96,8 +96,18 @@ def score(run: Run, device_name: str = "auto") -> Scores:
 
 def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model, which is on `device`, on the whole of the validation split."""
-    tokens = torch.cat([data.split("train")[-1:], data.split("val")])
-    return _score(model, tokens, data.tokenizer, device)
+    return _score(model, validation_tokens(data), data.tokenizer, device)
+
+
+def validation_tokens(data: Dataset) -> Tensor:
+    """The validation split, (N + 1,), after the training split's last token."""
+    return torch.cat([data.split("train")[-1:], data.split("val")])
+
+
+def characters_in(tokens: Tensor, tokenizer: Tokenizer) -> int:
+    """How many characters tokens, (N,), stand for; at least one, as a divisor."""
+    begun = torch.from_numpy(tokenizer.characters_begun())
+    return max(1, sum(int(begun[part.long()].sum()) for part in tokens.split(COUNTED_AT_ONCE)))
 
 
 def recall(run: Run) -> Scores | None:
@@ -123,9 +133,8 @@ def _score(
     context_length = model.config.context_length
     at_once = max(1, tokens_at_once(device, model.config.vocab_size) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
-    begun, predicted = torch.from_numpy(tokenizer.characters_begun()), tokens[1:]
-    characters = sum(int(begun[part.long()].sum()) for part in predicted.split(COUNTED_AT_ONCE))
-    return Score(mean_loss(model, batches, device), len(predicted), max(1, characters))
+    loss, predicted = mean_loss(model, batches, device), tokens[1:]
+    return Score(loss, len(predicted), characters_in(predicted, tokenizer))
 
 
 def _identity(run: Run) -> dict[str, str]:

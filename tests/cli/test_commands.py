@@ -251,6 +251,18 @@ def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
     assert "no finished run of BlocksLM: `drakegpt train BlocksLM --data song`" in shown.err
     assert len(list((home / "comparisons" / "song").iterdir())) == 4
     result = drakegpt("compare", "--json").json
+    assert "What counting alone reaches" in shown.out
+    assert [floor["order"] for floor in result["floors"]] == [1, 2, 3, 4, 5, 6]
+    for floor in result["floors"]:
+        assert re.search(rf"│ {floor['order']} +│ +{floor['loss']:.4f} │", shown.out)
+    pairs = result["floors"][1]["loss"]
+    beyond = [row for row in result["rows"] if row["val_loss"] < pairs]
+    assert result["beyond_pairs"] == [row["run"] for row in beyond]
+    named = ", ".join(row["model"] for row in beyond) or "none of these"
+    assert f"Learnt more than counting pairs: {named}" in shown.out
+    before, after = shown.out.split("Validation loss, estimated while training")
+    assert "1-gram counts" in after
+    assert "-gram counts" not in before
     assert result["data"] == "song"
     assert [row["model"] for row in result["rows"]] == ["BigramLM", "TransformerLM"]
     for key in ("model", "size", "parameters", "published", "train_loss", "val_loss", "run",

@@ -4,11 +4,21 @@ import math
 from itertools import pairwise
 
 import pytest
+from matplotlib.figure import Figure
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import RunError
-from drakegpt.evaluation.comparison import Row, _claims, compare, missing_models, select_runs
-from drakegpt.evaluation.figures import draw_curves
+from drakegpt.evaluation.comparison import (
+    Comparison,
+    Row,
+    _claims,
+    compare,
+    missing_models,
+    select_runs,
+)
+from drakegpt.evaluation.figures import _draw, draw_curves
+from drakegpt.evaluation.ngrams import Floor, floors
+from drakegpt.evaluation.scoring import Score
 from drakegpt.evaluation.selection import find_run
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
@@ -84,7 +94,7 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
     train(prepared, "SingleHeadAttentionLM")
     train(prepared, "BigramLM")
     newest = train(prepared, "BigramLM", seed=5)
-    comparison = compare("small", select_runs(prepared))
+    comparison = compare(prepared, select_runs(prepared))
     first, second, last = comparison.rows
     assert [r.model for r in comparison.rows] == [
         "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
@@ -151,7 +161,7 @@ def test_missing_models_are_those_of_the_sizes_begun(prepared):
 
 def test_figures_are_pictures_of_both_losses(prepared):
     train(prepared, "BigramLM")
-    rows_ = compare("small", select_runs(prepared)).rows
+    rows_ = compare(prepared, select_runs(prepared)).rows
     files = draw_curves("small", rows_)
     contents = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in draw_curves("small", rows_)] == contents
@@ -161,6 +171,77 @@ def test_figures_are_pictures_of_both_losses(prepared):
     assert all(f.read_bytes().startswith(b"\x89PNG") for f in files if f.suffix == ".png")
     svg = (files[1]).read_text(encoding="utf-8")
     assert "<svg" in svg
+
+
+def floor(order, loss):
+    return Floor(order, 8, Score(loss, 100, 100))
+
+
+def test_floors_stand_beside_the_rows(prepared):
+    train(prepared, "BigramLM")
+    comparison = compare(prepared, select_runs(prepared))
+    assert comparison.floors == floors(prepared, 8)
+    assert comparison.context_lengths == (8,)
+    shown = comparison.to_json()
+    assert shown["floors"] == [floor.to_json() for floor in comparison.floors]
+    assert [floor["order"] for floor in shown["floors"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_floors_have_the_longest_context_of_the_ladders_runs(prepared):
+    train(prepared, "BigramLM", context_length=2)
+    train(prepared, "BlocksLM", context_length=4)
+    other = train(prepared, "GPT1LM", context_length=16)
+    comparison = compare(prepared, select_runs(prepared), others=[other])
+    assert comparison.context_lengths == (2, 4)
+    assert comparison.floors == floors(prepared, 4)
+    assert compare(prepared, {}, others=[other]).floors == floors(prepared, 16)
+
+
+def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
+    """By bits per character, of the others too; as good as the counts is not beyond them."""
+    two = math.log(2)
+    ladder = [
+        dataclasses.replace(BLANK, run=f"ladder {bits}", bits_per_character=bits, val_loss=0.0)
+        for bits in (3.5, 3.0, 2.999)
+    ]
+    other = dataclasses.replace(BLANK, run="other", tokenizer="bpe", bits_per_character=2.0)
+    counted = (floor(1, 4 * two), floor(2, 3 * two), floor(3, 1 * two))
+    comparison = Comparison("d", tuple(ladder), (), (), (other,), counted)
+    assert [row.run for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
+    assert comparison.to_json()["beyond_pairs"] == ["ladder 2.999", "other"]
+
+
+def test_the_lowest_floor_and_single_tokens_are_in_sight():
+    def in_sight(*losses):
+        counted = tuple(floor(order, loss) for order, loss in enumerate(losses, 1))
+        return [f.order for f in Comparison("d", (), (), (), floors=counted).floors_in_sight]
+
+    assert in_sight(3.0, 2.5, 1.9, 2.0) == [1, 3]
+    assert in_sight(1.0, 2.5, 1.9) == [1]
+    assert in_sight() == []
+
+
+def test_floors_are_drawn_at_their_loss_and_named():
+    axes = Figure().add_subplot()
+    _draw(axes, "val_loss", "t", rows(2.5, 2.4), [floor(1, 3.3), floor(5, 1.8)])
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    for label, loss in (("1-gram counts", 3.3), ("5-gram counts", 1.8)):
+        assert list(lines[label].get_ydata()) == [loss, loss]
+        assert list(lines[label].get_xdata()) == [0, 1]  # of the width: from edge to edge
+        assert lines[label].get_linewidth() < lines["BigramLM"].get_linewidth()
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == list(lines)
+    assert axes.get_ylim()[0] < 1.8
+    assert axes.get_ylim()[1] > 3.3
+
+
+def test_floors_are_in_the_figure_of_validation_alone():
+    files = draw_curves("d", rows(2.5, 2.4), [floor(1, 3.3), floor(5, 1.8)])
+    texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
+    for label in ("1-gram counts", "5-gram counts"):
+        assert f"<!-- {label} -->" in texts["val_loss.svg"]
+        assert label not in texts["train_loss.svg"]
+    without = {f.name: f.read_bytes() for f in draw_curves("d", rows(2.5, 2.4))}
+    assert without["train_loss.svg"] == texts["train_loss.svg"].encode()
 
 
 def test_the_best_run_is_the_one_with_the_lowest_validation_loss(prepared):

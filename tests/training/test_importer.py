@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from drakegpt.config import MODEL_NAMES, resolve
+from drakegpt.config import LADDER, resolve
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import compare, select_runs
 from drakegpt.evaluation.samples import sample
@@ -25,7 +25,7 @@ def original(prepared, name, size="default"):
     return config, model.eval()
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", LADDER)
 def test_imported_models_compute_what_the_original_did(prepared, tmp_path, name):
     config, model = original(prepared, name)
     torch.save(model.state_dict(), tmp_path / "model.pt")
@@ -60,7 +60,7 @@ def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path
     torch.save(model.state_dict(), tmp_path / "model.pt")
     run = import_original(tmp_path / "model.pt", config, prepared, "old")
     assert score(run).val.tokens == prepared.metadata.val_tokens
-    (row,) = compare("small", select_runs(prepared)).rows
+    (row,) = compare(prepared, select_runs(prepared)).rows
     assert (row.run, row.seconds, row.iterations) == ("old", None, None)
     assert len(sample(run, 20)) == 20
     assert run.info["imported_from"].endswith("model.pt")
