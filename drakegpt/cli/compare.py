@@ -85,11 +85,13 @@ def compare(
 
 def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: bool) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
-    from drakegpt.evaluation.figures import draw_curves
+    from drakegpt.evaluation.figures import draw_bits, draw_curves
     from drakegpt.evaluation.samples import SEED, sample
 
     data = comparison.data
     figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
+    if comparison.others:
+        figures += draw_bits(data, [*comparison.rows, *comparison.others])
     samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs}
     if json:
         result = comparison.to_json()

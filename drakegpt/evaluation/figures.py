@@ -13,6 +13,7 @@ from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # One colour per rung, dark to light as the ladder is climbed, all readable on white and apart
 # from each other without colour vision; scaled runs are dashed.
@@ -27,39 +28,71 @@ def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) ->
 
     The floors are of the validation split, and drawn with that loss alone.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     written = []
     for key, title in TITLES.items():
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
-        axes = figure.add_subplot()
         axes.set_ylabel(f"nats per {unit}, estimated")
         _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
-        for suffix in ("png", "svg"):
-            path = paths.comparisons() / data / f"{key}.{suffix}"
-            buffer = io.BytesIO()
-            # Without a date and with fixed names inside, the same runs give the same file.
-            with rc_context({"svg.hashsalt": data}):
-                undated = {"Date": None} if suffix == "svg" else None
-                figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
-            with paths.write_atomically(path) as file:
-                file.write(buffer.getvalue())
-            written.append(path)
+        written += _saved(figure, data, key)
     return written
 
 
-def draw_run(run: Run) -> Path:
-    """Draw both losses of one run into its folder; returns the PNG."""
+def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
+    """Draw what all rows reach in bits per character against time, whatever their tokens.
+
+    Returns the files, in the app's home. An estimate in nats per token becomes
+    bits per character as the row's exact loss does.
+    """
+    figure, axes = _figure()
+    for number, row in enumerate(row for row in rows if row.evaluations):
+        bits = row.bits_per_character / row.val_loss
+        seconds = [evaluation["seconds"] for evaluation in row.evaluations]
+        values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
+        colour, style = COLOURS[(0, 3, 5, 2, 4, 1)[number % 6]], ("-", "--", ":")[number % 3]
+        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=row.label)
+    axes.set_ylabel("bits per character, validation, estimated")
+    _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
+    axes.legend(frameon=False)
+    return _saved(figure, data, "bits")
+
+
+def _figure() -> "tuple[Figure, Axes]":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure, figure.add_subplot()
+
+
+def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
+    """Write a figure of a dataset as PNG and SVG; without a date, so that it is the same again."""
+    from matplotlib import rc_context
+
+    written = []
+    for suffix in ("png", "svg"):
+        path = paths.comparisons() / data / f"{name}.{suffix}"
+        buffer = io.BytesIO()
+        with rc_context({"svg.hashsalt": data}):  # fixed names inside
+            undated = {"Date": None} if suffix == "svg" else None
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
+        with paths.write_atomically(path) as file:
+            file.write(buffer.getvalue())
+        written.append(path)
+    return written
+
+
+def _dress(axes: "Axes", title: str, below: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel(below)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_run(run: Run) -> Path:
+    """Draw both losses of one run into its folder; returns the PNG."""
+    figure, axes = _figure()
     for (key, title), colour in zip(TITLES.items(), COLOURS[::3], strict=True):
         points = [(line["iteration"], line[key]) for line in run.evaluations]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
@@ -93,8 +126,5 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Seque
             linewidth=1,
             label=floor.label,
         )
-    axes.set_title(title, loc="left", fontweight="bold")
-    axes.set_xlabel("iteration")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
+    _dress(axes, title, "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

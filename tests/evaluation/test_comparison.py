@@ -16,7 +16,7 @@ from drakegpt.evaluation.comparison import (
     missing_models,
     select_runs,
 )
-from drakegpt.evaluation.figures import _draw, draw_curves
+from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.scoring import Score
 from drakegpt.evaluation.selection import find_run
@@ -269,3 +269,35 @@ def test_what_is_not_there_is_explained(target, words):
         find_run(target)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_bits_against_time_for_rows_that_read_other_tokens(home):
+    """An estimate of 5.2 nats, where the exact 5.0 are 2.5 bits a character, is 2.6 bits."""
+    evaluations = ({"iteration": 5, "val_loss": 5.2, "seconds": 3.0},)
+    longer = dataclasses.replace(
+        BLANK, model="GPT1LM", tokenizer="bpe", vocab_size=2048, val_loss=5.0,
+        bits_per_character=2.5, evaluations=evaluations,
+    )  # fmt: skip
+    letters = dataclasses.replace(
+        BLANK, evaluations=tuple({**e, "seconds": e["iteration"]} for e in BLANK.evaluations)
+    )
+    files = draw_bits("d", [letters, longer, dataclasses.replace(BLANK, evaluations=())])
+    assert [file.name for file in files] == ["bits.png", "bits.svg"]
+    svg = files[1].read_text(encoding="utf-8")
+    assert "GPT1LM (2,048 BPE tokens)" in svg
+    (line,) = [line for line in _drawn_bits([longer]) if line.get_label().startswith("GPT1LM")]
+    assert line.get_xydata().tolist() == [[3.0, pytest.approx(2.6)]]
+
+
+def _drawn_bits(rows):
+    """The lines of the figure, caught before it is written."""
+    from drakegpt.evaluation import figures
+
+    caught = []
+    saved = figures._saved
+    figures._saved = lambda figure, *_: caught.append(figure) or []
+    try:
+        draw_bits("d", rows)
+    finally:
+        figures._saved = saved
+    return caught[0].axes[0].get_lines()
