@@ -9,7 +9,7 @@ from drakegpt.presets import SYSTEMS
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
 
-SIZES = {
+OF_SIZE = {
     "default": ("The original's small size, for any model of the ladder", 80),
     "scaled": ("The original's large size", 80),
 }
@@ -19,7 +19,7 @@ def presets(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """List every preset: what it is, its size, and the time it takes on this machine."""
     from drakegpt.cli.progress import counting
 
-    names = [*SIZES, *SYSTEMS]
+    names = [*OF_SIZE, *SYSTEMS]
     rows = []
     with counting("Trying out", quiet=quiet) as progress:
         for done, name in enumerate(names):
@@ -67,8 +67,8 @@ def _described(name: str) -> tuple["TrainConfig", str, int, str]:
     """Settings, description, vocabulary and commands of one preset."""
     from drakegpt.config import resolve
 
-    if name in SIZES:
-        description, vocab_size = SIZES[name]
+    if name in OF_SIZE:
+        description, vocab_size = OF_SIZE[name]
         flag = " --scaled" if name == "scaled" else ""
         command = f"drakegpt train TransformerLM{flag}"
         return resolve("TransformerLM", name, ""), description, vocab_size, command

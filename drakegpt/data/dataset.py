@@ -130,9 +130,9 @@ def prepare(
     """Split a text 90/10 by characters, tokenise it, store it, and let `name` stand for it.
 
     `tokenizer`: "char", or "bpe" with up to `vocab_size` tokens learnt from the
-    training split. Memory does not grow with the text. Raises `CorpusError` if
-    the text is too short for the smallest model. What `name` stood for before
-    stays on the disk.
+    training split. Memory does not grow with the text, but to learn BPE with its
+    distinct words. Raises `CorpusError` if the text is too short for the smallest
+    model. What `name` stood for before stays on the disk.
     """
     corpus = Text(corpus) if isinstance(corpus, str) else corpus
     found = passes.survey(corpus, reporter(progress, "reading"))

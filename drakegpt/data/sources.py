@@ -88,28 +88,40 @@ def fetch(
         raise UsageError(
             f"--text-column is for CSV files of your own, which {source} is not.", "Leave it out."
         )
-    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
-        if known:
-            path = known.download(Path(folder), _downloading(progress))
-        else:
-            path = _own_file(Path(source), Path(folder))
-        column = text_column or LYRIC_COLUMN
-        text = CsvColumn(path, column, source) if is_csv else TextFile(path, source)
-        prepared = dataset.prepare(
-            text,
-            name=name,
-            source=source,
-            provenance=provenance,
-            source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            progress=progress,
-        )
+    column = (text_column or LYRIC_COLUMN) if is_csv else None
+    prepared = _prepare(source, name, column, tokenizer, vocab_size, progress)
     if existing is None:
         return Fetched(prepared, "prepared")
     if existing.metadata.version == prepared.metadata.version:
         return Fetched(prepared, "already there")
     return Fetched(prepared, "changed" if as_asked else "prepared")
+
+
+def _prepare(
+    source: str,
+    name: str,
+    column: str | None,
+    tokenizer: str,
+    vocab_size: int | None,
+    progress: Progress | None,
+) -> Dataset:
+    """Bring a source's file and make a dataset of it: of one `column`, if it is a CSV."""
+    known = SOURCES.get(source)
+    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
+        if known:
+            path = known.download(Path(folder), _downloading(progress))
+        else:
+            path = _own_file(Path(source), Path(folder))
+        return dataset.prepare(
+            CsvColumn(path, column, source) if column else TextFile(path, source),
+            name=name,
+            source=source,
+            provenance=known.provenance if known else str(Path(source).resolve()),
+            source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            progress=progress,
+        )
 
 
 def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
