@@ -51,13 +51,13 @@ def compare_bits(
         )
     with counting("Measuring", quiet=quiet) as progress:
         rows = measure(data, runs, device, progress)
-    machine = describe_machine(device)
+    machine, found = describe_machine(device), findings(rows)
     if json:
         of_rows = [asdict(row) | {"val_loss": row.val_loss, "spread": row.spread} for row in rows]
-        result = {"data": data.name, "size": size, "rows": of_rows, "findings": findings(rows)}
+        result = {"data": data.name, "size": size, "rows": of_rows, "findings": found}
         console.show_json(result | {"machine": machine})
         return
-    _render(data.name, rows, findings(rows))
+    _render(data.name, rows, found)
     if len(rows) < len(FORMS):
         console.warn("forms that are not trained are left out; --train trains them")
 
@@ -69,9 +69,9 @@ def _runs(
     from drakegpt.evaluation.forms import TRAINED, find_runs
     from drakegpt.training.run import Run
 
-    for number, name in enumerate(TRAINED, 1):
+    for number, name in enumerate(TRAINED if train else (), 1):
         config = find_runs(settings, size, data).get(name)  # anew: one may begin with another
-        if config is None or isinstance(config, Run) or not train:
+        if config is None or isinstance(config, Run):
             continue
         if not quiet:
             console.note(

@@ -117,8 +117,7 @@ class EpochWindows:
     def _order_of(self, epoch: int) -> Tensor:
         """The windows of an epoch as they are read, (W,), from the seed and the epoch alone."""
         if epoch != self._epoch:
-            key, counter = [self._seed, int(Stream.EPOCHS)], [0, 0, 0, epoch]
-            chance = np.random.Generator(np.random.Philox(key=key, counter=counter))
+            chance = _chance(self._seed, Stream.EPOCHS, epoch)
             self._epoch = epoch
             self._order = torch.from_numpy(chance.permutation(self._windows))
         return self._order
@@ -130,9 +129,13 @@ def windows_in(tokens: int, context_length: int) -> int:
 
 
 def _starts(last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int) -> Tensor:
-    key, counter = [seed, int(stream)], [0, 0, 0, number]
-    chance = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    return torch.from_numpy(chance.integers(last, size=shape))
+    return torch.from_numpy(_chance(seed, stream, number).integers(last, size=shape))
+
+
+def _chance(seed: int, stream: Stream, number: int) -> np.random.Generator:
+    """The generator of one draw of a stream: no draw depends on those before it."""
+    philox = np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, number])
+    return np.random.Generator(philox)
 
 
 def _cut(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:

@@ -14,7 +14,7 @@ from drakegpt import config as settings
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.parameters import count_parameters
-from drakegpt.evaluation.selection import find_finished
+from drakegpt.evaluation.selection import find_finished, runs_on
 from drakegpt.models.build import build_model, load_model
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import PackedBits, packed_skeleton_, quantized_after_training_, sizes
@@ -51,13 +51,10 @@ FORMS = (
 TRAINED = tuple(dict.fromkeys(form.trained for form in FORMS))
 
 
-def plan(
-    given: Mapping[str, Any], size: str, data: Dataset, full: str = ""
-) -> dict[str, TrainConfig]:
+def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainConfig]:
     """The settings of each of `TRAINED`; with `given` over the `fast` recipe of each.
 
-    `full`: the name of the run in full precision that "from full" begins with;
-    without it that one is left out.
+    But for "from full": which run that begins with, `find_runs` knows.
     """
     common = {"recipe": "fast", **given}
 
@@ -69,7 +66,7 @@ def plan(
 
     base, few = resolved(), resolved(bits="1.58")
     vocab_size = data.tokenizer.vocab_size
-    plans = {
+    return {
         "full": base,
         "1.58": few,
         "median": resolved(bits="1.58", scale="median"),
@@ -77,9 +74,6 @@ def plan(
         "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
         "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
     }
-    if full:
-        plans["from full"] = resolved(bits="1.58", init_from=full)
-    return plans
 
 
 def as_small_as(few: ModelConfig) -> int:
@@ -101,12 +95,13 @@ def find_runs(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, R
 
     What begins from full precision comes last, and only once that is trained.
     """
+    runs = runs_on(data)  # read once: each is a folder of files
     plans = plan(given, size, data)
-    fulls = find_finished(data, plans["full"])
-    beginnings = [plan(given, size, data, full.name)["from full"] for full in fulls]
-    begun = [run for config in beginnings for run in find_finished(data, config)]
+    fulls = find_finished(runs, plans["full"])
+    beginnings = [replace(plans["1.58"], init_from=full.name) for full in fulls]
+    begun = [run for config in beginnings for run in find_finished(runs, config)]
     found: dict[str, Run | TrainConfig] = {
-        name: next(iter(find_finished(data, config)), config) for name, config in plans.items()
+        name: next(iter(find_finished(runs, config)), config) for name, config in plans.items()
     }
     if fulls:
         found["from full"] = next(iter(begun), beginnings[0])

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,15 +76,15 @@ def runs_on(data: dataset.Dataset) -> list[Run]:
     ]
 
 
-def find_finished(data: dataset.Dataset, config: TrainConfig) -> list[Run]:
-    """The finished runs that trained with these very settings, the latest first.
+def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
+    """Those of `runs`, oldest first, that finished with these very settings; the latest first.
 
     Where they computed and how they were kept does not make them others.
     """
     wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
     return [
         run
-        for run in reversed(runs_on(data))
+        for run in reversed(runs)
         if wanted.items() <= asdict(run.config).items() and run.finished and not run.derived
     ]
 

@@ -116,6 +116,9 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     again = (home / "runs" / Path(trained.json["run"]).name / "config.toml").read_text()
     assert 'windows = "shuffled"' in again
     assert "epochs = 0" in again
+    together = ("compare", "--train", "--epochs", 1, "--batch-size", 64, "--eval-iters", 1)
+    rows = drakegpt(*together, "--json", "--quiet").json["rows"]
+    assert [row["iterations"] for row in rows] == [-(-windows // 64)] * 6
     for other in ("--minutes", "--iters"):
         refused = drakegpt("train", "--config", path, other, 1)
         assert refused.code == 2

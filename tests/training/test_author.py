@@ -31,6 +31,14 @@ def text(author):
     return "".join(write(author.load_model(CPU), author.tokenizer, "the", 60))
 
 
+def tampered(run, path, setting, value):
+    """A copy of the run's weights that says something else of its model."""
+    weights, metadata = load_weights(run.last_checkpoint().weights)
+    metadata.pop("format_version")
+    metadata["model"] = json.dumps(json.loads(metadata["model"]) | {setting: value})
+    save_weights(path, weights, metadata)
+
+
 @pytest.mark.parametrize("bits", ["full", "1.58"])
 def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
     run = trained(prepared, bits=bits)
@@ -74,10 +82,7 @@ def test_files_that_do_not_say_what_they_are_are_refused(prepared, tmp_path, key
     [("embedding_dim", 64), ("bits", "1"), ("num_layers", 2), ("model", "BlocksLM")],
 )
 def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value):
-    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
-    metadata.pop("format_version")
-    metadata["model"] = json.dumps(json.loads(metadata["model"]) | {setting: value})
-    save_weights(tmp_path / "w.safetensors", weights, metadata)
+    tampered(trained(prepared), tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="do not fit what it says of itself"):
         author_in_file(tmp_path / "w.safetensors").load_model(CPU)
 
@@ -88,10 +93,7 @@ def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value
      ("num_heads", 5), ("model", "os.system"), ("more", 1)],
 )  # fmt: skip
 def test_settings_from_outside_are_checked(prepared, tmp_path, setting, value):
-    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
-    metadata.pop("format_version")
-    metadata["model"] = json.dumps(json.loads(metadata["model"]) | {setting: value})
-    save_weights(tmp_path / "w.safetensors", weights, metadata)
+    tampered(trained(prepared), tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="does not say which model"):
         author_in_file(tmp_path / "w.safetensors")
 
