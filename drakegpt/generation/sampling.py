@@ -89,15 +89,17 @@ def _by_window(
     """Read, draw, read what was drawn, and so on without end."""
     logits = _checked(read.start(prompt))
     noise = _gumbel_noise(seeds, logits.shape[-1])
+    penalty = sampling.repetition_penalty
     seen = torch.zeros(logits.shape, dtype=torch.bool)  # the tokens of each text, (B, V)
     seen[:, prompt] = True
     while True:
         scores = logits.float().cpu()
-        if sampling.repetition_penalty != 1:
-            scores = penalised(scores, seen, sampling.repetition_penalty)
+        if penalty != 1:
+            scores = penalised(scores, seen, penalty)
         tokens = draw(scores, sampling, next(noise))
         yield tokens.flatten().tolist()
-        seen.scatter_(1, tokens, True)
+        if penalty != 1:
+            seen.scatter_(1, tokens, True)
         logits = read(tokens)
 
 
