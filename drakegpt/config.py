@@ -266,6 +266,11 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     Settings that are `None` count as not given. Raises `UsageError` that names
     the setting and what it may be.
     """
+    return _checked(_validate(filled(model, size, data, *layers)))
+
+
+def filled(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """What `resolve` resolves to, not checked yet."""
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
@@ -279,7 +284,7 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
         settings |= (of_system | suited if asked else suited | of_system) | given
     if isinstance(settings.get("iters"), int):
         settings = _derived(settings) | settings
-    return _checked(_validate(settings))
+    return settings
 
 
 def _presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Settings in files: TOML or YAML in, TOML out.
+"""Settings as text: TOML or YAML in, TOML or a command out.
 
 Only their form is checked here; which settings there are, and what they may be,
 is for `config`.
@@ -6,11 +6,13 @@ is for `config`.
 
 import dataclasses
 import re
+import shlex
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from drakegpt.config import TrainConfig, type_of
+from drakegpt.config import TrainConfig, filled, type_of
 from drakegpt.errors import UsageError
 
 
@@ -90,3 +92,32 @@ def to_toml(config: TrainConfig) -> str:
 
     given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
     return tomli_w.dumps(given)
+
+
+# Settings that others follow from where these are not given, in the order in which they do.
+_LEADING = ("preset", "recipe", "bits", "embedding_dim", "schedule", "iters")
+
+
+def to_command(config: TrainConfig) -> str:
+    """The `drakegpt train` that gives these very settings, with no flag that it could do without.
+
+    But for settings that are `None`, which are left to the machine.
+    """
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    given: dict[str, Any] = {}
+    for name in sorted(names, key=lambda name: (*_LEADING, name).index(name)):
+        value = getattr(config, name)
+        if filled(config.model, config.size, config.data, given)[name] != value:
+            given[name] = value
+    size = ["--scaled"] if config.size == "scaled" else []
+    flags = [_flag(name, given[name]) for name in names if name in given]
+    return shlex.join(
+        ["drakegpt", "train", config.model, *size, "--data", config.data, *chain(*flags)]
+    )
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", str(value)]

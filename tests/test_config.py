@@ -1,4 +1,5 @@
 import dataclasses
+import shlex
 import subprocess
 import sys
 
@@ -8,12 +9,13 @@ from hypothesis import strategies as st
 
 from drakegpt.config import (
     MODEL_NAMES,
+    SIZES,
     TrainConfig,
     model_named,
     resolve,
     setting_of,
 )
-from drakegpt.config_files import from_file, to_toml
+from drakegpt.config_files import from_file, to_command, to_toml
 from drakegpt.errors import UsageError
 
 
@@ -215,3 +217,54 @@ def test_a_system_fills_what_is_not_given():
     assert (tutorial.batch_size, tutorial.eval_interval, tutorial.eval_iters) == (32, 1000, 200)
     sweep = resolve("TransformerLM", "default", "x", {"preset": "shakespeare-sweep"})
     assert sweep.context_length == 128
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "preset": st.sampled_from(["none", "shakespeare-tutorial", "gpt1-small"]),
+        "recipe": st.sampled_from(["original", "fast"]),
+        "bits": st.sampled_from(["full", "1.58"]),
+        "embedding_dim": st.sampled_from([48, 96, 384]),
+        "schedule": st.sampled_from(["cyclic", "constant", "linear", "step"]),
+        "iters": st.integers(1, 20_000),
+        "eval_interval": st.integers(1, 2000),
+        "warmup_iters": st.integers(0, 500),
+        "max_lr": st.floats(5e-3, 0.1),
+        "dropout": st.floats(0, 0.9),
+        "seed": st.integers(0, 2**32 - 1),
+        "compile": st.booleans(),
+        "weight_decay": st.sampled_from([0.0, 0.01, 0.1]),
+    },
+)
+
+
+@given(model=st.sampled_from(MODEL_NAMES[1:]), size=st.sampled_from(SIZES), changes=CHANGES)
+def test_the_command_of_a_configuration_gives_it_again(model, size, changes):
+    if changes.get("preset", "none") != "none":
+        size = "default"
+    config = resolve(model, size, "my songs", changes)
+    words = shlex.split(to_command(config))
+    assert words[:3] == ["drakegpt", "train", model]
+    flags, given = words[3:], {}
+    while flags:
+        flag = flags.pop(0).removeprefix("--").replace("-", "_")
+        if flag == "scaled":
+            given["size"] = "scaled"
+        elif flag.removeprefix("no_") == "compile":
+            given["compile"] = not flag.startswith("no_")
+        else:
+            kind = type(getattr(config, flag))
+            given[flag] = kind(flags.pop(0))
+    assert given["data"] == "my songs"
+    assert resolve(model, given.pop("size", "default"), given.pop("data"), given) == config
+
+
+def test_the_command_says_no_more_than_it_must():
+    assert to_command(resolve("TransformerLM", "scaled", "x")) == (
+        "drakegpt train TransformerLM --scaled --data x"
+    )
+    fast = resolve("BlocksLM", "default", "my songs", {"recipe": "fast", "iters": 300, "seed": 7})
+    assert to_command(fast) == (
+        "drakegpt train BlocksLM --data 'my songs' --recipe fast --iters 300 --seed 7"
+    )
