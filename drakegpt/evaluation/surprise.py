@@ -1,0 +1,158 @@
+"""How surprised a model is by each piece of a verse that it has never seen, in bits.
+
+The surprise of a token is -log2 p, where p is the probability that the model
+gave it: 0 bits for what was certain, 1 for the toss of a coin, log2 V where the
+model knows nothing. Each token is predicted from the T tokens right before it,
+as when the model writes, so no place in the verse is worse off than another; a
+loss over windows side by side (`scoring`) is a little higher for that reason.
+
+Not here: how a verse is coloured (`report`).
+"""
+
+import codecs
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drakegpt.data.dataset import Dataset
+from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.models.build import choose_device
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.loss import tokens_at_once
+from drakegpt.training.run import Run
+
+SHORTEST, LONGEST = 120, 400  # characters of a verse
+LOOKED_AT = 20_000  # tokens of the validation split in which a verse is looked for
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+
+
+@dataclass(frozen=True)
+class Verse:
+    """A piece of the validation split."""
+
+    text: str
+    before: str  # all of the split that comes before it
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One character of a verse, or those that a token stands for, and its surprise in bits."""
+
+    text: str
+    bits: float
+
+    @property
+    def bits_per_character(self) -> float:
+        """So that long tokens and single characters can be held side by side."""
+        return self.bits / len(self.text)
+
+
+def find_verse(data: Dataset) -> Verse:
+    """The first stanza of the validation split that is long enough, cut at a line's end.
+
+    Where no stanza has `SHORTEST` characters, whatever follows the first blank
+    line, else the first line feed, else the beginning, up to `LONGEST` characters.
+    The same dataset has the same verse.
+    """
+    text = data.text("val", LOOKED_AT)
+    breaks = [match.end() for match in BLANK_LINE.finditer(text)]
+    for start in breaks:
+        stanza = BLANK_LINE.split(text[start:], maxsplit=1)[0]
+        if len(stanza.rstrip()) >= SHORTEST:
+            return Verse(_cut(stanza), text[:start])
+    starts = [*breaks[:1], text.find("\n") + 1, 0]
+    start = next(s for s in starts if len(text[s:].rstrip()) >= SHORTEST or s == starts[-1])
+    return Verse(_cut(text[start:]), text[:start])
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, to a line's end if one comes late enough, else to a word's."""
+    text = text.rstrip() or text
+    if len(text) <= LONGEST:
+        return text
+    ends = (text.rfind(end, SHORTEST, LONGEST + 1) for end in ("\n", " "))
+    return text[: next((end for end in ends if end > 0), LONGEST)].rstrip() or text[:LONGEST]
+
+
+def surprise_of(run: Run, verse: Verse, device_name: str = "auto") -> tuple[Piece, ...]:
+    """The verse in pieces as the run's tokens cut it, each with its surprise.
+
+    The run may read the text in tokens of its own; put together, the pieces are
+    the verse. Raises `RunError` or `CorpusError` as loading the run does.
+    """
+    data = run.dataset()
+    model = run.load_model(choose_device(device_name))
+    # Each token stands for one byte at least, so these reach to the verse's end.
+    length = len((verse.before + verse.text).encode("utf-8", "surrogatepass"))
+    tokens = data.split("val")[:length]
+    first, last = _places(tokens, data.tokenizer, verse)
+    history = torch.cat([data.split("train")[-model.config.context_length :], tokens[:last]])
+    bits = surprise(model, history, last - first)
+    return tuple(_pieces(tokens[first:last].tolist(), bits.tolist(), data.tokenizer, verse))
+
+
+@torch.no_grad()
+def surprise(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
+    """The bits of the last `count` of a text's tokens, (N,) -> (count,), on the CPU.
+
+    Each is predicted from the T tokens right before it, or from all there are
+    where these are fewer; the first token has none, so `count` < N. The model is
+    ready to evaluate (dropout off).
+    """
+    T = model.config.context_length
+    device = next(model.parameters()).device
+    text = tokens[max(0, len(tokens) - count - T) :].long().to(device)
+    # Of the first window all places are of use, each of them sees all that is before it; of
+    # those that follow, each one token further on, the last.
+    guesses = [model(text[None, : min(T, len(text) - 1)])[0]]
+    windows = text[1:-1].unfold(0, T, 1) if len(text) > T + 1 else text.new_zeros(0, T)
+    at_once = max(1, tokens_at_once(device, model.config.vocab_size) // T)
+    guesses += [model(some)[:, -1] for some in windows.split(at_once) if len(some)]
+    chances = torch.cat(guesses)[-count:].cpu().double().log_softmax(-1)
+    return -chances.gather(1, text[-count:, None].cpu())[:, 0] / math.log(2)
+
+
+def _places(tokens: Tensor, tokenizer: Tokenizer, verse: Verse) -> tuple[int, int]:
+    """The first token with a part of the verse, and the one after the last."""
+    lengths = torch.tensor([len(tokenizer.to_bytes([token])) for token in tokens.tolist()])
+    ends = lengths.cumsum(0)
+    start = len(verse.before.encode("utf-8", "surrogatepass"))
+    stop = start + len(verse.text.encode("utf-8", "surrogatepass"))
+    return int((ends <= start).sum()), int((ends < stop).sum()) + 1
+
+
+def _pieces(
+    tokens: Sequence[int], bits: Sequence[float], tokenizer: Tokenizer, verse: Verse
+) -> Iterator[Piece]:
+    """Tokens as text: one by one, but together where they share a character.
+
+    What of the first and the last is not of the verse is left out.
+    """
+    texts = list(_texts(tokens, bits, tokenizer))
+    skipped = max(0, "".join(text for text, _ in texts).find(verse.text))
+    left = len(verse.text)
+    for text, surprise_ in texts:
+        inside = text[skipped:][:left]
+        skipped, left = max(0, skipped - len(text)), left - len(inside)
+        if inside:
+            yield Piece(inside, surprise_)
+
+
+def _texts(
+    tokens: Sequence[int], bits: Sequence[float], tokenizer: Tokenizer
+) -> Iterator[tuple[str, float]]:
+    """The shortest runs of tokens that end where a character ends: as text, with their bits."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text, held = "", 0.0
+    for token, surprise_ in zip(tokens, bits, strict=True):
+        text += decoder.decode(tokenizer.to_bytes([token]))
+        held += surprise_
+        if text and not decoder.getstate()[0]:
+            yield text, held
+            text, held = "", 0.0
+    if text := text + decoder.decode(b"", final=True):
+        yield text, held
