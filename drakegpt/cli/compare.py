@@ -1,5 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,14 @@ from drakegpt.cli.few_bits import SEEDS, compare_bits
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, start_run, train_and_score
 from drakegpt.config import SIZES
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError
+from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.comparison import Comparison, Row
+    from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.ngrams import Floor
+    from drakegpt.evaluation.rows import Row
     from drakegpt.training.run import Run
 
 SAMPLE_LENGTH = 160
@@ -42,48 +45,64 @@ def compare(
         ),
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="With --bits: how many seeds, from --seed on; 3.")
+        int | None,
+        typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
     ] = None,
+    prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compare the latest run of each model on a dataset: one table, both curves, samples.
 
-    Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
+    Runs that differ in their seed alone are one row: their mean and its spread. Settings
+    choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.evaluation.comparison import compare as compare_runs
-    from drakegpt.evaluation.comparison import select_others, select_runs
+    from drakegpt.evaluation.selection import select_others, select_runs
+    from drakegpt.generation.prompt import fit
 
     dataset = choose_dataset(data)
+    prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits:
         size, seeds = ("scaled" if scaled else "default"), seeds or SEEDS
         compare_bits(dataset, size, settings, seeds=seeds, train=train, json=json, quiet=quiet)
         return
-    if seeds is not None:
-        raise UsageError("--seeds goes with --bits.", "Add --bits, or give one --seed.")
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")
     settings |= _length(dataset, sizes[0], settings)
     # Where to compute and how long a trial may take do not make a run another one.
     identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
+    wanted = _seeds(identity, seeds)
     if train:
         identity = {"recipe": "original"} | identity
-        _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
-    runs = select_runs(dataset, sizes, identity)
-    others = [] if train else select_others(dataset, sizes, identity)
+        _train_missing(dataset, sizes[0], settings, identity, wanted, quiet=quiet)
+    runs = select_runs(dataset, sizes, identity, wanted)
+    others = [] if train else select_others(dataset, sizes, identity, wanted)
     if not runs and not others:
-        such = " with these settings" if identity else ""
+        such = " with these settings" if identity or wanted else ""
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
         )
     if not json:
-        console.note(f"Scoring {len(runs) + len(others)} runs on the whole of '{dataset.name}'.")
+        count = sum(map(len, [*runs.values(), *others]))
+        console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device, others)
-    _show(comparison, [*runs.values(), *others], device, json=json)
+    writing = [of_row[0] for of_row in (*runs.values(), *others)]
+    _show(comparison, writing, device, prompt, json=json)
 
 
-def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: bool) -> None:
+def _seeds(identity: dict[str, Any], count: int | None) -> range:
+    """The seeds asked for by a number of them, which take the place of a single one; or none."""
+    if count is None:
+        return range(0)
+    first = identity.pop("seed", PRESETS["default"]["seed"])
+    return range(first, first + count)
+
+
+def _show(
+    comparison: "Comparison", runs: "list[Run]", device: str, prompt: str, *, json: bool
+) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.evaluation.figures import draw_bits, draw_curves
     from drakegpt.evaluation.samples import SEED, sample
@@ -92,11 +111,11 @@ def _show(comparison: "Comparison", runs: "list[Run]", device: str, *, json: boo
     figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
-    samples = {run.name: sample(run, SAMPLE_LENGTH, device) for run in runs}
+    samples = {run.name: sample(run, SAMPLE_LENGTH, device, prompt=prompt) for run in runs}
     if json:
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
-        result["samples"] = {"seed": SEED, "texts": samples}
+        result["samples"] = {"prompt": prompt, "seed": SEED, "texts": samples}
         console.show_json(result)
         return
     _render(comparison, samples)
@@ -131,17 +150,26 @@ def _train_missing(
     size: str,
     settings: dict[str, Any],
     identity: dict[str, Any],
+    seeds: Sequence[int],
     *,
     quiet: bool,
 ) -> None:
-    from drakegpt.evaluation.comparison import missing_models, select_runs
+    """Train each model that has no run yet, for each of `seeds` if there are any."""
+    from drakegpt.evaluation.selection import missing_models, select_runs
 
-    missing = missing_models(select_runs(dataset, [size], identity), [size])
-    for number, (model, _) in enumerate(missing, 1):
+    chosen = [[seed] for seed in seeds] or [[]]
+    missing = [
+        (model, *of_seed)
+        for of_seed in chosen
+        for model, _ in missing_models(select_runs(dataset, [size], identity, of_seed), [size])
+    ]
+    for number, (model, *seed) in enumerate(missing, 1):
+        given = settings | {"model": model, "size": size} | ({"seed": seed[0]} if seed else {})
         if not quiet:
-            console.note(f"{number} of {len(missing)}: {model} on '{dataset.name}'", style="bold")
-        run = start_run(settings | {"model": model, "size": size}, dataset)
-        train_and_score(run, quiet=quiet)
+            of_seed = f", seed {seed[0]}" if seed else ""
+            done = f"{number} of {len(missing)}"
+            console.note(f"{done}: {model} on '{dataset.name}'{of_seed}", style="bold")
+        train_and_score(start_run(given, dataset), quiet=quiet)
     if not missing and not quiet:
         console.note("All models have a run with these settings; none to train.")
 
@@ -160,6 +188,8 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
     console.show(
         f"Losses: nats per {comparison.unit} over the whole splits. Gain: how far validation fell "
         "from the rung before. Published: the original's formula for this vocabulary."
+        + _of_seeds(comparison)
+        + _of_overfitting(comparison)
     )
     if any(row.unit != comparison.unit for row in rows):
         console.show(
@@ -180,10 +210,10 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
         console.show(curves(key, trained, console.results(), floors))
-    console.show(Text("The same seed, written by each:", style="bold"))
+    console.show(Text("By each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
-        console.show(samples[row.run].strip("\n"))
+        console.show(samples[row.runs[0]].strip("\n"))
 
 
 def _render_floors(comparison: "Comparison") -> None:
@@ -207,6 +237,25 @@ def _render_floors(comparison: "Comparison") -> None:
     )
 
 
+def _of_seeds(comparison: "Comparison") -> str:
+    """What the spread is of, if there is one."""
+    counts = sorted({len(row.seeds) for row in (*comparison.rows, *comparison.others)})
+    if counts == [1]:
+        return ""
+    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    return f" Means of {many} seeds each; ±: standard deviation."
+
+
+def _of_overfitting(comparison: "Comparison") -> str:
+    """What that column says, if it says anything."""
+    if not any(row.overfits_from for row in (*comparison.rows, *comparison.others)):
+        return ""
+    return (
+        " Overfits from: the iteration after which validation rose, by more than a hundredth "
+        "of a nat in the end, while training fell."
+    )
+
+
 def _or_blank(value: float | None, format_: str) -> str:
     return "" if value is None else format(value, format_)
 
@@ -223,11 +272,13 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
         Column("published", lambda row: _or_blank(row.published, ","), 6),
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
+        Column("±", lambda row: alike(row, _or_blank(row.val_spread, ".4f")), 2),
         Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
         Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
         Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
+        Column("overfits\nfrom", lambda row: _or_blank(row.overfits_from, ","), 6),
     )
 
 

@@ -9,8 +9,8 @@ from drakegpt.config import LADDER
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from drakegpt.evaluation.comparison import Row
     from drakegpt.evaluation.ngrams import Floor
+    from drakegpt.evaluation.rows import Row
 
 HEIGHT = 12
 MARGIN = 24  # what the axis and its labels take of the width

@@ -1,4 +1,4 @@
-"""The ladder side by side: one row per model and size, the gain of each rung, the claims.
+"""The ladder side by side: a row for each model and size, the gain of each rung, the claims.
 
 Every figure in a row is exact (whole splits) or measured (times); the curves
 are the estimates recorded while training. The original's claims are computed
@@ -8,69 +8,19 @@ floors, what counting alone reaches on the same text.
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from drakegpt.config import LADDER, SIZES
-from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import CorpusError
 from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.parameters import count_parameters, published_parameters
+from drakegpt.evaluation.rows import OVERFITTING_NATS, Result, Row
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.selection import runs_on
+from drakegpt.evaluation.selection import missing_models
 from drakegpt.training.run import Run
 
-# What a run of the ladder has set unless asked otherwise.
-LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
-# Below this, the last weights count as no worse than the best.
-OVERFITTING_NATS = 0.01
 PAIRS = 2  # the order whose counts BigramLM could learn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One run in the comparison. Losses in nats per token, over whole splits."""
-
-    model: str
-    size: str
-    preset: str = "none"
-    tokenizer: str = "char"
-    vocab_size: int = 0
-    parameters: int
-    published: int | None
-    train_loss: float
-    val_loss: float
-    best_val_loss: float  # of the weights whose estimate was lowest
-    bits_per_character: float
-    perplexity: float
-    train_gain: float | None  # how far the loss fell against the rung before, if that is there
-    val_gain: float | None
-    tokens_per_second: float | None  # None for imported runs
-    seconds: float | None
-    iterations: int | None
-    seed: int
-    run: str
-    evaluations: tuple[dict[str, Any], ...]
-
-    @property
-    def label(self) -> str:
-        """The model's name, with its size, its system and its tokens where these are special."""
-        special = [what for what in (self.size, self.preset) if what not in ("default", "none")]
-        if not self.per_character:
-            special.append(f"{self.vocab_size:,} {self.tokenizer.upper()} tokens")
-        return self.model + (f" ({', '.join(special)})" if special else "")
-
-    @property
-    def per_character(self) -> bool:
-        """Whether its losses are per character."""
-        return self.tokenizer == "char"
-
-    @property
-    def unit(self) -> str:
-        """What its losses are per; only those of the same unit can be compared."""
-        return "character" if self.per_character else f"token of {self.vocab_size:,}"
 
 
 @dataclass(frozen=True)
@@ -120,105 +70,40 @@ class Comparison:
         """Everything, as plain values."""
         return {
             "data": self.data,
-            "rows": [asdict(row) for row in self.rows],
-            "others": [asdict(row) for row in self.others],
+            "rows": [row.to_json() for row in self.rows],
+            "others": [row.to_json() for row in self.others],
             "missing": [{"model": model, "size": size} for model, size in self.missing],
             "claims": [asdict(claim) for claim in self.claims],
             "floors": [floor.to_json() for floor in self.floors],
-            "beyond_pairs": [row.run for row in self.beyond_pairs],
+            "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
         }
-
-
-def select_runs(
-    data: Dataset, sizes: Sequence[str] = SIZES, settings: Mapping[str, Any] | None = None
-) -> dict[tuple[str, str], Run]:
-    """The latest finished run of each model and size, in the order of the ladder.
-
-    Only runs on this very version of the dataset count, and only those that
-    were trained with `settings`, where any are given; if not in full precision,
-    from the beginning.
-    """
-    wanted = (LADDERS_OWN | dict(settings or {})).items()
-    latest = {
-        (run.config.model, run.config.size): run
-        for run in runs_on(data)
-        if run.finished
-        and run.derived != "packed"
-        and all(getattr(run.config, key, None) == value for key, value in wanted)
-    }
-    ladder = [(model, size) for size in sizes for model in LADDER]
-    return {key: latest[key] for key in ladder if key in latest}
-
-
-def select_others(
-    data: Dataset, sizes: Sequence[str] = SIZES, settings: Mapping[str, Any] | None = None
-) -> list[Run]:
-    """The latest finished runs on the same text that are not of the ladder.
-
-    One for each model, size, system and dataset: other models, published systems,
-    and whatever reads the same text in other tokens. `settings` choose as for the ladder.
-    """
-    wanted = ({"bits": "full"} | dict(settings or {})).items()
-    latest = {
-        (run.config.model, run.config.size, run.config.preset, run.config.data): run
-        for of_same_text in [data, *_in_other_tokens(data)]
-        for run in runs_on(of_same_text)
-        if run.finished
-        and run.derived != "packed"
-        and run.config.size in sizes
-        and all(getattr(run.config, key, None) == value for key, value in wanted)
-        and not (run.config.data == data.name and _of_ladder(run))
-    }
-    return list(latest.values())
-
-
-def _of_ladder(run: Run) -> bool:
-    return run.config.model in LADDER and run.config.preset == "none"
-
-
-def _in_other_tokens(data: Dataset) -> list[Dataset]:
-    """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
-    found = []
-    for name in dataset.names():
-        with suppress(CorpusError):
-            other = dataset.load(name)
-            same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""
-            if same_text and other.tokenizer.to_json() != data.tokenizer.to_json():
-                found.append(other)
-    return found
-
-
-def missing_models(
-    runs: Mapping[tuple[str, str], Run], sizes: Sequence[str] = ()
-) -> tuple[tuple[str, str], ...]:
-    """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""
-    wanted = sizes or [s for s in SIZES if any(size == s for _, size in runs)] or ["default"]
-    return tuple((model, size) for size in wanted for model in LADDER if (model, size) not in runs)
 
 
 def compare(
     data: Dataset,
-    runs: Mapping[tuple[str, str], Run],
+    runs: Mapping[tuple[str, str], Sequence[Run]],
     device_name: str = "auto",
-    others: Sequence[Run] = (),
+    others: Sequence[Sequence[Run]] = (),
 ) -> Comparison:
     """Score the runs on `data` and set them side by side, the others and the floors below them.
+
+    Runs that stand together, differing in their seed, become one row.
 
     The floors are scored in the windows of the ladder's runs; where these have
     several context lengths, in the longest, and where there are none, in the
     longest of the others.
     """
     rows: list[Row] = []
-    for (model, size), run in runs.items():
+    for (model, size), of_model in runs.items():
         place = LADDER.index(model)
         before = rows[-1] if rows and place and rows[-1].size == size else None
         if before and before.model != LADDER[place - 1]:
             before = None
-        rows.append(_row(run, before, device_name))
+        rows.append(_row(of_model, before, device_name))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
-    beside = tuple(_row(run, None, device_name) for run in others)
+    beside = tuple(_row(of_other, None, device_name) for of_other in others)
     compared = list(runs.values()) or others
-    lengths = tuple(sorted({run.config.context_length for run in compared}))
+    lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
     return Comparison(
         data.name,
         tuple(rows),
@@ -230,30 +115,41 @@ def compare(
     )
 
 
-def _row(run: Run, before: Row | None, device_name: str) -> Row:
+def _row(runs: Sequence[Run], before: Row | None, device_name: str) -> Row:
+    first = runs[0]
+    row = Row(
+        model=first.config.model,
+        size=first.config.size,
+        preset=first.config.preset,
+        tokenizer=first.tokenizer.kind,
+        vocab_size=first.tokenizer.vocab_size,
+        parameters=sum(count_parameters(first.model_config).values()),
+        published=published_parameters(first.model_config),
+        results=tuple(_result(run, device_name) for run in runs),
+    )
+    if before is None:
+        return row
+    return replace(
+        row,
+        train_gain=before.train_loss - row.train_loss,
+        val_gain=before.val_loss - row.val_loss,
+    )
+
+
+def _result(run: Run, device_name: str) -> Result:
     scores = score(run, device_name)
     evaluations = run.evaluations
     last = evaluations[-1] if evaluations else {}
-    return Row(
-        model=run.config.model,
-        size=run.config.size,
-        preset=run.config.preset,
-        tokenizer=run.tokenizer.kind,
-        vocab_size=run.tokenizer.vocab_size,
-        parameters=sum(count_parameters(run.model_config).values()),
-        published=published_parameters(run.model_config),
+    return Result(
+        run=run.name,
+        seed=run.config.seed,
         train_loss=scores.train.loss,
         val_loss=scores.val.loss,
         best_val_loss=scores.best_val.loss,
         bits_per_character=scores.val.bits_per_character,
-        perplexity=scores.val.perplexity,
-        train_gain=before.train_loss - scores.train.loss if before else None,
-        val_gain=before.val_loss - scores.val.loss if before else None,
         tokens_per_second=last.get("tokens_per_second"),
         seconds=last.get("seconds"),
         iterations=last.get("iteration"),
-        seed=run.config.seed,
-        run=run.name,
         evaluations=tuple(evaluations),
     )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from drakegpt import paths
 from drakegpt.config import LADDER
-from drakegpt.evaluation.comparison import Row
 from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.rows import Row
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
     """Draw training and validation loss of all rows; returns the files, in the app's home.
 
+    Where a row has several seeds, their mean, in a band from the lowest to the
+    highest of them. A triangle marks where a row began to overfit.
     The floors are of the validation split, and drawn with that loss alone.
     """
     written = []
@@ -109,15 +111,24 @@ def draw_run(run: Run) -> Path:
 
 def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Sequence[Floor]) -> None:
     for row in rows:
+        points = {evaluation["iteration"]: evaluation[key] for evaluation in row.evaluations}
+        colour = COLOURS[LADDER.index(row.model)]
         axes.plot(
-            [evaluation["iteration"] for evaluation in row.evaluations],
-            [evaluation[key] for evaluation in row.evaluations],
-            color=COLOURS[LADDER.index(row.model)],
+            list(points),
+            list(points.values()),
+            color=colour,
             linestyle=STYLES[row.size],
             linewidth=2,
-            marker="." if len(row.evaluations) < 30 else None,
+            marker="." if len(points) < 30 else None,
             label=row.label,
         )
+        if len(row.histories) > 1:
+            band = row.band(key)
+            low, high = ([point[edge] for point in band] for edge in (1, 2))
+            axes.fill_between([at for at, *_ in band], low, high, color=colour, alpha=0.2, lw=0)
+        turn = row.overfits_from
+        if key == "val_loss" and turn is not None and turn in points:
+            axes.plot([turn], [points[turn]], color=colour, marker="v", markersize=9, linestyle="")
     for floor in floors:
         axes.axhline(
             floor.score.loss,

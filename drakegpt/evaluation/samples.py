@@ -7,7 +7,9 @@ from drakegpt.training.run import Run
 SEED = 42
 
 
-def sample(run: Run, length: int, device_name: str = "auto", seed: int = SEED) -> str:
-    """`length` tokens by the run's model without a prompt, as text."""
+def sample(
+    run: Run, length: int, device_name: str = "auto", seed: int = SEED, prompt: str = ""
+) -> str:
+    """`length` tokens with which the run's model goes on from `prompt`, after it, as text."""
     model = run.load_model(choose_device(device_name))
-    return "".join(write(model, run.tokenizer, "", length, seed=seed))
+    return prompt + "".join(write(model, run.tokenizer, prompt, length, seed=seed))

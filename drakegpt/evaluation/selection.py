@@ -1,21 +1,26 @@
-"""Which run is meant: by folder, by name, by model, or the best there is."""
+"""Which runs are meant: by folder, by name, by model, the best there is, or all of a ladder."""
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from drakegpt import paths
-from drakegpt.config import MODEL_NAMES, TrainConfig
+from drakegpt.config import LADDER, MODEL_NAMES, SIZES, TrainConfig
 from drakegpt.data import dataset
-from drakegpt.errors import RunError, UsageError
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.run import Run, all_runs, open_run
 
 # Settings that may differ between runs that count as the same.
 INCIDENTAL = ("device", "minutes", "wandb", "save_interval")
+# What a run of the ladder has set unless asked otherwise.
+LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 
 
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
@@ -67,7 +72,7 @@ def find_author(target: str | None, *, scaled: bool = False, data: str | None = 
     return author_of(find_run(target, scaled=scaled, data=data))
 
 
-def runs_on(data: dataset.Dataset) -> list[Run]:
+def runs_on(data: Dataset) -> list[Run]:
     """The runs on this very version of a dataset that have a checkpoint, oldest first."""
     return [
         run
@@ -87,6 +92,99 @@ def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
         for run in reversed(runs)
         if wanted.items() <= asdict(run.config).items() and run.finished and not run.derived
     ]
+
+
+def select_runs(
+    data: Dataset,
+    sizes: Sequence[str] = SIZES,
+    settings: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (),
+) -> dict[tuple[str, str], list[Run]]:
+    """The latest finished run of each model and size, in the order of the ladder.
+
+    With each come those that differ from it in their seed alone. Only runs on
+    this very version of the dataset count, and only those that were trained with
+    `settings` and one of `seeds`, where any are given; if not in full precision,
+    from the beginning.
+    """
+    wanted = LADDERS_OWN | dict(settings or {})
+    runs = [run for run in runs_on(data) if _stands_for(run, wanted, seeds)]
+    latest = {(run.config.model, run.config.size): run for run in runs}
+    ladder = [(model, size) for size in sizes for model in LADDER]
+    return {key: _of_all_seeds(latest[key], runs) for key in ladder if key in latest}
+
+
+def select_others(
+    data: Dataset,
+    sizes: Sequence[str] = SIZES,
+    settings: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (),
+) -> list[list[Run]]:
+    """The latest finished runs on the same text that are not of the ladder.
+
+    One for each model, size, system and dataset, with its other seeds: other
+    models, published systems, and whatever reads the same text in other tokens.
+    `settings` and `seeds` choose as for the ladder.
+    """
+    wanted = {"bits": "full"} | dict(settings or {})
+    runs = [
+        run
+        for of_same_text in [data, *_in_other_tokens(data)]
+        for run in runs_on(of_same_text)
+        if _stands_for(run, wanted, seeds)
+        and run.config.size in sizes
+        and not (run.config.data == data.name and _of_ladder(run))
+    ]
+    latest = {
+        (run.config.model, run.config.size, run.config.preset, run.config.data): run for run in runs
+    }
+    return [_of_all_seeds(run, runs) for run in latest.values()]
+
+
+def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
+    """Whether a run may stand for its model: finished, and trained with what is wanted."""
+    return (
+        run.finished
+        and run.derived != "packed"
+        and (not seeds or run.config.seed in seeds)
+        and all(getattr(run.config, key, None) == value for key, value in wanted.items())
+    )
+
+
+def _of_all_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The latest run of each seed among those of `runs` that are else like `run`, by seed."""
+    found = {other.config.seed: other for other in runs if _but_seed(other) == _but_seed(run)}
+    return [found[seed] for seed in sorted(found)]
+
+
+def _but_seed(run: Run) -> dict[str, Any]:
+    """All that makes a run's result what it is, but its seed."""
+    own = {k: v for k, v in asdict(run.config).items() if k not in (*INCIDENTAL, "seed")}
+    return own | {"derived": run.derived, "final_norm": run.model_config.final_norm}
+
+
+def _of_ladder(run: Run) -> bool:
+    return run.config.model in LADDER and run.config.preset == "none"
+
+
+def _in_other_tokens(data: Dataset) -> list[Dataset]:
+    """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
+    found = []
+    for name in dataset.names():
+        with suppress(CorpusError):
+            other = dataset.load(name)
+            same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""
+            if same_text and other.tokenizer.to_json() != data.tokenizer.to_json():
+                found.append(other)
+    return found
+
+
+def missing_models(
+    runs: Mapping[tuple[str, str], Any], sizes: Sequence[str] = ()
+) -> tuple[tuple[str, str], ...]:
+    """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""
+    wanted = sizes or [s for s in SIZES if any(size == s for _, size in runs)] or ["default"]
+    return tuple((model, size) for size in wanted for model in LADDER if (model, size) not in runs)
 
 
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import signal
+import statistics
 import subprocess
 import sys
 
@@ -257,7 +258,7 @@ def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
         assert re.search(rf"│ {floor['order']} +│ +{floor['loss']:.4f} │", shown.out)
     pairs = result["floors"][1]["loss"]
     beyond = [row for row in result["rows"] if row["val_loss"] < pairs]
-    assert result["beyond_pairs"] == [row["run"] for row in beyond]
+    assert result["beyond_pairs"] == [row["runs"][0]["run"] for row in beyond]
     named = ", ".join(row["model"] for row in beyond) or "none of these"
     assert f"Learnt more than counting pairs: {named}" in shown.out
     before, after = shown.out.split("Validation loss, estimated while training")
@@ -265,7 +266,7 @@ def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
     assert "-gram counts" not in before
     assert result["data"] == "song"
     assert [row["model"] for row in result["rows"]] == ["BigramLM", "TransformerLM"]
-    for key in ("model", "size", "parameters", "published", "train_loss", "val_loss", "run",
+    for key in ("model", "size", "parameters", "published", "train_loss", "val_loss", "runs",
                 "bits_per_character", "perplexity", "tokens_per_second", "seconds"):  # fmt: skip
         assert key in result["rows"][0]
     assert len(result["figures"]) == 4
@@ -298,15 +299,40 @@ def test_compare_trains_what_is_missing(drakegpt, song):
     assert shown.code == 0, shown.err
     assert len(shown.json["rows"]) == 6
     assert shown.json["missing"] == []
-    runs = [row["run"] for row in shown.json["rows"]]
+    runs = [row["runs"] for row in shown.json["rows"]]
     again = drakegpt("compare", "--train", "--iters", 3, "--json")
-    assert [row["run"] for row in again.json["rows"]] == runs
+    assert [row["runs"] for row in again.json["rows"]] == runs
     # a short trial of one model does not take its place, where settings are named
     drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "-q")
     named = drakegpt("compare", "--iters", 3, "--json")
-    assert [row["run"] for row in named.json["rows"]] == runs
+    assert [row["runs"] for row in named.json["rows"]] == runs
     latest = drakegpt("compare")
     assert "differ in length" in latest.err
+
+
+def test_compare_of_several_seeds(drakegpt, song):
+    """The missing ones are trained, and each row is the mean of its runs, with its spread."""
+    few = ("--iters", 3, "--eval-iters", 1)
+    first = drakegpt("compare", "--train", *few, "--seed", 8, "--json", "-q")
+    shown = drakegpt("compare", "--train", *few, "--seed", 7, "--seeds", 2, "--json")
+    assert shown.code == 0, shown.err
+    assert "6 of 6: TransformerLM on 'song', seed 7" in shown.err
+    for row, before in zip(shown.json["rows"], first.json["rows"], strict=True):
+        assert [run["seed"] for run in row["runs"]] == [7, 8]
+        assert row["runs"][1] == before["runs"][0]
+        losses = [run["val_loss"] for run in row["runs"]]
+        assert row["val_loss"] == pytest.approx(statistics.fmean(losses))
+        assert row["val_spread"] == pytest.approx(statistics.stdev(losses))
+    bare = drakegpt("compare", "--json")
+    assert bare.json["rows"] == shown.json["rows"]
+    text = drakegpt("compare", "--prompt", "the quick", COLUMNS=200).out
+    assert "Means of 2 seeds each; ±: standard deviation." in text
+    assert re.search(r"┃ +validation ┃ +± ┃", text)
+    assert text.split("By each")[1].count("\nthe quick") == 6
+    refused = drakegpt("compare", "--prompt", "日本")
+    assert refused.code == 2
+    none = drakegpt("compare", "--seed", 7, "--seeds", 3, "--iters", 4)
+    assert none.code == 1
 
 
 def test_all_json_is_strict_json_on_one_line(drakegpt, run):

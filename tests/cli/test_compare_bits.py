@@ -69,12 +69,6 @@ def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
     assert "other iterations" in refused.err
 
 
-def test_seeds_belong_to_bits(drakegpt, prepared):
-    refused = drakegpt("compare", "--seeds", "2")
-    assert refused.code == 2
-    assert "--seeds goes with --bits" in refused.err
-
-
 def test_train_begins_with_a_run(drakegpt, prepared, home):
     full = ["train", "TransformerLM", *SHORT, "--quiet", "--name"]
     assert drakegpt(*full, "first").code == 0

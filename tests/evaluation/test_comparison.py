@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import statistics
 from itertools import pairwise
 
 import pytest
@@ -8,36 +9,35 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import RunError
-from drakegpt.evaluation.comparison import (
-    Comparison,
-    Row,
-    _claims,
-    compare,
-    missing_models,
-    select_runs,
-)
+from drakegpt.evaluation.comparison import Comparison, _claims, compare
 from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.ngrams import Floor, floors
-from drakegpt.evaluation.scoring import Score
-from drakegpt.evaluation.selection import find_run
+from drakegpt.evaluation.rows import Result, Row
+from drakegpt.evaluation.scoring import Score, score
+from drakegpt.evaluation.selection import find_run, missing_models, select_others, select_runs
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
 
-BLANK = Row(
-    model="BigramLM", size="default", parameters=1, published=2, train_loss=2.5, val_loss=2.5,
-    best_val_loss=2.5,
-    bits_per_character=3.6, perplexity=12.2, train_gain=None, val_gain=None,
-    tokens_per_second=1.0, seconds=1.0, iterations=10, seed=1, run="r",
+RESULT = Result(
+    run="r", seed=1, train_loss=2.5, val_loss=2.5, best_val_loss=2.5, bits_per_character=3.6,
+    tokens_per_second=1.0, seconds=1.0, iterations=10,
     evaluations=({"iteration": 5, "train_loss": 2.6, "val_loss": 2.6},
                  {"iteration": 10, "train_loss": 2.5, "val_loss": 2.5}),
 )  # fmt: skip
+BLANK = Row(model="BigramLM", size="default", parameters=1, published=2, results=(RESULT,))
+
+
+def row(*results, **changes):
+    """A row of runs that differ from the blank one in what is given for each."""
+    made = tuple(dataclasses.replace(RESULT, **values) for values in results or ({},))
+    return dataclasses.replace(BLANK, results=made, **changes)
 
 
 def rows(*losses):
     """Neighbouring rungs from the first on, with the gains that belong to these losses."""
     gains = [None, *(a - b for a, b in pairwise(losses))]
     return [
-        dataclasses.replace(BLANK, model=name, train_loss=loss, train_gain=gain)
+        row({"train_loss": loss}, model=name, train_gain=gain)
         for name, loss, gain in zip(LADDER, losses, gains, strict=False)
     ]
 
@@ -75,13 +75,13 @@ def test_with_rungs_missing_the_claims_stay_open_unless_refuted():
 
 def test_overfitting_is_told_by_exact_losses():
     two = [
-        dataclasses.replace(row, best_val_loss=row.val_loss - rise)
-        for row, rise in zip(rows(3.0, 2.8), (0.2, 0.3), strict=True)
+        row({"best_val_loss": RESULT.val_loss - rise}, model=name)
+        for name, rise in zip(LADDER, (0.2, 0.3), strict=False)
     ]
     claim = _claims("default", two)[-1]
     assert claim.holds
     assert "BigramLM (+0.200 nats), SingleHeadAttentionLM (+0.300 nats)" in claim.finding
-    one = [two[0], dataclasses.replace(two[1], best_val_loss=two[1].val_loss - 0.009)]
+    one = [two[0], row({"best_val_loss": RESULT.val_loss - 0.009}, model=LADDER[1])]
     assert not _claims("default", one)[-1].holds
 
 
@@ -93,13 +93,13 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
     train(prepared, "TransformerLM")
     train(prepared, "SingleHeadAttentionLM")
     train(prepared, "BigramLM")
-    newest = train(prepared, "BigramLM", seed=5)
+    newest = train(prepared, "BigramLM", iters=5)
     comparison = compare(prepared, select_runs(prepared))
     first, second, last = comparison.rows
     assert [r.model for r in comparison.rows] == [
         "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
     ]  # fmt: skip
-    assert first.run == newest.name
+    assert first.runs[-1] == newest.name
     assert second.val_gain == pytest.approx(first.val_loss - second.val_loss)
     # no neighbour below, no gain
     assert first.val_gain is None
@@ -111,7 +111,7 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
 def test_settings_choose_among_the_runs(prepared):
     long = train(prepared, "BigramLM", iters=6)
     train(prepared, "BigramLM", iters=4)
-    (only,) = select_runs(prepared, settings={"iters": 6}).values()
+    (((only,)),) = select_runs(prepared, settings={"iters": 6}).values()
     assert only.name == long.name
     assert select_runs(prepared, settings={"iters": 5}) == {}
     assert select_runs(prepared, ["scaled"]) == {}
@@ -120,8 +120,9 @@ def test_settings_choose_among_the_runs(prepared):
 def test_the_ladder_is_in_full_precision_unless_asked_otherwise(prepared):
     full, few = (train(prepared, "TransformerLM", bits=bits) for bits in ("full", "1.58"))
     key = ("TransformerLM", "default")
-    assert select_runs(prepared)[key].name == full.name
-    assert select_runs(prepared, settings={"bits": "1.58"})[key].name == few.name
+    assert [run.name for run in select_runs(prepared)[key]] == [full.name]
+    chosen = select_runs(prepared, settings={"bits": "1.58"})[key]
+    assert [run.name for run in chosen] == [few.name]
     assert "1.58bit" in few.name
 
 
@@ -191,23 +192,23 @@ def test_floors_have_the_longest_context_of_the_ladders_runs(prepared):
     train(prepared, "BigramLM", context_length=2)
     train(prepared, "BlocksLM", context_length=4)
     other = train(prepared, "GPT1LM", context_length=16)
-    comparison = compare(prepared, select_runs(prepared), others=[other])
+    comparison = compare(prepared, select_runs(prepared), others=[[other]])
     assert comparison.context_lengths == (2, 4)
     assert comparison.floors == floors(prepared, 4)
-    assert compare(prepared, {}, others=[other]).floors == floors(prepared, 16)
+    assert compare(prepared, {}, others=[[other]]).floors == floors(prepared, 16)
 
 
 def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
     """By bits per character, of the others too; as good as the counts is not beyond them."""
     two = math.log(2)
     ladder = [
-        dataclasses.replace(BLANK, run=f"ladder {bits}", bits_per_character=bits, val_loss=0.0)
+        row({"run": f"ladder {bits}", "bits_per_character": bits, "val_loss": 0.0})
         for bits in (3.5, 3.0, 2.999)
     ]
-    other = dataclasses.replace(BLANK, run="other", tokenizer="bpe", bits_per_character=2.0)
+    other = row({"run": "other", "bits_per_character": 2.0}, tokenizer="bpe")
     counted = (floor(1, 4 * two), floor(2, 3 * two), floor(3, 1 * two))
     comparison = Comparison("d", tuple(ladder), (), (), (other,), counted)
-    assert [row.run for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
+    assert [row.runs[0] for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
     assert comparison.to_json()["beyond_pairs"] == ["ladder 2.999", "other"]
 
 
@@ -274,14 +275,14 @@ def test_what_is_not_there_is_explained(target, words):
 def test_bits_against_time_for_rows_that_read_other_tokens(home):
     """An estimate of 5.2 nats, where the exact 5.0 are 2.5 bits a character, is 2.6 bits."""
     evaluations = ({"iteration": 5, "val_loss": 5.2, "seconds": 3.0},)
-    longer = dataclasses.replace(
-        BLANK, model="GPT1LM", tokenizer="bpe", vocab_size=2048, val_loss=5.0,
-        bits_per_character=2.5, evaluations=evaluations,
+    longer = row(
+        {"val_loss": 5.0, "bits_per_character": 2.5, "evaluations": evaluations},
+        model="GPT1LM", tokenizer="bpe", vocab_size=2048,
     )  # fmt: skip
-    letters = dataclasses.replace(
-        BLANK, evaluations=tuple({**e, "seconds": e["iteration"]} for e in BLANK.evaluations)
+    letters = row(
+        {"evaluations": tuple({**e, "seconds": e["iteration"]} for e in RESULT.evaluations)}
     )
-    files = draw_bits("d", [letters, longer, dataclasses.replace(BLANK, evaluations=())])
+    files = draw_bits("d", [letters, longer, row({"evaluations": ()})])
     assert [file.name for file in files] == ["bits.png", "bits.svg"]
     svg = files[1].read_text(encoding="utf-8")
     assert "GPT1LM (2,048 BPE tokens)" in svg
@@ -301,3 +302,89 @@ def _drawn_bits(rows):
     finally:
         figures._saved = saved
     return caught[0].axes[0].get_lines()
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_row(prepared):
+    train(prepared, "BigramLM", seed=7, iters=6)
+    runs = [train(prepared, "BigramLM", seed=seed) for seed in (3, 1, 2)]
+    again = train(prepared, "BigramLM", seed=3)
+    chosen = select_runs(prepared)["BigramLM", "default"]
+    assert [run.name for run in chosen] == [runs[1].name, runs[2].name, again.name]
+    (row_,) = compare(prepared, {("BigramLM", "default"): chosen}).rows
+    scores = [score(run).val.loss for run in chosen]
+    assert row_.seeds == (1, 2, 3)
+    assert row_.val_loss == pytest.approx(sum(scores) / 3)
+    assert row_.val_spread == pytest.approx(statistics.stdev(scores))
+    assert row_.val_spread > 0
+    assert [e["iteration"] for e in row_.evaluations] == [2, 4]
+    firsts = [run.evaluations[0]["val_loss"] for run in chosen]
+    assert row_.evaluations[0]["val_loss"] == pytest.approx(sum(firsts) / 3)
+    assert row_.band("val_loss")[0] == (2, min(firsts), max(firsts))
+    shown = row_.to_json()
+    assert [run["seed"] for run in shown["runs"]] == [1, 2, 3]
+    assert shown["val_loss"] == row_.val_loss
+    only = select_runs(prepared, seeds=[2, 3])["BigramLM", "default"]
+    assert [run.config.seed for run in only] == [2, 3]
+    assert select_runs(prepared, seeds=[9]) == {}
+
+
+def test_others_come_with_their_seeds_too(prepared):
+    runs = [train(prepared, "GPT1LM", seed=seed) for seed in (1, 2)]
+    assert [[run.name for run in of_row] for of_row in select_others(prepared)] == [
+        [run.name for run in runs]
+    ]
+
+
+def test_one_run_has_no_spread():
+    assert row().val_spread is None
+    assert row().train_spread is None
+
+
+def evaluated(*losses):
+    """Evaluations with these training and validation losses, every ten iterations."""
+    return tuple(
+        {"iteration": 10 * number, "train_loss": train_loss, "val_loss": val_loss}
+        for number, (train_loss, val_loss) in enumerate(losses, 1)
+    )
+
+
+def test_overfitting_begins_where_validation_was_lowest_while_training_fell():
+    rising = evaluated((2.6, 2.6), (2.4, 2.5), (2.2, 2.7))
+    worse = {"val_loss": 2.7, "best_val_loss": 2.5}
+    assert row({"evaluations": rising, **worse}).overfits_from == 20
+    # exact losses decide, not the estimates
+    assert (
+        row({"evaluations": rising, "val_loss": 2.505, "best_val_loss": 2.5}).overfits_from is None
+    )
+    # both rise: that is not overfitting
+    assert row({"evaluations": evaluated((2.4, 2.5), (2.5, 2.7)), **worse}).overfits_from is None
+    assert row({"evaluations": (), **worse}).overfits_from is None
+
+
+def test_of_several_seeds_most_must_overfit():
+    worse = {"val_loss": 2.7, "best_val_loss": 2.5}
+    turns = [evaluated((2.6, 2.5), (2.5, 2.6)), evaluated((2.6, 2.6), (2.4, 2.5), (2.3, 2.6))]
+    overfit = [{"evaluations": turn, **worse} for turn in turns]
+    assert row(overfit[0], {}).overfits_from is None
+    assert row(overfit[0], overfit[1], overfit[1], {}).overfits_from == 20
+
+
+def test_seeds_are_drawn_as_a_band_and_overfitting_as_a_triangle():
+    """From the lowest to the highest seed, around their mean."""
+    worse = {"val_loss": 2.9, "best_val_loss": 2.5}
+    two = row(
+        {"evaluations": evaluated((2.6, 2.5), (2.5, 2.9)), **worse},
+        {"evaluations": evaluated((2.6, 2.7), (2.5, 3.1)), **worse},
+    )
+    axes = Figure().add_subplot()
+    _draw(axes, "val_loss", "t", [two], [])
+    line, turn = axes.get_lines()
+    assert line.get_xydata().tolist() == [[10, pytest.approx(2.6)], [20, pytest.approx(3.0)]]
+    assert turn.get_xydata().tolist() == [[10, pytest.approx(2.6)]]
+    (band,) = axes.collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert {(10, 2.5), (10, 2.7), (20, 2.9), (20, 3.1)} <= corners
+    plain = Figure().add_subplot()
+    _draw(plain, "train_loss", "t", [row()], [])
+    assert len(plain.get_lines()) == 1
+    assert not plain.collections

@@ -7,9 +7,10 @@ import torch
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.comparison import compare, select_runs
+from drakegpt.evaluation.comparison import compare
 from drakegpt.evaluation.samples import sample
 from drakegpt.evaluation.scoring import score
+from drakegpt.evaluation.selection import select_runs
 from drakegpt.models import textbook
 from drakegpt.training.importer import import_original
 from drakegpt.training.run import all_runs, open_run
@@ -61,7 +62,7 @@ def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path
     run = import_original(tmp_path / "model.pt", config, prepared, "old")
     assert score(run).val.tokens == prepared.metadata.val_tokens
     (row,) = compare(prepared, select_runs(prepared)).rows
-    assert (row.run, row.seconds, row.iterations) == ("old", None, None)
+    assert (row.runs, row.seconds, row.iterations) == (("old",), None, None)
     assert len(sample(run, 20)) == 20
     assert run.info["imported_from"].endswith("model.pt")
 
