@@ -1,0 +1,133 @@
+"""What a comparison comes to, in sentences: computed from its rows, never written beforehand.
+
+Not here: the original's claims, which are tested where the rows are made (`comparison`).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from drakegpt.config import IDEAS
+from drakegpt.evaluation.comparison import PAIRS, Comparison
+from drakegpt.evaluation.rows import Row
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """The sentences, most telling first."""
+    told = [
+        _best(comparison),
+        *(_descent(of_size) for of_size in _sizes(comparison) if len(of_size) > 1),
+        *(_rise(row, before) for before, row in _rising(comparison)),
+        *_floors(comparison),
+        *_overfitting(comparison),
+        *_caveats(comparison),
+    ]
+    return [sentence for sentence in told if sentence]
+
+
+def _best(comparison: Comparison) -> str:
+    rows = [*comparison.rows, *comparison.others]
+    best = min(rows, key=lambda row: row.bits_per_character)
+    hard = f"as hard to guess as one of {2**best.bits_per_character:.1f} equally likely ones"
+    also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
+    return (
+        f"{best.label} predicts best: it needs {best.bits_per_character:.3f} bits for a character "
+        f"that it has never seen{also}, so that each is {hard}."
+    )
+
+
+def _sizes(comparison: Comparison) -> list[list[Row]]:
+    """The ladder's rows, those of a size together."""
+    sizes = dict.fromkeys(row.size for row in comparison.rows)
+    return [[row for row in comparison.rows if row.size == size] for size in sizes]
+
+
+def _descent(rows: Sequence[Row]) -> str:
+    """From the first rung to the last, and the largest step between neighbours."""
+    first, last = rows[0], rows[-1]
+    fall = first.val_loss - last.val_loss
+    told = (
+        f"From {first.label} to {last.label} the validation loss "
+        f"{'falls' if fall > 0 else 'rises'} by {abs(fall):.3f} nats"
+    )
+    largest = max(rows, key=lambda row: row.val_gain or 0.0)
+    if largest.val_gain is None or largest.val_gain <= 0:
+        return f"{told}."
+    idea = IDEAS[largest.model]
+    return f"{told}; the largest step, {largest.val_gain:.3f}, is {largest.label}'s: {idea}."
+
+
+def _rising(comparison: Comparison) -> list[tuple[Row, Row]]:
+    """Neighbouring rungs of which the later one gains nothing."""
+    neighbours = [pair for rows in _sizes(comparison) for pair in pairwise(rows)]
+    return [(a, b) for a, b in neighbours if b.val_gain is not None and b.val_gain <= 0]
+
+
+def _rise(row: Row, before: Row) -> str:
+    rise = -(row.val_gain or 0.0)
+    told = f"{row.label} gains nothing: it ends {rise:.3f} nats above {before.label}"
+    spreads = [spread for spread in (row.val_spread, before.val_spread) if spread is not None]
+    if len(spreads) == 2 and rise <= sum(spreads):
+        told += ", no more than seeds differ by"
+    return f"{told}."
+
+
+def _floors(comparison: Comparison) -> list[str]:
+    """Where counting stands, and which rows are beyond it."""
+    if not comparison.floors:
+        return []
+    lowest = min(comparison.floors, key=lambda floor: floor.score.loss)
+    bits = lowest.score.bits_per_character
+    rows = [*comparison.rows, *comparison.others]
+    beyond_all = [row.label for row in rows if row.bits_per_character < bits]
+    told = [
+        f"Counting alone reaches {bits:.3f} bits per character, with the counts of "
+        f"{lowest.order} neighbours together; {listed(beyond_all) or 'none of these models'} "
+        f"{'do' if len(beyond_all) > 1 else 'does'} better than that."
+    ]
+    if any(floor.order == PAIRS for floor in comparison.floors):
+        beyond = [row.label for row in comparison.beyond_pairs]
+        told.append(
+            f"{_of_all(beyond, len(rows))} learnt more than counting pairs: "
+            f"{listed(beyond) or 'none'}."
+        )
+    return told
+
+
+def _of_all(some: Sequence[str], count: int) -> str:
+    return f"{len(some)} of {count} {'has' if len(some) == 1 else 'have'}"
+
+
+def _overfitting(comparison: Comparison) -> list[str]:
+    rows = (*comparison.rows, *comparison.others)
+    return [
+        f"{row.label} overfits: from about iteration {row.overfits_from:,} on, its validation "
+        "loss rises while its training loss still falls."
+        for row in rows
+        if row.overfits_from is not None
+    ]
+
+
+def _caveats(comparison: Comparison) -> list[str]:
+    """What keeps these rows from saying more."""
+    told = []
+    lengths = sorted({row.iterations for row in comparison.rows if row.iterations})
+    if len(lengths) > 1:
+        told.append(
+            f"These models were trained for different lengths, {lengths[0]:,} to "
+            f"{lengths[-1]:,} iterations, so their differences are not those of the ideas alone."
+        )
+    if all(len(row.runs) == 1 for row in comparison.rows) and len(comparison.rows) > 1:
+        told.append(
+            "Each row is a single seed, and another would move it a little; `drakegpt compare "
+            "--train --seeds 3` says by how much."
+        )
+    return told
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as people list them: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _nats(loss: float, spread: float | None) -> str:
+    return f"{loss:.4f} nats" if spread is None else f"{loss:.4f} ± {spread:.4f} nats"

@@ -1,0 +1,285 @@
+"""A comparison as one HTML page that needs nothing else: no network, no script, no file beside it.
+
+The page is `report.html.j2` with `report.css` in it. Whatever the template
+prints is escaped; only the figures, which hold no text of a user's, are not.
+
+Here: what the page needs as plain values. Not here: the sentences (`findings`),
+the figures (`report_figures`), the surprise at a verse (`surprise`).
+"""
+
+import os
+import tempfile
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import drakegpt
+from drakegpt import paths
+from drakegpt.config import IDEAS, LADDER
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.comparison import PAIRS, Comparison
+from drakegpt.evaluation.findings import findings
+from drakegpt.evaluation.recipes import recipes_of
+from drakegpt.evaluation.report_figures import Mark, marks_of, pictures
+from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
+from drakegpt.training.run import Run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATE = "report.html.j2"
+# Bits per character from which a piece of the verse is coloured one step more.
+STEPS = (1, 2, 4, 6, 8)
+MOST_SURPRISING = 3
+NEARBY = 12  # characters shown before a surprising one
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What each model wrote, for one prompt and one seed."""
+
+    prompt: str
+    seed: int
+    length: int  # tokens
+    texts: Mapping[str, str]  # by the name of the run; they begin with the prompt
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder, trained or not."""
+
+    number: int
+    model: str
+    idea: str
+    row: Row | None
+    mark: Mark | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A piece of the verse as it is coloured."""
+
+    text: str
+    step: int  # from 0, not coloured
+    bits: float
+
+
+@dataclass(frozen=True)
+class Surprised:
+    """How a model took the verse."""
+
+    mark: Mark
+    mean: float  # bits per character
+    shown: tuple[Shown, ...]
+    most: tuple[tuple[str, str, float], ...]  # (right before it, piece, bits), highest first
+
+
+def check_target(path: Path) -> None:
+    """Raise `UsageError` if no report can be written there; leaves all as it was."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", f"Name a file: --html {path / 'report.html'}")
+    folder = path.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(
+            f"No report can be written to {path}: {reason} ({folder}).",
+            "Name a file in a folder of your own with --html.",
+        ) from error
+
+
+def write_report(
+    path: Path,
+    data: Dataset,
+    comparison: Comparison,
+    runs: Sequence[Run],
+    samples: Samples,
+    device_name: str = "auto",
+) -> None:
+    """Write the page; what is there already is replaced once the new one is whole.
+
+    `runs`: those of all rows, every seed. Raises `RunError` or `CorpusError` if
+    one of them cannot be loaded.
+    """
+    paths.write_text(path, render(data, comparison, runs, samples, device_name))
+
+
+def render(
+    data: Dataset,
+    comparison: Comparison,
+    runs: Sequence[Run],
+    samples: Samples,
+    device_name: str = "auto",
+) -> str:
+    """The page. The same comparison gives the same page."""
+    from markupsafe import Markup
+
+    marks = marks_of(comparison)
+    rows = (*comparison.rows, *comparison.others)
+    by_name = {run.name: run for run in runs}
+    verse = find_verse(data)
+    surprised = [
+        surprised_by(verse, surprise_of(by_name[row.runs[0]], verse, device_name), marks[row.runs[0]])
+        for row in rows
+    ]
+    return _environment().get_template(TEMPLATE).render(
+        version=drakegpt.__version__,
+        data=data.metadata,
+        comparison=comparison,
+        rows=rows,
+        marks=marks,
+        findings=findings(comparison),
+        ladders=ladders(comparison, marks),
+        scale=Scale.of(comparison),
+        columns=COLUMNS,
+        figures=[(picture, Markup(picture.svg)) for picture in pictures(comparison, marks)],
+        verse=verse,
+        steps=STEPS,
+        spelt=spelt,
+        surprised=surprised,
+        samples=samples,
+        recipes=recipes_of([[by_name[name] for name in row.runs] for row in rows]),
+    )  # fmt: skip
+
+
+def _environment() -> "Environment":
+    """Jinja2 that escapes everything, and knows no variable it was not given."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(
+        loader=FunctionLoader(_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=visible,
+    )
+
+
+def _file(name: str) -> str:
+    return (resources.files("drakegpt.evaluation") / name).read_text(encoding="utf-8")
+
+
+def visible(value: Any) -> Any:
+    """Text without the characters that HTML forbids: a picture of each stands there instead.
+
+    Everything that the template prints comes through here.
+    """
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "".join(map(_visible, value))
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20 and character not in "\t\n":
+        return chr(0x2400 + code)  # NUL is ␀
+    if code == 0x7F:
+        return "␡"
+    # Other controls, halves of surrogate pairs, and the code points that are no characters.
+    forbidden = unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n"
+    no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return "\N{REPLACEMENT CHARACTER}" if forbidden or no_character else character
+
+
+def ladders(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
+    """All six rungs of each size that has been begun, whether they are trained or not."""
+    begun = {(row.model, row.size): row for row in comparison.rows}
+    sizes = dict.fromkeys(size for _, size in begun)
+    return [
+        (size, [_rung(model, begun.get((model, size)), marks) for model in LADDER])
+        for size in sizes
+    ]
+
+
+def _rung(model: str, row: Row | None, marks: Mapping[str, Mark]) -> Rung:
+    mark = marks[row.runs[0]] if row else None
+    return Rung(LADDER.index(model) + 1, model, IDEAS[model], row, mark)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a loss lies between the lowest and the highest of the ladder, from 0 to 100."""
+
+    low: float
+    high: float
+    floors: tuple[tuple[str, float], ...]  # what counting reaches: its name, its loss
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> "Scale":
+        """The scale on which all rungs of a comparison lie, and the floors that are of interest."""
+        lowest = min(comparison.floors, key=lambda floor: floor.score.loss, default=None)
+        floors = [floor for floor in comparison.floors if floor.order == PAIRS]
+        floors += [lowest] if lowest and lowest not in floors else []
+        named = tuple((floor.label, floor.score.loss) for floor in floors)
+        losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
+        losses += [loss for _, loss in named]
+        return cls(min(losses, default=0.0), max(losses, default=1.0), named)
+
+    def place(self, loss: float) -> str:
+        """In per cent of the way from low to high, for CSS."""
+        return f"{100 * (loss - self.low) / ((self.high - self.low) or 1.0):.2f}"
+
+
+def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised:
+    """What is shown of a model's surprise at the verse."""
+    shown = tuple(
+        Shown(piece.text, _step(piece.bits_per_character), piece.bits) for piece in pieces
+    )
+    starts = [sum(len(piece.text) for piece in pieces[:place]) for place in range(len(pieces))]
+    ranked = sorted(range(len(pieces)), key=lambda place: -pieces[place].bits_per_character)
+    most = tuple(
+        (
+            verse.text[max(0, starts[place] - NEARBY) : starts[place]],
+            pieces[place].text,
+            pieces[place].bits,
+        )
+        for place in ranked[:MOST_SURPRISING]
+    )
+    mean = sum(piece.bits for piece in pieces) / len(verse.text)
+    return Surprised(mark, mean, shown, most)
+
+
+def spelt(piece: str) -> str:
+    """A piece of the verse in a sentence: in quotes, unless there is nothing to see."""
+    return {"\n": "the end of a line", " ": "a space"}.get(piece, f"“\N{FIRST STRONG ISOLATE}{piece}\N{POP DIRECTIONAL ISOLATE}”")
+
+
+def _step(bits: float) -> int:
+    """How strongly so many bits per character are coloured; as nothing else what is no number."""
+    return bisect_right(STEPS, bits) if bits == bits else len(STEPS)
+
+
+def _nats(loss: float, spread: float | None = None) -> str:
+    return f"{loss:.4f}" if spread is None else f"{loss:.4f} ± {spread:.4f}"
+
+
+def _or_blank(value: float | None, format_: str) -> str:
+    return "" if value is None else format(value, format_)
+
+
+# The columns of the table of all figures: title, value, whether it is a loss per token.
+COLUMNS: tuple[tuple[str, Any, bool], ...] = (
+    ("parameters", lambda row: f"{row.parameters:,}", False),
+    ("published", lambda row: _or_blank(row.published, ","), False),
+    ("train", lambda row: _nats(row.train_loss, row.train_spread), True),
+    ("validation", lambda row: _nats(row.val_loss, row.val_spread), True),
+    ("gain", lambda row: _or_blank(row.val_gain, "+.4f"), True),
+    ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
+    ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
+    ("overfits from", lambda row: _or_blank(row.overfits_from, ","), False),
+    ("iterations", lambda row: _or_blank(row.iterations, ","), False),
+    ("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), False),
+    ("seconds", lambda row: _or_blank(row.seconds, ",.1f"), False),
+    ("seeds", lambda row: ", ".join(map(str, row.seeds)), False),
+)

@@ -1,0 +1,255 @@
+"""The report's figures, and what each of them shows in words.
+
+Both come from the same rows, so the words that stand for a picture are as true
+as the picture. Rows are told apart by a sign as well as by a colour.
+
+Not here: how a figure becomes part of the page (`inline_svg`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.config import LADDER
+from drakegpt.evaluation.comparison import Comparison
+from drakegpt.evaluation.inline_svg import colour, inline
+from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INCHES = (5.0, 3.9)
+POINTS = 11.0  # of the letters: on a phone the figure is about as wide as its inches
+LINE = 0.062  # of the height of the axes: how far signs beside lines stand apart
+STYLES = {"default": "-", "scaled": "--"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells a row apart wherever it occurs."""
+
+    sign: str  # the rung, with an s for the scaled size; letters beside the ladder
+    colour: str  # its CSS variable
+    label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the page."""
+
+    caption: str
+    description: str  # in words and numbers
+    svg: str
+
+
+def marks_of(comparison: Comparison) -> dict[str, Mark]:
+    """The mark of each row, by the name of its first run."""
+    marks = {}
+    for row in comparison.rows:
+        rung = LADDER.index(row.model) + 1
+        sign = f"{rung}s" if row.size == "scaled" else str(rung)
+        marks[row.runs[0]] = Mark(sign, f"rung-{rung}", row.label)
+    for number, row in enumerate(comparison.others):
+        marks[row.runs[0]] = Mark(_letters(number), "other", row.label)
+    return marks
+
+
+def _letters(number: int) -> str:
+    """0, 1, 2, … as a, b, …, z, aa, ab, …"""
+    more, last = divmod(number, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("a") + last)
+
+
+def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]:
+    """All there is to draw: both losses, and bits per character over time beside the ladder.
+
+    Only what was recorded while training can be drawn; imported runs have no curves.
+    """
+    trained = [row for row in comparison.rows if row.evaluations]
+    drawn = []
+    if trained:
+        unit = trained[0].unit
+        drawn.append(_curves("val_loss", "Validation", trained, marks, unit, comparison))
+        drawn.append(_curves("train_loss", "Training", trained, marks, unit))
+    every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
+    if any(row in comparison.others for row in every):
+        drawn.append(_bits(every, marks))
+    return drawn
+
+
+def _curves(
+    key: str,
+    split: str,
+    rows: Sequence[Row],
+    marks: Mapping[str, Mark],
+    unit: str,
+    comparison: Comparison | None = None,
+) -> Picture:
+    """One loss over the iterations; with the floors of a comparison, which are of validation."""
+    figure, axes = _figure("iteration", f"nats per {unit}")
+    ends = []
+    for row in rows:
+        points = _finite((e["iteration"], e[key]) for e in row.evaluations)
+        _line(axes, points, row, marks[row.runs[0]])
+        _band(axes, key, row, marks[row.runs[0]])
+        if key == "val_loss":
+            _turn(axes, points, row, marks[row.runs[0]])
+        ends += [(marks[row.runs[0]], points[-1])] if points else []
+    floors = comparison.floors_in_sight if comparison else ()
+    for floor in floors:
+        _floor(axes, floor)
+    _sign(axes, ends)
+    caption = f"{split} loss while training"
+    words = [
+        f"{split} loss in nats per {unit}, estimated while training, one line for each model.",
+        *(_falls(row, key) for row in rows),
+        *(f"The counts of order {f.order} lie at {f.score.loss:.2f}." for f in floors),
+    ]
+    svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
+    return Picture(caption, " ".join(words), svg)
+
+
+def _bits(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Picture:
+    """Bits per character over time, of all rows, whatever their tokens.
+
+    An estimate in nats per token becomes bits per character as the row's exact loss does.
+    """
+    figure, axes = _figure("seconds of training, with evaluations", "bits per character")
+    ends = []
+    for row in rows:
+        bits = row.bits_per_character / row.val_loss
+        points = _finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
+        _line(axes, points, row, marks[row.runs[0]])
+        ends += [(marks[row.runs[0]], points[-1])] if points else []
+    _sign(axes, ends)
+    caption = "Bits per character over time"
+    words = "Validation in bits per character over the seconds of training. " + " ".join(
+        f"{mark.label} ends at {y:.2f} after {x:,.0f} s." for mark, (x, y) in ends
+    )
+    return Picture(caption, words, inline(figure, "bits", caption, words))
+
+
+def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    ink, muted = colour("ink"), colour("muted")
+    look = {
+        "font.size": POINTS, "text.color": ink, "axes.labelcolor": muted, "axes.edgecolor": muted,
+        "xtick.color": muted, "ytick.color": muted, "grid.color": colour("grid"),
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "axes.grid.axis": "y",
+    }  # fmt: skip
+    with rc_context(look):
+        figure = Figure(figsize=INCHES, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot(xlabel=below, ylabel=beside)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(_few())
+    return figure, axes
+
+
+def _few() -> Any:
+    """At most so many numbers below a figure as a phone has room for."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5, integer=True)
+
+
+def _finite(points: Any) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in points if math.isfinite(y)]
+
+
+def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> None:
+    axes.plot(
+        *(zip(*points, strict=True) if points else ([], [])),
+        color=colour(mark.colour),
+        linestyle=STYLES[row.size],
+        linewidth=2,
+        marker="." if len(points) < 30 else None,
+        markersize=5,
+    )
+
+
+def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> None:
+    """From the lowest seed to the highest."""
+    if len(row.histories) > 1:
+        x, low, high = zip(*row.band(key), strict=True)
+        axes.fill_between(x, low, high, color=colour(mark.colour), alpha=0.2, linewidth=0)
+
+
+def _turn(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> None:
+    """A triangle where a row began to overfit."""
+    for x, y in points:
+        if x == row.overfits_from:
+            axes.plot([x], [y], color=colour(mark.colour), marker="v", markersize=9)
+
+
+def _floor(axes: "Axes", floor: Floor) -> None:
+    axes.axhline(floor.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    axes.annotate(
+        floor.label,
+        (1, floor.score.loss),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        horizontalalignment="right",
+        color=colour("muted"),
+        fontsize=POINTS - 1,
+    )
+
+
+def _sign(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
+    """Write the sign of each line beside its end, apart from the others."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    places = _apart([(y - low) / (high - low) for _, (_, y) in ends], LINE)
+    for (mark, end), place in zip(ends, places, strict=True):
+        axes.annotate(
+            mark.sign,
+            end,
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            color=colour(mark.colour),
+            fontweight="bold",
+            verticalalignment="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour(mark.colour), "linewidth": 0.6},
+        )
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Places at least `gap` apart, in the order of the values and as near to them as can be.
+
+    Least squares: neighbours that would be too close form a group around their mean.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    groups: list[list[float]] = []  # the members of each, less the room that they need
+    for place, index in enumerate(order):
+        groups.append([values[index] - place * gap])
+        while len(groups) > 1 and _mean(groups[-2]) > _mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    means = [_mean(group) for group in groups for _ in group]
+    spread = {index: means[place] + place * gap for place, index in enumerate(order)}
+    return [spread[index] for index in range(len(values))]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _falls(row: Row, key: str) -> str:
+    """What a row's curve does, in a sentence."""
+    first, last = row.evaluations[0], row.evaluations[-1]
+    seeds = f", the mean of {len(row.histories)} seeds" if len(row.histories) > 1 else ""
+    told = (
+        f"{row.label} goes from {first[key]:.2f} at iteration {first['iteration']:,} to "
+        f"{last[key]:.2f} at {last['iteration']:,}{seeds}"
+    )
+    if key == "val_loss" and row.overfits_from is not None:
+        told += f", lowest about iteration {row.overfits_from:,}"
+    return f"{told}."
