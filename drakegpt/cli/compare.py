@@ -1,7 +1,8 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from drakegpt.cli.few_bits import SEEDS, compare_bits
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, start_run, train_and_score
 from drakegpt.config import SIZES
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.ngrams import Floor
     from drakegpt.evaluation.rows import Row
-    from drakegpt.training.run import Run
+    from drakegpt.evaluation.samples import Samples
 
-SAMPLE_LENGTH = 160
 # Settings that would make the ladder something else.
 WITHOUT = ("bits", "scale", "init_from", "preset", "tie_embeddings")
 _VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
@@ -49,6 +49,10 @@ def compare(
         typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write it all as one HTML page too, to this file."),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -58,9 +62,15 @@ def compare(
     choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.evaluation.comparison import compare as compare_runs
+    from drakegpt.evaluation.report import check_target, write_report
+    from drakegpt.evaluation.samples import samples_of
     from drakegpt.evaluation.selection import select_others, select_runs
     from drakegpt.generation.prompt import fit
 
+    if html and bits:
+        raise UsageError("--html shows the ladder, not --bits.", "Leave one of the two out.")
+    if html:
+        check_target(html)
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits:
@@ -88,8 +98,11 @@ def compare(
         count = sum(map(len, [*runs.values(), *others]))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device, others)
-    writing = [of_row[0] for of_row in (*runs.values(), *others)]
-    _show(comparison, writing, device, prompt, json=json)
+    together = [*runs.values(), *others]
+    samples = samples_of([first for first, *_ in together], prompt, device)
+    if html:
+        write_report(html, dataset, comparison, together, samples, device)
+    _show(comparison, samples, html, json=json)
 
 
 def _seeds(identity: dict[str, Any], count: int | None) -> range:
@@ -100,27 +113,26 @@ def _seeds(identity: dict[str, Any], count: int | None) -> range:
     return range(first, first + count)
 
 
-def _show(
-    comparison: "Comparison", runs: "list[Run]", device: str, prompt: str, *, json: bool
-) -> None:
+def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, json: bool) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.evaluation.figures import draw_bits, draw_curves
-    from drakegpt.evaluation.samples import SEED, sample
 
     data = comparison.data
     figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
-    samples = {run.name: sample(run, SAMPLE_LENGTH, device, prompt=prompt) for run in runs}
     if json:
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
-        result["samples"] = {"prompt": prompt, "seed": SEED, "texts": samples}
+        result["samples"] = samples.to_json()
+        result |= {"report": str(html)} if html else {}
         console.show_json(result)
         return
-    _render(comparison, samples)
+    _render(comparison, samples.texts)
     for path in figures:
         console.note(f"Figure: {path}")
+    if html:
+        console.note(f"Report: {html}")
     trained = sorted({row.iterations for row in comparison.rows if row.iterations})
     if len(trained) > 1:
         listed = ", ".join(f"{iterations:,}" for iterations in trained)
@@ -174,7 +186,7 @@ def _train_missing(
         console.note("All models have a run with these settings; none to train.")
 
 
-def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
+def _render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
     from rich.table import Table
     from rich.text import Text
 

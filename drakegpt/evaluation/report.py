@@ -27,6 +27,7 @@ from drakegpt.evaluation.findings import findings
 from drakegpt.evaluation.recipes import recipes_of
 from drakegpt.evaluation.report_figures import Mark, marks_of, pictures
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
 from drakegpt.training.run import Run
 
@@ -38,16 +39,6 @@ TEMPLATE = "report.html.j2"
 STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
 NEARBY = 12  # characters shown before a surprising one
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What each model wrote, for one prompt and one seed."""
-
-    prompt: str
-    seed: int
-    length: int  # tokens
-    texts: Mapping[str, str]  # by the name of the run; they begin with the prompt
 
 
 @dataclass(frozen=True)
@@ -102,14 +93,14 @@ def write_report(
     path: Path,
     data: Dataset,
     comparison: Comparison,
-    runs: Sequence[Run],
+    runs: Sequence[Sequence[Run]],
     samples: Samples,
     device_name: str = "auto",
 ) -> None:
     """Write the page; what is there already is replaced once the new one is whole.
 
-    `runs`: those of all rows, every seed. Raises `RunError` or `CorpusError` if
-    one of them cannot be loaded.
+    `runs`: those of each row, of all its seeds; the ladder's rows and then the others.
+    Raises `RunError` or `CorpusError` if one of them cannot be loaded.
     """
     paths.write_text(path, render(data, comparison, runs, samples, device_name))
 
@@ -117,7 +108,7 @@ def write_report(
 def render(
     data: Dataset,
     comparison: Comparison,
-    runs: Sequence[Run],
+    runs: Sequence[Sequence[Run]],
     samples: Samples,
     device_name: str = "auto",
 ) -> str:
@@ -126,11 +117,10 @@ def render(
 
     marks = marks_of(comparison)
     rows = (*comparison.rows, *comparison.others)
-    by_name = {run.name: run for run in runs}
     verse = find_verse(data)
     surprised = [
-        surprised_by(verse, surprise_of(by_name[row.runs[0]], verse, device_name), marks[row.runs[0]])
-        for row in rows
+        surprised_by(verse, surprise_of(first, verse, device_name), marks[first.name])
+        for first, *_ in runs
     ]
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,
@@ -141,14 +131,14 @@ def render(
         findings=findings(comparison),
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
-        columns=COLUMNS,
+        columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
         figures=[(picture, Markup(picture.svg)) for picture in pictures(comparison, marks)],
         verse=verse,
         steps=STEPS,
         spelt=spelt,
         surprised=surprised,
         samples=samples,
-        recipes=recipes_of([[by_name[name] for name in row.runs] for row in rows]),
+        recipes=recipes_of(runs),
     )  # fmt: skip
 
 
@@ -252,7 +242,9 @@ def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised
 
 def spelt(piece: str) -> str:
     """A piece of the verse in a sentence: in quotes, unless there is nothing to see."""
-    return {"\n": "the end of a line", " ": "a space"}.get(piece, f"“\N{FIRST STRONG ISOLATE}{piece}\N{POP DIRECTIONAL ISOLATE}”")
+    return {"\n": "the end of a line", " ": "a space"}.get(
+        piece, f"“\N{FIRST STRONG ISOLATE}{piece}\N{POP DIRECTIONAL ISOLATE}”"
+    )
 
 
 def _step(bits: float) -> int:

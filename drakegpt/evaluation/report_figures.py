@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES = (5.0, 3.9)
+INCHES = (4.7, 3.8)
 POINTS = 11.0  # of the letters: on a phone the figure is about as wide as its inches
 LINE = 0.062  # of the height of the axes: how far signs beside lines stand apart
 STYLES = {"default": "-", "scaled": "--"}
@@ -138,7 +138,7 @@ def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     ink, muted = colour("ink"), colour("muted")
-    look = {
+    look: dict[Any, Any] = {
         "font.size": POINTS, "text.color": ink, "axes.labelcolor": muted, "axes.edgecolor": muted,
         "xtick.color": muted, "ytick.color": muted, "grid.color": colour("grid"),
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
