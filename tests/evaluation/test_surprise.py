@@ -4,40 +4,22 @@ import math
 
 import pytest
 import torch
+from report_pages import ending_with, prepare, train
 
 from drakegpt.config import resolve
-from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.surprise import LONGEST, SHORTEST, find_verse, surprise, surprise_of
 from drakegpt.models.build import build_model
 from drakegpt.training.checkpoint import save_checkpoint
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
 
 STANZA = "a line of some length, made for this\n" * 5
 
 
-def prepare(text, name="d", **how):
-    return dataset.prepare(
-        text, name=name, source="test", provenance="", source_sha256="", **how
-    )  # fmt: skip
-
-
-def with_end(end, **how):
-    """A dataset whose validation split, a tenth of the text, is `end`."""
-    filler = "".join(sorted(set(end))) + "so it begins\n" * len(end)
-    length = next(n for n in range(9 * len(end) + 9) if int((n + len(end)) * 0.9) == n)
-    data = prepare(filler[:length] + end, **how)
+def with_end(end, name="d", **how):
+    """A dataset whose validation split is `end`."""
+    data = prepare(ending_with(end), name, **how)
     assert data.text("val", 10**6) == end
     return data
-
-
-def train(data, model="TransformerLM", **settings):
-    settings = {"iters": 3, "eval_interval": 3, "eval_iters": 1, **settings}
-    run = create_run(resolve(model, "default", data.name, settings), data)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run
 
 
 def model_of(name="TransformerLM", vocab_size=7, **settings):
@@ -127,7 +109,7 @@ def test_a_split_of_line_feeds_is_a_verse_of_line_feeds():
 
 def test_pieces_of_characters_are_the_characters():
     data = with_end("x\n\n" + STANZA)
-    run, verse = train(data), find_verse(data)
+    run, verse = train(data, "TransformerLM"), find_verse(data)
     pieces = surprise_of(run, verse)
     assert [piece.text for piece in pieces] == list(verse.text)
     assert all(piece.bits > 0 for piece in pieces)
@@ -144,7 +126,7 @@ HARD = "שלום 😀😀 naïve “quotes” 日本語\n" * 6  # up to four byt
 def test_no_character_is_lost_where_tokens_are_parts_of_characters(vocab_size):
     data = with_end("x\n\n" + HARD + "\nend", tokenizer="bpe", vocab_size=vocab_size)
     verse = find_verse(data)
-    pieces = surprise_of(train(data), verse)
+    pieces = surprise_of(train(data, "TransformerLM"), verse)
     assert "".join(piece.text for piece in pieces) == verse.text == HARD.rstrip()
     if vocab_size == 261:  # a token is a byte
         assert [piece.text for piece in pieces] == list(verse.text)
@@ -158,7 +140,7 @@ def test_tokens_that_reach_beyond_the_verse_are_cut_to_it():
     for text, before in (("bc ab", "a"), ("c", "ab"), ("b", "a"), ("abc abc", "")):
         start = verse.text.index(text, len(before))
         part = type(verse)(text, verse.text[:start])
-        pieces = surprise_of(train(data), part)
+        pieces = surprise_of(train(data, "TransformerLM"), part)
         assert "".join(piece.text for piece in pieces) == text
 
 
@@ -167,7 +149,7 @@ def test_other_tokens_of_the_same_text_have_the_same_verse():
     letters, bpe = with_end(end), with_end(end, name="bpe", tokenizer="bpe", vocab_size=300)
     verse = find_verse(letters)
     assert find_verse(bpe).text == verse.text
-    pieces = surprise_of(train(bpe), verse)
+    pieces = surprise_of(train(bpe, "TransformerLM"), verse)
     assert "".join(piece.text for piece in pieces) == verse.text
     assert len(pieces) < len(verse.text)
 

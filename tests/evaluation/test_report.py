@@ -1,0 +1,376 @@
+"""The report's HTML, without a browser: whole, alone, the same again, and true to its figures."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from itertools import product
+
+import pytest
+from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of, prepare, train
+
+from drakegpt.config import IDEAS, LADDER
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.report import STEPS, Scale, check_target, spelt, surprised_by, visible
+from drakegpt.evaluation.report_figures import Mark, marks_of
+from drakegpt.evaluation.surprise import Piece, Verse
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Tree(HTMLParser):
+    """The elements of a page, checked for balance, with their attributes and their text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), (tag, names)
+        self.elements.append((tag, dict(attributes), []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open[-1]][0] == tag, self.getpos()
+        self.open.pop()
+
+    def handle_data(self, data):
+        for place in self.open:
+            self.elements[place][2].append(data)
+
+    def all(self, tag, **attributes):
+        """(attributes, text) of all such elements."""
+        return [
+            (given, "".join(text))
+            for name, given, text in self.elements
+            if name == tag and all(given.get(k.rstrip("_")) == v for k, v in attributes.items())
+        ]
+
+    def ids(self):
+        return [given["id"] for _, given, _ in self.elements if "id" in given]
+
+
+@pytest.fixture(params=["ordinary", "hostile"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+def rows_of(text):
+    """The cells of each row of the table of all figures."""
+    table = re.search(r"<table>(.*?)</table>", text, re.S).group(1)
+    return [
+        [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+        for row in re.findall(r"<tr>.*?</tr>", table, re.S)
+    ]
+
+
+def test_the_page_is_whole_and_every_reference_leads_somewhere(page):
+    tree = Tree(page.text)
+    ids = tree.ids()
+    assert len(ids) == len(set(ids))
+    references = [
+        word
+        for _, given, _ in tree.elements
+        for name in ("aria-labelledby", "aria-describedby")
+        for word in given.get(name, "").split()
+    ]
+    references += [given["href"][1:] for _, given, _ in tree.elements if "href" in given]
+    references += re.findall(r"url\(#([^)]*)\)", page.text)
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    tree = Tree(page.text)
+    tags = {tag for tag, _, _ in tree.elements}
+    assert not tags & {"script", "img", "link", "iframe", "object", "embed", "base", "audio"}
+    for tag, given, _ in tree.elements:
+        assert not {name for name in given if name.startswith("on") or name == "src"}, tag
+        assert given.get("href", "#").startswith("#")
+        assert "http:" not in str(given)
+        assert "https:" not in str(given)
+    assert not re.search(r"url\((?!#)|@import", page.text)
+    (policy,) = [g["content"] for g, _ in tree.all("meta") if "http-equiv" in g]
+    assert policy.startswith("default-src 'none';")
+
+
+def test_the_same_comparison_gives_the_same_bytes(lasting_home, ordinary, monkeypatch):
+    from drakegpt.data import dataset
+
+    monkeypatch.setenv("DRAKEGPT_HOME", str(lasting_home / "home"))
+    again = page_of(dataset.load("small"), lasting_home / "again.html", prompt="the ")
+    assert again.path.read_bytes() == ordinary.path.read_bytes()
+
+
+def test_figures_in_the_table_are_those_of_the_comparison(ordinary):
+    comparison = ordinary.comparison
+    head, *body = rows_of(ordinary.text)
+    assert len(body) == len(comparison.rows) + len(comparison.others) == 7
+    for row, cells in zip((*comparison.rows, *comparison.others), body, strict=True):
+        shown = dict(zip(head, cells, strict=True))
+        assert row.label in shown["model"]
+        assert shown["parameters"] == f"{row.parameters:,}"
+        assert shown["bits/char"] == f"{row.bits_per_character:.3f}"
+        alike = row in comparison.rows
+        spread = f" ± {row.val_spread:.4f}" if row.val_spread else ""
+        assert shown["validation"] == (f"{row.val_loss:.4f}{spread}" if alike else "")
+        assert shown["gain"] == ("" if row.val_gain is None else f"{row.val_gain:+.4f}")
+        assert shown["seeds"] == ", ".join(map(str, row.seeds))
+    assert sum(" ± " in cell for cells in body for cell in cells) == 2  # BlocksLM's three seeds
+    assert "overfits from" not in head  # nothing to say
+
+
+def test_the_ladder_shows_each_rung_with_its_idea(ordinary, hostile):
+    for page, trained in ((ordinary, 6), (hostile, 2)):
+        tree = Tree(page.text)
+        rungs = tree.all("li", class_="rung") + tree.all("li", class_="rung missing")
+        assert sorted(given["value"] for given, _ in rungs) == list("123456")
+        assert len(tree.all("li", class_="rung")) == trained
+        for given, text in rungs:
+            model = LADDER[int(given["value"]) - 1]
+            assert model in text
+            assert IDEAS[model] in text
+    missing = Tree(hostile.text).all("li", class_="rung missing")
+    assert all("drakegpt train " in text for _, text in missing)
+
+
+def test_claims_and_floors_are_shown_as_they_are(ordinary):
+    tree = Tree(ordinary.text)
+    text = " ".join("".join(tree.all("main")[0][1]).split())
+    for claim in ordinary.comparison.claims:
+        assert claim.claim in text
+        assert claim.finding in text
+    verdicts = [text for _, text in tree.all("strong", class_="verdict")]
+    expected = {True: "true", False: "not so", None: "unknown"}
+    assert verdicts == [expected[claim.holds] for claim in ordinary.comparison.claims]
+    for floor in ordinary.comparison.floors:
+        assert f"<td>{floor.score.loss:.4f}</td>" in ordinary.text
+
+
+def test_samples_stand_with_their_models_and_their_command(ordinary):
+    tree = Tree(ordinary.text)
+    shown = [text for given, text in tree.all("div", class_="text sample")]
+    assert shown == [visible(text.rstrip("\n")) for text in ordinary.samples.texts.values()]
+    assert "drakegpt generate RUN --seed 42 -n 160 --prompt &#39;the &#39;" in ordinary.text
+
+
+def test_every_run_has_the_command_that_makes_it(ordinary):
+    commands = [text for _, text in Tree(ordinary.text).all("pre")]
+    assert commands[0] == "drakegpt data fetch test --name small"
+    assert (
+        commands[1] == "drakegpt data fetch test --name small-bpe --tokenizer bpe --vocab-size 290"
+    )
+    runs = [
+        run for row in (*ordinary.comparison.rows, *ordinary.comparison.others) for run in row.runs
+    ]
+    assert len(commands) == 2 + len(runs) == 11
+    assert sum("--seed 43" in command for command in commands) == 1
+    assert all(f"<bdi>{run}</bdi>" in ordinary.text for run in runs)
+
+
+def test_hostile_text_is_text(hostile):
+    """Besides the verse and the samples, which are compared in full."""
+    tree = Tree(hostile.text)
+    (verse,) = [text for _, text in tree.all("div", class_="text verse plain")]
+    assert verse == as_shown("\n".join(HOSTILE))
+    for given, text in tree.all("div", class_="text verse"):
+        assert text.replace("⏎\n", "\n") == verse
+        assert given["aria-hidden"] == "true"
+    samples = [text for _, text in tree.all("div", class_="text sample")]
+    assert samples == [as_shown(text) for text in hostile.samples.texts.values()]
+    forbidden = [
+        c for c in hostile.text if (ord(c) < 32 and c not in "\n\t") or ord(c) in (0x7F, 0x85)
+    ]
+    assert not forbidden
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\0\r\x0c\x1fb", "a␀␍␌␟b"),
+        ("\x7f\x80\ud800\uffff\ufdd0", "␡����"),
+        ("\t\n é😀\u202e", None),
+    ],
+)
+def test_what_html_forbids_is_seen_as_a_picture(text, shown):
+    assert visible(text) == (text if shown is None else shown)
+
+
+def test_a_single_run_has_a_report(home, tmp_path):
+    data = prepare(corpus_with_stanzas())
+    train(data, "BlocksLM")
+    page = page_of(data, tmp_path / "r.html")
+    Tree(page.text)
+    assert "What the original project claims" not in page.text
+    assert len(rows_of(page.text)) == 2
+
+
+def test_runs_without_curves_have_a_report_without_them(home, tmp_path):
+    data = prepare(corpus_with_stanzas())
+    for model in LADDER[:2]:
+        run = train(data, model)
+        (run.folder / "metrics.jsonl").unlink()
+        info = (run.folder / "run.json").read_text()
+        added = info.replace("{", '{"imported_from": "x.pt",', 1)
+        (run.folder / "run.json").write_text(added)
+    page = page_of(data, tmp_path / "r.html")
+    tree = Tree(page.text)
+    assert not tree.all("svg")
+    assert 'href="#curves"' not in page.text
+    assert [text for _, text in tree.all("pre")] == ["drakegpt data fetch test --name small"]
+    assert page.text.count("trained by the original project, and imported") == 2
+
+
+def test_a_ladder_that_reads_bpe_has_a_report(home, tmp_path):
+    data = prepare(corpus_with_stanzas(), tokenizer="bpe", vocab_size=300)
+    for model in LADDER[:2]:
+        train(data, model)
+    page = page_of(data, tmp_path / "r.html")
+    Tree(page.text)
+    assert "nats per token of 300" in " ".join(page.text.split())
+
+
+def test_others_alone_have_a_report(home, tmp_path):
+    data = prepare(corpus_with_stanzas())
+    train(data, "GPT1LM", embedding_dim=16, num_layers=1, num_heads=2)
+    page = page_of(data, tmp_path / "r.html")
+    tree = Tree(page.text)
+    assert not tree.all("ol", class_="rungs")
+    assert len(tree.all("svg")) == 1  # bits over time
+
+
+def test_both_sizes_are_two_ladders(home, tmp_path):
+    data = prepare(corpus_with_stanzas())
+    train(data, "BigramLM")
+    from drakegpt.config import resolve
+    from drakegpt.training.recorder import Recorder
+    from drakegpt.training.run import create_run
+
+    shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
+    given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}
+    with Recorder(create_run(resolve("BigramLM", "scaled", data.name, given), data)) as recorder:
+        list(recorder.reports())
+    page = page_of(data, tmp_path / "r.html")
+    tree = Tree(page.text)
+    assert len(tree.all("ol", class_="rungs")) == 2
+    assert {mark.sign for mark in marks_of(page.comparison).values()} == {"1", "1s"}
+
+
+# --- where it is written ------------------------------------------------------------------------
+
+
+def test_a_target_that_cannot_be_is_refused_before_and_left_alone(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UsageError, match="is a folder"):
+        check_target(tmp_path)
+    with pytest.raises(UsageError, match="No report can be written"):
+        check_target(file / "report.html")
+    for path in (file, tmp_path / "new.html", tmp_path / "a" / "b" / "new.html"):
+        check_target(path)
+    assert file.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["file"]
+
+
+def test_the_old_report_stays_where_the_new_one_fails(home, tmp_path, monkeypatch):
+    from drakegpt.evaluation import report
+
+    data = prepare(corpus_with_stanzas())
+    train(data, "BigramLM")
+    path = tmp_path / "r.html"
+    path.write_text("before")
+    monkeypatch.setattr(report, "find_verse", lambda data: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        page_of(data, path)
+    assert path.read_text() == "before"
+
+
+def test_the_template_is_part_of_the_package():
+    for name in ("report.html.j2", "report.css"):
+        assert (resources.files("drakegpt.evaluation") / name).is_file()
+
+
+# --- what is shown of the surprise --------------------------------------------------------------
+
+
+def test_pieces_are_coloured_by_their_bits_per_character():
+    verse = Verse("abcdefgh \n", "")
+    bits = [0.5, 1.0, 1.99, 3.9, 5.0, 7.0, 8.0, 20.0, 9.0, 0.1]
+    pieces = [Piece(c, b) for c, b in zip(verse.text, bits, strict=True)]
+    shown = surprised_by(verse, pieces, Mark("1", "rung-1", "x"))
+    assert [piece.step for piece in shown.shown] == [0, 1, 1, 2, 3, 4, 5, 5, 5, 0]
+    assert STEPS == (1, 2, 4, 6, 8)
+    assert shown.mean == pytest.approx(sum(bits) / 10)
+    assert shown.most == (("abcdefg", "h", 20.0), ("abcdefgh", " ", 9.0), ("abcdef", "g", 8.0))
+
+
+def test_long_tokens_are_coloured_by_their_share():
+    pieces = [Piece("abcd", 8.0), Piece("e", 3.0)]
+    shown = surprised_by(Verse("abcde", ""), pieces, Mark("1", "rung-1", "x"))
+    assert [piece.step for piece in shown.shown] == [2, 2]
+    assert [piece for _, piece, _ in shown.most] == ["e", "abcd"]
+    assert shown.mean == pytest.approx(11 / 5)
+
+
+def test_what_cannot_be_seen_is_named():
+    assert spelt(" ") == "a space"
+    assert spelt("\n") == "the end of a line"
+    assert spelt("x") == "“\u2068x\u2069”"
+
+
+def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
+    scale = Scale.of(ordinary.comparison)
+    rows = ordinary.comparison.rows
+    losses = [loss for row in rows for loss in (row.train_loss, row.val_loss)]
+    losses += [loss for _, loss in scale.floors]
+    places = [float(scale.place(loss)) for loss in losses]
+    assert min(places) == 0
+    assert max(places) == 100
+    assert float(scale.place((scale.low + scale.high) / 2)) == pytest.approx(50, abs=0.01)
+    nothing = dataclasses.replace(ordinary.comparison, rows=(), floors=())
+    assert Scale.of(nothing).place(0.5) == "50.00"
+
+
+# --- colours ------------------------------------------------------------------------------------
+
+
+def themes():
+    css = (resources.files("drakegpt.evaluation") / "report.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", css, re.S)[:2]
+    found = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", theme)) for theme in (light, dark)]
+    return {"light": found[0], "dark": found[1]}
+
+
+def contrast(one, other):
+    """WCAG 2.2's contrast of two colours."""
+
+    def luminance(colour):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_that_is_read_stands_out(theme):
+    colours = themes()[theme]
+    rungs = [f"rung-{number}" for number in range(1, 7)]
+    pairs = [("ink", f"s{step}") for step in range(1, 6)]
+    pairs += product(("ink", "muted", "accent", "other", *rungs), ("paper", "raised"))
+    for text, ground in pairs:
+        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)

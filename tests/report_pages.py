@@ -1,0 +1,76 @@
+"""Reports to look at, and the hostile texts that one of them is full of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from drakegpt.config import resolve
+from drakegpt.data import dataset
+from drakegpt.evaluation.comparison import Comparison, compare
+from drakegpt.evaluation.report import write_report
+from drakegpt.evaluation.samples import Samples, samples_of
+from drakegpt.evaluation.selection import select_others, select_runs
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
+
+MARKUP = "<script>window.x = 1; alert(1)</script>"
+CLOSING = '</pre></div></style></title><img src=x onerror="window.x = 2">'
+TEMPLATE = "{{ 7*7 }} {% raw %} {# #} &amp; &#60; \"double\" 'single'"
+RIGHT_TO_LEFT = "שלום עולם \u202eoverride\u202c العربية \u202eleft open \u2067isolated"
+CONTROLS = "tab\there  two spaces \x00\x07\x1b[31m \x7f \x85 \ufffe"
+SYMBOLS = "😀👩\u200d👧 e\u0301 日本語 -->]]> <!-- <svg onload=alert(1)>"
+HOSTILE = (MARKUP, CLOSING, TEMPLATE, RIGHT_TO_LEFT, CONTROLS, SYMBOLS)
+SHOWN = {"\0": "␀", "\x07": "␇", "\x1b": "␛", "\x7f": "␡", "\x85": "�", "\ufffe": "�"}
+HOSTILE_NAME = 'a<b onclick=x>&amp;{{7}}"\u202eשלום'
+HOSTILE_RUN = "<img src=x onerror=window.x=3>"
+
+
+@dataclass(frozen=True)
+class Page:
+    path: Path
+    comparison: Comparison
+    samples: Samples
+
+    @property
+    def text(self):
+        return self.path.read_text(encoding="utf-8")
+
+
+def as_shown(text):
+    """A text as the page shows it: what HTML forbids as a picture."""
+    return "".join(SHOWN.get(character, character) for character in text)
+
+
+def prepare(text, name="small", **how):
+    given = {"source": "test", "provenance": "test", "source_sha256": "0" * 64}
+    return dataset.prepare(text, name=name, **(given | how))
+
+
+def train(data, model, name=None, **settings):
+    settings = {"iters": 4, "eval_interval": 2, "eval_iters": 1, **settings}
+    run = create_run(resolve(model, "default", data.name, settings), data, name)
+    with Recorder(run) as recorder:
+        list(recorder.reports())
+    return run
+
+
+def page_of(data, path, prompt="", samples=None):
+    """The report of all runs on a dataset, written to `path`."""
+    runs, others = select_runs(data), select_others(data)
+    comparison = compare(data, runs, others=others)
+    together = [*runs.values(), *others]
+    samples = samples or samples_of([first for first, *_ in together], prompt)
+    write_report(path, data, comparison, together, samples)
+    return Page(path, comparison, samples)
+
+
+def corpus_with_stanzas():
+    words = "the quick brown fox jumps over the lazy dog and runs far away from home".split()
+    lines = [" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(400)]
+    return "\n".join(line + "\n" * (i % 9 == 0) for i, line in enumerate(lines)) + "\n"
+
+
+def ending_with(end):
+    """A text whose validation split, its last tenth, is `end`."""
+    filler = "".join(sorted(set(end))) + "so it begins\n" * len(end)
+    length = next(n for n in range(9 * len(end) + 9) if int((n + len(end)) * 0.9) == n)
+    return filler[:length] + end
