@@ -1,0 +1,318 @@
+"""The report in a real Chromium: silent, accessible, no wider than the window, never fooled."""
+
+import json
+import shutil
+from pathlib import Path
+
+import axe_core_python
+import pytest
+from report_pages import HOSTILE, as_shown
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+SCHEMES = ("light", "dark")
+PHONE, DESKTOP = 390, 1200
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver in the PATH"
+)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """One browser for all tests of a process. Nothing here is allowed to fetch anything."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for flag in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Visit:
+    """A page that is open in the browser, and what the browser had to say."""
+
+    def __init__(self, driver, address, width=DESKTOP, scheme="light"):
+        self.driver = driver
+        driver.get("about:blank")
+        driver.get_log("browser"), driver.get_log("performance")
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        driver.get(address)
+
+    def __call__(self, script, *arguments):
+        """What a script in the page returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def said(self):
+        """The messages of the console."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def asked_for(self):
+        """The addresses of all requests."""
+        events = (
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        )
+        sent = (e["params"] for e in events if e["method"] == "Network.requestWillBeSent")
+        return [params["request"]["url"] for params in sent]
+
+
+@pytest.fixture
+def visit(chromium):
+    return lambda page, *how, **given: Visit(chromium, page.path.as_uri(), *how, **given)
+
+
+@pytest.fixture(params=["ordinary", "hostile"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_browser_would_tell(chromium, tmp_path):
+    """What the other tests rely on: that messages, requests and violations are seen at all."""
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<p style='color:#bbb'>pale<img src='http://127.0.0.1:9/x.png'><script>x()</script>"
+    )
+    visit = Visit(chromium, bad.as_uri())
+    assert any("x is not defined" in message for message in visit.said())
+    assert "http://127.0.0.1:9/x.png" in visit.asked_for()
+    assert {"color-contrast", "image-alt", "html-has-lang"} <= set(violations(visit))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_says_nothing_and_asks_for_nothing(visit, page, scheme):
+    visit = visit(page, scheme=scheme)
+    assert visit.said() == []
+    assert visit.asked_for() == [page.path.as_uri()]
+
+
+def violations(visit):
+    """The rules of accessibility that are broken, and where."""
+    axe = Path(axe_core_python.__file__).parent / "axe.min.js"
+    visit(axe.read_text(encoding="utf-8"))
+    found = visit.driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document).then(done, error => done(String(error)))"
+    )
+    assert isinstance(found, dict), found
+    return {
+        rule["id"]: [node["html"][:200] for node in rule["nodes"]] for rule in found["violations"]
+    }
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_it_breaks_no_rule_of_accessibility(visit, page, width, scheme):
+    visit = visit(page, width, scheme)
+    visit("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert violations(visit) == {}
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 768, DESKTOP])
+def test_the_page_never_scrolls_sideways(visit, page, width):
+    visit = visit(page, width)
+    visit("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert visit("return innerWidth") == width
+    assert visit("return document.documentElement.scrollWidth") <= width
+    outside = visit(
+        "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg') &&"
+        " e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)"
+        ".map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert outside == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_figures_are_drawn_in_the_colours_of_the_page(visit, ordinary, scheme):
+    visit = visit(ordinary, scheme=scheme)
+    figures = visit(
+        "return [...document.querySelectorAll('figure svg')].map(svg => {"
+        " const box = svg.getBoundingClientRect();"
+        " const drawn = [...svg.querySelectorAll('path, use, text')];"
+        " const styles = drawn.map(e => getComputedStyle(e));"
+        " return {width: box.width, height: box.height, texts: svg.querySelectorAll('text').length,"
+        "  strokes: styles.map(s => s.stroke), fonts: styles.map(s => s.fontFamily),"
+        "  fills: [...svg.querySelectorAll('text')].map(e => getComputedStyle(e).fill)} })"
+    )
+    resolved = visit(
+        "const styles = getComputedStyle(document.documentElement);"
+        "const probe = document.body.appendChild(document.createElement('i'));"
+        "return ['--ink', '--muted', '--rung-1', '--rung-6'].map(name => {"
+        " probe.style.color = styles.getPropertyValue(name);"
+        " return getComputedStyle(probe).color })"
+    )
+    assert len(figures) == 3
+    for figure in figures:
+        assert figure["width"] > 300
+        assert figure["height"] > 200
+        assert figure["texts"] > 10
+        assert {resolved[1], resolved[2], resolved[3]} <= {*figure["strokes"], *figure["fills"]}
+        assert "rgb(0, 0, 0)" not in {*figure["strokes"], *figure["fills"]}
+        assert len(set(figure["fonts"])) == 1
+
+
+def test_figures_are_told_in_words(visit, ordinary):
+    told = visit(ordinary)(
+        "return [...document.querySelectorAll('svg')].map(svg => [svg.getAttribute('role'),"
+        " ...['aria-labelledby', 'aria-describedby'].map("
+        "  name => document.getElementById(svg.getAttribute(name)).textContent)])"
+    )
+    assert [(role, title) for role, title, _ in told] == [
+        ("img", "Validation loss while training"),
+        ("img", "Training loss while training"),
+        ("img", "Bits per character over time"),
+    ]
+    rows = ordinary.comparison.rows
+    for row in rows:
+        last = row.evaluations[-1]
+        assert f"{row.label} goes from" in told[0][2]
+        assert f"to {last['val_loss']:.2f} at {last['iteration']}" in told[0][2]
+        assert f"to {last['train_loss']:.2f} at {last['iteration']}" in told[1][2]
+    assert "the mean of 3 seeds" in told[0][2]
+
+
+def test_the_dark_is_dark_and_the_light_is_light(visit, ordinary):
+    def brightness(scheme):
+        colour = visit(ordinary, scheme=scheme)(
+            "return getComputedStyle(document.body).backgroundColor"
+        )
+        return sum(map(int, colour[4:-1].split(",")))
+
+    assert brightness("dark") < 150
+    assert brightness("light") > 650
+
+
+def test_the_keyboard_reaches_all_that_scrolls_or_leads_somewhere(visit, ordinary):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    visit = visit(ordinary, PHONE)
+    scrolling = visit(
+        "return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&"
+        " e.scrollWidth > e.clientWidth &&"
+        " ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))"
+    )
+    assert len(scrolling) >= 2
+    wanted = [*scrolling, *visit("return [...document.querySelectorAll('a, summary')]")]
+    reached = []
+    for _ in range(60):
+        ActionChains(visit.driver).send_keys(Keys.TAB).perform()
+        element = visit.driver.switch_to.active_element
+        if element.tag_name == "body" or element in reached:
+            break
+        reached.append(element)
+        outline = visit(
+            "const s = getComputedStyle(arguments[0]); return [s.outlineStyle, s.outlineWidth]",
+            element,
+        )
+        assert outline == ["solid", "3px"], element.text
+        box = visit(
+            "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top, b.width]",
+            element,
+        )
+        assert box[0] >= 0
+        assert box[1] > -1000
+        assert box[2] > 0
+    assert reached[0].get_attribute("textContent") == "Skip to the findings"
+    assert set(wanted) <= set(reached)
+    visit("arguments[0].focus()", reached[0])
+    ActionChains(visit.driver).send_keys(Keys.ENTER).perform()
+    assert visit("return document.activeElement.id") == "main"
+
+
+def test_a_scrollable_region_scrolls_by_key(visit, ordinary):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    visit = visit(ordinary, PHONE)
+    region = visit.driver.find_element(By.CSS_SELECTOR, "#ladder .scroll")
+    region.send_keys(Keys.ARROW_RIGHT * 5)
+    moved = visit.driver.execute_async_script(
+        "const [region, done] = arguments; let tries = 0; const look = () =>"
+        " region.scrollLeft || ++tries > 100 ? done(region.scrollLeft) : setTimeout(look, 20);"
+        " look()",
+        region,
+    )
+    assert moved > 0
+    first = visit(
+        "return arguments[0].querySelector('tbody th').getBoundingClientRect().left", region
+    )
+    assert first < 60  # the models' signs stay in sight
+
+
+# --- hostile text -------------------------------------------------------------------------------
+
+
+def test_no_hostile_text_becomes_anything_else(visit, hostile):
+    visit = visit(hostile)
+    assert visit("return window.x") is None
+    kinds = set(visit("return [...document.querySelectorAll('*')].map(e => e.localName)"))
+    assert not kinds & {"script", "img", "object", "iframe", "base"}
+    assert visit("return document.querySelectorAll('style').length") == 1
+    attributes = visit(
+        "return [...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())"
+    )
+    assert not [name for name in attributes if name.startswith("on") or name in ("src", "{{7}}")]
+    assert visit("return document.title").startswith("The ladder on a<b onclick=x>&amp;{{7}}")
+
+
+def test_hostile_text_is_read_as_it_was_written(visit, hostile):
+    visit = visit(hostile)
+
+    def texts(selector):
+        return visit(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+        )
+
+    verse = as_shown("\n".join(HOSTILE))
+    assert texts(".verse.plain") == [verse]
+    assert [text.replace("⏎\n", "\n") for text in texts("article .verse")] == [verse] * 2
+    written = [as_shown(text) for text in hostile.samples.texts.values()]
+    assert texts(".sample") == written
+    name = hostile.comparison.data
+    assert texts("h1 bdi") == [name]
+    assert f"drakegpt compare --data {name} --html FILE" in texts("footer")[0]
+    runs = [run for row in hostile.comparison.rows for run in row.runs]
+    assert texts(".run > bdi:first-child") == runs
+
+
+def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile):
+    """What follows it in a line follows it on the screen, and what is below starts at the left."""
+    visit = visit(hostile)
+    after = visit(
+        "const boxes = node => { const range = document.createRange();"
+        "  range.selectNodeContents(node); return [...range.getClientRects()] };"
+        "const places = '.lead bdi, footer bdi, #samples p bdi';"
+        "return [...document.querySelectorAll(places)].map(bdi => {"
+        "  const own = boxes(bdi).at(-1);"
+        "  const next = boxes(bdi.nextSibling || bdi.parentNode.nextSibling)[0];"
+        "  return [own.right, own.bottom, next.left, next.top] })"
+    )
+    assert len(after) == 4
+    for right, bottom, left, top in after:
+        assert left >= right - 1 or top >= bottom - 6
+    lefts = visit(
+        "return [...document.querySelectorAll('main > section')].map("
+        " section => section.getBoundingClientRect().left)"
+    )
+    assert len(set(lefts)) == 1
+    directions = visit(
+        "return [...document.querySelectorAll('h1, h2, h3, p:not(.text), td')].map("
+        " e => getComputedStyle(e).direction)"
+    )
+    assert set(directions) == {"ltr"}
+    tops = visit(
+        "return [...document.querySelectorAll('#surprise article')].map(article =>"
+        " [...article.children].map(child => child.getBoundingClientRect().top))"
+    )
+    assert all(own == sorted(own) and len(own) == 4 for own in tops)
