@@ -9,8 +9,9 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
+from drakegpt.cli.several import train_runs
 from drakegpt.cli.tables import Column, fitting
-from drakegpt.cli.train import choose_dataset, start_run, train_and_score
+from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import SIZES
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
@@ -169,20 +170,14 @@ def _train_missing(
     """Train each model that has no run yet, for each of `seeds` if there are any."""
     from drakegpt.evaluation.selection import missing_models, select_runs
 
-    chosen = [[seed] for seed in seeds] or [[]]
-    missing = [
-        (model, *of_seed)
-        for of_seed in chosen
-        for model, _ in missing_models(select_runs(dataset, [size], identity, of_seed), [size])
-    ]
-    for number, (model, *seed) in enumerate(missing, 1):
-        given = settings | {"model": model, "size": size} | ({"seed": seed[0]} if seed else {})
-        if not quiet:
-            of_seed = f", seed {seed[0]}" if seed else ""
-            done = f"{number} of {len(missing)}"
-            console.note(f"{done}: {model} on '{dataset.name}'{of_seed}", style="bold")
-        train_and_score(start_run(given, dataset), quiet=quiet)
-    if not missing and not quiet:
+    configs = []
+    for of_seed in [{"seed": seed} for seed in seeds] or [{}]:
+        there = select_runs(dataset, [size], identity | of_seed)
+        for model, _ in missing_models(there, [size]):
+            given = settings | of_seed | {"model": model, "size": size}
+            configs.append(settled(given, dataset))
+    train_runs(configs, dataset, quiet=quiet)
+    if not configs and not quiet:
         console.note("All models have a run with these settings; none to train.")
 
 

@@ -79,7 +79,7 @@ def _runs(
                 f"{config.bits} bits, width {config.embedding_dim}",
                 style="bold",
             )
-        train_and_score(start_run(asdict(config), data), quiet=quiet)
+        train_and_score(start_run(config, data), quiet=quiet)
     found = find_runs(settings, size, data)
     return {name: run for name, run in found.items() if isinstance(run, Run)}
 

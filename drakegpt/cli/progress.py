@@ -16,6 +16,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -28,6 +29,7 @@ from drakegpt.cli import console
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
+    from drakegpt.training.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
@@ -177,6 +179,48 @@ class TrainingProgress:
                     Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))
                 )
         return Group(bar, *lines)
+
+
+class RunsProgress:
+    """Shows how far several runs are that train at the same time; `quiet` shows nothing."""
+
+    def __init__(self, runs: int, *, quiet: bool) -> None:
+        self._runs, self._quiet = runs, quiet
+        self._tasks: dict[str, TaskID] = {}
+        self._ended: set[str] = set()
+        columns = (TextColumn("{task.description}"), BarColumn(20), TimeRemainingColumn())
+        screen = console.messages()
+        self._live = None
+        if screen.is_terminal and not quiet:
+            self._live = Progress(
+                *columns, TextColumn("{task.fields[loss]}"), console=screen, transient=True
+            )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, run: "Run", title: str, running: bool) -> None:
+        """How far a run is now; once it has ended, a line that stays."""
+        if self._quiet or run.name in self._ended:
+            return
+        last = (run.evaluations or [{}])[-1]
+        loss = f"val {last['val_loss']:.4f}" if last else ""
+        if self._live:
+            if run.name not in self._tasks:
+                self._tasks[run.name] = self._live.add_task(title, total=run.config.iters, loss="")
+            self._live.update(self._tasks[run.name], completed=last.get("iteration", 0), loss=loss)
+        if not running:
+            self._ended.add(run.name)
+            if self._live:
+                self._live.remove_task(self._tasks[run.name])
+            took = f" in {duration(last['seconds'])}" if last else ""
+            console.note(f"{len(self._ended)} of {self._runs}: {title}: {loss}{took}", style="")
 
 
 class _Pace:

@@ -63,6 +63,9 @@ def train(
             help="Go on with a run: by name or folder, or the latest unfinished one of MODEL.",
         ),
     ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="So many runs, which differ in their seed, from --seed on.")
+    ] = 1,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -74,6 +77,11 @@ def train(
     if print_config:
         sys.stdout.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
         return
+    if seeds > 1:
+        if resume is not None:
+            raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
+        _train_seeds(given, seeds, name, json=json, quiet=quiet)
+        return
     with _processes() as world:
         if not world.first:
             _follow(world, resume=resume is not None)
@@ -84,7 +92,8 @@ def train(
         elif world.size > 1 and given.get("minutes"):
             raise UsageError("--minutes tries out one process only.", "Give --iters instead.")
         else:
-            run = start_run(given, choose_dataset(given.get("data")), name)
+            dataset = choose_dataset(given.get("data"))
+            run = start_run(settled(given, dataset), dataset, name)
         scores = train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
     if json:
         console.show_json(_as_json(run, scores))
@@ -93,6 +102,28 @@ def train(
     console.next_commands(
         [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
     )
+
+
+def _train_seeds(
+    given: dict[str, Any],
+    seeds: int,
+    name: str | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Train runs that differ in their seed alone, and show what they have in common."""
+    from drakegpt.cli.several import show_seeds, train_runs
+
+    if "WORLD_SIZE" in os.environ:
+        raise UsageError(
+            "torchrun's processes train one run together.", "Leave out torchrun, or --seeds."
+        )
+    dataset = choose_dataset(given.get("data"))
+    config = settled(given, dataset)
+    configs = [replace(config, seed=config.seed + more) for more in range(seeds)]
+    names = [f"{name}_{config.seed}" for config in configs] if name else []
+    show_seeds(train_runs(configs, dataset, quiet=quiet, names=names), json=json)
 
 
 @contextmanager
@@ -138,20 +169,25 @@ def choose_dataset(name: str | None) -> "Dataset":
     return dataset
 
 
-def start_run(given: dict[str, Any], dataset: "Dataset", name: str | None = None) -> "Run":
-    """Make the folder of a new run, once it is known how many iterations it has."""
+def settled(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
+    """The settings of a new run, its length in iterations whatever it was given in."""
+    resolved = _resolved(given, dataset.name)
+    if length := _length(resolved, dataset, given):
+        resolved = _resolved(given | length, dataset.name)
+    return resolved
+
+
+def start_run(config: "TrainConfig", dataset: "Dataset", name: str | None = None) -> "Run":
+    """Make the folder of a new run, once what it begins with is known to fit."""
     from drakegpt.evaluation.selection import find_run
     from drakegpt.training.initial import initial_weights
     from drakegpt.training.run import create_run
 
-    resolved = _resolved(given, dataset.name)
-    if length := _length(resolved, dataset, given):
-        resolved = _resolved(given | length, dataset.name)
-    if not resolved.init_from:
-        return create_run(resolved, dataset, name)
-    begin = find_run(resolved.init_from)
-    initial = initial_weights(begin, resolved, dataset)
-    return create_run(replace(resolved, init_from=begin.name), dataset, name, initial=initial)
+    if not config.init_from:
+        return create_run(config, dataset, name)
+    begin = find_run(config.init_from)
+    initial = initial_weights(begin, config, dataset)
+    return create_run(replace(config, init_from=begin.name), dataset, name, initial=initial)
 
 
 def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) -> dict[str, Any]:

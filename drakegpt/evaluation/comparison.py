@@ -99,9 +99,9 @@ def compare(
         before = rows[-1] if rows and place and rows[-1].size == size else None
         if before and before.model != LADDER[place - 1]:
             before = None
-        rows.append(_row(of_model, before, device_name))
+        rows.append(row_of(of_model, device_name, before))
     claims = [claim for size in SIZES for claim in _claims(size, rows)]
-    beside = tuple(_row(of_other, None, device_name) for of_other in others)
+    beside = tuple(row_of(of_other, device_name) for of_other in others)
     compared = list(runs.values()) or others
     lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
     return Comparison(
@@ -115,7 +115,8 @@ def compare(
     )
 
 
-def _row(runs: Sequence[Run], before: Row | None, device_name: str) -> Row:
+def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = None) -> Row:
+    """Score runs that differ in their seed alone, as one row, which may follow on another."""
     first = runs[0]
     row = Row(
         model=first.config.model,

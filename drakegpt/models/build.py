@@ -78,17 +78,22 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_threads(config: ModelConfig) -> None:
-    """Set PyTorch's number of threads for a model of this size: one if it is small.
+    """Set PyTorch's number of threads for a model of this size."""
+    torch.set_num_threads(threads_for(config))
+
+
+def threads_for(config: ModelConfig) -> int:
+    """On how many threads a model is the quickest: on one if it is small.
 
     Below some width the arithmetic of a layer is so small that handing parts of
     it to other threads costs more than they save.
     """
-    threads = _all_threads()
+    everything = processors()
     small = config.model == "BigramLM" or config.embedding_dim < WIDE
-    torch.set_num_threads(1 if small else threads)
+    return 1 if small else everything
 
 
 @cache
-def _all_threads() -> int:
-    """The number PyTorch starts with, asked before it is changed for the first time."""
+def processors() -> int:
+    """The threads that PyTorch starts with, asked before that is changed for the first time."""
     return torch.get_num_threads()

@@ -325,10 +325,10 @@ def test_compare_of_several_seeds(drakegpt, song):
         assert row["val_spread"] == pytest.approx(statistics.stdev(losses))
     bare = drakegpt("compare", "--json")
     assert bare.json["rows"] == shown.json["rows"]
-    text = drakegpt("compare", "--prompt", "the quick", COLUMNS=200).out
+    text = drakegpt("compare", "--prompt", "ten ten ten", COLUMNS=200).out
     assert "Means of 2 seeds each; ±: standard deviation." in text
     assert re.search(r"┃ +validation ┃ +± ┃", text)
-    assert text.split("By each")[1].count("\nthe quick") == 6
+    assert text.split("By each")[1].count("\nten ten ten") == 6
     refused = drakegpt("compare", "--prompt", "日本")
     assert refused.code == 2
     none = drakegpt("compare", "--seed", 7, "--seeds", 3, "--iters", 4)

@@ -1,0 +1,213 @@
+"""Several runs at once: each a `drakegpt train` of its own, side by side where that is quicker.
+
+Small models are trained on one thread, so on several cores several of them can
+learn at a time. Each has a process, is a run like any other, and gives the very
+weights it would give alone; all that the processes share is the screen. Larger
+models, and GPUs, are busy with one: there, one run follows another.
+
+To train all seeds as one batched computation gains nothing: once steps are played
+from a tape, TransformerLM is as fast alone (0.97 times, at two seeds as at eight).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from drakegpt import paths
+from drakegpt.cli import console
+from drakegpt.cli.train import start_run, train_and_score
+from drakegpt.errors import RunError
+
+if TYPE_CHECKING:
+    from drakegpt.config import TrainConfig
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.rows import Result, Row
+    from drakegpt.training.run import Run
+
+# Floating-point operations of all runs together, from which starting processes pays: some seconds.
+WORTH_PROCESSES = 3 * 10**11
+POLL_SECONDS = 0.2
+SAVING_SECONDS = 30.0
+
+
+def train_runs(
+    configs: "Sequence[TrainConfig]", data: "Dataset", *, quiet: bool, names: Sequence[str] = ()
+) -> "list[Run]":
+    """Train and score a run of each of `configs`, and return them in that order.
+
+    When asked to stop, all that are under way are saved; exits with 130.
+    """
+    named: list[str | None] = [*names] if names else [None] * len(configs)
+    at_once = min(len(configs), _at_once(configs, data))
+    if at_once > 1:
+        return _Together(data, at_once, quiet=quiet).train(list(zip(configs, named, strict=True)))
+    runs = []
+    for number, (config, name) in enumerate(zip(configs, named, strict=True), 1):
+        if not quiet:
+            console.note(f"{number} of {len(configs)}: {_what(config)}", style="bold")
+        runs.append(start_run(config, data, name))
+        train_and_score(runs[-1], quiet=quiet)
+    return runs
+
+
+def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
+    """How many of these runs to train at a time: one, where they fill the machine or are short."""
+    from drakegpt.evaluation.parameters import count_parameters
+    from drakegpt.models.build import choose_device, processors, threads_for
+
+    operations, threads = 0, 1
+    for config in configs:
+        if choose_device(config.device).type != "cpu":
+            return 1
+        model = config.model_settings(data.tokenizer.vocab_size)
+        tokens = config.batch_size * config.grad_accumulation * config.context_length
+        # Two for each weight and token forward, four backward.
+        operations += 6 * sum(count_parameters(model).values()) * tokens * config.iters
+        threads = max(threads, threads_for(model))
+    return processors() // threads if operations >= WORTH_PROCESSES else 1
+
+
+def _what(config: "TrainConfig") -> str:
+    return f"{config.model} on '{config.data}', seed {config.seed}"
+
+
+class _Process:
+    """One run in training, in a process of its own."""
+
+    def __init__(self, run: "Run") -> None:
+        self.run = run
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        # All settings are in the run's folder; those in the environment have been heard.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("DRAKEGPT_") or name == paths.HOME_VARIABLE
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "drakegpt", "train", "--resume", str(run.folder), "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._messages,
+            env=environment,
+            # Not to be reached by Ctrl-C twice, from the terminal and from here.
+            start_new_session=os.name == "posix",
+        )
+
+    def stop(self) -> None:
+        """Ask it to save and end; where Ctrl-C reaches it by itself, it has been asked."""
+        if os.name == "posix" and self.running:
+            self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Ask it to save and end, and wait until it has, but not for long."""
+        self.stop()
+        try:
+            self._process.wait(SAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raise `RunError` with what it said if it did not end well."""
+        if self._process.returncode == 0:
+            return
+        self._messages.seek(0)
+        said = self._messages.read().decode("utf-8", "replace").strip().splitlines() or ["nothing"]
+        problem, *fix = [line.removeprefix("Error: ") for line in said[-2:]]
+        raise RunError(
+            f"Training {self.run.name} failed: {problem}",
+            *fix or [f"Go on with it: `drakegpt train --resume {self.run.name}`."],
+        )
+
+
+class _Together:
+    """Trains runs side by side, a few at a time, and shows how far they are."""
+
+    def __init__(self, data: "Dataset", at_once: int, *, quiet: bool) -> None:
+        self._data, self._at_once, self._quiet = data, at_once, quiet
+
+    def train(self, plan: "list[tuple[TrainConfig, str | None]]") -> "list[Run]":
+        """Train all of `plan`, which pairs settings with a name; the runs, in that order."""
+        from drakegpt.cli.interrupts import Interrupts
+        from drakegpt.cli.progress import RunsProgress
+
+        processes: list[_Process] = []
+        if not self._quiet:
+            console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
+        with (
+            Interrupts() as interrupts,
+            RunsProgress(len(plan), quiet=self._quiet) as progress,
+        ):
+            try:
+                while len(processes) < len(plan) or any(p.running for p in processes):
+                    begun = sum(process.running for process in processes)
+                    if begun < self._at_once and len(processes) < len(plan):
+                        config, name = plan[len(processes)]
+                        processes.append(_Process(start_run(config, self._data, name)))
+                    time.sleep(POLL_SECONDS)
+                    if interrupts.requested:
+                        self._stop(processes)
+                    for process in processes:
+                        progress.show(process.run, _what(process.run.config), process.running)
+                        if not process.running:
+                            process.check()
+            except BaseException:
+                for process in processes:
+                    process.end()
+                raise
+        return [process.run for process in processes]
+
+    def _stop(self, processes: list[_Process]) -> None:
+        """Have all save what they are at, say how to go on, and exit."""
+        for process in processes:
+            process.stop()
+        while any(process.running for process in processes):
+            time.sleep(POLL_SECONDS)
+        unfinished = [process.run for process in processes if not process.run.finished]
+        console.note(f"Stopped; {len(unfinished)} unfinished runs are saved.", style="")
+        console.next_commands(f"drakegpt train --resume {run.name}" for run in unfinished)
+        raise typer.Exit(console.INTERRUPTED)
+
+
+def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
+    """What runs that differ in their seed came to: each, their mean and its spread."""
+    from drakegpt.evaluation.comparison import row_of
+
+    row = row_of(runs)
+    if json:
+        console.show_json(row.to_json())
+        return
+    _render(row)
+    console.next_commands([f"drakegpt compare --data {runs[0].config.data}"])
+
+
+def _render(row: "Row") -> None:
+    from drakegpt.cli.tables import Column, fitting
+
+    columns: tuple[Column[Result], ...] = (
+        Column("seed", lambda result: str(result.seed)),
+        Column("train", lambda result: f"{result.train_loss:.4f}", 1),
+        Column("validation", lambda result: f"{result.val_loss:.4f}"),
+        Column("bits/char", lambda result: f"{result.bits_per_character:.3f}", 2),
+        Column("seconds", lambda result: f"{result.seconds:.1f}", 3),
+        Column("run", lambda result: result.run, 4),
+    )
+    best = min(result.val_loss for result in row.results)
+    title = f"{row.label}, {len(row.results)} seeds"
+    console.show(fitting(title, columns, row.results, lambda result: result.val_loss == best))
+    spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f} (standard deviation)"
+    console.show(
+        f"Validation loss {row.val_loss:.4f}{spread} nats per {row.unit}, over the whole split"
+    )

@@ -1,0 +1,112 @@
+"""Several seeds: one after another or side by side, each the run it would be alone."""
+
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from drakegpt.training.run import open_run
+
+TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
+# Long enough that processes are worth starting.
+LONG = ("--iters", 2600, "--eval-interval", 1300, "--eval-iters", 1)
+
+
+@pytest.fixture
+def song(drakegpt, tmp_path):
+    (tmp_path / "song.txt").write_text(TEXT)
+    assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
+
+
+def weights(home, name):
+    return open_run(home / "runs" / name).last_checkpoint().weights.read_bytes()
+
+
+@pytest.mark.slow
+def test_side_by_side_each_run_is_what_it_is_alone(drakegpt, song, home):
+    """An option from the environment, too, goes into the runs and not twice into their making."""
+    seeds = ("--seed", 5, "--seeds", 2, "--name", "both")
+    done = drakegpt("train", "TransformerLM", *LONG, *seeds, OMP_NUM_THREADS=2, DRAKEGPT_DROPOUT=0)
+    assert done.code == 0, done.err
+    assert "2 runs, 2 at a time" in done.err
+    assert "2 of 2: TransformerLM on 'song', seed" in done.err
+    alone = ("train", "TransformerLM", *LONG, "--dropout", 0, "--seed", 6, "--name", "alone", "-q")
+    assert drakegpt(*alone, "--json").code == 0
+    assert weights(home, "both_6") == weights(home, "alone") != weights(home, "both_5")
+    losses = [float(loss) for loss in re.findall(r"│ \d +│ [\d.]+ │ +([\d.]+) │", done.out)]
+    mean, spread = statistics.fmean(losses), statistics.stdev(losses)
+    shown = re.search(r"Validation loss ([\d.]+) ± ([\d.]+)", done.out)
+    assert [float(number) for number in shown.groups()] == pytest.approx([mean, spread], abs=2e-4)
+
+
+def test_short_runs_follow_each_other(drakegpt, song):
+    done = drakegpt("train", "BigramLM", "--iters", 5, "--eval-iters", 1, "--seeds", 3, "--json")
+    assert done.code == 0, done.err
+    assert [run["seed"] for run in done.json["runs"]] == [42, 43, 44]
+    losses = [run["val_loss"] for run in done.json["runs"]]
+    assert len(set(losses)) == 3
+    assert done.json["val_loss"] == pytest.approx(statistics.fmean(losses))
+    assert "3 of 3: BigramLM on 'song', seed 44" in done.err
+
+
+def test_seeds_make_new_runs(drakegpt, song):
+    refused = drakegpt("train", "BigramLM", "--seeds", 2, "--resume")
+    assert refused.code == 2
+    assert "Resume each run by its name" in refused.err
+    refused = drakegpt("train", "BigramLM", "--seeds", 2, WORLD_SIZE=2)
+    assert refused.code == 2
+    assert "torchrun" in refused.err
+
+
+def start(song, **environment):
+    """Training of three seeds without end, two of them under way."""
+    command = [sys.executable, "-m", "drakegpt", "train", "TransformerLM", "--iters", "1000000"]
+    return subprocess.Popen(
+        [*command, "--eval-interval", "50", "--eval-iters", "1", "--seeds", "3", "--name", "r"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+
+
+def wait_for(*files):
+    patience = time.monotonic() + 120
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_asked_to_stop_all_of_them_are_saved(drakegpt, song, home):
+    process = start(song)
+    runs = home / "runs"
+    wait_for(runs / "r_42" / "metrics.jsonl", runs / "r_43" / "metrics.jsonl")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert out == b""
+    assert "2 unfinished runs are saved" in err.decode()
+    for name in ("r_42", "r_43"):
+        assert f"Next: drakegpt train --resume {name}" in err.decode()
+        saved = open_run(runs / name).last_checkpoint().iteration
+        more = drakegpt("train", "--resume", name, "--iters", saved + 5, "--json", "-q")
+        assert more.json["iterations"] == saved + 5  # and nobody else is at it
+    assert not (runs / "r_44").exists()
+
+
+@pytest.mark.slow
+def test_when_one_fails_it_says_why_and_the_others_are_saved(song, home):
+    process = start(song)
+    runs = home / "runs"
+    wait_for(runs / "r_42" / "metrics.jsonl", runs / "r_43" / "metrics.jsonl")
+    shutil.rmtree(runs / "r_42")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err.decode()
+    assert "Error: Training r_42 failed: The run's folder" in err.decode()
+    assert "Traceback" not in err.decode()
+    assert open_run(runs / "r_43").last_checkpoint().iteration > 0
