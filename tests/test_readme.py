@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from drakegpt.config import IDEAS
+from drakegpt.models import ladder
+
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 MAIN, TESTS = re.findall(r"```sh\n(.*?)\n```", TEXT, re.S)
@@ -53,6 +56,13 @@ def test_every_command_shown_is_understood(drakegpt):
         assert text.code == 0, line
         for option in options:
             assert option in text.out, line
+
+
+def test_each_idea_is_told_alike_in_the_readme_the_ladder_and_the_report():
+    told = dict(re.findall(r"^\| (\w+LM) \| ([a-z][^|]*[a-z]) \|$", TEXT, re.M))
+    assert told == IDEAS
+    written = dict(re.findall(r"^    (\w+LM) +(\S.*)$", ladder.__doc__, re.M))
+    assert written == IDEAS
 
 
 def test_the_parameter_table_is_what_params_prints(drakegpt):

@@ -244,12 +244,17 @@ def _mean(values: Sequence[float]) -> float:
 
 def _falls(row: Row, key: str) -> str:
     """What a row's curve does, in a sentence."""
-    first, last = row.evaluations[0], row.evaluations[-1]
-    seeds = f", the mean of {len(row.histories)} seeds" if len(row.histories) > 1 else ""
-    told = (
-        f"{row.label} goes from {first[key]:.2f} at iteration {first['iteration']:,} to "
-        f"{last[key]:.2f} at {last['iteration']:,}{seeds}"
-    )
+    points = _finite((e["iteration"], e[key]) for e in row.evaluations)
+    if not points:
+        return f"{row.label} diverges at once."
+    (first, high), (last, low) = points[0], points[-1]
+    told = f"{row.label} goes from {high:.2f} at iteration {first:,} to {low:.2f} at {last:,}"
+    if len(points) == 1:
+        told = f"{row.label} stands at {low:.2f} at iteration {last:,}"
+    if len(points) < len(row.evaluations):
+        told += ", and then diverges"
+    if len(row.histories) > 1:
+        told += f", the mean of {len(row.histories)} seeds"
     if key == "val_loss" and row.overfits_from is not None:
         told += f", lowest about iteration {row.overfits_from:,}"
     return f"{told}."

@@ -1,0 +1,97 @@
+"""`drakegpt compare --html`: the program writes the report, or says early that it cannot."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from report_pages import corpus_with_stanzas, prepare, train
+
+from drakegpt.data import dataset
+
+BRIEF = ("--iters", 3, "--eval-iters", 1)
+
+
+@pytest.fixture
+def trained(home):
+    data = prepare(corpus_with_stanzas())
+    train(data, "BigramLM")
+    return train(data, "SingleHeadAttentionLM")
+
+
+def test_the_report_is_written_beside_the_usual_output(drakegpt, trained, tmp_path):
+    path = tmp_path / "new folder" / "report.html"
+    shown = drakegpt("compare", "--prompt", "the fox", "--html", path)
+    assert shown.code == 0, shown.err
+    assert f"Report: {path}" in shown.err
+    assert "The ladder on small" in shown.out
+    page = path.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert trained.name in page
+    assert '<span class="prompt">the fox</span>' in page
+    for row in drakegpt("compare", "--json").json["rows"]:
+        assert f"<td>{row['val_loss']:.4f}</td>" in page
+        assert f"{row['val_loss']:.4f}" in shown.out
+    assert not list(path.parent.glob(".*"))
+
+
+def test_with_json_the_object_names_the_report(drakegpt, trained, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("an older one")
+    shown = drakegpt("compare", "--json", "--html", path)
+    assert shown.code == 0, shown.err
+    assert shown.json["report"] == str(path)
+    assert shown.err == ""
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert "report" not in drakegpt("compare", "--json").json
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_a_folder_is_refused_before_anything_is_done(drakegpt, home, tmp_path, json):
+    shown = drakegpt("compare", "--train", *BRIEF, "--html", tmp_path, *["--json"] * json)
+    assert shown.code == 2
+    assert shown.out == ""
+    assert f"{tmp_path} is a folder." in shown.err
+    assert f"--html {tmp_path / 'report.html'}" in shown.err
+    assert not (home / "runs").exists()
+    assert dataset.names() == []
+
+
+def test_a_place_without_access_is_refused_before_anything_is_done(drakegpt, home, tmp_path):
+    file = tmp_path / "file.txt"
+    file.write_text("mine")
+    places = [file / "report.html"]
+    if sys.platform == "linux" and os.access("/proc", os.F_OK):
+        places.append("/proc/report.html")
+    for place in places:
+        shown = drakegpt("compare", "--train", *BRIEF, "--html", place)
+        assert shown.code == 2
+        assert f"No report can be written to {place}" in shown.err
+    assert file.read_text() == "mine"
+    assert not (home / "runs").exists()
+
+
+def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path):
+    prepare(corpus_with_stanzas())
+    path = tmp_path / "report.html"
+    path.write_text("before")
+    shown = drakegpt("compare", "--html", path)
+    assert shown.code == 1
+    assert "No model is trained" in shown.err
+    assert path.read_text() == "before"
+
+
+def test_the_table_of_few_bits_has_no_report(drakegpt, trained, tmp_path):
+    shown = drakegpt("compare", "--bits", "--html", tmp_path / "report.html")
+    assert shown.code == 2
+    assert "--html shows the ladder" in shown.err
+
+
+def test_help_does_not_load_the_template_engine(drakegpt):
+    code = (
+        "import sys\nsys.argv = ['drakegpt', 'compare', '--help']\n"
+        "from drakegpt.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert not {'jinja2', 'markupsafe', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

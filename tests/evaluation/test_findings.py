@@ -1,0 +1,102 @@
+"""Sentences about comparisons whose figures are made up, so that each can be told from them."""
+
+import dataclasses
+import math
+
+from test_report_figures import comparison, result, row
+
+from drakegpt.evaluation.findings import findings, listed
+from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.scoring import Score
+
+
+def of(model, loss, gain=None, **given):
+    """A row of one run; its bits are twice its nats, for the sake of round figures."""
+    made = dataclasses.replace(result(model, losses=(loss,)), bits_per_character=2 * loss)
+    return row(model, made, val_gain=gain, **given)
+
+
+def bits(order, value):
+    return Floor(order, 8, Score(value * math.log(2), 9, 9))
+
+
+def told(*rows, **given):
+    return findings(comparison(*rows, **given))
+
+
+def test_the_best_is_named_first_with_what_its_figures_mean():
+    first, *_ = told(of("BigramLM", 2.0), of("BlocksLM", 1.5))
+    assert first == (
+        "BlocksLM predicts best: it needs 3.000 bits for a character that it has never seen "
+        "(1.5000 nats per character), so that each is as hard to guess as one of 8.0 equally "
+        "likely ones."
+    )
+
+
+def test_the_best_may_stand_beside_the_ladder():
+    other = dataclasses.replace(of("GPT1LM", 1.0), tokenizer="bpe", vocab_size=300)
+    first, *_ = told(of("BigramLM", 2.0), others=(other,))
+    assert first.startswith("GPT1LM (300 BPE tokens) predicts best: it needs 2.000 bits")
+    assert "1.0000 nats per token of 300" in first
+
+
+def test_the_descent_and_its_largest_step():
+    rows = (of("BigramLM", 2.5), of("SingleHeadAttentionLM", 2.4, 0.1),
+            of("MultiHeadAttentionLM", 2.1, 0.3))  # fmt: skip
+    _, descent, *_ = told(*rows)
+    assert descent == (
+        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.400 nats; the "
+        "largest step, 0.300, is MultiHeadAttentionLM's: look back in several ways at once."
+    )
+    _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1, -0.1))
+    assert descent == (
+        "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.100 nats."
+    )
+
+
+def test_a_rung_that_gains_nothing_is_named():
+    sentences = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1, -0.1))
+    assert "SingleHeadAttentionLM gains nothing: it ends 0.100 nats above BigramLM." in sentences
+
+
+def test_a_rise_within_the_spread_of_seeds_is_said_to_be_so():
+    def seeds(model, *losses, gain=None):
+        runs = [result(f"{model}{n}", n, (loss,)) for n, loss in enumerate(losses)]
+        return row(model, *runs, val_gain=gain)
+
+    sentences = told(
+        seeds("BigramLM", 1.9, 2.1), seeds("SingleHeadAttentionLM", 2.0, 2.1, gain=-0.05)
+    )
+    assert any(s.endswith("above BigramLM, no more than seeds differ by.") for s in sentences)
+    sentences = told(
+        seeds("BigramLM", 1.99, 2.01), seeds("SingleHeadAttentionLM", 2.49, 2.51, gain=-0.5)
+    )
+    assert any(s.endswith("0.500 nats above BigramLM.") for s in sentences)
+    assert not any("single seed" in s for s in sentences)
+
+
+def test_who_is_beyond_counting():
+    rows = [of("BigramLM", 2.0), of("BlocksLM", 1.5), of("TransformerLM", 1.0)]  # 4, 3, 2 bits
+    floors = (bits(1, 5.0), bits(2, 3.5), bits(3, 2.5))
+    sentences = told(*rows, floors=floors)
+    assert (
+        "Counting alone reaches 2.500 bits per character, with the counts of 3 neighbours "
+        "together; TransformerLM does better than that." in sentences
+    )
+    assert "2 of 3 have learnt more than counting pairs: BlocksLM and TransformerLM." in sentences
+    sentences = told(rows[0], floors=floors)
+    assert any("none of these models does better" in sentence for sentence in sentences)
+    assert "0 of 1 have learnt more than counting pairs: none." in sentences
+
+
+def test_overfitting_and_lengths_are_told():
+    turned = row("BlocksLM", result("a", losses=(2.0, 1.0, 1.5), best=1.0))
+    sentences = told(of("BigramLM", 2.0), turned)
+    assert any(s.startswith("BlocksLM overfits: from about iteration 20 on") for s in sentences)
+    assert any("different lengths, 10 to 30 iterations" in s for s in sentences)
+    assert any("single seed" in s for s in sentences)
+    assert not any("single seed" in s for s in told(turned))  # nothing to compare it with
+
+
+def test_names_are_listed_as_people_do():
+    assert [listed(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]

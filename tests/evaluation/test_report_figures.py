@@ -1,0 +1,160 @@
+"""The report's figures: what is drawn, in which colours, and what is said of it."""
+
+import dataclasses
+import random
+import re
+from itertools import pairwise
+
+import pytest
+from matplotlib.figure import Figure
+
+from drakegpt.config import LADDER
+from drakegpt.evaluation.comparison import Comparison
+from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
+from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.report_figures import _apart, _letters, marks_of, pictures
+from drakegpt.evaluation.rows import Result, Row
+from drakegpt.evaluation.scoring import Score
+
+
+def result(name, seed=1, losses=(3.0, 2.0), best=None):
+    """A run whose estimates are its exact losses."""
+    evaluations = tuple(
+        {"iteration": 10 * n, "train_loss": 5.0 - n, "val_loss": loss, "seconds": float(n),
+         "tokens_per_second": 1.0}
+        for n, loss in enumerate(losses, 1)
+    )  # fmt: skip
+    return Result(
+        run=name, seed=seed, train_loss=losses[-1] - 1, val_loss=losses[-1],
+        best_val_loss=losses[-1] if best is None else best, bits_per_character=losses[-1],
+        tokens_per_second=1.0, seconds=1.0, iterations=10 * len(losses), evaluations=evaluations,
+    )  # fmt: skip
+
+
+def row(model, *results, **given):
+    return Row(model=model, size="default", parameters=1, published=2, results=results, **given)
+
+
+def comparison(*rows, others=(), floors=()):
+    return Comparison("d", rows, (), (), others, floors, (8,))
+
+
+def drawn(compared):
+    return pictures(compared, marks_of(compared))
+
+
+def test_both_losses_are_drawn_and_floors_with_validation_alone():
+    floors = tuple(Floor(order, 8, Score(loss, 9, 9)) for order, loss in ((1, 3.1), (4, 1.9)))
+    val, train = drawn(comparison(row("BigramLM", result("r")), floors=floors))
+    assert "Validation" in val.caption
+    assert "Training" in train.caption
+    assert ">1-gram counts<" in val.svg
+    assert ">4-gram counts<" in val.svg
+    assert "counts" not in train.svg
+    assert "BigramLM goes from 3.00 at iteration 10 to 2.00 at 20." in val.description
+    assert "BigramLM goes from 4.00 at iteration 10 to 3.00 at 20." in train.description
+    assert "The counts of order 4 lie at 1.90." in val.description
+    assert "counts" not in train.description
+
+
+def test_each_line_ends_with_its_sign_in_its_colour():
+    rows = [row(model, result(model)) for model in LADDER]
+    val, _ = drawn(comparison(*rows))
+    for number in range(1, 7):
+        assert f"fill: var(--rung-{number})" in val.svg
+        assert f">{number}</text>" in val.svg
+
+
+def test_seeds_are_a_band_and_a_turn_is_a_triangle():
+    plain = row("BlocksLM", result("a", losses=(3.0, 2.0, 2.0)))
+    seeds = row("BlocksLM", result("a", 1, (3.0, 2.0, 2.0)), result("b", 2, (3.2, 2.2, 2.1)))
+    turned = row("BlocksLM", result("a", losses=(3.0, 2.0, 2.5), best=2.0))
+    (one, before), (several, _), (worse, train) = (
+        drawn(comparison(r)) for r in (plain, seeds, turned)
+    )
+    assert "fill-opacity: 0.2" in several.svg
+    assert "fill-opacity: 0.2" not in one.svg
+    assert "the mean of 2 seeds" in several.description
+    assert worse.svg.count("<use") == one.svg.count("<use") + 1
+    assert train.svg.count("<use") == before.svg.count("<use")
+    assert "lowest about iteration 20" in worse.description
+    assert "lowest" not in train.description
+
+
+def test_others_are_drawn_in_bits_over_time():
+    other = dataclasses.replace(
+        row("GPT1LM", result("o", losses=(4.0, 3.0))), tokenizer="bpe", vocab_size=300
+    )
+    val, train, bits = drawn(comparison(row("BigramLM", result("r")), others=(other,)))
+    assert "GPT1LM (300 BPE tokens) ends at 3.00 after 2 s." in bits.description
+    assert "GPT1LM" not in val.description + train.description
+    assert ">a</text>" in bits.svg
+
+
+def test_what_diverged_or_was_not_recorded_is_left_out():
+    lost = dataclasses.replace(result("x"), evaluations=())
+    assert drawn(comparison(row("BigramLM", lost))) == []
+    nan = result("n", losses=(3.0, float("nan")))
+    val, _ = drawn(comparison(row("BigramLM", nan), row("BlocksLM", result("r"))))
+    assert "nan" not in val.svg
+    assert "BigramLM stands at 3.00 at iteration 10, and then diverges" in val.description
+
+
+def test_marks_tell_all_rows_apart():
+    large = dataclasses.replace(row("BlocksLM", result("l")), size="scaled")
+    others = tuple(row("GPT1LM", result(f"o{n}")) for n in range(28))
+    marks = marks_of(comparison(row("BlocksLM", result("s")), large, others=others))
+    signs = [mark.sign for mark in marks.values()]
+    assert signs[:4] == ["4", "4s", "a", "b"]
+    assert len(set(signs)) == len(signs)
+    assert [_letters(n) for n in (25, 26, 51, 52)] == ["z", "aa", "az", "ba"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_signs_stand_apart_in_order_and_near_their_lines(seed):
+    chance = random.Random(seed)
+    values = [chance.random() for _ in range(chance.randint(0, 9))]
+    places = _apart(values, 0.1)
+    ranked = [place for _, place in sorted(zip(values, places, strict=True))]
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ranked))
+    assert sum(places) == pytest.approx(sum(values))  # no push to one side
+    assert _apart([0.0, 0.5, 1.0], 0.1) == [0.0, 0.5, 1.0]  # where there is room, none is moved
+    assert _apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+
+
+# --- a figure as part of a page -----------------------------------------------------------------
+
+
+def svg(text="x", name="n"):
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot([1, 2], [1, 2], color=colour("rung-3"), marker="o")
+    axes.set_xlabel(text, color=colour("ink"))
+    return inline(figure, name, "T", f"D {text}")
+
+
+def test_an_inline_figure_brings_nothing_but_itself():
+    text = svg()
+    for unwanted in ("<?xml", "<!DOCTYPE", "xmlns", "<metadata", "<style", "font-family",
+                     "xlink", "#01fe", "Matplotlib"):  # fmt: skip
+        assert unwanted not in text
+    assert re.match(r'<svg viewBox="[\d. ]+" role="img" aria-labelledby="n-title" ', text)
+    assert "stroke: var(--rung-3)" in text
+    assert "fill: var(--ink)" in text
+
+
+def test_two_figures_share_no_id_and_the_same_is_the_same():
+    one, other = svg(name="one"), svg(name="other")
+    ids = [set(re.findall(r'\bid="([^"]*)"', text)) for text in (one, other)]
+    assert not ids[0] & ids[1]
+    assert one == svg(name="one")
+
+
+def test_text_in_a_figure_is_text():
+    text = svg("<script>alert(1)</script> &amp;")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;amp;" in text
+
+
+def test_every_variable_has_a_colour_of_its_own():
+    assert len({colour(name) for name in VARIABLES}) == len(VARIABLES)
