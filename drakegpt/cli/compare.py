@@ -8,6 +8,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
+from drakegpt.cli.remedies import compare_remedies
 from drakegpt.cli.several import train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, settled
@@ -45,6 +46,9 @@ def compare(
             "--bits", help="Instead of the ladder: TransformerLM with weights of fewer bits."
         ),
     ] = False,
+    remedies: Annotated[
+        bool, typer.Option("--remedies", help="Instead: what helps a model that overfits.")
+    ] = False,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
@@ -67,6 +71,10 @@ def compare(
     if bits:
         size, seeds = ("scaled" if scaled else "default"), seeds or SEEDS
         compare_bits(dataset, size, settings, seeds=seeds, train=train, json=json, quiet=quiet)
+        return
+    if remedies:
+        size, seeds = ("scaled" if scaled else "default"), seeds or 1
+        compare_remedies(dataset, size, settings, seeds=seeds, train=train, json=json, quiet=quiet)
         return
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")

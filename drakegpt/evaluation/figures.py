@@ -1,7 +1,7 @@
 """The loss curves of a comparison as PNG and SVG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,27 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
     _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
     return _saved(figure, data, "bits")
+
+
+def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
+    """Draw training (thin) and validation loss of a model with each remedy; returns the files."""
+    figure, axes = _figure()
+    for (name, row), colour in zip(remedied.items(), COLOURS, strict=False):
+        for key, width in (("val_loss", 2.0), ("train_loss", 0.8)):
+            axes.plot(
+                [evaluation["iteration"] for evaluation in row.evaluations],
+                [evaluation[key] for evaluation in row.evaluations],
+                color=colour,
+                linewidth=width,
+                label=name if key == "val_loss" else None,
+            )
+    unit = "character" if all(row.per_character for row in remedied.values()) else "token"
+    axes.set_ylabel(f"nats per {unit}, estimated")
+    _dress(
+        axes, f"Remedies for overfitting on {data}: validation, and training (thin)", "iteration"
+    )
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _saved(figure, data, "remedies")
 
 
 def _figure() -> "tuple[Figure, Axes]":

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import re
 import signal
 import statistics
@@ -353,3 +354,29 @@ def test_scaled_runs_are_scaled(drakegpt, song):
     assert rates == pytest.approx([3e-4, 3.6e-4])
     text = drakegpt("generate", "--scaled", "-n", 3, "SingleHeadAttentionLM")
     assert "_scaled_" in text.err
+
+
+def test_compare_of_remedies(drakegpt, song, home):
+    small = ("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
+             "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
+    none = drakegpt("compare", "--remedies", *small)
+    assert none.code == 1
+    assert "12 of the 12 runs" in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
+    assert "same command with --train" in none.err
+    trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
+    assert trained.code == 0, trained.err
+    assert "6 of 6: TransformerLM" in trained.err
+    rows = {row["remedy"]: row for row in trained.json["rows"]}
+    assert len(rows) == 6
+    assert len({row["val_loss"] for row in rows.values()}) > 3
+    shown = drakegpt("compare", "--remedies", *small, COLUMNS=120)
+    assert shown.code == 0, shown.err
+    for name, row in rows.items():
+        assert re.search(
+            rf"│ {name} +│.*{row['train_loss']:.4f} │ +{row['val_loss']:.4f}", shown.out
+        )
+    for figure in trained.json["figures"]:
+        assert figure in shown.err
+        assert pathlib.Path(figure).exists()
+    refused = drakegpt("compare", "--remedies", "--dropout", 0.1)
+    assert refused.code == 2
