@@ -1,5 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,6 +55,10 @@ def compare(
         typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
+    entropy: Annotated[
+        float | None,
+        typer.Option(min=0, help="The entropy of the text's source, if known, in bits/character."),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -96,7 +101,8 @@ def compare(
     if not json:
         count = sum(map(len, [*runs.values(), *others]))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset, runs, device, others)
+    nats = None if entropy is None else entropy * math.log(2)
+    comparison = compare_runs(dataset, runs, device, others, nats)
     writing = [of_row[0] for of_row in (*runs.values(), *others)]
     _show(comparison, writing, device, prompt, json=json)
 
@@ -117,7 +123,8 @@ def _show(
     from drakegpt.evaluation.samples import SEED, sample
 
     data = comparison.data
-    figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
+    in_sight, entropy = comparison.floors_in_sight, comparison.entropy
+    figures = draw_curves(data, comparison.rows, in_sight, entropy)
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     samples = {run.name: sample(run, SAMPLE_LENGTH, device, prompt=prompt) for run in runs}
@@ -212,7 +219,8 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
-        console.show(curves(key, trained, console.results(), floors))
+        entropy = comparison.entropy if comparison.unit == "character" else None
+        console.show(curves(key, trained, console.results(), floors, entropy))
     console.show(Text("By each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
@@ -236,8 +244,16 @@ def _render_floors(comparison: "Comparison") -> None:
     others = [row.label for row in rows if row not in comparison.beyond_pairs]
     not_these = f"; not {', '.join(others)}" if beyond and others else ""
     console.show(
-        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}.\n"
+        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}."
     )
+    if comparison.entropy is not None:
+        bits = comparison.entropy / math.log(2)
+        nearest = min(rows, key=lambda row: row.bits_per_character)
+        console.show(
+            f"The entropy of the source: {bits:.3f} bits, {comparison.entropy:.4f} nats per "
+            f"character; {nearest.label} is {nearest.bits_per_character - bits:+.3f} bits from it."
+        )
+    console.show("")
 
 
 def _of_seeds(comparison: "Comparison") -> str:

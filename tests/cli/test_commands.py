@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from kaggle_server import Answer, KaggleServer, environment
+from markov import RIGHT, WRONG, markov_text
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 20, "--eval-iters", 2)
@@ -380,3 +381,24 @@ def test_compare_of_remedies(drakegpt, song, home):
         assert pathlib.Path(figure).exists()
     refused = drakegpt("compare", "--remedies", "--dropout", 0.1)
     assert refused.code == 2
+
+
+def test_compare_draws_the_known_entropy_of_a_source(drakegpt, tmp_path, home):
+    """Below both losses; what it is in nats, and how far the nearest model is from it."""
+    (tmp_path / "source.txt").write_text(markov_text(4000))
+    assert drakegpt("data", "fetch", tmp_path / "source.txt").code == 0
+    h2 = -RIGHT * math.log(RIGHT) - 3 * WRONG * math.log(WRONG)
+    drakegpt("train", "TransformerLM", "--iters", 40, "--eval-iters", 2, "-q")
+    shown = drakegpt("compare", "--entropy", h2 / math.log(2), COLUMNS=140)
+    assert shown.code == 0, shown.err
+    assert f"{h2 / math.log(2):.3f} bits, {h2:.4f} nats per character" in shown.out
+    for name in ("train_loss", "val_loss"):
+        svg = home / "comparisons" / "source" / f"{name}.svg"
+        assert "<!-- entropy of the source -->" in svg.read_text(encoding="utf-8")
+    curve = shown.out.split("Validation loss, estimated")[1]
+    assert re.search(rf"entropy of the source +─+ {h2:.2f}", curve)
+    json = drakegpt("compare", "--entropy", h2 / math.log(2), "--json").json
+    assert json["entropy"] == pytest.approx(h2)
+    distance = (json["rows"][0]["bits_per_character"] * math.log(2) - h2) / math.log(2)
+    assert f"TransformerLM is {distance:+.3f} bits from it" in shown.out
+    assert "entropy of the source" not in drakegpt("compare").out
