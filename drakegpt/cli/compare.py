@@ -1,5 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
+from drakegpt.cli.remedies import compare_remedies
 from drakegpt.cli.several import train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, settled
@@ -45,6 +47,9 @@ def compare(
             "--bits", help="Instead of the ladder: TransformerLM with weights of fewer bits."
         ),
     ] = False,
+    remedies: Annotated[
+        bool, typer.Option("--remedies", help="Instead: what helps a model that overfits.")
+    ] = False,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
@@ -53,6 +58,10 @@ def compare(
     html: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Write it all as one HTML page too, to this file."),
+    ] = None,
+    entropy: Annotated[
+        float | None,
+        typer.Option(min=0, help="The entropy of the text's source, if known, in bits/character."),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -68,15 +77,16 @@ def compare(
     from drakegpt.evaluation.selection import select_others, select_runs
     from drakegpt.generation.prompt import fit
 
-    if html and bits:
-        raise UsageError("--html shows the ladder, not --bits.", "Leave one of the two out.")
+    if html and (bits or remedies):
+        raise UsageError("--html shows the ladder alone.", "Leave out --bits and --remedies.")
     if html:
         check_target(html)
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
-    if bits:
-        size, seeds = ("scaled" if scaled else "default"), seeds or SEEDS
-        compare_bits(dataset, size, settings, seeds=seeds, train=train, json=json, quiet=quiet)
+    if bits or remedies:
+        instead, usual = (compare_bits, SEEDS) if bits else (compare_remedies, 1)
+        size, count = ("scaled" if scaled else "default"), seeds or usual
+        instead(dataset, size, settings, seeds=count, train=train, json=json, quiet=quiet)
         return
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")
@@ -98,7 +108,8 @@ def compare(
     if not json:
         count = sum(map(len, [*runs.values(), *others]))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset, runs, device, others)
+    nats = None if entropy is None else entropy * math.log(2)
+    comparison = compare_runs(dataset, runs, device, others, nats)
     together = [*runs.values(), *others]
     samples = samples_of([first for first, *_ in together], prompt, device)
     if html:
@@ -119,7 +130,8 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
     from drakegpt.evaluation.figures import draw_bits, draw_curves
 
     data = comparison.data
-    figures = draw_curves(data, comparison.rows, comparison.floors_in_sight)
+    in_sight, entropy = comparison.floors_in_sight, comparison.entropy
+    figures = draw_curves(data, comparison.rows, in_sight, entropy)
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     if json:
@@ -216,7 +228,8 @@ def _render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
-        console.show(curves(key, trained, console.results(), floors))
+        entropy = comparison.entropy if comparison.unit == "character" else None
+        console.show(curves(key, trained, console.results(), floors, entropy))
     console.show(Text("By each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
@@ -240,8 +253,16 @@ def _render_floors(comparison: "Comparison") -> None:
     others = [row.label for row in rows if row not in comparison.beyond_pairs]
     not_these = f"; not {', '.join(others)}" if beyond and others else ""
     console.show(
-        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}.\n"
+        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}."
     )
+    if comparison.entropy is not None:
+        bits = comparison.entropy / math.log(2)
+        nearest = min(rows, key=lambda row: row.bits_per_character)
+        console.show(
+            f"The entropy of the source: {bits:.3f} bits, {comparison.entropy:.4f} nats per "
+            f"character; {nearest.label} is {nearest.bits_per_character - bits:+.3f} bits from it."
+        )
+    console.show("")
 
 
 def _of_seeds(comparison: "Comparison") -> str:

@@ -19,20 +19,30 @@ BARS = 20
 # One of the terminal's own colours per rung: they suit dark and light backgrounds.
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 FLOOR_COLOUR = "bright_black"
+ENTROPY = "entropy of the source"
 
 
 def curves(
-    key: str, rows: "Sequence[Row]", screen: "Console", floors: "Sequence[Floor]" = ()
+    key: str,
+    rows: "Sequence[Row]",
+    screen: "Console",
+    floors: "Sequence[Floor]" = (),
+    entropy: float | None = None,
 ) -> "RenderableType":
-    """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations, and the floors."""
+    """Draw `key` ("train_loss" or "val_loss") of all rows over the iterations, and the floors.
+
+    So too the entropy of the source, in the unit of the losses, where it is known.
+    """
     if not rows:
         return "no curves: imported and packed runs have none"
     if screen.color_system is None or screen.no_color or screen.width < NARROWEST:
-        return _bars(key, rows, floors)
-    return _dots(key, rows, screen, floors)
+        return _bars(key, rows, floors, entropy)
+    return _dots(key, rows, screen, floors, entropy)
 
 
-def _bars(key: str, rows: "Sequence[Row]", floors: "Sequence[Floor]") -> "RenderableType":
+def _bars(
+    key: str, rows: "Sequence[Row]", floors: "Sequence[Floor]", entropy: float | None
+) -> "RenderableType":
     """One row of bars per run, each on its own scale, with its first and last loss."""
     from rich.table import Table
 
@@ -42,11 +52,17 @@ def _bars(key: str, rows: "Sequence[Row]", floors: "Sequence[Floor]") -> "Render
         table.add_row(row.label, f"{losses[0]:.2f}", sparkline(losses, BARS), f"{losses[-1]:.2f}")
     for floor in floors:
         table.add_row(floor.label, "", "╌" * BARS, f"{floor.score.loss:.2f}")
+    if entropy is not None:
+        table.add_row(ENTROPY, "", "─" * BARS, f"{entropy:.2f}")
     return table
 
 
 def _dots(
-    key: str, rows: "Sequence[Row]", screen: "Console", floors: "Sequence[Floor]"
+    key: str,
+    rows: "Sequence[Row]",
+    screen: "Console",
+    floors: "Sequence[Floor]",
+    entropy: float | None,
 ) -> "RenderableType":
     """All runs on one pair of axes."""
     import plotille
@@ -56,6 +72,7 @@ def _dots(
 
     losses = [evaluation[key] for row in rows for evaluation in row.evaluations]
     shown = losses + [floor.score.loss for floor in floors]
+    shown += [] if entropy is None else [entropy]
     span = max(shown) - min(shown) or 1.0
     figure = plotille.Figure()
     figure.width, figure.height = min(72, screen.width - MARGIN), HEIGHT
@@ -75,6 +92,9 @@ def _dots(
         figure.scatter(across, [floor.score.loss] * len(across), lc=FLOOR_COLOUR)
         dash = "╌" if floor.order > 1 else "┈"
         legend.append(Text(f"{dash} {floor.label}", style=FLOOR_COLOUR))
+    if entropy is not None:
+        figure.plot([0, last], [entropy] * 2)  # in the terminal's own colour
+        legend.append(Text(f"─ {ENTROPY}"))
     for row in rows:
         colour = COLOURS[LADDER.index(row.model)]
         figure.plot(

@@ -43,6 +43,7 @@ class Comparison:
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
     floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
     context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
+    entropy: float | None = None  # of the text's source, nats per character, where it is known
 
     @property
     def floors_in_sight(self) -> tuple[Floor, ...]:
@@ -75,6 +76,7 @@ class Comparison:
             "missing": [{"model": model, "size": size} for model, size in self.missing],
             "claims": [asdict(claim) for claim in self.claims],
             "floors": [floor.to_json() for floor in self.floors],
+            "entropy": self.entropy,
             "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
         }
 
@@ -84,6 +86,7 @@ def compare(
     runs: Mapping[tuple[str, str], Sequence[Run]],
     device_name: str = "auto",
     others: Sequence[Sequence[Run]] = (),
+    entropy: float | None = None,
 ) -> Comparison:
     """Score the runs on `data` and set them side by side, the others and the floors below them.
 
@@ -112,6 +115,7 @@ def compare(
         beside,
         floors(data, lengths[-1]) if lengths else (),
         lengths,
+        entropy,
     )
 
 

@@ -1,7 +1,7 @@
 """The loss curves of a comparison as PNG and SVG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
 STYLES = {"default": "-", "scaled": "--"}
 FLOOR_COLOUR = "#888888"
+ENTROPY_COLOUR, ENTROPY = "#000000", "entropy of the source"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
-def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
+def draw_curves(
+    data: str, rows: Sequence[Row], floors: Sequence[Floor] = (), entropy: float | None = None
+) -> list[Path]:
     """Draw training and validation loss of all rows; returns the files, in the app's home.
 
     Where a row has several seeds, their mean, in a band from the lowest to the
-    highest of them. A triangle marks where a row began to overfit.
+    highest of them. A triangle marks where a row began to overfit. `entropy`, of
+    the text's source in nats per character, is a line below all, where it is known.
     The floors are of the validation split, and drawn with that loss alone.
     """
     written = []
@@ -35,6 +39,8 @@ def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) ->
         figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
+        if entropy is not None and unit == "character":
+            axes.axhline(entropy, color=ENTROPY_COLOUR, linewidth=1, label=ENTROPY)
         _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
         written += _saved(figure, data, key)
     return written
@@ -57,6 +63,27 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
     _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
     return _saved(figure, data, "bits")
+
+
+def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
+    """Draw training (thin) and validation loss of a model with each remedy; returns the files."""
+    figure, axes = _figure()
+    for (name, row), colour in zip(remedied.items(), COLOURS, strict=False):
+        for key, width in (("val_loss", 2.0), ("train_loss", 0.8)):
+            axes.plot(
+                [evaluation["iteration"] for evaluation in row.evaluations],
+                [evaluation[key] for evaluation in row.evaluations],
+                color=colour,
+                linewidth=width,
+                label=name if key == "val_loss" else None,
+            )
+    unit = "character" if all(row.per_character for row in remedied.values()) else "token"
+    axes.set_ylabel(f"nats per {unit}, estimated")
+    _dress(
+        axes, f"Remedies for overfitting on {data}: validation, and training (thin)", "iteration"
+    )
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _saved(figure, data, "remedies")
 
 
 def _figure() -> "tuple[Figure, Axes]":

@@ -23,6 +23,7 @@ from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import PAIRS, Comparison
+from drakegpt.evaluation.figures import ENTROPY
 from drakegpt.evaluation.findings import findings
 from drakegpt.evaluation.recipes import recipes_of
 from drakegpt.evaluation.report_figures import Mark, marks_of, pictures
@@ -203,7 +204,7 @@ class Scale:
 
     low: float
     high: float
-    floors: tuple[tuple[str, float], ...]  # what counting reaches: its name, its loss
+    floors: tuple[tuple[str, float], ...]  # what stands below the models: its name, its loss
 
     @classmethod
     def of(cls, comparison: Comparison) -> "Scale":
@@ -212,6 +213,8 @@ class Scale:
         floors = [floor for floor in comparison.floors if floor.order == PAIRS]
         floors += [lowest] if lowest and lowest not in floors else []
         named = tuple((floor.label, floor.score.loss) for floor in floors)
+        if comparison.entropy is not None and comparison.unit == "character":
+            named += ((ENTROPY, comparison.entropy),)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [loss for _, loss in named]
         return cls(min(losses, default=0.0), max(losses, default=1.0), named)

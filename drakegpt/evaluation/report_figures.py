@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Comparison
+from drakegpt.evaluation.figures import ENTROPY, STYLES, TITLES
 from drakegpt.evaluation.inline_svg import colour, inline
-from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 INCHES = (4.7, 3.8)
 POINTS = 11.0  # of the letters: on a phone the figure is about as wide as its inches
 LINE = 0.062  # of the height of the axes: how far signs beside lines stand apart
-STYLES = {"default": "-", "scaled": "--"}
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,11 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
     trained = [row for row in comparison.rows if row.evaluations]
     drawn = []
     if trained:
-        unit = trained[0].unit
-        drawn.append(_curves("val_loss", "Validation", trained, marks, unit, comparison))
-        drawn.append(_curves("train_loss", "Training", trained, marks, unit))
+        entropy = comparison.entropy if trained[0].per_character else None
+        known = [] if entropy is None else [(ENTROPY, entropy)]
+        counted = [(floor.label, floor.score.loss) for floor in comparison.floors_in_sight]
+        drawn.append(_curves("val_loss", trained, marks, [*counted, *known]))
+        drawn.append(_curves("train_loss", trained, marks, known))
     every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
     if any(row in comparison.others for row in every):
         drawn.append(_bits(every, marks))
@@ -81,32 +82,27 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
 
 
 def _curves(
-    key: str,
-    split: str,
-    rows: Sequence[Row],
-    marks: Mapping[str, Mark],
-    unit: str,
-    comparison: Comparison | None = None,
+    key: str, rows: Sequence[Row], marks: Mapping[str, Mark], levels: Sequence[tuple[str, float]]
 ) -> Picture:
-    """One loss over the iterations; with the floors of a comparison, which are of validation."""
+    """One loss over the iterations, and across it the `levels`: what each is, and its loss."""
+    unit, caption = rows[0].unit, f"{TITLES[key]} while training"
     figure, axes = _figure("iteration", f"nats per {unit}")
     ends = []
     for row in rows:
+        mark = marks[row.runs[0]]
         points = _finite((e["iteration"], e[key]) for e in row.evaluations)
-        _line(axes, points, row, marks[row.runs[0]])
-        _band(axes, key, row, marks[row.runs[0]])
+        _line(axes, points, row, mark)
+        _band(axes, key, row, mark)
         if key == "val_loss":
-            _turn(axes, points, row, marks[row.runs[0]])
-        ends += [(marks[row.runs[0]], points[-1])] if points else []
-    floors = comparison.floors_in_sight if comparison else ()
-    for floor in floors:
-        _floor(axes, floor)
+            _turn(axes, points, row, mark)
+        ends += [(mark, points[-1])] if points else []
+    for label, loss in levels:
+        _level(axes, label, loss)
     _sign(axes, ends)
-    caption = f"{split} loss while training"
     words = [
-        f"{split} loss in nats per {unit}, estimated while training, one line for each model.",
+        f"{TITLES[key]} in nats per {unit}, estimated while training, one line for each model.",
         *(_falls(row, key) for row in rows),
-        *(f"The counts of order {f.order} lie at {f.score.loss:.2f}." for f in floors),
+        *(f"Across: {label}, {loss:.2f}." for label, loss in levels),
     ]
     svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
     return Picture(caption, " ".join(words), svg)
@@ -189,11 +185,13 @@ def _turn(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: M
             axes.plot([x], [y], color=colour(mark.colour), marker="v", markersize=9)
 
 
-def _floor(axes: "Axes", floor: Floor) -> None:
-    axes.axhline(floor.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+def _level(axes: "Axes", label: str, loss: float) -> None:
+    """A line from edge to edge with its name on it; dashed but for the entropy."""
+    style = "-" if label == ENTROPY else (0, (5, 3))
+    axes.axhline(loss, color=colour("muted"), linewidth=1, linestyle=style)
     axes.annotate(
-        floor.label,
-        (1, floor.score.loss),
+        label,
+        (1, loss),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 2),
         textcoords="offset points",

@@ -12,7 +12,7 @@ Not here: how a verse is coloured (`report`).
 import codecs
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +92,10 @@ def surprise_of(run: Run, verse: Verse, device_name: str = "auto") -> tuple[Piec
     first, last = _places(tokens, data.tokenizer, verse)
     history = torch.cat([data.split("train")[-model.config.context_length :], tokens[:last]])
     bits = surprise(model, history, last - first)
-    return tuple(_pieces(tokens[first:last].tolist(), bits.tolist(), data.tokenizer, verse))
+    texts = _texts(tokens[first:last].tolist(), bits.tolist(), data.tokenizer)
+    begun = data.tokenizer.to_bytes(tokens[:first].tolist())
+    skipped = verse.before.encode("utf-8", "surrogatepass")[len(begun) :].decode("utf-8", "replace")
+    return tuple(_pieces(texts, len(skipped), len(verse.text)))
 
 
 @torch.no_grad()
@@ -125,32 +128,24 @@ def _places(tokens: Tensor, tokenizer: Tokenizer, verse: Verse) -> tuple[int, in
     return int((ends <= start).sum()), int((ends < stop).sum()) + 1
 
 
-def _pieces(
-    tokens: Sequence[int], bits: Sequence[float], tokenizer: Tokenizer, verse: Verse
-) -> Iterator[Piece]:
-    """Tokens as text: one by one, but together where they share a character.
-
-    What of the first and the last is not of the verse is left out.
-    """
-    texts = list(_texts(tokens, bits, tokenizer))
-    skipped = max(0, "".join(text for text, _ in texts).find(verse.text))
-    left = len(verse.text)
-    for text, surprise_ in texts:
-        inside = text[skipped:][:left]
-        skipped, left = max(0, skipped - len(text)), left - len(inside)
+def _pieces(texts: Iterable[tuple[str, float]], skipped: int, length: int) -> Iterator[Piece]:
+    """The characters after those `skipped`, as many as `length`, in pieces as they come."""
+    for text, bits in texts:
+        inside = text[skipped:][:length]
+        skipped, length = max(0, skipped - len(text)), length - len(inside)
         if inside:
-            yield Piece(inside, surprise_)
+            yield Piece(inside, bits)
 
 
 def _texts(
     tokens: Sequence[int], bits: Sequence[float], tokenizer: Tokenizer
 ) -> Iterator[tuple[str, float]]:
-    """The shortest runs of tokens that end where a character ends: as text, with their bits."""
+    """The tokens as text with their bits, one by one, but together where they share a character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text, held = "", 0.0
-    for token, surprise_ in zip(tokens, bits, strict=True):
+    for token, own in zip(tokens, bits, strict=True):
         text += decoder.decode(tokenizer.to_bytes([token]))
-        held += surprise_
+        held += own
         if text and not decoder.getstate()[0]:
             yield text, held
             text, held = "", 0.0

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import re
 import signal
 import statistics
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 from kaggle_server import Answer, KaggleServer, environment
+from markov import RIGHT, WRONG, markov_text
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 20, "--eval-iters", 2)
@@ -353,3 +355,50 @@ def test_scaled_runs_are_scaled(drakegpt, song):
     assert rates == pytest.approx([3e-4, 3.6e-4])
     text = drakegpt("generate", "--scaled", "-n", 3, "SingleHeadAttentionLM")
     assert "_scaled_" in text.err
+
+
+def test_compare_of_remedies(drakegpt, song, home):
+    small = ("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
+             "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
+    none = drakegpt("compare", "--remedies", *small)
+    assert none.code == 1
+    assert "12 of the 12 runs" in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
+    assert "same command with --train" in none.err
+    trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
+    assert trained.code == 0, trained.err
+    assert "6 of 6: TransformerLM" in trained.err
+    rows = {row["remedy"]: row for row in trained.json["rows"]}
+    assert len(rows) == 6
+    assert len({row["val_loss"] for row in rows.values()}) > 3
+    shown = drakegpt("compare", "--remedies", *small, COLUMNS=120)
+    assert shown.code == 0, shown.err
+    for name, row in rows.items():
+        assert re.search(
+            rf"│ {name} +│.*{row['train_loss']:.4f} │ +{row['val_loss']:.4f}", shown.out
+        )
+    for figure in trained.json["figures"]:
+        assert figure in shown.err
+        assert pathlib.Path(figure).exists()
+    refused = drakegpt("compare", "--remedies", "--dropout", 0.1)
+    assert refused.code == 2
+
+
+def test_compare_draws_the_known_entropy_of_a_source(drakegpt, tmp_path, home):
+    """Below both losses; what it is in nats, and how far the nearest model is from it."""
+    (tmp_path / "source.txt").write_text(markov_text(4000))
+    assert drakegpt("data", "fetch", tmp_path / "source.txt").code == 0
+    h2 = -RIGHT * math.log(RIGHT) - 3 * WRONG * math.log(WRONG)
+    drakegpt("train", "TransformerLM", "--iters", 40, "--eval-iters", 2, "-q")
+    shown = drakegpt("compare", "--entropy", h2 / math.log(2), COLUMNS=140)
+    assert shown.code == 0, shown.err
+    assert f"{h2 / math.log(2):.3f} bits, {h2:.4f} nats per character" in shown.out
+    for name in ("train_loss", "val_loss"):
+        svg = home / "comparisons" / "source" / f"{name}.svg"
+        assert "<!-- entropy of the source -->" in svg.read_text(encoding="utf-8")
+    curve = shown.out.split("Validation loss, estimated")[1]
+    assert re.search(rf"entropy of the source +─+ {h2:.2f}", curve)
+    json = drakegpt("compare", "--entropy", h2 / math.log(2), "--json").json
+    assert json["entropy"] == pytest.approx(h2)
+    distance = (json["rows"][0]["bits_per_character"] * math.log(2) - h2) / math.log(2)
+    assert f"TransformerLM is {distance:+.3f} bits from it" in shown.out
+    assert "entropy of the source" not in drakegpt("compare").out

@@ -81,10 +81,11 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
     assert path.read_text() == "before"
 
 
-def test_the_table_of_few_bits_has_no_report(drakegpt, trained, tmp_path):
-    shown = drakegpt("compare", "--bits", "--html", tmp_path / "report.html")
+@pytest.mark.parametrize("instead", ["--bits", "--remedies"])
+def test_what_stands_instead_of_the_ladder_has_no_report(drakegpt, home, tmp_path, instead):
+    shown = drakegpt("compare", instead, "--html", tmp_path / "report.html")
     assert shown.code == 2
-    assert "--html shows the ladder" in shown.err
+    assert "--html shows the ladder alone." in shown.err
 
 
 def test_help_does_not_load_the_template_engine(drakegpt):

@@ -16,12 +16,12 @@ ROWS = [SimpleNamespace(model="BigramLM", label="BigramLM", evaluations=EVALUATI
 FLOORS = [Floor(1, 8, Score(3.5, 9, 9)), Floor(5, 8, Score(2.0, 9, 9))]
 
 
-def drawn(colour, floors=FLOORS):
+def drawn(colour, floors=FLOORS, entropy=None):
     screen = Console(
         file=io.StringIO(), width=100, force_terminal=colour, legacy_windows=False,
         color_system="standard" if colour else None,
     )  # fmt: skip
-    screen.print(curves("val_loss", ROWS, screen, floors))
+    screen.print(curves("val_loss", ROWS, screen, floors, entropy))
     return screen.file.getvalue()
 
 
@@ -51,3 +51,12 @@ def test_without_colour_floors_are_rows_with_their_loss():
     lines = drawn(colour=False).splitlines()
     assert [line.split()[0] for line in lines] == ["BigramLM", "1-gram", "5-gram"]
     assert [line.split()[-1] for line in lines] == ["2.50", "3.50", "2.00"]
+
+
+@pytest.mark.usefixtures("_in_colour")
+def test_the_entropy_of_the_source_is_a_level_line_below_all():
+    shown = drawn(colour=True, entropy=1.5)
+    assert "─ entropy of the source" in shown
+    lowest = [line for line in shown.split("\n") if re.search(r"[⠀-⣿]{60}", line)][-1]
+    assert float(re.match(r" *([\d.]+) \|", lowest)[1]) == pytest.approx(1.5, abs=2 / 12 * 1.1)
+    assert drawn(colour=False, entropy=1.5).splitlines()[-1].split()[-1] == "1.50"

@@ -192,6 +192,19 @@ def test_the_dark_is_dark_and_the_light_is_light(visit, ordinary):
     assert brightness("light") > 650
 
 
+def test_paper_is_white_even_in_the_dark(visit, ordinary):
+    visit = visit(ordinary, scheme="dark")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    printed = {"media": "print", "features": dark}
+    visit.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", printed)
+    ground, ink = visit(
+        "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
+    )
+    assert ground == "rgb(255, 255, 255)"
+    assert sum(map(int, ink[4:-1].split(","))) < 150
+    visit.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
 def test_the_keyboard_reaches_all_that_scrolls_or_leads_somewhere(visit, ordinary):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys

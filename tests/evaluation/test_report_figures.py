@@ -53,8 +53,22 @@ def test_both_losses_are_drawn_and_floors_with_validation_alone():
     assert "counts" not in train.svg
     assert "BigramLM goes from 3.00 at iteration 10 to 2.00 at 20." in val.description
     assert "BigramLM goes from 4.00 at iteration 10 to 3.00 at 20." in train.description
-    assert "The counts of order 4 lie at 1.90." in val.description
+    assert "Across: 1-gram counts, 3.10. Across: 4-gram counts, 1.90." in val.description
     assert "counts" not in train.description
+
+
+def test_a_known_entropy_is_drawn_with_both_where_tokens_are_characters():
+    letters, tokens = (
+        dataclasses.replace(
+            comparison(dataclasses.replace(row("BigramLM", result("r")), tokenizer=kind)),
+            entropy=1.25,
+        )
+        for kind in ("char", "bpe")
+    )
+    for picture in drawn(letters):
+        assert ">entropy of the source</text>" in picture.svg
+        assert "Across: entropy of the source, 1.25." in picture.description
+    assert not any("entropy" in picture.svg for picture in drawn(tokens))
 
 
 def test_each_line_ends_with_its_sign_in_its_colour():

@@ -1,0 +1,97 @@
+"""`drakegpt compare --remedies`: a model that overfits, and what helps it, in one table."""
+
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.cli import console
+from drakegpt.cli.several import train_runs
+from drakegpt.cli.tables import Column, fitting
+from drakegpt.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.rows import Row
+    from drakegpt.training.run import Run
+
+
+def compare_remedies(
+    data: "Dataset",
+    size: str,
+    settings: dict[str, Any],
+    *,
+    seeds: int,
+    train: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Show what each remedy brings, over so many seeds; with `train`, train what is missing."""
+    from drakegpt.evaluation.figures import draw_remedies
+    from drakegpt.evaluation.remedies import findings, rows
+
+    if settings.get("minutes") or settings.get("epochs"):
+        raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
+    first = settings.get("seed", 42)
+    runs = _runs(data, size, settings, range(first, first + seeds), train=train, quiet=quiet)
+    remedied = rows(runs, settings.get("device", "auto"))
+    figures = [str(path) for path in draw_remedies(data.name, remedied)]
+    if json:
+        shown = [{"remedy": name, **row.to_json()} for name, row in remedied.items()]
+        console.show_json(
+            {"data": data.name, "rows": shown, "findings": findings(remedied), "figures": figures}
+        )
+        return
+    _render(data.name, remedied)
+    for sentence in findings(remedied):
+        console.show(sentence)
+    for path in figures:
+        console.note(f"Figure: {path}")
+
+
+def _runs(
+    data: "Dataset", size: str, settings: dict[str, Any], seeds: range, *, train: bool, quiet: bool
+) -> "list[Mapping[str, Run]]":
+    """The runs of each seed by their remedy; trained now if they are missing and shall be."""
+    from drakegpt.evaluation.remedies import find_runs, plan
+
+    plans = [plan(settings | {"seed": seed}, size, data) for seed in seeds]
+    missing = [config for of_seed in plans for config in find_runs(of_seed, data)[1].values()]
+    if missing and not train:
+        raise RunError(
+            f"{len(missing)} of the {sum(map(len, plans))} runs that the table needs are not "
+            f"trained on '{data.name}'.",
+            "Train them: the same command with --train.",
+        )
+    train_runs(missing, data, quiet=quiet)
+    return [find_runs(of_seed, data)[0] for of_seed in plans]
+
+
+def _render(data: str, remedied: "Mapping[str, Row]") -> None:
+    lowest = min(row.best_val_loss for row in remedied.values())
+    title = f"Remedies for overfitting, on {data}"
+    entries = list(remedied.items())
+    console.show(fitting(title, _COLUMNS, entries, lambda entry: entry[1].best_val_loss == lowest))
+    count = len(entries[0][1].seeds)
+    of_seeds = f" Means of {count} seeds each; ±: standard deviation." if count > 1 else ""
+    unit = entries[0][1].unit
+    console.show(
+        f"Losses: nats per {unit} over the whole splits. Best: of the weights whose estimate was "
+        "lowest, which every run keeps (`generate --best`). Overfits from: the iteration after "
+        f"which validation rose while training fell.{of_seeds}\n"
+    )
+
+
+def _blank(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+_COLUMNS: "tuple[Column[tuple[str, Row]], ...]" = (
+    Column("remedy", lambda entry: entry[0]),
+    Column("iterations", lambda entry: _blank(entry[1].iterations, ","), 2),
+    Column("train", lambda entry: f"{entry[1].train_loss:.4f}", 1),
+    Column("validation", lambda entry: f"{entry[1].val_loss:.4f}"),
+    Column("±", lambda entry: _blank(entry[1].val_spread, ".4f"), 3),
+    Column("best", lambda entry: f"{entry[1].best_val_loss:.4f}"),
+    Column("overfits\nfrom", lambda entry: _blank(entry[1].overfits_from, ",")),
+    Column("seconds", lambda entry: _blank(entry[1].seconds, ".1f"), 4),
+)

@@ -1,0 +1,76 @@
+import dataclasses
+
+import pytest
+
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.remedies import NONE, REMEDIES, find_runs, findings, plan, rows
+from drakegpt.evaluation.rows import Result, Row
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
+
+SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size": 4, "iters": 20,
+         "eval_interval": 2, "eval_iters": 1}  # fmt: skip
+
+
+def test_each_remedy_changes_its_own_settings_alone(prepared):
+    configs = plan({**SMALL, "seed": 3}, "default", prepared)
+    assert list(configs) == list(REMEDIES)
+    plain = dataclasses.asdict(configs[NONE])
+    assert (plain["dropout"], plain["schedule"], plain["patience"]) == (0.0, "constant", 0)
+    for name, config in configs.items():
+        changed = {k for k, v in dataclasses.asdict(config).items() if v != plain[k]}
+        assert changed == set(REMEDIES[name]), name
+        assert config.seed == 3
+    assert configs["step decay"].decay_interval == 4
+
+
+@pytest.mark.parametrize("name", ["dropout", "schedule", "patience"])
+def test_what_is_compared_cannot_be_set(prepared, name):
+    with pytest.raises(UsageError, match=f"Leave --{name} out"):
+        plan({name: 1}, "default", prepared)
+
+
+def test_a_lower_highest_rate_takes_the_lowest_along(prepared):
+    assert plan({"max_lr": 1e-4}, "default", prepared)[NONE].base_lr == 1e-4
+
+
+def test_runs_are_found_again_and_scored_by_remedy(prepared):
+    configs = plan(SMALL, "default", prepared)
+    assert find_runs(configs, prepared) == ({}, configs)
+    for config in configs.values():
+        with Recorder(create_run(config, prepared)) as recorder:
+            list(recorder.reports())
+    there, missing = find_runs(configs, prepared)
+    assert not missing
+    assert [run.config for run in there.values()] == list(configs.values())
+    table = rows([there], "cpu")
+    assert list(table) == list(REMEDIES)
+    assert all(row.results[0].run == there[name].name for name, row in table.items())
+
+
+def remedied(best, val_loss, train_loss=1.0):
+    """A row whose estimates were lowest at iteration 10."""
+    evaluations = tuple(
+        {"iteration": 10 * number, "train_loss": 2.0 - 0.1 * number, "val_loss": loss}
+        for number, loss in enumerate((best, val_loss), 1)
+    )
+    result = Result(
+        run="r", seed=1, train_loss=train_loss, val_loss=val_loss, best_val_loss=best,
+        bits_per_character=2.0, tokens_per_second=1.0, seconds=1.0, iterations=20,
+        evaluations=evaluations,
+    )  # fmt: skip
+    return Row(model="TransformerLM", size="default", parameters=1, published=1, results=(result,))
+
+
+def test_findings_say_what_the_rows_do():
+    table = {NONE: remedied(1.8, 2.1), "early stopping": remedied(1.8, 1.85),
+             "dropout 0.2": remedied(1.7, 1.7), "step decay": remedied(2.2, 2.2)}  # fmt: skip
+    assert findings(table) == [
+        "Without a remedy validation is lowest after 10 iterations and then rises by 0.300 nats, "
+        "while training falls to 1.000.",
+        "Early stopping ends 0.300 nats below that.",
+        "Dropout 0.2 ends 0.400 nats below that.",
+        "Step decay ends 0.100 nats above that.",
+        "The lowest validation loss, 1.700, has: dropout 0.2.",
+    ]
+    assert findings({NONE: remedied(1.8, 1.8)})[0].startswith("This model does not overfit")
