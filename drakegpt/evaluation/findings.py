@@ -81,9 +81,10 @@ def _floors(comparison: Comparison) -> list[str]:
     bits = lowest.score.bits_per_character
     rows = [*comparison.rows, *comparison.others]
     beyond_all = [row.label for row in rows if row.bits_per_character < bits]
+    counts = f"{lowest.order} neighbours together" if lowest.order > 1 else "each token alone"
     told = [
-        f"Counting alone reaches {bits:.3f} bits per character, with the counts of "
-        f"{lowest.order} neighbours together; {listed(beyond_all) or 'none of these models'} "
+        f"Counting alone reaches {bits:.3f} bits per character, with the counts of {counts}; "
+        f"{listed(beyond_all) or 'none of these models'} "
         f"{'do' if len(beyond_all) > 1 else 'does'} better than that."
     ]
     if any(floor.order == PAIRS for floor in comparison.floors):

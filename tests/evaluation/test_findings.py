@@ -86,6 +86,8 @@ def test_who_is_beyond_counting():
     assert "2 of 3 have learnt more than counting pairs: BlocksLM and TransformerLM." in sentences
     sentences = told(rows[0], floors=floors)
     assert any("none of these models does better" in sentence for sentence in sentences)
+    sentences_of_one = told(rows[0], floors=floors[:1])
+    assert any("with the counts of each token alone; BigramLM does" in s for s in sentences_of_one)
     assert "0 of 1 have learnt more than counting pairs: none." in sentences
 
 
