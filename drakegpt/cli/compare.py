@@ -221,7 +221,7 @@ def _render(comparison: "Comparison", samples: dict[str, str]) -> None:
         floors = comparison.floors_in_sight if key == "val_loss" else ()
         entropy = comparison.entropy if comparison.unit == "character" else None
         console.show(curves(key, trained, console.results(), floors, entropy))
-    console.show(Text("By each, with the same seed:", style="bold"))
+    console.show(Text("\nBy each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.runs[0]].strip("\n"))
