@@ -52,7 +52,7 @@ def compare(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
+        typer.Option(min=1, help="So many, from --seed on; else all (--bits: 3, --remedies: 1)."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
     entropy: Annotated[
