@@ -52,7 +52,7 @@ def compare(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="So many seeds, from --seed on; if not given, all there are."),
+        typer.Option(min=1, help="So many, from --seed on; else all (--bits: 3, --remedies: 1)."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
     html: Annotated[
@@ -230,7 +230,7 @@ def _render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         floors = comparison.floors_in_sight if key == "val_loss" else ()
         entropy = comparison.entropy if comparison.unit == "character" else None
         console.show(curves(key, trained, console.results(), floors, entropy))
-    console.show(Text("By each, with the same seed:", style="bold"))
+    console.show(Text("\nBy each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.runs[0]].strip("\n"))

@@ -28,6 +28,7 @@ def eval_(
                 "data": run.config.data,
                 "train": scores.train.to_json(),
                 "val": scores.val.to_json(),
+                "best_val": scores.best_val.to_json(),
             }
         )
         return
@@ -37,7 +38,10 @@ def eval_(
     titles = (f"nats per {unit}", "bits per character", "perplexity", "characters scored")
     for column in titles:
         table.add_column(column, justify="right")
-    for name, of in (("train", scores.train), ("validation", scores.val)):
+    shown = [("train", scores.train), ("validation", scores.val)]
+    if scores.best_val != scores.val:
+        shown.append(("validation, weights with the lowest estimate", scores.best_val))
+    for name, of in shown:
         table.add_row(
             name,
             f"{of.loss:.4f}",

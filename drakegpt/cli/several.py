@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -44,14 +45,18 @@ def train_runs(
 
     When asked to stop, all that are under way are saved; exits with 130.
     """
+    if not configs:
+        return []
+    titles = _titles(configs)
     named: list[str | None] = [*names] if names else [None] * len(configs)
     at_once = min(len(configs), _at_once(configs, data))
     if at_once > 1:
-        return _Together(data, at_once, quiet=quiet).train(list(zip(configs, named, strict=True)))
+        plan = list(zip(configs, named, titles, strict=True))
+        return _Together(data, at_once, quiet=quiet).train(plan)
     runs = []
-    for number, (config, name) in enumerate(zip(configs, named, strict=True), 1):
+    for number, (config, name, title) in enumerate(zip(configs, named, titles, strict=True), 1):
         if not quiet:
-            console.note(f"{number} of {len(configs)}: {_what(config)}", style="bold")
+            console.note(f"{number} of {len(configs)}: {title}", style="bold")
         runs.append(start_run(config, data, name))
         train_and_score(runs[-1], quiet=quiet)
     return runs
@@ -74,8 +79,16 @@ def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
     return processors() // threads if operations >= WORTH_PROCESSES else 1
 
 
-def _what(config: "TrainConfig") -> str:
-    return f"{config.model} on '{config.data}', seed {config.seed}"
+def _titles(configs: "Sequence[TrainConfig]") -> list[str]:
+    """What each run is: its model, its text, its seed, and whatever else sets it apart."""
+    every = [asdict(config) for config in configs]
+    apart = [name for name in every[0] if len({values[name] for values in every}) > 1]
+    named = [name for name in apart if name not in ("model", "data", "seed")]
+    return [
+        f"{values['model']} on '{values['data']}', seed {values['seed']}"
+        + "".join(f", {name} {values[name]}" for name in named)
+        for values in every
+    ]
 
 
 class _Process:
@@ -138,8 +151,8 @@ class _Together:
     def __init__(self, data: "Dataset", at_once: int, *, quiet: bool) -> None:
         self._data, self._at_once, self._quiet = data, at_once, quiet
 
-    def train(self, plan: "list[tuple[TrainConfig, str | None]]") -> "list[Run]":
-        """Train all of `plan`, which pairs settings with a name; the runs, in that order."""
+    def train(self, plan: "list[tuple[TrainConfig, str | None, str]]") -> "list[Run]":
+        """Train all of `plan`: settings, a name, a title for the screen; the runs, in order."""
         from drakegpt.cli.interrupts import Interrupts
         from drakegpt.cli.progress import RunsProgress
 
@@ -154,13 +167,13 @@ class _Together:
                 while len(processes) < len(plan) or any(p.running for p in processes):
                     begun = sum(process.running for process in processes)
                     if begun < self._at_once and len(processes) < len(plan):
-                        config, name = plan[len(processes)]
+                        config, name, _ = plan[len(processes)]
                         processes.append(_Process(start_run(config, self._data, name)))
                     time.sleep(POLL_SECONDS)
                     if interrupts.requested:
                         self._stop(processes)
-                    for process in processes:
-                        progress.show(process.run, _what(process.run.config), process.running)
+                    for process, (*_, title) in zip(processes, plan, strict=False):
+                        progress.show(process.run, title, process.running)
                         if not process.running:
                             process.check()
             except BaseException:

@@ -10,8 +10,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from kaggle_server import Answer, KaggleServer, environment
 from markov import RIGHT, WRONG, markov_text
+
+from drakegpt.data import dataset
+from drakegpt.evaluation.scoring import validation_score
+from drakegpt.training.run import open_run
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 20, "--eval-iters", 2)
@@ -142,6 +147,18 @@ def test_eval_prints_a_table(drakegpt, run):
     assert f"{run['val_loss']:.4f}" in shown.out
     assert "validation" in shown.out
     assert "Scoring mine" in shown.err
+
+
+def test_eval_shows_the_best_weights_where_they_are_others(drakegpt, song, home):
+    """A rate that is far too high: the first evaluation is better than the last."""
+    wild = ("--max-lr", 2, "--base-lr", 2, "--schedule", "constant", "--seed", 1)
+    drakegpt("train", "BigramLM", *wild, "--iters", 40, "--eval-interval", 1, "--name", "w", "-q")
+    best = open_run(home / "runs" / "w").load_model(torch.device("cpu"), best=True)
+    exact = validation_score(best, dataset.load("song"), torch.device("cpu")).loss
+    scored = drakegpt("eval", "w", "--json").json
+    assert scored["best_val"]["loss"] == pytest.approx(exact)
+    assert scored["best_val"]["loss"] < scored["val"]["loss"]
+    assert re.search(rf"lowest estimate +│ +{exact:.4f}", drakegpt("eval", "w").out)
 
 
 def test_generate_streams_text_alone_and_keeps_it(drakegpt, run, home):
@@ -366,7 +383,7 @@ def test_compare_of_remedies(drakegpt, song, home):
     assert "same command with --train" in none.err
     trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
     assert trained.code == 0, trained.err
-    assert "6 of 6: TransformerLM" in trained.err
+    assert "6 of 6: TransformerLM on 'song', seed 42, dropout 0.3, " in trained.err
     rows = {row["remedy"]: row for row in trained.json["rows"]}
     assert len(rows) == 6
     assert len({row["val_loss"] for row in rows.values()}) > 3
