@@ -1,4 +1,4 @@
-"""Reports to look at, and the hostile texts that one of them is full of."""
+"""Reports to look at, the hostile texts that one of them is full of, and made-up comparisons."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.comparison import Comparison, compare
 from drakegpt.evaluation.report import write_report
+from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.samples import Samples, samples_of
 from drakegpt.evaluation.selection import select_others, select_runs
 from drakegpt.training.recorder import Recorder
@@ -74,3 +75,28 @@ def ending_with(end):
     filler = "".join(sorted(set(end))) + "so it begins\n" * len(end)
     length = next(n for n in range(9 * len(end) + 9) if int((n + len(end)) * 0.9) == n)
     return filler[:length] + end
+
+
+# --- comparisons that are made up ---------------------------------------------------------------
+
+
+def result(name, seed=1, losses=(3.0, 2.0), best=None):
+    """A run whose estimates are its exact losses."""
+    evaluations = tuple(
+        {"iteration": 10 * n, "train_loss": 5.0 - n, "val_loss": loss, "seconds": float(n),
+         "tokens_per_second": 1.0}
+        for n, loss in enumerate(losses, 1)
+    )  # fmt: skip
+    return Result(
+        run=name, seed=seed, train_loss=losses[-1] - 1, val_loss=losses[-1],
+        best_val_loss=losses[-1] if best is None else best, bits_per_character=losses[-1],
+        tokens_per_second=1.0, seconds=1.0, iterations=10 * len(losses), evaluations=evaluations,
+    )  # fmt: skip
+
+
+def row(model, *results, **given):
+    return Row(model=model, size="default", parameters=1, published=2, results=results, **given)
+
+
+def comparison(*rows, others=(), floors=()):
+    return Comparison("d", rows, (), (), others, floors, (8,))

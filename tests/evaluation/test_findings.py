@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from test_report_figures import comparison, result, row
+from report_pages import comparison, result, row
 
 from drakegpt.evaluation.findings import findings, listed
 from drakegpt.evaluation.ngrams import Floor

@@ -7,36 +7,13 @@ from itertools import pairwise
 
 import pytest
 from matplotlib.figure import Figure
+from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.comparison import Comparison
 from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
 from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.report_figures import _apart, _letters, marks_of, pictures
-from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.scoring import Score
-
-
-def result(name, seed=1, losses=(3.0, 2.0), best=None):
-    """A run whose estimates are its exact losses."""
-    evaluations = tuple(
-        {"iteration": 10 * n, "train_loss": 5.0 - n, "val_loss": loss, "seconds": float(n),
-         "tokens_per_second": 1.0}
-        for n, loss in enumerate(losses, 1)
-    )  # fmt: skip
-    return Result(
-        run=name, seed=seed, train_loss=losses[-1] - 1, val_loss=losses[-1],
-        best_val_loss=losses[-1] if best is None else best, bits_per_character=losses[-1],
-        tokens_per_second=1.0, seconds=1.0, iterations=10 * len(losses), evaluations=evaluations,
-    )  # fmt: skip
-
-
-def row(model, *results, **given):
-    return Row(model=model, size="default", parameters=1, published=2, results=results, **given)
-
-
-def comparison(*rows, others=(), floors=()):
-    return Comparison("d", rows, (), (), others, floors, (8,))
 
 
 def drawn(compared):
