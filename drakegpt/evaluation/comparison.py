@@ -142,8 +142,7 @@ def select_runs(
     latest = {
         (run.config.model, run.config.size): run
         for run in runs_on(data)
-        if run.finished
-        and run.derived != "packed"
+        if _stands_for_its_model(run)
         and all(getattr(run.config, key, None) == value for key, value in wanted)
     }
     ladder = [(model, size) for size in sizes for model in LADDER]
@@ -163,13 +162,17 @@ def select_others(
         (run.config.model, run.config.size, run.config.preset, run.config.data): run
         for of_same_text in [data, *_in_other_tokens(data)]
         for run in runs_on(of_same_text)
-        if run.finished
-        and run.derived != "packed"
+        if _stands_for_its_model(run)
         and run.config.size in sizes
         and all(getattr(run.config, key, None) == value for key, value in wanted)
         and not (run.config.data == data.name and _of_ladder(run))
     }
     return list(latest.values())
+
+
+def _stands_for_its_model(run: Run) -> bool:
+    """Whether a run is whole and meant as such: not a packed copy, not one trial of many."""
+    return run.finished and run.derived != "packed" and not run.sweep
 
 
 def _of_ladder(run: Run) -> bool:

@@ -92,8 +92,8 @@ def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
     """The run to go on with: a folder, a run's name, or a model's latest unfinished run.
 
-    A run that is named may be finished: with more iterations it goes on. Raises
-    `RunError` if there is none.
+    A run that is named may be finished: with more iterations it goes on. Trials
+    of a sweep go on by name only. Raises `RunError` if there is none.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -102,6 +102,7 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
         run
         for run in all_runs(begun=False)
         if not run.finished
+        and not run.sweep
         and run.config.model == (model or run.config.model)
         and run.config.size == (size or run.config.size)
         and run.config.data == (data or run.config.data)
