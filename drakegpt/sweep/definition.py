@@ -7,7 +7,7 @@ there are, where they are kept and on which device they run is not part of it.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.presets import PRESETS
 from drakegpt.sweep.space import Space, Value, combinations, rounded, size_of
 from drakegpt.training.budget import length_of
+from drakegpt.training.run import check_name
 
 Sampler = Literal["tpe", "random", "grid"]
 
@@ -104,11 +105,13 @@ def define(
 
     Raises `UsageError` for settings that cannot be, alone or beside the space.
     """
+    if name is not None:
+        check_name(name, "sweep")
     _check(given, space, sampler)
     settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
     incidental = {key: value for key, value in given.items() if key in INCIDENTAL}
-    definition = Definition(
-        name=name or "",
+    unnamed = Definition(
+        name="",
         model=model,
         size=size,
         data=data,
@@ -118,17 +121,9 @@ def define(
         prune=prune,
         incidental=incidental,
     )
-    if name:
-        return definition
-    return _named(definition)
-
-
-def _named(definition: Definition) -> Definition:
-    from dataclasses import replace
-
-    text = json.dumps(definition.identity(), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return replace(definition, name=f"{definition.model}_{definition.data.name}_{digest}")
+    identity = json.dumps(unnamed.identity(), sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return replace(unnamed, name=name or f"{model}_{data.name}_{digest}")
 
 
 def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:

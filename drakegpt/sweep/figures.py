@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = "viridis_r"  # dark is low, readable without colour vision
+COLOURS = "viridis"  # dark is low; readable without colour vision
 GREY = "#b0b0b0"
 BEST = "#d62728"
 COLUMNS = 3  # fields of points beside each other
 HEADROOM = 0.5  # of the complete losses' range: where the rest is drawn at most
 TICKS = 5
+DECADES = 100.0  # from this factor on, powers of ten alone are named
+PAPER = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}  # behind numbers
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ def _parallel(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figu
     for place, scale in enumerate([*scales, losses]):
         axes.axvline(place, color="#444444", linewidth=1, zorder=5)
         for height, text in scale.ticks:
-            axes.text(place - 0.03, height, text, ha="right", va="center", fontsize=8, zorder=6,
-                      bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip
-    axes.set_xticks(range(len(scales) + 1), [*map(_named, space, space.values()), loss])
+            beside = place - 0.03, height
+            axes.text(*beside, text, ha="right", va="center", fontsize=8, zorder=6, bbox=PAPER)
+    axes.set_xticks(
+        range(len(scales) + 1), [*map(_named, space, space.values()), "validation loss"]
+    )
     axes.set_yticks([])
     axes.set_xlim(-0.4, len(scales) + 0.1)
     axes.spines[:].set_visible(False)
@@ -130,7 +134,9 @@ def _range_scale(low: float, high: float, *, log: bool = False) -> Scale:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     bare = Scale((), None, low, high, log)
-    locator = LogLocator(subs=(1.0, 3.0)) if log else MaxNLocator(TICKS)
+    thirds = () if high >= DECADES * low else (3.0,)
+    whole = isinstance(low, int)
+    locator = LogLocator(subs=(1.0, *thirds)) if log else MaxNLocator(TICKS, integer=whole)
     between = [float(v) for v in locator.tick_values(low, high) if low < v < high]
     apart = [v for v in between if 0.06 < bare.place(v) < 0.94]
     ticks = tuple((bare.place(value), f"{value:.4g}") for value in (low, *apart, high))

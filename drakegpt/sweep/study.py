@@ -330,6 +330,6 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
         val_loss=trial.value if trial.state == TrialState.COMPLETE else estimate,
         iterations=facts.get("iterations", 0),
         why=facts.get("why", ""),
-        run=facts.get("run", ""),
+        run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,
     )

@@ -277,15 +277,21 @@ def all_runs(*, begun: bool = True) -> list[Run]:
     return sorted(found, key=lambda run: str(run.info["created_at"]))
 
 
-def _new_folder(name: str | None, stem: str) -> Path:
-    if name is not None and (
+def check_name(name: str, what: str = "run") -> None:
+    """Raise `UsageError` if `name` cannot name a folder, or would be taken for a model."""
+    if (
         not name
         or Path(name).name != name
         or name.startswith(".")
         or name.lower() in map(str.lower, settings.MODEL_NAMES)
     ):
         fix = "Use a plain name without '/' or '\\' that is no model's."
-        raise UsageError(f"'{name}' cannot name a run.", fix)
+        raise UsageError(f"'{name}' cannot name a {what}.", fix)
+
+
+def _new_folder(name: str | None, stem: str) -> Path:
+    if name is not None:
+        check_name(name)
     number = 1
     while True:
         folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
