@@ -273,8 +273,7 @@ def _came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
 
 
 def _state(row: "Row") -> str:
-    at = f" at {row.iterations:,}" if row.state in ("pruned", "diverged") else ""
-    return row.state + at
+    return row.state + (f" at {row.iterations:,}" if row.state == "pruned" else "")
 
 
 def _show(study: "Study", *, json: bool, over: bool) -> None:
