@@ -199,8 +199,8 @@ def test_nothing_but_failures_is_an_error(inside):
 
 @pytest.mark.parametrize("storage", ["journal", "database"])
 def test_two_processes_share_a_study(home, tmp_path, storage):
-    asked = [*BRIEF, "--sampler", "grid", "--param", "embedding_dim=2,4,6,8", "--param",
-             "max_lr=1e-3,3e-3,1e-2", "--json"]  # fmt: skip
+    searched = ("--param", "embedding_dim=2,4,6,8", "--param", "max_lr=1e-3,3e-3,1e-2")
+    asked = [*TINY, "--iters", 100, "--sampler", "grid", *searched, "--no-prune", "--json"]
     if storage == "database":
         asked += ["--storage", f"sqlite:///{tmp_path / 'study.db'}"]
     processes = [start(*asked) for _ in range(2)]
