@@ -21,10 +21,11 @@ INCIDENTAL = ("device", "minutes", "wandb", "save_interval")
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
-    Without a target: the run with the lowest validation loss on `data` or else
-    on the default dataset; runs on different texts cannot be ranked. `scaled`
-    asks for the scaled size. Raises `RunError` with the command that would make
-    such a run, `CorpusError` for a dataset that is not there.
+    Where all runs of a model are trials, the best of its latest sweep. Without
+    a target: the run with the lowest validation loss on `data` or else on the
+    default dataset; runs on different texts cannot be ranked. `scaled` asks for
+    the scaled size. Raises `RunError` with the command that would make such a
+    run, `CorpusError` for a dataset that is not there.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -52,7 +53,11 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
             f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
         )
-    return runs[-1] if model else min(runs, key=val_loss)
+    if not model:
+        return min(runs, key=val_loss)
+    if whole := [run for run in runs if not run.sweep]:
+        return whole[-1]
+    return min((run for run in runs if run.sweep == runs[-1].sweep), key=val_loss)
 
 
 def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:

@@ -90,7 +90,18 @@ class Trial:
             if iteration not in self._reported:
                 self._trial.report(val_loss, iteration)
                 self._reported.add(iteration)
-        self._study.note(self._trial, iterations=iteration)
+
+    def same(self) -> Row | None:
+        """An ended trial with the same hyperparameters, which could only come to the same."""
+        ended = (row for row in self._study.rows() if row.state not in ("running", "failed"))
+        return next((row for row in ended if row.params == self.params), None)
+
+    def end_as(self, other: Row) -> None:
+        """End the trial as that one did, with its run."""
+        why = other.why or f"The same as trial {other.number}."
+        self._study.note(self._trial, run=other.run)
+        loss = other.val_loss if other.state == "complete" else None
+        self._study.end(self._trial, other.state, why, loss)
 
     def hopeless(self) -> bool:
         """Whether at least half of the complete trials were better at this iteration.
@@ -322,13 +333,13 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     complete = set(study.definition.space) <= set(drawn)
     ended, began = trial.datetime_complete, trial.datetime_start
     losses = trial.intermediate_values
-    estimate = losses[max(losses)] if losses else None
+    last = max(losses, default=0)
     return Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "running",
-        val_loss=trial.value if trial.state == TrialState.COMPLETE else estimate,
-        iterations=facts.get("iterations", 0),
+        val_loss=trial.value if trial.state == TrialState.COMPLETE else losses.get(last),
+        iterations=last,
         why=facts.get("why", ""),
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,

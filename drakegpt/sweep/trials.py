@@ -5,6 +5,7 @@ number. What the trial comes to is told to the study; nothing is shown here.
 """
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -39,6 +40,9 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
     except (UsageError, CorpusError) as error:
         trial.give_up("impossible", error.problem)
         return "impossible"
+    if same := trial.same():
+        trial.end_as(same)
+        return same.state
     run = _run_of(trial, definition, config)
     trial.note_length(config.iters)
     try:
@@ -82,7 +86,10 @@ def _finish(run: Run, trial: Trial) -> None:
     """Tell the exact loss of a run that has come to its end."""
     for line in run.evaluations:  # some may have been made by a process that could not tell
         trial.report(line["iteration"], line["val_loss"])
-    trial.complete(score_validation(run, run.config.device).loss)
+    loss = score_validation(run, run.config.device).loss
+    if not math.isfinite(loss):
+        raise DivergedError(f"The loss on the whole validation split is {loss}.", "")
+    trial.complete(loss)
 
 
 def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:

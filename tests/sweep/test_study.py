@@ -126,6 +126,7 @@ def test_a_trial_whose_process_is_gone_is_taken_up_as_it_was(defined):
     taken.report(5, 2.5)  # known already
     taken.report(10, 2.0)
     finish(taken, 1.5)
+    assert first.next() is None
     (row,) = first.rows()
     assert (row.val_loss, row.state, row.iterations) == (1.5, "complete", 10)
 
