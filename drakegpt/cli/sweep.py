@@ -3,12 +3,12 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -22,7 +22,7 @@ from drakegpt.presets import SYSTEMS
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.sweep.definition import Definition
-    from drakegpt.sweep.space import Axis
+    from drakegpt.sweep.space import Axis, Value
     from drakegpt.sweep.study import Row, Study, Trial
 
 Sampler = Literal["tpe", "random", "grid"]
@@ -155,18 +155,18 @@ def _plan(
     own: dict[str, Any], trials: int | None, minutes: float | None, sampler: Sampler | None
 ) -> _Plan:
     """Flags before the file's lines, which are checked as the flags are."""
-    of_file = own.get("trials"), own.get("minutes"), own.get("sampler", "tpe")
-    if of_file[0] is not None and (type(of_file[0]) is not int or of_file[0] < 1):
-        raise UsageError(f"trials cannot be {of_file[0]!r}.", "Give a whole number above 0.")
-    if of_file[1] is not None and (type(of_file[1]) not in (int, float) or of_file[1] < 0):
-        raise UsageError(f"minutes cannot be {of_file[1]!r}.", "Give a number above 0.")
-    if of_file[2] not in ("tpe", "random", "grid"):
-        raise UsageError(f"sampler cannot be {of_file[2]!r}.", "Take tpe, random or grid.")
-    return _Plan(
-        of_file[0] if trials is None else trials,
-        of_file[1] if minutes is None else minutes,
-        sampler or of_file[2],
-    )
+    flags = {"trials": trials, "minutes": minutes, "sampler": sampler}
+    said = {"trials": None, "minutes": None, "sampler": "tpe"} | own
+    said |= {name: value for name, value in flags.items() if value is not None}
+    fit: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "trials": (lambda n: type(n) is int and n >= 1, "Give a whole number above 0."),
+        "minutes": (lambda n: type(n) in (int, float) and n >= 0, "Give a number from 0 on."),
+        "sampler": (lambda name: name in get_args(Sampler), "Take tpe, random or grid."),
+    }
+    for name, (fits, fix) in fit.items():
+        if said[name] is not None and not fits(said[name]):
+            raise UsageError(f"{name} cannot be {said[name]!r}.", fix)
+    return _Plan(said["trials"], said["minutes"], said["sampler"])
 
 
 def _study(
@@ -249,7 +249,7 @@ def _described(study: "Study", trial: "Trial") -> str:
     return f"Trial {trial.number} of {study.total}: {_values(trial.params)}"
 
 
-def _values(params: "Any") -> str:
+def _values(params: "Mapping[str, Value]") -> str:
     from drakegpt.sweep.space import shown
 
     return ", ".join(f"{name} {shown(value)}" for name, value in params.items())
