@@ -254,8 +254,8 @@ def test_worse_than_most_is_hopeless_from_a_quarter_on(defined):
             assert trial.hopeless() == hopeless
             trial.give_up("pruned", "")
     with study.next() as trial:  # of another length
-        trial.note_length(200)
-        trial.report(80, 9.0)
+        trial.note_length(120)
+        trial.report(40, 9.0)
         assert not trial.hopeless()
         trial.complete(9.0)
     unpruned = Study(defined(DRAWN, sampler="random", prune=False), 20)
