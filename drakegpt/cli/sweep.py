@@ -206,7 +206,7 @@ def _announce(study: "Study") -> None:
         style="bold",
     )
     rows = study.rows()
-    if done := sum(row.state != "running" for row in rows):
+    if done := sum(row.state != "unfinished" for row in rows):
         console.note(f"Going on: {done} of {study.total} trials are done")
 
 
@@ -230,7 +230,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
                 state = attempt(study.definition, trial, partial(_screen, quiet=quiet), stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - began)
-            if not quiet and state != "running":
+            if not quiet and state != "unfinished":
                 console.note(_came_to(study, trial, seconds), style="")
         return interrupts.requested
 
@@ -261,8 +261,8 @@ def _came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
 
     rows = study.rows()
     row = rows[trial.number - 1]
-    at_work = 1 + sum(other.state == "running" for other in rows)
-    left = study.total - sum(other.state != "running" for other in rows)
+    at_work = 1 + sum(other.state == "unfinished" for other in rows)
+    left = study.total - sum(other.state != "unfinished" for other in rows)
     loss = f"validation {row.val_loss:.4f}, " if row.state == "complete" else ""
     took = "" if row.state == "impossible" else f" in {duration(seconds[-1])}"
     rest = ""
@@ -280,7 +280,7 @@ def _show(study: "Study", *, json: bool, over: bool) -> None:
     """The trials, the best of them, the figures, and what to do next."""
     rows = sorted(study.rows(), key=_rank)
     best = rows[0] if rows and rows[0].state == "complete" else None
-    done = sum(row.state != "running" for row in rows)
+    done = sum(row.state != "unfinished" for row in rows)
     running = len(rows) - done
     if not best and done >= study.total:
         raise RunError(
@@ -302,7 +302,7 @@ def _show(study: "Study", *, json: bool, over: bool) -> None:
 def _rank(row: "Row") -> tuple[Any, ...]:
     """Complete trials by their loss, then estimates by theirs, then the rest by number."""
     known = row.val_loss is not None
-    return (row.state != "complete", row.state == "running", not known, row.val_loss, row.number)
+    return (row.state != "complete", row.state == "unfinished", not known, row.val_loss, row.number)
 
 
 def _figures(study: "Study", rows: "list[Row]") -> list[Path]:

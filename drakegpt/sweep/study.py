@@ -29,7 +29,7 @@ from drakegpt.sweep.space import Axis, Range, Value
 from drakegpt.sweep.storage import explained, open_storage
 
 State = Literal[
-    "running", "complete", "pruned", "impossible", "diverged", "out of memory", "failed"
+    "unfinished", "complete", "pruned", "impossible", "diverged", "out of memory", "failed"
 ]
 
 DEFAULT_TRIALS = 20
@@ -93,7 +93,7 @@ class Trial:
 
     def same(self) -> Row | None:
         """An ended trial with the same hyperparameters, which could only come to the same."""
-        ended = (row for row in self._study.rows() if row.state not in ("running", "failed"))
+        ended = (row for row in self._study.rows() if row.state not in ("unfinished", "failed"))
         return next((row for row in ended if row.params == self.params), None)
 
     def end_as(self, other: Row) -> None:
@@ -337,7 +337,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     return Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
-        state=facts.get("state", "failed") if trial.state.is_finished() else "running",
+        state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
         val_loss=trial.value if trial.state == TrialState.COMPLETE else losses.get(last),
         iterations=last,
         why=facts.get("why", ""),

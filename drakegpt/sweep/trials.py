@@ -32,7 +32,7 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
     """Train the run of a trial and tell the study what it came to.
 
     `show` is given the run's settings, and then its reports. Once `stop` says
-    so, the run is saved and the trial left to whoever goes on: it is "running".
+    so, the run is saved and the trial left to whoever goes on: it is "unfinished".
     Raises what has to do with the machine, not with the hyperparameters.
     """
     try:
@@ -57,7 +57,7 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
 
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
-    """Train a run, or go on with it: "complete", "pruned" or, if stopped, "running"."""
+    """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
     begun = bool(list_checkpoints(run.folder / "checkpoints"))
     with Recorder(run, resume=begun) as recorder, show(run.config) as progress:
         try:
@@ -73,7 +73,7 @@ def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> Stat
                         return "pruned"
                 if stop():
                     recorder.save()
-                    return "running"
+                    return "unfinished"
         except DivergedError:
             recorder.stop("diverged")
             raise

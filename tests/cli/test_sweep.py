@@ -282,7 +282,7 @@ def test_time_is_kept(inside, home):
     assert "Next: drakegpt sweep" in some.err
     states = [trial["state"] for trial in some.json["trials"]]
     assert len(states) < 20
-    assert states.count("running") == 1
+    assert states.count("unfinished") == 1
 
 
 def test_a_file_says_it_all_and_flags_win(inside, tmp_path):
