@@ -26,10 +26,11 @@ LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
-    Without a target: the run with the lowest validation loss on `data` or else
-    on the default dataset; runs on different texts cannot be ranked. `scaled`
-    asks for the scaled size. Raises `RunError` with the command that would make
-    such a run, `CorpusError` for a dataset that is not there.
+    Where all runs of a model are trials, the best of its latest sweep. Without
+    a target: the run with the lowest validation loss on `data` or else on the
+    default dataset; runs on different texts cannot be ranked. `scaled` asks for
+    the scaled size. Raises `RunError` with the command that would make such a
+    run, `CorpusError` for a dataset that is not there.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -57,7 +58,11 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
             f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
         )
-    return runs[-1] if model else min(runs, key=val_loss)
+    if not model:
+        return min(runs, key=val_loss)
+    if whole := [run for run in runs if not run.sweep]:
+        return whole[-1]
+    return min((run for run in runs if run.sweep == runs[-1].sweep), key=val_loss)
 
 
 def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
@@ -142,10 +147,11 @@ def select_others(
 
 
 def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
-    """Whether a run may stand for its model: finished, and trained with what is wanted."""
+    """Whether a run may stand for its model: finished, as wanted, no copy, no trial of many."""
     return (
         run.finished
         and run.derived != "packed"
+        and not run.sweep
         and (not seeds or run.config.seed in seeds)
         and all(getattr(run.config, key, None) == value for key, value in wanted.items())
     )
@@ -190,8 +196,8 @@ def missing_models(
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
     """The run to go on with: a folder, a run's name, or a model's latest unfinished run.
 
-    A run that is named may be finished: with more iterations it goes on. Raises
-    `RunError` if there is none.
+    A run that is named may be finished: with more iterations it goes on. Trials
+    of a sweep go on by name only. Raises `RunError` if there is none.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -200,6 +206,7 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
         run
         for run in all_runs(begun=False)
         if not run.finished
+        and not run.sweep
         and run.config.model == (model or run.config.model)
         and run.config.size == (size or run.config.size)
         and run.config.data == (data or run.config.data)
