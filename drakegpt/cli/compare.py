@@ -188,7 +188,7 @@ def _train_missing(
         for model, _ in missing_models(there, [size]):
             given = settings | of_seed | {"model": model, "size": size}
             configs.append(settled(given, dataset))
-    train_runs(configs, dataset, quiet=quiet)
+    train_runs(configs, dataset, quiet=quiet, go_on=True)
     if not configs and not quiet:
         console.note("All models have a run with these settings; none to train.")
 

@@ -15,6 +15,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
+from drakegpt.training.recorder import in_training
 from drakegpt.training.run import Run, all_runs, open_run
 
 # Settings that may differ between runs that count as the same.
@@ -87,15 +88,23 @@ def runs_on(data: Dataset) -> list[Run]:
 
 
 def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
-    """Those of `runs`, oldest first, that finished with these very settings; the latest first.
+    """Those of `runs`, oldest first, that finished with these very settings; the latest first."""
+    return [run for run in _alike(runs, config) if run.finished]
 
-    Where they computed and how they were kept does not make them others.
-    """
+
+def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
+    """The latest of `runs`, oldest first, that was interrupted with these very settings."""
+    begun = (run for run in _alike(runs, config) if not run.finished and not run.sweep)
+    return next((run for run in begun if not in_training(run)), None)
+
+
+def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
+    """The runs, latest first, with these settings, wherever they computed and were kept."""
     wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
     return [
         run
         for run in reversed(runs)
-        if wanted.items() <= asdict(run.config).items() and run.finished and not run.derived
+        if wanted.items() <= asdict(run.config).items() and not run.derived
     ]
 
 

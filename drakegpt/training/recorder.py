@@ -55,7 +55,7 @@ class Recorder:
         """
         self.run = run
         self.world = world
-        self._lock = FileLock(run.folder / ".lock", timeout=0)
+        self._lock = _lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._saved, self._save_seconds = (-1, 0), 0.0
         self._saved_when = time.monotonic()
@@ -211,6 +211,15 @@ class Recorder:
             ) from error
 
 
+def in_training(run: Run) -> bool:
+    """Whether some process trains the run at this moment."""
+    try:
+        with _lock(run):
+            return False
+    except Timeout:
+        return True
+
+
 def follow(run: Run, world: World, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
     world.tell()  # waits until the run can be read
@@ -219,6 +228,11 @@ def follow(run: Run, world: World, *, resume: bool = False) -> None:
         _restore(run, trainer)
     for _ in trainer.reports():
         pass
+
+
+def _lock(run: Run) -> FileLock:
+    """Who holds this trains the run; it is gone with its process."""
+    return FileLock(run.folder / ".lock", timeout=0)
 
 
 def _trainer(run: Run, world: World) -> Trainer:
