@@ -55,7 +55,7 @@ def draw(title: str, loss: str, space: Space, rows: Sequence[Row], folder: Path)
     """
     shown_rows = [row for row in rows if row.val_loss is not None and row.params]
     # The best last, so that it lies on top; those that are not complete at the bottom.
-    ordered = sorted(shown_rows, key=lambda row: (row.state == "complete", -(row.val_loss or 0)))
+    ordered = sorted(shown_rows, key=_depth)
     parallel = _parallel(title, loss, space, ordered)
     scatter = _scatter(title, loss, space, ordered)
     return [*write_figure(parallel, folder, "parallel"), *write_figure(scatter, folder, "scatter")]
@@ -116,6 +116,11 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figur
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     _finish(figure, list(figure.axes), colours, loss, rows)
     return figure
+
+
+def _depth(row: Row) -> tuple[bool, float, int]:
+    """What lies on top comes last; of equals, the first trial."""
+    return row.state == "complete", -(row.val_loss or 0.0), -row.number
 
 
 def scale_of(axis: Axis) -> Scale:

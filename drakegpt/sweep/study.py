@@ -8,7 +8,7 @@ the trial up as it is. How a trial trains is for `trials`.
 
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -160,7 +160,7 @@ class Study:
         with self.explained():
             return [_row(self, trial, number) for number, trial in self._numbered()]
 
-    def explained(self) -> Any:
+    def explained(self) -> AbstractContextManager[None]:
         """Explain what goes wrong with the storage."""
         return explained(self._place)
 
