@@ -318,6 +318,17 @@ def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def check_setting(name: str, value: Any) -> None:
+    """Raise `UsageError` if that setting cannot have that value, whatever the others have."""
+    from pydantic import ValidationError
+
+    try:
+        _validator().model_validate({name: value})
+    except ValidationError as error:
+        if any(complaint["type"] != "missing" for complaint in error.errors()):
+            raise _explained(error) from error
+
+
 def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:
     """The model of a preset, without anything about training."""
     return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
@@ -380,7 +391,8 @@ def _validate(settings: Mapping[str, Any]) -> TrainConfig:
 
 def _explained(error: "ValidationError") -> UsageError:
     """Turn pydantic's first complaint into a sentence that names the setting and its values."""
-    first = error.errors()[0]
+    # Settings that are missing come last: where one is checked alone, all others are.
+    first = min(error.errors(), key=lambda complaint: complaint["type"] == "missing")
     name = str(first["loc"][0]) if first["loc"] else "configuration"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = ", ".join(field.name for field in dataclasses.fields(TrainConfig))

@@ -34,3 +34,7 @@ class CorpusError(DrakeGPTError):
 
 class RunError(DrakeGPTError):
     """A run is missing, incomplete or damaged."""
+
+
+class DivergedError(RunError):
+    """A run's loss or weights grew beyond all numbers: its settings are at fault, not its files."""

@@ -45,6 +45,11 @@ def comparisons() -> Path:
     return home() / "comparisons"
 
 
+def sweeps() -> Path:
+    """Searches for hyperparameters, a folder each."""
+    return home() / "sweeps"
+
+
 @contextmanager
 def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that becomes `path` only if the block succeeds.

@@ -20,6 +20,7 @@ from drakegpt.cli import (
     presets,
     quantize,
     runs,
+    sweep,
     train,
 )
 from drakegpt.errors import DrakeGPTError
@@ -29,6 +30,7 @@ ORDER = [
     "params",
     "presets",
     "train",
+    "sweep",
     "runs",
     "import",
     "quantize",
@@ -58,6 +60,7 @@ app.add_typer(data.app, name="data", rich_help_panel="Text")
 app.command("params", rich_help_panel="Models")(params.params)
 app.command("presets", rich_help_panel="Models")(presets.presets)
 app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
+app.command("sweep", rich_help_panel="Models")(sweep.sweep)
 app.add_typer(runs.app, name="runs", rich_help_panel="Models")
 app.command("import", rich_help_panel="Models")(import_.import_)
 app.command("quantize", rich_help_panel="Models")(quantize.quantize)

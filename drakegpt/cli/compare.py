@@ -1,7 +1,7 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +10,9 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
+from drakegpt.cli.ladder import render
 from drakegpt.cli.remedies import compare_remedies
 from drakegpt.cli.several import train_runs
-from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import SIZES
 from drakegpt.errors import RunError, UsageError
@@ -21,13 +21,10 @@ from drakegpt.presets import PRESETS
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.comparison import Comparison
-    from drakegpt.evaluation.ngrams import Floor
-    from drakegpt.evaluation.rows import Row
     from drakegpt.evaluation.samples import Samples
 
 # Settings that would make the ladder something else.
 WITHOUT = ("bits", "scale", "init_from", "preset", "tie_embeddings")
-_VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
 
 
 @partial(options.with_settings, without=WITHOUT)
@@ -99,18 +96,18 @@ def compare(
         _train_missing(dataset, sizes[0], settings, identity, wanted, quiet=quiet)
     runs = select_runs(dataset, sizes, identity, wanted)
     others = [] if train else select_others(dataset, sizes, identity, wanted)
-    if not runs and not others:
+    together = [*runs.values(), *others]
+    if not together:
         such = " with these settings" if identity or wanted else ""
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
         )
     if not json:
-        count = sum(map(len, [*runs.values(), *others]))
+        count = sum(map(len, together))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
     nats = None if entropy is None else entropy * math.log(2)
     comparison = compare_runs(dataset, runs, device, others, nats)
-    together = [*runs.values(), *others]
     samples = samples_of([first for first, *_ in together], prompt, device)
     if html:
         write_report(html, dataset, comparison, together, samples, device)
@@ -141,7 +138,7 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
         result |= {"report": str(html)} if html else {}
         console.show_json(result)
         return
-    _render(comparison, samples.texts)
+    render(comparison, samples.texts)
     for path in figures:
         console.note(f"Figure: {path}")
     if html:
@@ -188,130 +185,6 @@ def _train_missing(
         for model, _ in missing_models(there, [size]):
             given = settings | of_seed | {"model": model, "size": size}
             configs.append(settled(given, dataset))
-    train_runs(configs, dataset, quiet=quiet)
+    train_runs(configs, dataset, quiet=quiet, go_on=True)
     if not configs and not quiet:
         console.note("All models have a run with these settings; none to train.")
-
-
-def _render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from drakegpt.cli.curves import curves
-
-    rows = [*comparison.rows, *comparison.others]
-    best = min(row.bits_per_character for row in rows)
-    title = f"The ladder on {comparison.data}"
-    columns = _columns(comparison.unit)
-    console.show(fitting(title, columns, rows, lambda row: row.bits_per_character == best))
-    console.show(
-        f"Losses: nats per {comparison.unit} over the whole splits. Gain: how far validation fell "
-        "from the rung before. Published: the original's formula for this vocabulary."
-        + _of_seeds(comparison)
-        + _of_overfitting(comparison)
-    )
-    if any(row.unit != comparison.unit for row in rows):
-        console.show(
-            "Losses per token of other length stand for something else, so only bits per character "
-            "are shown for those."
-        )
-    console.show("")
-    _render_floors(comparison)
-    if comparison.claims:
-        console.show(Text("What the original claims, in these runs:", style="bold"))
-    claims = Table.grid(padding=(0, 1))
-    for claim in comparison.claims:
-        verdict = _VERDICTS[claim.holds]
-        claims.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
-    console.show(claims)
-    for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
-        console.show(Text(f"\n{title}, estimated while training", style="bold"))
-        trained = [row for row in comparison.rows if row.evaluations]
-        floors = comparison.floors_in_sight if key == "val_loss" else ()
-        entropy = comparison.entropy if comparison.unit == "character" else None
-        console.show(curves(key, trained, console.results(), floors, entropy))
-    console.show(Text("\nBy each, with the same seed:", style="bold"))
-    for row in rows:
-        console.show(Text(f"\n{row.label}", style="bold cyan"))
-        console.show(samples[row.runs[0]].strip("\n"))
-
-
-def _render_floors(comparison: "Comparison") -> None:
-    """The table of what counting reaches, and which rows are beyond the counts of pairs."""
-    floors = comparison.floors
-    lowest = min(floor.score.loss for floor in floors)
-    title = "What counting alone reaches"
-    console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f.score.loss == lowest))
-    unit = "characters" if floors[0].per_character else "tokens"
-    longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
-    console.show(
-        f"Order: how many neighbouring {unit} are counted together, on the training split. Scored "
-        f"as the models are, in windows of {floors[0].context_length} {unit}{longest}."
-    )
-    rows = [*comparison.rows, *comparison.others]
-    beyond = [row.label for row in rows if row in comparison.beyond_pairs]
-    others = [row.label for row in rows if row not in comparison.beyond_pairs]
-    not_these = f"; not {', '.join(others)}" if beyond and others else ""
-    console.show(
-        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}."
-    )
-    if comparison.entropy is not None:
-        bits = comparison.entropy / math.log(2)
-        nearest = min(rows, key=lambda row: row.bits_per_character)
-        console.show(
-            f"The entropy of the source: {bits:.3f} bits, {comparison.entropy:.4f} nats per "
-            f"character; {nearest.label} is {nearest.bits_per_character - bits:+.3f} bits from it."
-        )
-    console.show("")
-
-
-def _of_seeds(comparison: "Comparison") -> str:
-    """What the spread is of, if there is one."""
-    counts = sorted({len(row.seeds) for row in (*comparison.rows, *comparison.others)})
-    if counts == [1]:
-        return ""
-    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-    return f" Means of {many} seeds each; ±: standard deviation."
-
-
-def _of_overfitting(comparison: "Comparison") -> str:
-    """What that column says, if it says anything."""
-    if not any(row.overfits_from for row in (*comparison.rows, *comparison.others)):
-        return ""
-    return (
-        " Overfits from: the iteration after which validation rose, by more than a hundredth "
-        "of a nat in the end, while training fell."
-    )
-
-
-def _or_blank(value: float | None, format_: str) -> str:
-    return "" if value is None else format(value, format_)
-
-
-def _columns(unit: str) -> "tuple[Column[Row], ...]":
-    """The columns; losses of rows with other units than the ladder's are left blank."""
-
-    def alike(row: "Row", figure: str) -> str:
-        return figure if row.unit == unit else ""
-
-    return (
-        Column("model", lambda row: row.label),
-        Column("parameters", lambda row: f"{row.parameters:,}", 2),
-        Column("published", lambda row: _or_blank(row.published, ","), 6),
-        Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
-        Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
-        Column("±", lambda row: alike(row, _or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
-        Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
-        Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
-        Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
-        Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
-        Column("overfits\nfrom", lambda row: _or_blank(row.overfits_from, ","), 6),
-    )
-
-
-_FLOOR_COLUMNS: "tuple[Column[Floor], ...]" = (
-    Column("order", lambda floor: str(floor.order)),
-    Column("validation", lambda floor: f"{floor.score.loss:.4f}"),
-    Column("bits/char", lambda floor: f"{floor.score.bits_per_character:.3f}", 1),
-)

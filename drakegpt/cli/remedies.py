@@ -62,7 +62,7 @@ def _runs(
             f"trained on '{data.name}'.",
             "Train them: the same command with --train.",
         )
-    train_runs(missing, data, quiet=quiet)
+    train_runs(missing, data, quiet=quiet, go_on=True)
     return [find_runs(of_seed, data)[0] for of_seed in plans]
 
 

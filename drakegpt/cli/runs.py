@@ -100,7 +100,7 @@ def _summary(run: "Run") -> dict[str, Any]:
         "model": run.config.model,
         "size": run.config.size,
         "data": run.config.data,
-        "state": run.derived or state,
+        "state": run.derived or run.stopped or state,
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
         "folder": str(run.folder),

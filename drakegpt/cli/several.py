@@ -39,11 +39,17 @@ SAVING_SECONDS = 30.0
 
 
 def train_runs(
-    configs: "Sequence[TrainConfig]", data: "Dataset", *, quiet: bool, names: Sequence[str] = ()
+    configs: "Sequence[TrainConfig]",
+    data: "Dataset",
+    *,
+    quiet: bool,
+    names: Sequence[str] = (),
+    go_on: bool = False,
 ) -> "list[Run]":
     """Train and score a run of each of `configs`, and return them in that order.
 
-    When asked to stop, all that are under way are saved; exits with 130.
+    With `go_on`, a run with these settings that was interrupted is taken up. When
+    asked to stop, all that are under way are saved; exits with 130.
     """
     if not configs:
         return []
@@ -52,14 +58,24 @@ def train_runs(
     at_once = min(len(configs), _at_once(configs, data))
     if at_once > 1:
         plan = list(zip(configs, named, titles, strict=True))
-        return _Together(data, at_once, quiet=quiet).train(plan)
+        return _Together(data, at_once, quiet=quiet, go_on=go_on).train(plan)
     runs = []
     for number, (config, name, title) in enumerate(zip(configs, named, titles, strict=True), 1):
         if not quiet:
             console.note(f"{number} of {len(configs)}: {title}", style="bold")
-        runs.append(start_run(config, data, name))
-        train_and_score(runs[-1], quiet=quiet)
+        runs.append(_run_of(config, data, name, go_on=go_on))
+        train_and_score(runs[-1], resume=True, quiet=quiet)
     return runs
+
+
+def _run_of(config: "TrainConfig", data: "Dataset", name: str | None, *, go_on: bool) -> "Run":
+    """A new run, or the one that was interrupted."""
+    from drakegpt.evaluation.selection import find_begun, runs_on
+
+    if go_on and (begun := find_begun(runs_on(data), config)):
+        console.note(f"Going on with {begun.name}")
+        return begun
+    return start_run(config, data, name)
 
 
 def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
@@ -148,8 +164,8 @@ class _Process:
 class _Together:
     """Trains runs side by side, a few at a time, and shows how far they are."""
 
-    def __init__(self, data: "Dataset", at_once: int, *, quiet: bool) -> None:
-        self._data, self._at_once, self._quiet = data, at_once, quiet
+    def __init__(self, data: "Dataset", at_once: int, *, quiet: bool, go_on: bool) -> None:
+        self._data, self._at_once, self._quiet, self._go_on = data, at_once, quiet, go_on
 
     def train(self, plan: "list[tuple[TrainConfig, str | None, str]]") -> "list[Run]":
         """Train all of `plan`: settings, a name, a title for the screen; the runs, in order."""
@@ -168,7 +184,8 @@ class _Together:
                     begun = sum(process.running for process in processes)
                     if begun < self._at_once and len(processes) < len(plan):
                         config, name, _ = plan[len(processes)]
-                        processes.append(_Process(start_run(config, self._data, name)))
+                        run = _run_of(config, self._data, name, go_on=self._go_on)
+                        processes.append(_Process(run))
                     time.sleep(POLL_SECONDS)
                     if interrupts.requested:
                         self._stop(processes)

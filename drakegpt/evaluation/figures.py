@@ -79,37 +79,45 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
             )
     unit = "character" if all(row.per_character for row in remedied.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
-    _dress(
-        axes, f"Remedies for overfitting on {data}: validation, and training (thin)", "iteration"
-    )
+    _dress(axes, f"Validation (thick) and training loss (thin) on {data}", "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _saved(figure, data, "remedies")
 
 
-def _figure() -> "tuple[Figure, Axes]":
+def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
+    """An empty figure of so many inches, away from any window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure
 
 
-def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
-    """Write a figure of a dataset as PNG and SVG; without a date, so that it is the same again."""
+def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
+    """Write a figure into `folder` as PNG and SVG; undated, so that it is the same again."""
     from matplotlib import rc_context
 
     written = []
     for suffix in ("png", "svg"):
-        path = paths.comparisons() / data / f"{name}.{suffix}"
+        path = folder / f"{name}.{suffix}"
         buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": data}):  # fixed names inside
+        with rc_context({"svg.hashsalt": folder.name}):  # fixed names inside
             undated = {"Date": None} if suffix == "svg" else None
             figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
         with paths.write_atomically(path) as file:
             file.write(buffer.getvalue())
         written.append(path)
     return written
+
+
+def _figure() -> "tuple[Figure, Axes]":
+    figure = new_figure()
+    return figure, figure.add_subplot()
+
+
+def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
+    return write_figure(figure, paths.comparisons() / data, name)
 
 
 def _dress(axes: "Axes", title: str, below: str) -> None:

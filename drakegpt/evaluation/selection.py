@@ -15,6 +15,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
+from drakegpt.training.recorder import in_training
 from drakegpt.training.run import Run, all_runs, open_run
 
 # Settings that may differ between runs that count as the same.
@@ -26,10 +27,11 @@ LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
-    Without a target: the run with the lowest validation loss on `data` or else
-    on the default dataset; runs on different texts cannot be ranked. `scaled`
-    asks for the scaled size. Raises `RunError` with the command that would make
-    such a run, `CorpusError` for a dataset that is not there.
+    Where all runs of a model are trials, the best of its latest sweep. Without
+    a target: the run with the lowest validation loss on `data` or else on the
+    default dataset; runs on different texts cannot be ranked. `scaled` asks for
+    the scaled size. Raises `RunError` with the command that would make such a
+    run, `CorpusError` for a dataset that is not there.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -57,7 +59,11 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
             f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
         )
-    return runs[-1] if model else min(runs, key=val_loss)
+    if not model:
+        return min(runs, key=val_loss)
+    if whole := [run for run in runs if not run.sweep]:
+        return whole[-1]
+    return min((run for run in runs if run.sweep == runs[-1].sweep), key=val_loss)
 
 
 def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
@@ -82,15 +88,23 @@ def runs_on(data: Dataset) -> list[Run]:
 
 
 def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
-    """Those of `runs`, oldest first, that finished with these very settings; the latest first.
+    """Those of `runs`, oldest first, that finished with these very settings; the latest first."""
+    return [run for run in _alike(runs, config) if run.finished]
 
-    Where they computed and how they were kept does not make them others.
-    """
+
+def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
+    """The latest of `runs`, oldest first, that was interrupted with these very settings."""
+    begun = (run for run in _alike(runs, config) if not run.finished and not run.sweep)
+    return next((run for run in begun if not in_training(run)), None)
+
+
+def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
+    """The runs, latest first, with these settings, wherever they computed and were kept."""
     wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
     return [
         run
         for run in reversed(runs)
-        if wanted.items() <= asdict(run.config).items() and run.finished and not run.derived
+        if wanted.items() <= asdict(run.config).items() and not run.derived
     ]
 
 
@@ -142,10 +156,11 @@ def select_others(
 
 
 def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
-    """Whether a run may stand for its model: finished, and trained with what is wanted."""
+    """Whether a run may stand for its model: finished, as wanted, no copy, no trial of many."""
     return (
         run.finished
         and run.derived != "packed"
+        and not run.sweep
         and (not seeds or run.config.seed in seeds)
         and all(getattr(run.config, key, None) == value for key, value in wanted.items())
     )
@@ -190,8 +205,8 @@ def missing_models(
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
     """The run to go on with: a folder, a run's name, or a model's latest unfinished run.
 
-    A run that is named may be finished: with more iterations it goes on. Raises
-    `RunError` if there is none.
+    A run that is named may be finished: with more iterations it goes on. Trials
+    of a sweep go on by name only. Raises `RunError` if there is none.
     """
     model = _as_model(target) if target else None
     if target and not model:
@@ -200,6 +215,7 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
         run
         for run in all_runs(begun=False)
         if not run.finished
+        and not run.sweep
         and run.config.model == (model or run.config.model)
         and run.config.size == (size or run.config.size)
         and run.config.data == (data or run.config.data)

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import DivergedError, RunError, UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_leftovers, write_text
 from drakegpt.training.checkpoint import (
@@ -55,7 +55,7 @@ class Recorder:
         """
         self.run = run
         self.world = world
-        self._lock = FileLock(run.folder / ".lock", timeout=0)
+        self._lock = _lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._saved, self._save_seconds = (-1, 0), 0.0
         self._saved_when = time.monotonic()
@@ -90,8 +90,8 @@ class Recorder:
     def reports(self) -> Iterator[Step | Evaluation]:
         """The trainer's reports, each written down before it is passed on.
 
-        Raises `RunError` when the loss fails or the folder cannot be written;
-        the last checkpoint is whole then.
+        Raises `DivergedError` when the loss fails, `RunError` when the folder
+        cannot be written; the last checkpoint is whole then.
         """
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
@@ -114,7 +114,7 @@ class Recorder:
         started = time.monotonic()
         weights = self.trainer.model.state_dict()
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-            raise RunError(
+            raise DivergedError(
                 f"The weights are no longer finite after iteration {self.trainer.iteration}.",
                 "Train anew with a lower --max-lr, or with --grad-clip 1.",
             )
@@ -134,13 +134,22 @@ class Recorder:
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
 
+    def stop(self, reason: str) -> None:
+        """Write down that training ends before its time, and why; by name it can be resumed."""
+        line = {"event": "stopped", "reason": reason, "iteration": self.trainer.iteration}
+        self._append(line)
+
     def _mirror(self) -> WandbTracker | None:
         """Where else the run is shown; all that was recorded so far is repeated there."""
         if self.run.config.wandb == "off":
             return None
         identity = hashlib.sha256(f"{self.run.name} {self.run.info['created_at']}".encode())
         tracker = WandbTracker(
-            self.run.name, identity.hexdigest()[:16], self.run.config.wandb, asdict(self.run.config)
+            self.run.name,
+            identity.hexdigest()[:16],
+            self.run.config.wandb,
+            asdict(self.run.config),
+            group=self.run.sweep,
         )
         for evaluation in self.trainer.evaluations:
             tracker.log(evaluation)
@@ -202,6 +211,15 @@ class Recorder:
             ) from error
 
 
+def in_training(run: Run) -> bool:
+    """Whether some process trains the run at this moment."""
+    try:
+        with _lock(run):
+            return False
+    except Timeout:
+        return True
+
+
 def follow(run: Run, world: World, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
     world.tell()  # waits until the run can be read
@@ -210,6 +228,11 @@ def follow(run: Run, world: World, *, resume: bool = False) -> None:
         _restore(run, trainer)
     for _ in trainer.reports():
         pass
+
+
+def _lock(run: Run) -> FileLock:
+    """Who holds this trains the run; it is gone with its process."""
+    return FileLock(run.folder / ".lock", timeout=0)
 
 
 def _trainer(run: Run, world: World) -> Trainer:

@@ -3,7 +3,7 @@
     runs/<name>/config.toml       the settings, complete
     runs/<name>/run.json          what else identifies it: dataset version, device, versions
     runs/<name>/tokenizer.json
-    runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished
+    runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished or given up
     runs/<name>/checkpoints/      the last states, to go on from and to use
     runs/<name>/best.safetensors  the weights with the lowest validation loss so far
     runs/<name>/initial.safetensors  those it began with, if from another run
@@ -102,6 +102,20 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end, here or in the original."""
         return bool(self.ending or self.derived)
+
+    @property
+    def stopped(self) -> str:
+        """Why a sweep gave the run up before its end, if it did: "pruned", "diverged"."""
+        lines = (line for line in self.metrics if line["event"] == "stopped")
+        return next((str(line["reason"]) for line in lines), "")
+
+    @property
+    def sweep(self) -> str:
+        """The study that this run is a trial of, or nothing.
+
+        A trial goes on with its study, or by name, and stands for no model in a comparison.
+        """
+        return str(self.info.get("sweep", ""))
 
     @property
     def derived(self) -> str:
@@ -263,15 +277,21 @@ def all_runs(*, begun: bool = True) -> list[Run]:
     return sorted(found, key=lambda run: str(run.info["created_at"]))
 
 
-def _new_folder(name: str | None, stem: str) -> Path:
-    if name is not None and (
+def check_name(name: str, what: str = "run") -> None:
+    """Raise `UsageError` if `name` cannot name a folder, or would be taken for a model."""
+    if (
         not name
         or Path(name).name != name
         or name.startswith(".")
         or name.lower() in map(str.lower, settings.MODEL_NAMES)
     ):
         fix = "Use a plain name without '/' or '\\' that is no model's."
-        raise UsageError(f"'{name}' cannot name a run.", fix)
+        raise UsageError(f"'{name}' cannot name a {what}.", fix)
+
+
+def _new_folder(name: str | None, stem: str) -> Path:
+    if name is not None:
+        check_name(name)
     number = 1
     while True:
         folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))

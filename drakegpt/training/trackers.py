@@ -32,8 +32,18 @@ logger = logging.getLogger("drakegpt")
 class WandbTracker:
     """One run in W&B; after the first fault of wandb it does nothing any more."""
 
-    def __init__(self, name: str, identity: str, mode: Mode, config: Mapping[str, Any]) -> None:
-        """`identity` is the same each time a run is resumed: W&B then continues its run."""
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        mode: Mode,
+        config: Mapping[str, Any],
+        group: str = "",
+    ) -> None:
+        """`identity` is the same each time a run is resumed: W&B then continues its run.
+
+        Runs of one `group` are shown together.
+        """
         self._run: Any = None  # None: nothing to do
         self._upload = ""  # the command that uploads what was recorded
         self._lowest: dict[str, float] = {}
@@ -41,12 +51,12 @@ class WandbTracker:
         with self._guarded("cannot record this run"):
             if mode == "online":
                 try:
-                    self._run = _start(name, identity, config, _api_key())
+                    self._run = _start(name, identity, config, group, _api_key())
                 except FAULTS as fault:
                     obstacle = _in_one_line(fault)
                     _stop_service()
             if not self._run:
-                self._run = _start(name, identity, config, None)
+                self._run = _start(name, identity, config, group, None)
             option = " --include-online" if self._run.settings.mode == "online" else ""
             self._upload = f'wandb sync{option} "{Path(self._run.dir).parent}"'
             self._run.define_metric("*", step_metric="iteration")
@@ -102,7 +112,9 @@ class WandbTracker:
             logger.warning(text, consequence, _in_one_line(fault), upload)
 
 
-def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | None) -> Any:
+def _start(
+    name: str, identity: str, config: Mapping[str, Any], group: str, api_key: str | None
+) -> Any:
     """Start wandb's service process and the run in it: online with a key, offline without."""
     _keep_at_home()
     import wandb
@@ -126,6 +138,7 @@ def _start(name: str, identity: str, config: Mapping[str, Any], api_key: str | N
         project="drakegpt",
         id=identity,
         name=name,
+        group=group or None,
         config=dict(config),
         mode="online" if api_key else "offline",
         resume="allow",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from drakegpt.config import TrainConfig
 from drakegpt.data.windows import EpochWindows, Stream, TrainingWindows, random_windows
-from drakegpt.errors import RunError
+from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
 from drakegpt.training.engine import Compiled, Engine, choose
@@ -91,7 +91,7 @@ class Trainer:
         """Train to the end, reporting each step and each evaluation.
 
         The end is the last iteration, or earlier when patience runs out. Raises
-        `RunError` when a loss is no longer a number.
+        `DivergedError` when a loss is no longer a number.
         """
         self.model.train()
         while True:
@@ -263,7 +263,7 @@ class Trainer:
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise RunError(
+            raise DivergedError(
                 f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
                 "The learning rate is too high for this model: "
                 f"try --base-lr {self.config.base_lr / 4:g} --max-lr {self.config.max_lr / 4:g} "

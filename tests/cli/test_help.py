@@ -15,6 +15,7 @@ COMMANDS = [
     "data show",
     "params",
     "train",
+    "sweep",
     "eval",
     "compare",
     "generate",
@@ -52,14 +53,16 @@ def test_version(drakegpt):
     assert drakegpt("--version").out.startswith("drakegpt 0.")
 
 
-@pytest.mark.parametrize("arguments", ["--help", "train --help", "params --help", "data list"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "train --help", "sweep --help", "params --help", "data list"]
+)
 def test_torch_stays_out_until_it_is_needed(arguments):
     code = (
         "import sys\n"
         f"sys.argv = ['drakegpt', *{arguments.split()!r}]\n"
         "from drakegpt.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'kaggle', 'wandb', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'kaggle', 'wandb', 'matplotlib', 'optuna'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     if arguments == "data list":

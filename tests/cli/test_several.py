@@ -11,9 +11,13 @@ import time
 
 import pytest
 
-from drakegpt.training.run import open_run
+from drakegpt.config import resolve
+from drakegpt.data import dataset
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run, open_run
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
+SETTINGS = {"iters": 12, "eval_interval": 4, "eval_iters": 1}
 # Long enough that processes are worth starting.
 LONG = ("--iters", 2600, "--eval-interval", 1300, "--eval-iters", 1)
 
@@ -110,3 +114,28 @@ def test_when_one_fails_it_says_why_and_the_others_are_saved(song, home):
     assert "Error: Training r_42 failed: The run's folder" in err.decode()
     assert "Traceback" not in err.decode()
     assert open_run(runs / "r_43").last_checkpoint().iteration > 0
+
+
+def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
+    """The run of one rung was killed; its others are trained, and it ends as it would have."""
+    few = ("--iters", 12, "--eval-interval", 4, "--eval-iters", 1)
+    whole = drakegpt("train", "BlocksLM", *few, "--name", "whole", "--json", "-q").json
+    (home / "runs" / "whole").rename(home / "whole")
+    run = create_run(resolve("BlocksLM", "default", "song", SETTINGS), dataset.load("song"), "cut")
+    with Recorder(run) as recorder:
+        for report in recorder.reports():
+            if report.iteration == 7:
+                recorder.save()
+                break
+        beside = drakegpt("compare", "--train", *few, "--json")  # while another is at it
+        assert "Going on" not in beside.err
+        assert "cut" not in [row["runs"][0]["run"] for row in beside.json["rows"]]
+    for name in os.listdir(home / "runs"):
+        if name != "cut":
+            shutil.rmtree(home / "runs" / name)
+    shown = drakegpt("compare", "--train", *few, "--json")
+    assert shown.code == 0, shown.err
+    assert "Going on with cut" in shown.err
+    (row,) = (row for row in shown.json["rows"] if row["model"] == "BlocksLM")
+    assert row["runs"][0]["run"] == "cut"
+    assert row["val_loss"] == whole["val_loss"]

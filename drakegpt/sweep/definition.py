@@ -1,0 +1,144 @@
+"""What makes a sweep this one and no other: the model, the text, what is fixed, what is searched.
+
+Two commands with the same definition work on the same study. How many trials
+there are, where they are kept and on which device they run is not part of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from drakegpt.config import TrainConfig, check_setting, filled, resolve
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.selection import INCIDENTAL
+from drakegpt.presets import PRESETS
+from drakegpt.sweep.space import Space, Value, combinations, rounded, size_of
+from drakegpt.training.budget import length_of
+from drakegpt.training.run import check_name
+
+Sampler = Literal["tpe", "random", "grid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A sweep, before any trial. Make it by `define`, which checks it."""
+
+    name: str
+    model: str
+    size: str
+    data: Dataset
+    settings: Mapping[str, Any]  # given and the same for all trials
+    space: Space
+    sampler: Sampler = "tpe"
+    prune: bool = True
+    incidental: Mapping[str, Any] = field(default_factory=dict)  # the device and such
+
+    @property
+    def seed(self) -> int:
+        """That of the runs and of the sampler."""
+        seed: int = self.settings.get("seed", PRESETS["default"]["seed"])
+        return seed
+
+    @cached_property
+    def grid(self) -> list[dict[str, Value]]:
+        """All combinations, for a sampler that tries each."""
+        return combinations(self.space)
+
+    def identity(self) -> dict[str, Any]:
+        """What two sweeps must have in common to be one, as plain values."""
+        return {
+            "model": self.model,
+            "size": self.size,
+            "data": self.data.name,
+            "data_version": self.data.metadata.version,
+            "settings": dict(self.settings),
+            "space": {name: axis.to_json() for name, axis in self.space.items()},
+            "sampler": self.sampler,
+            "prune": self.prune,
+        }
+
+    def used(self, drawn: Mapping[str, Value]) -> dict[str, Value]:
+        """Values drawn from the space as a run takes them, in the order of the space."""
+        return {name: axis.settled(drawn[name]) for name, axis in self.space.items()}
+
+    def config(self, params: Mapping[str, Value]) -> TrainConfig:
+        """The settings of the run with these values.
+
+        Raises `UsageError` or `CorpusError` for a combination that cannot be.
+        """
+        given = {**self.settings, **self.incidental, **params}
+        given |= self._lowest_rate(given)
+        config = resolve(self.model, self.size, self.data.name, given)
+        if length := length_of(config, self.data):
+            config = resolve(self.model, self.size, self.data.name, given, length)
+        self.data.check_context(config.context_length)
+        return config
+
+    def _lowest_rate(self, given: Mapping[str, Any]) -> dict[str, float]:
+        """A `base_lr` in the proportion to `max_lr` that it would have if neither were given.
+
+        Else a low `max_lr` would be below the preset's `base_lr`, which no schedule allows.
+        """
+        if "max_lr" not in given or "base_lr" in given:
+            return {}
+        others = {name: value for name, value in given.items() if name != "max_lr"}
+        usual = filled(self.model, self.size, self.data.name, others)
+        return {"base_lr": rounded(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
+
+
+def define(
+    name: str | None,
+    model: str,
+    size: str,
+    data: Dataset,
+    given: Mapping[str, Any],
+    space: Space,
+    *,
+    sampler: Sampler,
+    prune: bool,
+) -> Definition:
+    """A sweep of `model` with the settings `given`; its name follows from all that, if `None`.
+
+    Raises `UsageError` for settings that cannot be, alone or beside the space.
+    """
+    if name is not None:
+        check_name(name, "sweep")
+    _check(given, space, sampler)
+    settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
+    incidental = {key: value for key, value in given.items() if key in INCIDENTAL}
+    unnamed = Definition(
+        name="",
+        model=model,
+        size=size,
+        data=data,
+        settings=settings,
+        space=space,
+        sampler=sampler,
+        prune=prune,
+        incidental=incidental,
+    )
+    identity = json.dumps(unnamed.identity(), sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return replace(unnamed, name=name or f"{model}_{data.name}_{digest}")
+
+
+def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:
+    for key, value in given.items():
+        check_setting(key, value)
+    if not space:
+        raise UsageError(
+            "Nothing is searched.",
+            "Name what: `--param embedding_dim=32,64,128 --param max_lr=1e-4..1e-2:log`.",
+        )
+    if sampler == "grid" and size_of(space) is None:
+        ranges = [name for name, axis in space.items() if size_of({name: axis}) is None]
+        raise UsageError(
+            f"A grid has no end of points in the range of {', '.join(ranges)}.",
+            f"List choices: `--param {ranges[0]}=A,B,C`; or take --sampler tpe or random.",
+        )
+    if given.get("epochs") and ("iters" in given or "iters" in space):
+        raise UsageError("epochs and iters both say how long.", "Give one of them.")

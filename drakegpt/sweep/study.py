@@ -1,0 +1,346 @@
+"""The study of a sweep: which trials there are, whose turn it is, what each came to.
+
+Several processes may work on one study, here or on other machines. A trial
+belongs to the process that holds its lock, a file in the home of that process.
+Where the process is gone, so is the lock, and any other with the same home takes
+the trial up as it is. How a trial trains is for `trials`.
+"""
+
+import platform
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution
+from optuna.pruners import MedianPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from drakegpt import paths
+from drakegpt.errors import UsageError
+from drakegpt.sweep.definition import Definition
+from drakegpt.sweep.space import Axis, Range, Value
+from drakegpt.sweep.storage import explained, open_storage
+
+State = Literal[
+    "unfinished", "complete", "pruned", "impossible", "diverged", "out of memory", "failed"
+]
+
+DEFAULT_TRIALS = 20
+# A trial is held against the others once so many are complete, and a quarter of it is done.
+UNPRUNED_TRIALS = 5
+UNPRUNED_SHARE = 4
+# Without an owner for so long, a trial's process was killed before it could say whose it is.
+OWNER_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is known of one trial."""
+
+    number: int  # from 1
+    params: Mapping[str, Value]
+    state: State
+    val_loss: float | None  # nats per token: exact if complete, else the last estimate
+    iterations: int
+    why: str
+    run: str
+    seconds: float | None  # from its beginning to its end, with any time between
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {**vars(self), "params": dict(self.params)}
+
+
+class Trial:
+    """One trial, ours until the end of a `with` statement; if it has no end then, to go on with."""
+
+    def __init__(self, study: "Study", trial: optuna.Trial, number: int, lock: FileLock) -> None:
+        """`number` counts from 1; `lock` is held."""
+        self.number = number
+        self.run_name = trial.user_attrs.get("run", f"{study.definition.name}_{number:04}")
+        self.params = study.definition.used(trial.params)
+        self._study, self._trial, self._lock = study, trial, lock
+        self._reported = set(_frozen(study, trial).intermediate_values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def note_length(self, iterations: int) -> None:
+        """Say how many iterations its run has in all."""
+        self._study.note(self._trial, length=iterations)
+
+    def report(self, iteration: int, val_loss: float) -> None:
+        """Note an estimate of the validation loss; what is noted already stays."""
+        with self._study.explained():
+            if iteration not in self._reported:
+                self._trial.report(val_loss, iteration)
+                self._reported.add(iteration)
+
+    def same(self) -> Row | None:
+        """An ended trial with the same hyperparameters, which could only come to the same."""
+        ended = (row for row in self._study.rows() if row.state not in ("unfinished", "failed"))
+        return next((row for row in ended if row.params == self.params), None)
+
+    def end_as(self, other: Row) -> None:
+        """End the trial as that one did, with its run."""
+        why = other.why or f"The same as trial {other.number}."
+        self._study.note(self._trial, run=other.run)
+        loss = other.val_loss if other.state == "complete" else None
+        self._study.end(self._trial, other.state, why, loss)
+
+    def hopeless(self) -> bool:
+        """Whether at least half of the complete trials were better at this iteration.
+
+        Only trials of the same length can be held against each other.
+        """
+        with self._study.explained():
+            return self._study.definition.prune and self._study.worse_than_most(self._trial)
+
+    def complete(self, val_loss: float) -> None:
+        """End the trial with its exact validation loss."""
+        self._study.end(self._trial, "complete", "", val_loss)
+
+    def give_up(self, state: State, why: str) -> None:
+        """End the trial before its time; the sampler takes that for a bad result."""
+        self._study.end(self._trial, state, why, None)
+
+
+class Study:
+    """A study that several processes may have open. Raises `RunError` if it cannot be kept."""
+
+    def __init__(
+        self, definition: Definition, trials: int | None = None, storage: str | None = None
+    ) -> None:
+        """`trials`: how many there shall be in all; `storage`: a file or a database's address.
+
+        Raises `UsageError` if there is another study of that name.
+        """
+        self.definition = definition
+        self.total = _total(definition, trials)
+        self.folder = paths.sweeps() / definition.name
+        self._place: str | Path = storage or self.folder / "study.journal"
+        self._home = f"{platform.node()} {paths.home().absolute()}"
+        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+        # One at a time, or two processes would take the same turn.
+        self._turn = FileLock(self.folder / "locks" / "turn")
+        with self._turn:
+            kept = open_storage(self._place)
+            with self.explained():
+                self._study = optuna.create_study(
+                    storage=kept,
+                    sampler=RandomSampler(0),  # until a trial has its own
+                    study_name=definition.name,
+                    direction="minimize",
+                    load_if_exists=True,
+                )
+                self._check_identity()
+
+    def next(self) -> Trial | None:
+        """A trial to work on: one that was abandoned, or a new one; `None` if there is none."""
+        with self._turn, self.explained():
+            return self._abandoned() or self._new()
+
+    def rows(self) -> list[Row]:
+        """All trials, in the order of their numbers."""
+        with self.explained():
+            return [_row(self, trial, number) for number, trial in self._numbered()]
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Explain what goes wrong with the storage."""
+        return explained(self._place)
+
+    def note(self, trial: optuna.Trial, **facts: Any) -> None:
+        """Keep facts about a trial."""
+        with self.explained():
+            for name, value in facts.items():
+                trial.set_user_attr(name, value)
+
+    def worse_than_most(self, trial: optuna.Trial) -> bool:
+        """Whether a trial's lowest estimate is above the median of others at its iteration."""
+        length = trial.user_attrs["length"]
+        others = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if any(other.user_attrs.get("length") != length for other in others):
+            return False
+        self._study.pruner = MedianPruner(UNPRUNED_TRIALS, length // UNPRUNED_SHARE)
+        return trial.should_prune()
+
+    def end(self, trial: optuna.Trial, state: State, why: str, val_loss: float | None) -> None:
+        """Tell what a trial came to."""
+        self.note(trial, state=state, why=why)
+        with self.explained():
+            if val_loss is None:
+                self._study.tell(trial, state=TrialState.PRUNED)
+            else:
+                self._study.tell(trial, val_loss)
+
+    def _check_identity(self) -> None:
+        """Keep the definition with a new study; refuse a study of another."""
+        wanted = self.definition.identity()
+        if not self._study.user_attrs:
+            self._study.set_user_attr("definition", wanted)
+        known = self._study.user_attrs.get("definition", {})
+        if other := [key for key in wanted if known.get(key) != wanted[key]]:
+            raise UsageError(
+                f"There is a sweep named '{self.definition.name}' with other "
+                f"{', '.join(other).replace('_', ' ')}.",
+                "Take another --name, or leave it out; to go on with that sweep, repeat its "
+                "command as it was.",
+            )
+
+    def _numbered(self) -> list[tuple[int, FrozenTrial]]:
+        """The trials that count, from 1; not those that other machines took one too many of."""
+        trials = self._study.get_trials(deepcopy=False)
+        counted = [trial for trial in trials if "surplus" not in trial.user_attrs]
+        return list(enumerate(counted, 1))
+
+    def _new(self) -> Trial | None:
+        """A new trial with its hyperparameters, unless there are enough."""
+        if len(self._numbered()) >= self.total:
+            return None
+        trial = self._study.ask()
+        (number,) = (n for n, other in self._numbered() if other.number == trial.number)
+        if number > self.total:  # another machine was faster
+            trial.set_user_attr("surplus", True)
+            self._study.tell(trial, state=TrialState.FAIL)
+            return None
+        lock = self._lock(trial.number)
+        lock.acquire(timeout=0)
+        return self._ours(trial, number, lock)
+
+    def _abandoned(self) -> Trial | None:
+        """A trial whose process is gone, if there is one."""
+        for number, known in self._numbered():
+            if known.state != TrialState.RUNNING or not self._may_take(known):
+                continue
+            lock = self._lock(known.number)
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                trial = optuna.Trial(self._study, known._trial_id)
+                if _frozen(self, trial).state == TrialState.RUNNING:
+                    return self._ours(trial, number, lock)
+                lock.release()
+        return None
+
+    def _may_take(self, trial: FrozenTrial) -> bool:
+        """Whether a trial's lock would be in this home, or its process was killed too soon."""
+        home = trial.user_attrs.get("home")
+        if home is not None or trial.datetime_start is None:
+            return bool(home == self._home)
+        return (datetime.now() - trial.datetime_start).total_seconds() > OWNER_SECONDS
+
+    def _ours(self, trial: optuna.Trial, number: int, lock: FileLock) -> Trial:
+        """A trial whose lock we hold, with its owner and its hyperparameters written down."""
+        try:
+            trial.set_user_attr("home", self._home)
+            self._study.sampler = _sampler(self.definition, number)
+            for name, axis in self.definition.space.items():
+                _suggest(trial, name, axis)
+            found = Trial(self, trial, number, lock)
+            trial.set_user_attr("run", found.run_name)
+        except BaseException:
+            lock.release()
+            raise
+        return found
+
+    def _lock(self, number: int) -> FileLock:
+        return FileLock(self.folder / "locks" / f"{number:04}")
+
+
+class _Point(BaseSampler):
+    """Draws one point of a grid."""
+
+    def __init__(self, point: Mapping[str, Value]) -> None:
+        self._point = point
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Nothing: each hyperparameter is known by itself."""
+        del study, trial
+        return {}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Nothing."""
+        del study, trial, search_space
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The point's value."""
+        del study, trial, param_distribution
+        return self._point[param_name]
+
+
+def _sampler(definition: Definition, number: int) -> BaseSampler:
+    """What draws the hyperparameters of one trial, the same whichever process asks."""
+    if definition.sampler == "grid":
+        return _Point(definition.grid[number - 1])
+    seed = (definition.seed * 1_000_003 + number) % 2**32
+    if definition.sampler == "random":
+        return RandomSampler(seed)
+    return TPESampler(seed=seed, constant_liar=True)
+
+
+def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> None:
+    if not isinstance(axis, Range):
+        trial.suggest_categorical(name, axis.values)
+    elif isinstance(axis.low, int):
+        trial.suggest_int(name, axis.low, int(axis.high), log=axis.log)
+    else:
+        trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+
+
+def _total(definition: Definition, trials: int | None) -> int:
+    if definition.sampler == "grid":
+        return min(trials or len(definition.grid), len(definition.grid))
+    return trials or DEFAULT_TRIALS
+
+
+def _frozen(study: Study, trial: optuna.Trial) -> FrozenTrial:
+    """A trial as it is in the storage now."""
+    frozen: FrozenTrial = study._study.get_trials(deepcopy=False)[trial.number]
+    return frozen
+
+
+def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
+    facts = trial.user_attrs
+    drawn = trial.params
+    complete = set(study.definition.space) <= set(drawn)
+    ended, began = trial.datetime_complete, trial.datetime_start
+    losses = trial.intermediate_values
+    last = max(losses, default=0)
+    return Row(
+        number=number,
+        params=study.definition.used(drawn) if complete else {},
+        state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
+        val_loss=trial.value if trial.state == TrialState.COMPLETE else losses.get(last),
+        iterations=last,
+        why=facts.get("why", ""),
+        run="" if facts.get("state") == "impossible" else facts.get("run", ""),
+        seconds=(ended - began).total_seconds() if ended and began else None,
+    )

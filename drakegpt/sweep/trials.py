@@ -1,0 +1,118 @@
+"""One trial as a run: made or taken up, trained, held against the others, scored.
+
+Its run is like any other, in a folder named after the study and the trial's
+number. What the trial comes to is told to the study; nothing is shown here.
+"""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from drakegpt import paths
+from drakegpt.config import TrainConfig
+from drakegpt.errors import CorpusError, DivergedError, UsageError
+from drakegpt.evaluation.figures import draw_run
+from drakegpt.evaluation.scoring import score_validation
+from drakegpt.evaluation.selection import INCIDENTAL
+from drakegpt.sweep.definition import Definition
+from drakegpt.sweep.study import State, Trial
+from drakegpt.training.checkpoint import list_checkpoints
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import CHANGEABLE, Run, create_run, open_run, with_changes
+from drakegpt.training.trainer import Evaluation, Step
+
+Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
+
+
+def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+    """Train the run of a trial and tell the study what it came to.
+
+    `show` is given the run's settings, and then its reports. Once `stop` says
+    so, the run is saved and the trial left to whoever goes on: it is "unfinished".
+    Raises what has to do with the machine, not with the hyperparameters.
+    """
+    try:
+        config = definition.config(trial.params)
+    except (UsageError, CorpusError) as error:
+        trial.give_up("impossible", error.problem)
+        return "impossible"
+    if same := trial.same():
+        trial.end_as(same)
+        return same.state
+    run = _run_of(trial, definition, config)
+    trial.note_length(config.iters)
+    try:
+        state: State = "complete" if run.finished else _train(run, trial, show, stop)
+        if state == "complete":
+            _finish(run, trial)
+    except (DivergedError, torch.OutOfMemoryError) as error:
+        diverged = isinstance(error, DivergedError)
+        state = "diverged" if diverged else "out of memory"
+        trial.give_up(state, error.problem if isinstance(error, DivergedError) else "")
+    return state
+
+
+def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+    """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
+    begun = bool(list_checkpoints(run.folder / "checkpoints"))
+    with Recorder(run, resume=begun) as recorder, show(run.config) as progress:
+        try:
+            for report in recorder.reports():
+                progress(report)
+                if isinstance(report, Evaluation):
+                    trial.report(report.iteration, report.val_loss)
+                    at_end = report.iteration >= run.config.iters
+                    if not at_end and trial.hopeless():
+                        recorder.save()
+                        recorder.stop("pruned")
+                        trial.give_up("pruned", "")
+                        return "pruned"
+                if stop():
+                    recorder.save()
+                    return "unfinished"
+        except DivergedError:
+            recorder.stop("diverged")
+            raise
+        if run.config.wandb != "off":
+            recorder.figure = draw_run(run)
+    return "complete"
+
+
+def _finish(run: Run, trial: Trial) -> None:
+    """Tell the exact loss of a run that has come to its end."""
+    for line in run.evaluations:  # some may have been made by a process that could not tell
+        trial.report(line["iteration"], line["val_loss"])
+    loss = score_validation(run, run.config.device).loss
+    if not math.isfinite(loss):
+        raise DivergedError(f"The loss on the whole validation split is {loss}.", "")
+    trial.complete(loss)
+
+
+def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
+    """The run of a trial: a new one, or the one that was begun.
+
+    Raises `UsageError` if its name is that of a run with other settings.
+    """
+    folder = paths.runs() / trial.run_name
+    if folder.exists() and not (folder / "config.toml").exists():
+        shutil.rmtree(folder)  # the process was killed before the run was whole
+    if not folder.exists():
+        facts = {"sweep": definition.name, "trial": trial.number}
+        return create_run(config, definition.data, trial.run_name, facts=facts)
+    run = open_run(folder)
+    if _settings(run.config) != _settings(config) or run.sweep != definition.name:
+        raise UsageError(
+            f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
+            f"Remove it: `drakegpt runs remove {run.name}`; or take another --name.",
+        )
+    kept = {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE}
+    return with_changes(run, kept)
+
+
+def _settings(config: TrainConfig) -> dict[str, object]:
+    settings = dataclasses.asdict(config)
+    return {name: value for name, value in settings.items() if name not in INCIDENTAL}

@@ -1,0 +1,156 @@
+"""A trial is a run: made once, gone on with, found by those who should find it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from drakegpt import paths
+from drakegpt.config import resolve
+from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.selection import find_run, find_unfinished
+from drakegpt.sweep import trials
+from drakegpt.sweep.definition import define
+from drakegpt.sweep.space import Choices, Range
+from drakegpt.sweep.study import Study
+from drakegpt.sweep.trials import attempt
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import all_runs, create_run
+
+SETTINGS = {"iters": 20, "eval_iters": 1, "batch_size": 2, "embedding_dim": 8}
+
+
+@pytest.fixture
+def sweep(prepared):
+    """Work on a study to its end, or until `stop` says so; returns it."""
+
+    def work(space, sampler="grid", number=None, stop=lambda: False, **given):
+        definition = define(
+            "s", "BigramLM", "default", prepared, SETTINGS | given, space,
+            sampler=sampler, prune=True,
+        )  # fmt: skip
+        study = Study(definition, number)
+        while not stop() and (trial := study.next()):
+            with trial:
+                attempt(definition, trial, unseen, stop)
+        return study
+
+    return work
+
+
+@contextmanager
+def unseen(_config):
+    yield lambda _report: None
+
+
+def test_a_combination_drawn_again_is_not_trained_again(sweep):
+    study = sweep({"max_lr": Choices((1e-3, 1e-2))}, "random", 6)
+    rows = study.rows()
+    assert len(rows) == 6
+    assert len(all_runs()) == len({row.run for row in rows}) == 2
+    for row in rows:
+        first = next(other for other in rows if other.params == row.params)
+        assert (row.val_loss, row.run, row.state) == (first.val_loss, first.run, "complete")
+        assert row is first or row.why == f"The same as trial {first.number}."
+
+
+def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(sweep, monkeypatch):
+    space = {"max_lr": Choices((1e-3, 1e-2))}
+    first = sweep(space)
+    losses = [row.val_loss for row in first.rows()]
+    shutil.rmtree(first.folder)
+    (paths.runs() / "s_0001" / "config.toml").unlink()  # as if it was killed while being made
+    trained = []
+    recorder = trials.Recorder
+    monkeypatch.setattr(
+        trials, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
+    )
+    assert [row.val_loss for row in sweep(space).rows()] == losses
+    assert trained == ["s_0001"]
+
+
+def test_a_run_of_that_name_with_other_settings_stays_as_it_is(sweep, prepared):
+    config = resolve("BigramLM", "default", prepared.name, SETTINGS | {"max_lr": 1e-2})
+    run = create_run(config, prepared, "s_0001")
+    with pytest.raises(UsageError, match="no trial of this sweep"):
+        sweep({"max_lr": Choices((1e-2,))})
+    assert [path.name for path in run.folder.iterdir()] != []
+
+
+def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(sweep, prepared):
+    study = sweep({"max_lr": Choices((1e-2, 1e-5))})
+    best = min(study.rows(), key=lambda row: row.val_loss)
+    assert find_run("s_0002").name == "s_0002"
+    assert find_run(None).name == best.run == "s_0001"
+    assert find_run("BigramLM").name == "s_0001"  # there are no others
+    run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "own")
+    with Recorder(run) as recorder:
+        list(recorder.reports())
+    assert find_run("BigramLM").name == "own"
+
+
+def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
+    calls = []
+    sweep({"max_lr": Choices((1e-2,))}, stop=lambda: calls.append(1) or len(calls) > 5)
+    (run,) = all_runs()
+    assert not run.finished
+    with pytest.raises(RunError, match="no unfinished run"):
+        find_unfinished(None)
+    assert find_unfinished("s_0001").name == "s_0001"
+    (row,) = sweep({"max_lr": Choices((1e-2,))}).rows()
+    assert row.state == "complete"
+
+
+def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, monkeypatch):
+    recorder = trials.Recorder
+
+    def full(run, **how):
+        if run.config.max_lr == 1e-2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return recorder(run, **how)
+
+    monkeypatch.setattr(trials, "Recorder", full)
+    rows = sweep({"max_lr": Choices((1e-2, 1e-3))}).rows()
+    assert [row.state for row in rows] == ["out of memory", "complete"]
+
+
+def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
+    space = {"batch_size": Choices((64, 128))}
+    given = {key: value for key, value in SETTINGS.items() if key not in ("iters", "batch_size")}
+    definition = define("s", "BigramLM", "default", prepared, given | {"epochs": 1}, space,
+                        sampler="grid", prune=True)  # fmt: skip
+    windows = (prepared.metadata.train_tokens - 1) // 8
+    for size in (64, 128):
+        config = definition.config({"batch_size": size})
+        assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
+
+
+def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):
+    study = sweep({"max_lr": Range(1e-4, 1e-2, log=True)}, "random", 2)
+    for row in study.rows():
+        (run,) = [run for run in all_runs() if run.name == row.run]
+        assert run.config.max_lr == row.params["max_lr"] == float(f"{row.params['max_lr']:.4g}")
+        assert run.config.base_lr == pytest.approx(run.config.max_lr / 5, rel=1e-3)
+        assert (run.sweep, run.info["trial"]) == ("s", row.number)
+
+
+@pytest.mark.slow
+def test_runs_of_a_sweep_are_one_group_in_the_mirror(prepared, home):
+    program = Path(sys.executable).parent
+    asked = "sweep BigramLM --param max_lr=1e-3,1e-2 --sampler grid --iters 4 --eval-iters 1"
+    asked = [*asked.split(), "--name", "mine", "--wandb", "offline", "--json", "-q"]
+    done = subprocess.run([program / "drakegpt", *asked], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "wandb" not in json.loads(done.stdout)["best"]["command"]
+    folders = sorted((home / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    for folder, name in zip(folders, ("mine_0001", "mine_0002"), strict=True):
+        inspect = [program / "wandb", "leet", "inspect", "--json", folder]
+        parts = subprocess.run(inspect, capture_output=True, check=True, cwd=home).stdout.decode()
+        (run,) = [part["run"] for line in parts.splitlines() if "run" in (part := json.loads(line))]
+        assert (run["display_name"], run["run_group"]) == (name, "mine")
