@@ -1,5 +1,7 @@
 """Two reports, made once in a session: an ordinary one with everything in it, and a hostile one."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from report_pages import (
@@ -21,39 +23,46 @@ from drakegpt.evaluation.selection import select_runs
 
 
 @pytest.fixture(scope="session")
-def lasting_home(tmp_path_factory):
-    """A home that outlives a single test; what is made in it is made before a test has its own."""
-    folder = tmp_path_factory.mktemp("report")
+def lasting(tmp_path_factory):
+    """A folder that outlives a single test."""
+    return tmp_path_factory.mktemp("report")
+
+
+@contextmanager
+def at_home(folder):
+    """A home for what is made once, whenever that is: a test may have its own by then."""
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRAKEGPT_HOME", str(folder / "home"))
-        torch.set_num_threads(1)
-        yield folder
+        yield
     torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
-def ordinary(lasting_home):
+def ordinary(lasting):
     """All six rungs, one with three seeds; one in BPE tokens beside them; a prompt."""
-    text = corpus_with_stanzas()
-    data = prepare(text)
-    for model in LADDER:
-        train(data, model)
-    for seed in (43, 44):
-        train(data, "BlocksLM", seed=seed)
-    tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
-    train(tokens, "TransformerLM", embedding_dim=16)
-    return page_of(data, lasting_home / "ordinary.html", prompt="the ")
+    with at_home(lasting):
+        text = corpus_with_stanzas()
+        data = prepare(text)
+        for model in LADDER:
+            train(data, model)
+        for seed in (43, 44):
+            train(data, "BlocksLM", seed=seed)
+        tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
+        train(tokens, "TransformerLM", embedding_dim=16)
+        return page_of(data, lasting / "ordinary.html", prompt="the ")
 
 
 @pytest.fixture(scope="session")
-def hostile(lasting_home):
+def hostile(lasting):
     """Hostile lyrics, name, source, run, prompt and samples; only two rungs are trained."""
-    text = ending_with("x\n\n" + "\n".join(HOSTILE))
-    data = prepare(text, HOSTILE_NAME, source=f"{MARKUP}.txt", provenance=MARKUP)
-    train(data, "BigramLM", HOSTILE_RUN)
-    train(data, "TransformerLM")
-    names = [first.name for first, *_ in select_runs(data).values()]
-    written = dict.fromkeys(names, CLOSING + "\n".join(HOSTILE))
-    samples = Samples(CLOSING, 42, 160, written)
-    return page_of(data, lasting_home / "hostile.html", samples=samples)
+    with at_home(lasting):
+        text = ending_with("x\n\n" + "\n".join(HOSTILE))
+        data = prepare(text, HOSTILE_NAME, source=f"{MARKUP}.txt", provenance=MARKUP)
+        train(data, "BigramLM", HOSTILE_RUN)
+        train(data, "TransformerLM")
+        names = [first.name for first, *_ in select_runs(data).values()]
+        written = dict.fromkeys(names, CLOSING + "\n".join(HOSTILE))
+        samples = Samples(CLOSING, 42, 160, written)
+        return page_of(data, lasting / "hostile.html", samples=samples)

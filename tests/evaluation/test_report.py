@@ -102,11 +102,11 @@ def test_the_page_needs_nothing_from_elsewhere(page):
     assert policy.startswith("default-src 'none';")
 
 
-def test_the_same_comparison_gives_the_same_bytes(lasting_home, ordinary, monkeypatch):
+def test_the_same_comparison_gives_the_same_bytes(lasting, ordinary, monkeypatch):
     from drakegpt.data import dataset
 
-    monkeypatch.setenv("DRAKEGPT_HOME", str(lasting_home / "home"))
-    again = page_of(dataset.load("small"), lasting_home / "again.html", prompt="the ")
+    monkeypatch.setenv("DRAKEGPT_HOME", str(lasting / "home"))
+    again = page_of(dataset.load("small"), lasting / "again.html", prompt="the ")
     assert again.path.read_bytes() == ordinary.path.read_bytes()
 
 
