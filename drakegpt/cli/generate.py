@@ -5,7 +5,6 @@ hardly longer than one, and shown one after another.
 """
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ def generate(
     task = _Task(model, author.tokenizer, fitted.text, *how)
     _explain_window(task)
     if seed is None:
-        seed = secrets.randbelow(2**32)
+        seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
     shown = _Shown.NOT if json else (_Shown.AS_WRITTEN if stream else _Shown.WHOLE)
     samples, seconds, ending = _write_and_keep(author, task, seed, num_samples, shown)

@@ -94,6 +94,7 @@ def with_settings(
     return wrapped
 
 
+@functools.cache
 def _option(name: str) -> inspect.Parameter:
     setting, flag = config.setting_of(name), name.replace("_", "-")
     switch = config.type_of(name) in (bool, bool | None)

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -112,6 +111,8 @@ class _Process:
 
     def __init__(self, run: "Run") -> None:
         self.run = run
+        import tempfile
+
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # All settings are in the run's folder; those in the environment have been heard.
         environment = {
