@@ -200,14 +200,14 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
 
 
 def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
-    """Exact losses of the last against the best weights: estimates alone would be noise."""
-    rises = {row.model: row.val_loss - row.best_val_loss for row in rows}
-    named = ", ".join(
-        f"{model} (+{rise:.3f} nats)" for model, rise in rises.items() if rise > OVERFITTING_NATS
+    overfit = [row for row in rows if row.overfits_from is not None]
+    named = "; ".join(
+        f"{row.model} by {row.val_loss - row.best_val_loss:.3f} nats, from iteration "
+        f"{row.overfits_from:,} on"
+        for row in overfit
     )
     return Claim(
-        f"Several models overfit: training longer has raised the validation loss ({size} size).",
-        named.count("nats") > 1,
-        f"The last weights are worse than the best by more than {OVERFITTING_NATS} nats on the "
-        f"whole validation split: {named or 'none'}.",
+        f"Several models overfit: validation rises while training falls ({size} size).",
+        len(overfit) > 1,
+        f"By more than {OVERFITTING_NATS} nats on the whole validation split: {named or 'none'}.",
     )

@@ -73,16 +73,27 @@ def test_with_rungs_missing_the_claims_stay_open_unless_refuted():
     assert falls.holds is False
 
 
-def test_overfitting_is_told_by_exact_losses():
-    two = [
-        row({"best_val_loss": RESULT.val_loss - rise}, model=name)
-        for name, rise in zip(LADDER, (0.2, 0.3), strict=False)
-    ]
-    claim = _claims("default", two)[-1]
+def test_several_overfit_where_validation_rose_while_training_fell():
+    def rung(name, rise, *losses):
+        evaluations = evaluated(*(losses or ((2.6, 2.5), (2.5, 2.8))))
+        return row(
+            {"best_val_loss": RESULT.val_loss - rise, "evaluations": evaluations}, model=name
+        )
+
+    first, second = rung("BigramLM", 0.2), rung("SingleHeadAttentionLM", 0.3)
+    claim = _claims("default", [first, second])[-1]
     assert claim.holds
-    assert "BigramLM (+0.200 nats), SingleHeadAttentionLM (+0.300 nats)" in claim.finding
-    one = [two[0], row({"best_val_loss": RESULT.val_loss - 0.009}, model=LADDER[1])]
-    assert not _claims("default", one)[-1].holds
+    assert (
+        "BigramLM by 0.200 nats, from iteration 10 on; SingleHeadAttentionLM by 0.300 nats"
+        in claim.finding
+    )
+    small = rung("SingleHeadAttentionLM", 0.009)
+    alone = _claims("default", [first, small])[-1]
+    assert not alone.holds
+    assert "Single" not in alone.finding
+    both_rise = rung("SingleHeadAttentionLM", 0.3, (2.5, 2.5), (2.6, 2.8))
+    none = _claims("default", [small, both_rise])[-1]
+    assert none.finding.endswith("none.")
 
 
 def test_no_claims_from_a_single_run():
