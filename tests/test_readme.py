@@ -76,7 +76,7 @@ def test_the_parameter_table_is_what_params_prints(drakegpt):
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
 @pytest.mark.slow
 def test_losses_in_the_readme_are_what_training_gives(tmp_path):
-    """The full recipe for the rungs that the text argues about, within rounding.
+    """The full recipe for the rungs that the text argues about: one seed, near the mean of three.
 
     Another processor rounds differently, and 10,000 steps magnify that a little.
     """
@@ -92,8 +92,12 @@ def test_losses_in_the_readme_are_what_training_gives(tmp_path):
         return result["train_loss"], result["val_loss"]
 
     for model in ("BigramLM", "MultiHeadAttentionLM", "ResidualBlocksLM", "TransformerLM"):
-        row = re.search(rf"│ {model} +│ +[\d,]+ │ +[\d,]+ │ ([\d.]+) │ +([\d.]+) │", TEXT)
-        assert trained(model) == pytest.approx((float(row[1]), float(row[2])), abs=0.02), model
+        row = re.search(
+            rf"│ {model} +│ +[\d,]+ │ +[\d,]+ │ ([\d.]+) │ +([\d.]+) │ ([\d.]+) │", TEXT
+        )
+        train_loss, val_loss, spread = map(float, row.groups())
+        near = pytest.approx((train_loss, val_loss), abs=0.02 + 2 * spread)
+        assert trained(model) == near, model
     shown = re.search(r"--dropout 0\nTransformerLM: train loss ([\d.]+), .*? loss ([\d.]+)", TEXT)
     without_dropout = trained("TransformerLM", "--dropout", "0")
     assert without_dropout == pytest.approx((float(shown[1]), float(shown[2])), abs=0.02)
