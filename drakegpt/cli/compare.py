@@ -1,7 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +11,17 @@ from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
 from drakegpt.cli.ladder import render
 from drakegpt.cli.remedies import compare_remedies
-from drakegpt.cli.several import train_runs
+from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.train import choose_dataset, settled
-from drakegpt.config import SIZES
+from drakegpt.config import LADDER, SIZES
 from drakegpt.errors import RunError, UsageError
-from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
+    from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.samples import Samples
+    from drakegpt.training.run import Run
 
 # Settings that would make the ladder something else.
 WITHOUT = ("bits", "scale", "init_from", "preset", "tie_embeddings")
@@ -71,11 +71,10 @@ def compare(
     from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.report import check_target, write_report
     from drakegpt.evaluation.samples import samples_of
-    from drakegpt.evaluation.selection import select_others, select_runs
     from drakegpt.generation.prompt import fit
 
-    if html and (bits or remedies):
-        raise UsageError("--html shows the ladder alone.", "Leave out --bits and --remedies.")
+    others_own = {"--html": html, "--prompt": prompt, "--entropy": entropy is not None}
+    _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         check_target(html)
     dataset = choose_dataset(data)
@@ -85,24 +84,9 @@ def compare(
         size, count = ("scaled" if scaled else "default"), seeds or usual
         instead(dataset, size, settings, seeds=count, train=train, json=json, quiet=quiet)
         return
-    sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     device = settings.get("device", "auto")
-    settings |= _length(dataset, sizes[0], settings)
-    # Where to compute and how long a trial may take do not make a run another one.
-    identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
-    wanted = _seeds(identity, seeds)
-    if train:
-        identity = {"recipe": "original"} | identity
-        _train_missing(dataset, sizes[0], settings, identity, wanted, quiet=quiet)
-    runs = select_runs(dataset, sizes, identity, wanted)
-    others = [] if train else select_others(dataset, sizes, identity, wanted)
+    runs, others = _chosen(dataset, settings, seeds, train=train, scaled=scaled, quiet=quiet)
     together = [*runs.values(), *others]
-    if not together:
-        such = " with these settings" if identity or wanted else ""
-        raise RunError(
-            f"No model is trained on '{dataset.name}'{such} yet.",
-            f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
-        )
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
@@ -114,12 +98,53 @@ def compare(
     _show(comparison, samples, html, json=json)
 
 
-def _seeds(identity: dict[str, Any], count: int | None) -> range:
-    """The seeds asked for by a number of them, which take the place of a single one; or none."""
-    if count is None:
-        return range(0)
-    first = identity.pop("seed", PRESETS["default"]["seed"])
-    return range(first, first + count)
+def _chosen(
+    dataset: "Dataset",
+    settings: dict[str, Any],
+    seeds: int | None,
+    *,
+    train: bool,
+    scaled: bool,
+    quiet: bool,
+) -> "tuple[dict[tuple[str, str], list[Run]], list[list[Run]]]":
+    """The ladder's runs, trained first if they shall be, and the others on the same text.
+
+    Raises `RunError` if there are none.
+    """
+    from drakegpt.evaluation.selection import select_others, select_runs
+
+    sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
+    settings = settings | _length(dataset, sizes[0], settings)
+    if train and seeds:
+        return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
+    # Where to compute and how long a trial may take do not make a run another one.
+    identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
+    if train:
+        identity = {"recipe": "original"} | identity
+        _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
+        return select_runs(dataset, sizes, identity), []
+    wanted = seeds_from(identity, seeds or 0)
+    if seeds:
+        identity.pop("seed", None)
+    runs = select_runs(dataset, sizes, identity, wanted)
+    others = select_others(dataset, sizes, identity, wanted)
+    if not runs and not others:
+        such = " with these settings" if identity or seeds else ""
+        raise RunError(
+            f"No model is trained on '{dataset.name}'{such} yet.",
+            f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
+        )
+    return runs, others
+
+
+def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
+    """Raise `UsageError` for options of another table than the one that is asked for."""
+    if bits and remedies:
+        raise UsageError("--bits and --remedies are two tables.", "Give one of them.")
+    if (bits or remedies) and ladders:
+        raise UsageError(
+            f"{' and '.join(ladders)} belong to the ladder.", "Leave out --bits and --remedies."
+        )
 
 
 def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, json: bool) -> None:
@@ -172,19 +197,41 @@ def _train_missing(
     size: str,
     settings: dict[str, Any],
     identity: dict[str, Any],
-    seeds: Sequence[int],
     *,
     quiet: bool,
 ) -> None:
-    """Train each model that has no run yet, for each of `seeds` if there are any."""
+    """Train each model that has no run yet."""
     from drakegpt.evaluation.selection import missing_models, select_runs
 
-    configs = []
-    for of_seed in [{"seed": seed} for seed in seeds] or [{}]:
-        there = select_runs(dataset, [size], identity | of_seed)
-        for model, _ in missing_models(there, [size]):
-            given = settings | of_seed | {"model": model, "size": size}
-            configs.append(settled(given, dataset))
+    missing = missing_models(select_runs(dataset, [size], identity), [size])
+    configs = [settled(settings | {"model": model, "size": size}, dataset) for model, _ in missing]
+    _train(configs, dataset, quiet=quiet)
+
+
+def _trained(
+    dataset: "Dataset", size: str, settings: dict[str, Any], seeds: int, *, quiet: bool
+) -> "dict[tuple[str, str], list[Run]]":
+    """The runs of so many seeds of each model, alike in all else; trained now if missing."""
+    from drakegpt.evaluation.selection import find_finished, runs_on
+
+    if settings.get("minutes"):
+        raise UsageError("--minutes would give each seed other iterations.", "Give --iters.")
+    configs = {
+        (model, seed): settled(settings | {"model": model, "size": size, "seed": seed}, dataset)
+        for seed in seeds_from(settings, seeds)
+        for model in LADDER
+    }
+    runs = runs_on(dataset)
+    missing = [config for config in configs.values() if not find_finished(runs, config)]
+    _train(missing, dataset, quiet=quiet)
+    runs = runs_on(dataset)
+    found: dict[tuple[str, str], list[Run]] = {(model, size): [] for model in LADDER}
+    for (model, _), config in configs.items():
+        found[model, size].append(find_finished(runs, config)[0])
+    return found
+
+
+def _train(configs: "list[TrainConfig]", dataset: "Dataset", *, quiet: bool) -> None:
     train_runs(configs, dataset, quiet=quiet, go_on=True)
     if not configs and not quiet:
         console.note("All models have a run with these settings; none to train.")

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.cli.several import seeds_from
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.errors import RunError, UsageError
@@ -38,15 +39,14 @@ def compare_bits(
             "--minutes would give each form other iterations.", "Give --iters, or leave it out."
         )
     device = choose_device(settings.get("device", "auto"))
-    first = settings.get("seed", 42)
+    chosen = seeds_from(settings, seeds)
     runs = [
-        _runs(data, size, settings | {"seed": seed}, train=train, quiet=quiet)
-        for seed in range(first, first + seeds)
+        _runs(data, size, settings | {"seed": seed}, train=train, quiet=quiet) for seed in chosen
     ]
     if not all("full" in of_seed for of_seed in runs):
         raise RunError(
             f"TransformerLM is not trained on '{data.name}' in full precision with these "
-            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {first}.",
+            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {chosen[0]}.",
             "Train all that the table needs: the same command with --train.",
         )
     with counting("Measuring", quiet=quiet) as progress:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.several import train_runs
+from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.errors import RunError, UsageError
 
@@ -31,8 +31,8 @@ def compare_remedies(
 
     if settings.get("minutes") or settings.get("epochs"):
         raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
-    first = settings.get("seed", 42)
-    runs = _runs(data, size, settings, range(first, first + seeds), train=train, quiet=quiet)
+    chosen = seeds_from(settings, seeds)
+    runs = _runs(data, size, settings, chosen, train=train, quiet=quiet)
     remedied = rows(runs, settings.get("device", "auto"))
     figures = [str(path) for path in draw_remedies(data.name, remedied)]
     if json:

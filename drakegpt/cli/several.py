@@ -14,16 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from drakegpt import paths
 from drakegpt.cli import console
 from drakegpt.cli.train import start_run, train_and_score
+from drakegpt.config_files import to_command
 from drakegpt.errors import RunError
+from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -121,7 +123,11 @@ class _Process:
             if not name.startswith("DRAKEGPT_") or name == paths.HOME_VARIABLE
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "drakegpt", "train", "--resume", str(run.folder), "--quiet"],
+            # -P: no module of the folder we are in is to be taken for one of Python's.
+            [
+                *(sys.executable, "-P", "-m", "drakegpt"),
+                *("train", "--quiet", "--resume", str(run.folder)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
@@ -154,11 +160,14 @@ class _Process:
         if self._process.returncode == 0:
             return
         self._messages.seek(0)
-        said = self._messages.read().decode("utf-8", "replace").strip().splitlines() or ["nothing"]
-        problem, *fix = [line.removeprefix("Error: ") for line in said[-2:]]
+        said = self._messages.read().decode("utf-8", "replace")
+        _, _, error = said.rpartition("Error: ")
+        problem, _, fix = error.strip().partition("\n")
+        if "Error: " not in said:
+            problem, fix = f"its process ended with code {self._process.returncode}.", ""
         raise RunError(
             f"Training {self.run.name} failed: {problem}",
-            *fix or [f"Go on with it: `drakegpt train --resume {self.run.name}`."],
+            fix or f"Go on with it: `drakegpt train --resume {self.run.name}`.",
         )
 
 
@@ -189,7 +198,7 @@ class _Together:
                         processes.append(_Process(run))
                     time.sleep(POLL_SECONDS)
                     if interrupts.requested:
-                        self._stop(processes)
+                        self._stop(processes, [config for config, *_ in plan[len(processes) :]])
                     for process, (*_, title) in zip(processes, plan, strict=False):
                         progress.show(process.run, title, process.running)
                         if not process.running:
@@ -200,16 +209,30 @@ class _Together:
                 raise
         return [process.run for process in processes]
 
-    def _stop(self, processes: list[_Process]) -> None:
+    def _stop(self, processes: list[_Process], rest: "list[TrainConfig]") -> None:
         """Have all save what they are at, say how to go on, and exit."""
         for process in processes:
             process.stop()
         while any(process.running for process in processes):
             time.sleep(POLL_SECONDS)
-        unfinished = [process.run for process in processes if not process.run.finished]
-        console.note(f"Stopped; {len(unfinished)} unfinished runs are saved.", style="")
-        console.next_commands(f"drakegpt train --resume {run.name}" for run in unfinished)
+        unfinished = [process.run.name for process in processes if not process.run.finished]
+        console.note(
+            f"Stopped: {len(unfinished)} unfinished runs are saved, {len(rest)} not begun.",
+            style="",
+        )
+        if self._go_on:
+            console.note("The same command goes on with them.", style="")
+        else:
+            console.next_commands(f"drakegpt train --resume {name}" for name in unfinished)
+            if rest:
+                console.next_commands([f"{to_command(rest[0])} --seeds {len(rest)}"])
         raise typer.Exit(console.INTERRUPTED)
+
+
+def seeds_from(settings: "Mapping[str, Any]", count: int) -> range:
+    """So many seeds, from the one that is set on."""
+    first = settings.get("seed", PRESETS["default"]["seed"])
+    return range(first, first + count)
 
 
 def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:

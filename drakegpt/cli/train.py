@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +113,8 @@ def _train_seeds(
     quiet: bool,
 ) -> None:
     """Train runs that differ in their seed alone, and show what they have in common."""
-    from drakegpt.cli.several import show_seeds, train_runs
+    from drakegpt.cli.several import seeds_from, show_seeds, train_runs
+    from drakegpt.evaluation.selection import find_run
 
     if "WORLD_SIZE" in os.environ:
         raise UsageError(
@@ -121,7 +122,9 @@ def _train_seeds(
         )
     dataset = choose_dataset(given.get("data"))
     config = settled(given, dataset)
-    configs = [replace(config, seed=config.seed + more) for more in range(seeds)]
+    if config.init_from:  # found once: a model's name would come to mean the seed before
+        config = replace(config, init_from=find_run(config.init_from).name)
+    configs = [replace(config, seed=seed) for seed in seeds_from(asdict(config), seeds)]
     names = [f"{name}_{config.seed}" for config in configs] if name else []
     show_seeds(train_runs(configs, dataset, quiet=quiet, names=names), json=json)
 

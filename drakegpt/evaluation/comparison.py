@@ -202,8 +202,7 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
 def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
     overfit = [row for row in rows if row.overfits_from is not None]
     named = "; ".join(
-        f"{row.model} by {row.val_loss - row.best_val_loss:.3f} nats, from iteration "
-        f"{row.overfits_from:,} on"
+        f"{row.model} by {row.overfits_by:.3f} nats, from iteration {row.overfits_from:,} on"
         for row in overfit
     )
     return Claim(

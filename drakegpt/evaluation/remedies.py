@@ -86,17 +86,19 @@ def findings(remedied: Mapping[str, Row]) -> list[str]:
     """What the rows say, in sentences: whether the model overfits, and what helped most."""
     plain = remedied[NONE]
     if plain.overfits_from is None:
-        found = ["This model does not overfit, so there is nothing to remedy."]
-    else:
-        rise = plain.val_loss - plain.best_val_loss
-        found = [
-            f"Without a remedy validation is lowest after {plain.overfits_from:,} iterations and "
-            f"then rises by {rise:.3f} nats, while training falls to {plain.train_loss:.3f}."
-        ]
+        return ["This model does not overfit, so there is nothing to remedy."]
+    found = [
+        f"Without a remedy validation is lowest after {plain.overfits_from:,} iterations and then "
+        f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
+    ]
     for name, row in remedied.items():
         if name != NONE:
-            apart = plain.val_loss - row.best_val_loss
-            where = "below" if apart > 0 else "above"
-            found.append(f"{name.capitalize()} ends {abs(apart):.3f} nats {where} that.")
-    best = min(remedied, key=lambda name: remedied[name].best_val_loss)
-    return [*found, f"The lowest validation loss, {remedied[best].best_val_loss:.3f}, has: {best}."]
+            ends = _apart(row.val_loss, plain.val_loss)
+            best = _apart(row.best_val_loss, plain.best_val_loss)
+            found.append(f"{name.capitalize()} ends {ends}; by the best weights of both, {best}.")
+    lowest = min(remedied, key=lambda name: remedied[name].val_loss)
+    return [*found, f"The lowest loss in the end, {remedied[lowest].val_loss:.3f}: {lowest}."]
+
+
+def _apart(ours: float, theirs: float) -> str:
+    return f"{abs(ours - theirs):.3f} nats {'lower' if ours <= theirs else 'higher'}"

@@ -140,9 +140,15 @@ class Row:
 
     @property
     def overfits_from(self) -> int | None:
-        """Where its runs began to overfit, their median, if more than half of them did."""
+        """Where its runs began to overfit, if more than half of them did: the one in the middle."""
         begun = [r.overfits_from for r in self.results if r.overfits_from is not None]
-        return int(statistics.median(begun)) if 2 * len(begun) > len(self.results) else None
+        return statistics.median_low(begun) if 2 * len(begun) > len(self.results) else None
+
+    @property
+    def overfits_by(self) -> float:
+        """How far above its best the validation loss ended, mean over the runs that overfit."""
+        rises = [r.val_loss - r.best_val_loss for r in self.results if r.overfits_from is not None]
+        return statistics.fmean(rises) if rises else 0.0
 
     @property
     def histories(self) -> tuple[tuple[dict[str, Any], ...], ...]:
@@ -151,14 +157,21 @@ class Row:
 
     @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:
-        """The mean of the runs' evaluations, as far as all of them went."""
-        return tuple(_mean_of(lines) for lines in zip(*self.histories, strict=False))
+        """The mean of the runs' evaluations, where all of them have one."""
+        if len(self.histories) == 1:
+            return self.histories[0]
+        return tuple(_mean_of(lines) for lines in self._together())
 
     def band(self, key: str) -> list[tuple[int, float, float]]:
         """Between what values `key` of the evaluations lies: (iteration, lowest, highest)."""
-        together = zip(*self.histories, strict=False)
-        values = [(lines[0]["iteration"], [line[key] for line in lines]) for lines in together]
+        values = [(ls[0]["iteration"], [line[key] for line in ls]) for ls in self._together()]
         return [(iteration, min(found), max(found)) for iteration, found in values]
+
+    def _together(self) -> list[list[dict[str, Any]]]:
+        """The evaluations of all runs after as many iterations; a resumed run may have others."""
+        runs = [{line["iteration"]: line for line in history} for history in self.histories]
+        shared = [i for i in runs[0] if all(i in run for run in runs)] if runs else []
+        return [[run[iteration] for run in runs] for iteration in shared]
 
     def to_json(self) -> dict[str, Any]:
         """Means and spreads, and what each run came to."""

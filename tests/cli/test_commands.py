@@ -352,6 +352,33 @@ def test_compare_of_several_seeds(drakegpt, song):
     assert refused.code == 2
     none = drakegpt("compare", "--seed", 7, "--seeds", 3, "--iters", 4)
     assert none.code == 1
+    refused = drakegpt("compare", "--train", "--seeds", 2, "--minutes", 1)
+    assert refused.code == 2
+
+
+def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
+    """A later run of one seed, with another rate, does not stand for that seed."""
+    few = ("--iters", 3, "--eval-iters", 1)
+    odd = drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "--json", "-q").json
+    shown = drakegpt("compare", "--train", *few, "--seeds", 2, "--json", "-q")
+    assert shown.code == 0, shown.err
+    drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "-q")
+    again = drakegpt("compare", "--train", *few, "--seeds", 2, "--json")
+    assert "none to train" in again.err
+    for done in (shown, again):
+        (row,) = (row for row in done.json["rows"] if row["model"] == "BlocksLM")
+        assert [run["seed"] for run in row["runs"]] == [42, 43]
+        assert pathlib.Path(odd["run"]).name not in [run["run"] for run in row["runs"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--bits --remedies", "--bits --prompt one", "--remedies --entropy 1", "--bits --html r.html"],
+)
+def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
+    refused = drakegpt("compare", *arguments.split())
+    assert refused.code == 2
+    assert "Error: " in refused.err
 
 
 def test_all_json_is_strict_json_on_one_line(drakegpt, run):

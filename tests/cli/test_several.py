@@ -94,7 +94,8 @@ def test_asked_to_stop_all_of_them_are_saved(drakegpt, song, home):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert out == b""
-    assert "2 unfinished runs are saved" in err.decode()
+    assert "2 unfinished runs are saved, 1 not begun" in err.decode()
+    assert re.search(r"Next: drakegpt train TransformerLM .*--seed 44 .*--seeds 1", err.decode())
     for name in ("r_42", "r_43"):
         assert f"Next: drakegpt train --resume {name}" in err.decode()
         saved = open_run(runs / name).last_checkpoint().iteration
@@ -139,3 +140,40 @@ def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
     (row,) = (row for row in shown.json["rows"] if row["model"] == "BlocksLM")
     assert row["runs"][0]["run"] == "cut"
     assert row["val_loss"] == whole["val_loss"]
+
+
+def test_all_seeds_begin_with_the_same_weights(drakegpt, song, home):
+    """A model's name is its latest run, which by the second seed would be the first."""
+    few = ("--iters", 3, "--eval-iters", 1, "-q")
+    assert drakegpt("train", "BigramLM", *few, "--name", "start").code == 0
+    begun = ("--init-from", "BigramLM", "--seeds", 3, "--name", "more")
+    assert drakegpt("train", "BigramLM", *few, *begun).code == 0
+    for seed in (42, 43, 44):
+        assert open_run(home / "runs" / f"more_{seed}").config.init_from == "start"
+
+
+@pytest.mark.slow
+def test_a_file_in_the_folder_is_not_taken_for_a_module(drakegpt, song, tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    done = drakegpt("train", "TransformerLM", *LONG, "--seeds", 2, OMP_NUM_THREADS=2)
+    assert done.code == 0, done.err
+    assert "2 runs, 2 at a time" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("minded", [True, False])
+def test_a_closed_terminal_saves_unless_told_not_to_mind(minded):
+    """SIGHUP asks to stop; under nohup, which ignores it, training goes on."""
+    code = (
+        "import os, signal\n"
+        f"minded = {minded}\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL if minded else signal.SIG_IGN)\n"
+        "from drakegpt.cli.interrupts import Interrupts\n"
+        "with Interrupts() as interrupts:\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "assert interrupts.requested == minded\n"
+        "expected = signal.SIG_DFL if minded else signal.SIG_IGN\n"
+        "assert signal.getsignal(signal.SIGHUP) == expected\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

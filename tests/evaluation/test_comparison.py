@@ -377,7 +377,11 @@ def test_of_several_seeds_most_must_overfit():
     turns = [evaluated((2.6, 2.5), (2.5, 2.6)), evaluated((2.6, 2.6), (2.4, 2.5), (2.3, 2.6))]
     overfit = [{"evaluations": turn, **worse} for turn in turns]
     assert row(overfit[0], {}).overfits_from is None
-    assert row(overfit[0], overfit[1], overfit[1], {}).overfits_from == 20
+    most = row(overfit[0], overfit[1], overfit[1], {"best_val_loss": 2.499})
+    assert most.overfits_from == 20
+    assert most.overfits_by == pytest.approx(0.2)  # of those that do
+    # Of two it is one of theirs, at which there is an evaluation.
+    assert row(*overfit).overfits_from == 10
 
 
 def test_seeds_are_drawn_as_a_band_and_overfitting_as_a_triangle():
@@ -399,3 +403,13 @@ def test_seeds_are_drawn_as_a_band_and_overfitting_as_a_triangle():
     _draw(plain, "train_loss", "t", [row()], [])
     assert len(plain.get_lines()) == 1
     assert not plain.collections
+
+
+def test_means_are_of_the_iterations_that_all_runs_have():
+    """A run that was resumed with more iterations has one more where it had ended before."""
+    resumed = evaluated((2.6, 2.6), (2.4, 2.4), (2.2, 2.2))
+    straight = ({**resumed[0], "val_loss": 2.8}, {**resumed[2], "val_loss": 2.0})
+    two = row({"evaluations": resumed}, {"evaluations": straight})
+    assert [e["iteration"] for e in two.evaluations] == [10, 30]
+    assert [e["val_loss"] for e in two.evaluations] == pytest.approx([2.7, 2.1])
+    assert two.band("val_loss") == [(10, 2.6, 2.8), (30, 2.0, 2.2)]
