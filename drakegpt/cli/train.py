@@ -291,6 +291,7 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
 
 def _render(run: "Run", scores: "Scores") -> None:
     from drakegpt.cli.progress import duration, sparkline
+    from drakegpt.evaluation.comparison import row_of
     from drakegpt.evaluation.samples import sample
 
     evaluations = run.evaluations
@@ -312,6 +313,12 @@ def _render(run: "Run", scores: "Scores") -> None:
             f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
             f"validation loss was lowest ({best['val_loss']:.4f}). Those weights are kept: "
             f"`drakegpt generate {run.name} --best`."
+        )
+    elif (row := row_of([run])).overfits_from:
+        console.show(
+            f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
+            f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
+            f"`drakegpt generate {run.name} --best`; what helps: `drakegpt compare --remedies`."
         )
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

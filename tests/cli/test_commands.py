@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import random
 import re
 import signal
 import statistics
@@ -159,6 +160,19 @@ def test_eval_shows_the_best_weights_where_they_are_others(drakegpt, song, home)
     assert scored["best_val"]["loss"] == pytest.approx(exact)
     assert scored["best_val"]["loss"] < scored["val"]["loss"]
     assert re.search(rf"lowest estimate +│ +{exact:.4f}", drakegpt("eval", "w").out)
+
+
+def test_train_says_from_where_on_a_model_overfits(drakegpt, song, home, tmp_path):
+    """Random letters: all that can be learnt of them is learnt by heart."""
+    chance = random.Random(3)
+    (tmp_path / "noise.txt").write_text("".join(chance.choices("abcdefgh", k=600)))
+    drakegpt("data", "fetch", tmp_path / "noise.txt")
+    done = drakegpt("train", "TransformerLM", "--dropout", 0, "--iters", 400, "--eval-interval", 20,
+                    "--eval-iters", 20, "--name", "n")  # fmt: skip
+    losses = {e["iteration"]: e["val_loss"] for e in open_run(home / "runs" / "n").evaluations}
+    turn = min(losses, key=losses.get)
+    assert f"Overfits from iteration {turn} on: validation rose by" in done.out
+    assert turn < 400
 
 
 def test_generate_streams_text_alone_and_keeps_it(drakegpt, run, home):
