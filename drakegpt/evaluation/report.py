@@ -26,7 +26,7 @@ from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.figures import ENTROPY
 from drakegpt.evaluation.findings import findings
 from drakegpt.evaluation.recipes import recipes_of
-from drakegpt.evaluation.report_figures import Mark, marks_of, pictures
+from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
@@ -118,6 +118,7 @@ def render(
 
     marks = marks_of(comparison)
     rows = (*comparison.rows, *comparison.others)
+    drawn = pictures(comparison, marks)
     verse = find_verse(data)
     surprised = [
         surprised_by(verse, surprise_of(first, verse, device_name), marks[first.name])
@@ -133,7 +134,8 @@ def render(
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
-        figures=[(picture, Markup(picture.svg)) for picture in pictures(comparison, marks)],
+        figures=[(picture, Markup(picture.svg)) for picture in drawn],
+        legend=legend(drawn),
         verse=verse,
         steps=STEPS,
         spelt=spelt,

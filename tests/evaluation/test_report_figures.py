@@ -12,7 +12,7 @@ from report_pages import comparison, result, row
 from drakegpt.config import LADDER
 from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
 from drakegpt.evaluation.ngrams import Floor
-from drakegpt.evaluation.report_figures import _apart, _letters, marks_of, pictures
+from drakegpt.evaluation.report_figures import LEGEND, _apart, _letters, legend, marks_of, pictures
 from drakegpt.evaluation.scoring import Score
 
 
@@ -80,6 +80,29 @@ def test_others_are_drawn_in_bits_over_time():
     assert "GPT1LM (300 BPE tokens) ends at 3.00 after 2 s." in bits.description
     assert "GPT1LM" not in val.description + train.description
     assert ">a</text>" in bits.svg
+
+
+def told(*rows, entropy=None, **given):
+    """Which signs the page explains."""
+    compared = dataclasses.replace(comparison(*rows, **given), entropy=entropy)
+    meant = legend(drawn(compared))
+    return [sign for sign, meaning in LEGEND.items() if meaning in meant]
+
+
+def test_only_what_is_drawn_is_explained():
+    floors = (Floor(1, 8, Score(3.1, 9, 9)),)
+    plain = row("BigramLM", result("r"))
+    seeds = row("BlocksLM", result("a", 1), result("b", 2))
+    turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
+    tokens = dataclasses.replace(turned, tokenizer="bpe", vocab_size=300)
+    assert told(plain) == []
+    assert told(plain, seeds, turned, floors=floors, entropy=1.0) == list(LEGEND)
+    assert told(tokens, floors=floors, entropy=1.0) == ["counts", "turn"]
+    # Bits over time have neither levels nor turns, nor a band.
+    assert told(others=(turned, seeds), floors=floors, entropy=1.0) == ["mean"]
+    assert told(plain, others=(tokens,), floors=floors) == ["counts"]
+    unseen = dataclasses.replace(result("t"), evaluations=())
+    assert told(row("BigramLM", unseen), floors=floors, entropy=1.0) == []
 
 
 def test_what_diverged_or_was_not_recorded_is_left_out():
