@@ -89,3 +89,12 @@ def test_the_command_under_the_samples_writes_them_again(drakegpt, home):
     again = drakegpt(*words[1:], "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["samples"][0]["text"] == samples.texts[run.name]
+
+
+def test_it_does_so_where_a_run_knows_a_part_of_the_prompt(drakegpt, home):
+    run = train(prepare(corpus_with_stanzas()), "TransformerLM", iters=30)
+    samples = samples_of([run], "日the dog 本")
+    assert samples.texts[run.name].startswith("the dog ")
+    again = drakegpt(*shlex.split(samples.command.replace("RUN", run.name))[1:], "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["samples"][0]["text"] == samples.texts[run.name]
