@@ -9,6 +9,7 @@ from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.words import ENTROPY
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
 STYLES = {"default": "-", "scaled": "--"}
 FLOOR_COLOUR = "#888888"
-ENTROPY_COLOUR, ENTROPY = "#000000", "entropy of the source"
+ENTROPY_COLOUR = "#000000"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
@@ -135,8 +136,7 @@ def draw_run(run: Run) -> Path:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
     axes.set_title(run.name, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
-    unit = "character" if run.tokenizer.kind == "char" else "token"
-    axes.set_ylabel(f"nats per {unit}, estimated")
+    axes.set_ylabel(f"nats per {run.tokenizer.unit}, estimated")
     axes.legend(frameon=False)
     path = run.folder / "curves.png"
     with paths.write_atomically(path) as file:

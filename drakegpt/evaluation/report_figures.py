@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Comparison
-from drakegpt.evaluation.figures import ENTROPY, STYLES, TITLES
+from drakegpt.evaluation.figures import STYLES, TITLES
 from drakegpt.evaluation.inline_svg import colour, inline
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.words import ENTROPY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
