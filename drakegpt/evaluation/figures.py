@@ -1,6 +1,8 @@
 """The loss curves of a comparison as PNG and SVG."""
 
 import io
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +114,23 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return written
 
 
+def turn_of(row: Row) -> tuple[int, float] | None:
+    """Where a row began to overfit, if it did: the iteration, and its estimate there.
+
+    The mean of those runs that went so far: a row's line ends with the shortest
+    of its runs, and the others may have turned after that.
+    """
+    start = row.overfits_from
+    lines = [line for history in row.histories for line in history if line["iteration"] == start]
+    losses = [line["val_loss"] for line in lines if math.isfinite(line["val_loss"])]
+    return (start, statistics.fmean(losses)) if start is not None and losses else None
+
+
+def draw_turn(axes: "Axes", turn: tuple[int, float], colour: str) -> None:
+    """A triangle at that place."""
+    axes.plot(*turn, color=colour, marker="v", markersize=9, linestyle="")
+
+
 def _figure() -> "tuple[Figure, Axes]":
     figure = new_figure()
     return figure, figure.add_subplot()
@@ -161,9 +180,8 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Seque
             band = row.band(key)
             low, high = ([point[edge] for point in band] for edge in (1, 2))
             axes.fill_between([at for at, *_ in band], low, high, color=colour, alpha=0.2, lw=0)
-        turn = row.overfits_from
-        if key == "val_loss" and turn is not None and turn in points:
-            axes.plot([turn], [points[turn]], color=colour, marker="v", markersize=9, linestyle="")
+        if key == "val_loss" and (turn := turn_of(row)):
+            draw_turn(axes, turn, colour)
     for floor in floors:
         axes.axhline(
             floor.score.loss,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Comparison
-from drakegpt.evaluation.figures import STYLES, TITLES
+from drakegpt.evaluation.figures import STYLES, TITLES, draw_turn, turn_of
 from drakegpt.evaluation.inline_svg import colour, inline
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.words import ENTROPY
@@ -109,7 +109,7 @@ def _curves(
         points = _finite((e["iteration"], e[key]) for e in row.evaluations)
         holds |= _line(axes, points, row, mark) | _band(axes, key, row, mark)
         if key == "val_loss":
-            holds |= _turn(axes, points, row, mark)
+            holds |= _turn(axes, row, mark)
         ends += [(mark, points[-1])] if points else []
     for label, loss in levels:
         holds |= _level(axes, label, loss)
@@ -199,12 +199,13 @@ def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> set[str]:
     return {"band"}
 
 
-def _turn(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> set[str]:
+def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
     """A triangle where a row began to overfit."""
-    turns = [point for point in points if point[0] == row.overfits_from]
-    for x, y in turns:
-        axes.plot([x], [y], color=colour(mark.colour), marker="v", markersize=9)
-    return {"turn"} if turns else set()
+    turn = turn_of(row)
+    if turn is None:
+        return set()
+    draw_turn(axes, turn, colour(mark.colour))
+    return {"turn"}
 
 
 def _level(axes: "Axes", label: str, loss: float) -> set[str]:

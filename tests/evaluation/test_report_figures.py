@@ -6,10 +6,12 @@ import re
 from itertools import pairwise
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
+from drakegpt.evaluation.figures import draw_curves
 from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
 from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.report_figures import LEGEND, _apart, _letters, legend, marks_of, pictures
@@ -70,6 +72,43 @@ def test_seeds_are_a_band_and_a_turn_is_a_triangle():
     assert train.svg.count("<use") == before.svg.count("<use")
     assert "lowest about iteration 20" in worse.description
     assert "lowest" not in train.description
+
+
+@pytest.fixture
+def triangles(monkeypatch):
+    """The places of all triangles, as they are drawn."""
+    places, plot = [], Axes.plot
+
+    def noting(axes, *data, **look):
+        (line, *_) = lines = plot(axes, *data, **look)
+        if line.get_marker() == "v":
+            places.extend(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        return lines
+
+    monkeypatch.setattr(Axes, "plot", noting)
+    return places
+
+
+def test_both_figures_have_a_triangle_wherever_a_row_turned(home, triangles):
+    turning = {"losses": (3.0, 2.8, 2.0, 2.5), "best": 2.0}
+    one, other = result("a", 1, **turning), result("b", 2, (3.0, 2.8, 2.2, 2.6), best=2.2)
+    stopped = result("c", 3, (3.0, 2.0))  # before the others turn
+    diverged = result("d", 3, (3.0, 2.0, float("nan"), float("nan")))
+    for results, loss in (
+        ((one,), 2.0),
+        ((one, other), 2.1),
+        ((one, other, stopped), 2.1),
+        ((one, other, diverged), 2.1),
+    ):
+        turned = row("BlocksLM", *results)
+        assert turned.overfits_from == 30
+        draw_curves("d", [turned])
+        drawn(comparison(turned))
+        assert triangles == [(30, pytest.approx(loss))] * 2
+        triangles.clear()
+    draw_curves("d", [row("BlocksLM", stopped)])
+    drawn(comparison(row("BlocksLM", stopped)))
+    assert triangles == []
 
 
 def test_others_are_drawn_in_bits_over_time():
