@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli.progress import sparkline
 from drakegpt.config import LADDER
+from drakegpt.evaluation.words import ENTROPY
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,7 +20,6 @@ BARS = 20
 # One of the terminal's own colours per rung: they suit dark and light backgrounds.
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 FLOOR_COLOUR = "bright_black"
-ENTROPY = "entropy of the source"
 
 
 def curves(

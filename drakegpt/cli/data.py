@@ -131,7 +131,7 @@ def show(
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in _as_json(data.metadata).items():
-        if isinstance(value, str | int):
+        if isinstance(value, str | int) and value != "":
             console.show(f"{key + ':':18}{value}")
     for key, value in _vocabulary(data.tokenizer):
         console.show(f"{key + ':':18}{value}")

@@ -34,8 +34,12 @@ def eval_(
         return
     table = Table(title=f"{run.config.model} on {run.config.data}", title_justify="left")
     table.add_column("split", style="bold")
-    unit = "character" if run.tokenizer.kind == "char" else "token"
-    titles = (f"nats per {unit}", "bits per character", "perplexity", "characters scored")
+    titles = (
+        f"nats per {run.tokenizer.unit}",
+        "bits per character",
+        "perplexity",
+        "characters scored",
+    )
     for column in titles:
         table.add_column(column, justify="right")
     shown = [("train", scores.train), ("validation", scores.val)]

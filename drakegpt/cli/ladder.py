@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, fitting
+from drakegpt.evaluation.words import or_blank
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.comparison import Comparison
@@ -110,10 +111,6 @@ def _of_overfitting(comparison: "Comparison") -> str:
     )
 
 
-def _or_blank(value: float | None, format_: str) -> str:
-    return "" if value is None else format(value, format_)
-
-
 def _columns(unit: str) -> "tuple[Column[Row], ...]":
     """The columns; losses of rows with other units than the ladder's are left blank."""
 
@@ -123,16 +120,16 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
     return (
         Column("model", lambda row: row.label),
         Column("parameters", lambda row: f"{row.parameters:,}", 2),
-        Column("published", lambda row: _or_blank(row.published, ","), 6),
+        Column("published", lambda row: or_blank(row.published, ","), 6),
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
-        Column("±", lambda row: alike(row, _or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: _or_blank(row.val_gain, "+.4f"), 3),
+        Column("±", lambda row: alike(row, or_blank(row.val_spread, ".4f")), 2),
+        Column("gain", lambda row: or_blank(row.val_gain, "+.4f"), 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
-        Column("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), 8),
-        Column("seconds", lambda row: _or_blank(row.seconds, ".1f"), 5),
-        Column("overfits\nfrom", lambda row: _or_blank(row.overfits_from, ","), 6),
+        Column("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), 8),
+        Column("seconds", lambda row: or_blank(row.seconds, ".1f"), 5),
+        Column("overfits\nfrom", lambda row: or_blank(row.overfits_from, ","), 6),
     )
 
 

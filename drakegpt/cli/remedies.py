@@ -6,6 +6,7 @@ from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import or_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,17 +82,13 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
     )
 
 
-def _blank(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
 _COLUMNS: "tuple[Column[tuple[str, Row]], ...]" = (
     Column("remedy", lambda entry: entry[0]),
-    Column("iterations", lambda entry: _blank(entry[1].iterations, ","), 2),
+    Column("iterations", lambda entry: or_blank(entry[1].iterations, ","), 2),
     Column("train", lambda entry: f"{entry[1].train_loss:.4f}", 1),
     Column("validation", lambda entry: f"{entry[1].val_loss:.4f}"),
-    Column("±", lambda entry: _blank(entry[1].val_spread, ".4f"), 3),
+    Column("±", lambda entry: or_blank(entry[1].val_spread, ".4f"), 3),
     Column("best", lambda entry: f"{entry[1].best_val_loss:.4f}"),
-    Column("overfits\nfrom", lambda entry: _blank(entry[1].overfits_from, ",")),
-    Column("seconds", lambda entry: _blank(entry[1].seconds, ".1f"), 4),
+    Column("overfits\nfrom", lambda entry: or_blank(entry[1].overfits_from, ",")),
+    Column("seconds", lambda entry: or_blank(entry[1].seconds, ".1f"), 4),
 )

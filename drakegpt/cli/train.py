@@ -297,7 +297,7 @@ def _render(run: "Run", scores: "Scores") -> None:
     evaluations = run.evaluations
     last, best = evaluations[-1], min(evaluations, key=lambda e: float(e["val_loss"]))
     size = " (scaled)" if run.config.size == "scaled" else ""
-    unit = "character" if run.tokenizer.kind == "char" else "token"
+    unit = run.tokenizer.unit
     console.show(
         f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per {unit} over the whole splits "

@@ -61,6 +61,7 @@ class Metadata:
     tokenizer: str = "char"  # its kind
     text_sha256: str = ""  # of the text as UTF-8, whatever the tokenizer; "" in old datasets
     vocab_asked: int | None = None  # tokens a BPE tokenizer could have had
+    text_column: str = ""  # of a CSV, where it had to be named
 
     def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
         """Whether preparing the same text with that tokenizer would lead to this one's again."""
@@ -125,6 +126,7 @@ def prepare(
     source_sha256: str,
     tokenizer: str = "char",
     vocab_size: int | None = None,
+    text_column: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
     """Split a text 90/10 by characters, tokenise it, store it, and let `name` stand for it.
@@ -155,6 +157,7 @@ def prepare(
         tokenizer=tokenizer,
         text_sha256=found.sha256,
         vocab_asked=None if made.end is None else vocab_size or DEFAULT_VOCAB_SIZE,
+        text_column=text_column,
     )
     if not _intact(folder, identity, made):
         try:

@@ -120,6 +120,7 @@ def _prepare(
             source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
+            text_column="" if column in (None, LYRIC_COLUMN) else column,
             progress=progress,
         )
 

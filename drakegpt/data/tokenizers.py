@@ -44,6 +44,10 @@ class Tokenizer(Protocol):
         """One of `KINDS`."""
 
     @property
+    def unit(self) -> str:
+        """What a loss is per, in a word."""
+
+    @property
     def vocab_size(self) -> int:
         """How many different tokens there are (V)."""
 
@@ -84,6 +88,7 @@ class CharTokenizer:
     """One token per character, numbered in the sorted order of the characters."""
 
     kind = "char"
+    unit = "character"
     end = None
 
     def __init__(self, characters: str) -> None:
@@ -176,6 +181,7 @@ class BPETokenizer:
     """
 
     kind = "bpe"
+    unit = "token"
     end = END
 
     def __init__(self, data: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """The loss curves of a comparison as PNG and SVG."""
 
 import io
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.words import ENTROPY
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
 STYLES = {"default": "-", "scaled": "--"}
 FLOOR_COLOUR = "#888888"
-ENTROPY_COLOUR, ENTROPY = "#000000", "entropy of the source"
+ENTROPY_COLOUR = "#000000"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
@@ -111,6 +114,23 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return written
 
 
+def turn_of(row: Row) -> tuple[int, float] | None:
+    """Where a row began to overfit, if it did: the iteration, and its estimate there.
+
+    The mean of those runs that went so far: a row's line ends with the shortest
+    of its runs, and the others may have turned after that.
+    """
+    start = row.overfits_from
+    lines = [line for history in row.histories for line in history if line["iteration"] == start]
+    losses = [line["val_loss"] for line in lines if math.isfinite(line["val_loss"])]
+    return (start, statistics.fmean(losses)) if start is not None and losses else None
+
+
+def draw_turn(axes: "Axes", turn: tuple[int, float], colour: str) -> None:
+    """A triangle at that place."""
+    axes.plot(*turn, color=colour, marker="v", markersize=9, linestyle="")
+
+
 def _figure() -> "tuple[Figure, Axes]":
     figure = new_figure()
     return figure, figure.add_subplot()
@@ -135,8 +155,7 @@ def draw_run(run: Run) -> Path:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
     axes.set_title(run.name, loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
-    unit = "character" if run.tokenizer.kind == "char" else "token"
-    axes.set_ylabel(f"nats per {unit}, estimated")
+    axes.set_ylabel(f"nats per {run.tokenizer.unit}, estimated")
     axes.legend(frameon=False)
     path = run.folder / "curves.png"
     with paths.write_atomically(path) as file:
@@ -161,9 +180,8 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Seque
             band = row.band(key)
             low, high = ([point[edge] for point in band] for edge in (1, 2))
             axes.fill_between([at for at, *_ in band], low, high, color=colour, alpha=0.2, lw=0)
-        turn = row.overfits_from
-        if key == "val_loss" and turn is not None and turn in points:
-            axes.plot([turn], [points[turn]], color=colour, marker="v", markersize=9, linestyle="")
+        if key == "val_loss" and (turn := turn_of(row)):
+            draw_turn(axes, turn, colour)
     for floor in floors:
         axes.axhline(
             floor.score.loss,

@@ -135,10 +135,17 @@ def _caveats(comparison: Comparison) -> list[str]:
         )
     if all(len(row.runs) == 1 for row in comparison.rows) and len(comparison.rows) > 1:
         told.append(
-            "Each row is a single seed, and another would move it a little; `drakegpt compare "
-            "--train --seeds 3` says by how much."
+            "Each row is a single seed, and another would move it a little; "
+            f"{_commands(comparison)}, with the settings that these have, says by how much."
         )
     return told
+
+
+def _commands(comparison: Comparison) -> str:
+    """What trains more seeds: a command for each size there is."""
+    command = f"drakegpt compare --train --seeds 3 --data {comparison.data}"
+    flags = {row.size: " --scaled" if row.size == "scaled" else "" for row in comparison.rows}
+    return " or ".join(f"`{command}{flag}`" for flag in flags.values())
 
 
 def listed(names: Sequence[str]) -> str:

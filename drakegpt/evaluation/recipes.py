@@ -77,6 +77,8 @@ def _text(metadata: Metadata) -> Text:
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
     words = ["drakegpt", "data", "fetch", source, "--name", metadata.name]
+    if metadata.text_column:
+        words += ["--text-column", metadata.text_column]
     if metadata.tokenizer != "char":
         asked = metadata.vocab_asked or metadata.vocab_size
         words += ["--tokenizer", metadata.tokenizer, "--vocab-size", str(asked)]

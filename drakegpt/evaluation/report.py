@@ -23,13 +23,13 @@ from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import PAIRS, Comparison
-from drakegpt.evaluation.figures import ENTROPY
 from drakegpt.evaluation.findings import findings
 from drakegpt.evaluation.recipes import recipes_of
-from drakegpt.evaluation.report_figures import Mark, marks_of, pictures
+from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
+from drakegpt.evaluation.words import ENTROPY, or_blank
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def render(
 
     marks = marks_of(comparison)
     rows = (*comparison.rows, *comparison.others)
+    drawn = pictures(comparison, marks)
     verse = find_verse(data)
     surprised = [
         surprised_by(verse, surprise_of(first, verse, device_name), marks[first.name])
@@ -133,7 +134,8 @@ def render(
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
-        figures=[(picture, Markup(picture.svg)) for picture in pictures(comparison, marks)],
+        figures=[(picture, Markup(picture.svg)) for picture in drawn],
+        legend=legend(drawn),
         verse=verse,
         steps=STEPS,
         spelt=spelt,
@@ -259,22 +261,18 @@ def _nats(loss: float, spread: float | None = None) -> str:
     return f"{loss:.4f}" if spread is None else f"{loss:.4f} ± {spread:.4f}"
 
 
-def _or_blank(value: float | None, format_: str) -> str:
-    return "" if value is None else format(value, format_)
-
-
 # The columns of the table of all figures: title, value, whether it is a loss per token.
 COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("parameters", lambda row: f"{row.parameters:,}", False),
-    ("published", lambda row: _or_blank(row.published, ","), False),
+    ("published", lambda row: or_blank(row.published, ","), False),
     ("train", lambda row: _nats(row.train_loss, row.train_spread), True),
     ("validation", lambda row: _nats(row.val_loss, row.val_spread), True),
-    ("gain", lambda row: _or_blank(row.val_gain, "+.4f"), True),
+    ("gain", lambda row: or_blank(row.val_gain, "+.4f"), True),
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
-    ("overfits from", lambda row: _or_blank(row.overfits_from, ","), False),
-    ("iterations", lambda row: _or_blank(row.iterations, ","), False),
-    ("tokens/s", lambda row: _or_blank(row.tokens_per_second, ",.0f"), False),
-    ("seconds", lambda row: _or_blank(row.seconds, ",.1f"), False),
+    ("overfits from", lambda row: or_blank(row.overfits_from, ","), False),
+    ("iterations", lambda row: or_blank(row.iterations, ","), False),
+    ("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), False),
+    ("seconds", lambda row: or_blank(row.seconds, ",.1f"), False),
     ("seeds", lambda row: ", ".join(map(str, row.seeds)), False),
 )

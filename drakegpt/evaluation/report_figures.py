@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Comparison
-from drakegpt.evaluation.figures import ENTROPY, STYLES, TITLES
+from drakegpt.evaluation.figures import STYLES, TITLES, draw_turn, turn_of
 from drakegpt.evaluation.inline_svg import colour, inline
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.words import ENTROPY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 INCHES = (4.7, 3.8)
 POINTS = 11.0  # of the letters: on a phone the figure is about as wide as its inches
 LINE = 0.062  # of the height of the axes: how far signs beside lines stand apart
+# What a figure may hold besides a line for each run, and what it means.
+LEGEND = {
+    "mean": "Where a model has several seeds, its line is their mean.",
+    "band": "The band around it reaches from the lowest seed to the highest.",
+    "counts": "Dashed across: what counting alone reaches.",
+    "entropy": "Drawn through: the entropy of the source.",
+    "turn": "A triangle marks where a model begins to overfit.",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,13 @@ class Picture:
     caption: str
     description: str  # in words and numbers
     svg: str
+    holds: frozenset[str]  # of `LEGEND`
+
+
+def legend(drawn: Sequence[Picture]) -> list[str]:
+    """What the signs in these figures mean: of those that occur in one of them."""
+    held = {sign for picture in drawn for sign in picture.holds}
+    return [meaning for sign, meaning in LEGEND.items() if sign in held]
 
 
 def marks_of(comparison: Comparison) -> dict[str, Mark]:
@@ -87,17 +103,16 @@ def _curves(
     """One loss over the iterations, and across it the `levels`: what each is, and its loss."""
     unit, caption = rows[0].unit, f"{TITLES[key]} while training"
     figure, axes = _figure("iteration", f"nats per {unit}")
-    ends = []
+    ends, holds = [], set()
     for row in rows:
         mark = marks[row.runs[0]]
         points = _finite((e["iteration"], e[key]) for e in row.evaluations)
-        _line(axes, points, row, mark)
-        _band(axes, key, row, mark)
+        holds |= _line(axes, points, row, mark) | _band(axes, key, row, mark)
         if key == "val_loss":
-            _turn(axes, points, row, mark)
+            holds |= _turn(axes, row, mark)
         ends += [(mark, points[-1])] if points else []
     for label, loss in levels:
-        _level(axes, label, loss)
+        holds |= _level(axes, label, loss)
     _sign(axes, ends)
     words = [
         f"{TITLES[key]} in nats per {unit}, estimated while training, one line for each model.",
@@ -105,7 +120,7 @@ def _curves(
         *(f"Across: {label}, {loss:.2f}." for label, loss in levels),
     ]
     svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
-    return Picture(caption, " ".join(words), svg)
+    return Picture(caption, " ".join(words), svg, frozenset(holds))
 
 
 def _bits(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Picture:
@@ -114,18 +129,18 @@ def _bits(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Picture:
     An estimate in nats per token becomes bits per character as the row's exact loss does.
     """
     figure, axes = _figure("seconds of training, with evaluations", "bits per character")
-    ends = []
+    ends, holds = [], set()
     for row in rows:
         bits = row.bits_per_character / row.val_loss
         points = _finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
-        _line(axes, points, row, marks[row.runs[0]])
+        holds |= _line(axes, points, row, marks[row.runs[0]])
         ends += [(marks[row.runs[0]], points[-1])] if points else []
     _sign(axes, ends)
     caption = "Bits per character over time"
     words = "Validation in bits per character over the seconds of training. " + " ".join(
         f"{mark.label} ends at {y:.2f} after {x:,.0f} s." for mark, (x, y) in ends
     )
-    return Picture(caption, words, inline(figure, "bits", caption, words))
+    return Picture(caption, words, inline(figure, "bits", caption, words), frozenset(holds))
 
 
 def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
@@ -160,7 +175,10 @@ def _finite(points: Any) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(y)]
 
 
-def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> None:
+# What follows draws a part of a figure, and says which signs of `LEGEND` it has drawn.
+
+
+def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> set[str]:
     axes.plot(
         *(zip(*points, strict=True) if points else ([], [])),
         color=colour(mark.colour),
@@ -169,23 +187,28 @@ def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: M
         marker="." if len(points) < 30 else None,
         markersize=5,
     )
+    return {"mean"} if len(row.histories) > 1 else set()
 
 
-def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> None:
+def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> set[str]:
     """From the lowest seed to the highest."""
-    if len(row.histories) > 1:
-        x, low, high = zip(*row.band(key), strict=True)
-        axes.fill_between(x, low, high, color=colour(mark.colour), alpha=0.2, linewidth=0)
+    if len(row.histories) == 1:
+        return set()
+    x, low, high = zip(*row.band(key), strict=True)
+    axes.fill_between(x, low, high, color=colour(mark.colour), alpha=0.2, linewidth=0)
+    return {"band"}
 
 
-def _turn(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> None:
+def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
     """A triangle where a row began to overfit."""
-    for x, y in points:
-        if x == row.overfits_from:
-            axes.plot([x], [y], color=colour(mark.colour), marker="v", markersize=9)
+    turn = turn_of(row)
+    if turn is None:
+        return set()
+    draw_turn(axes, turn, colour(mark.colour))
+    return {"turn"}
 
 
-def _level(axes: "Axes", label: str, loss: float) -> None:
+def _level(axes: "Axes", label: str, loss: float) -> set[str]:
     """A line from edge to edge with its name on it; dashed but for the entropy."""
     style = "-" if label == ENTROPY else (0, (5, 3))
     axes.axhline(loss, color=colour("muted"), linewidth=1, linestyle=style)
@@ -199,6 +222,7 @@ def _level(axes: "Axes", label: str, loss: float) -> None:
         color=colour("muted"),
         fontsize=POINTS - 1,
     )
+    return {"entropy" if label == ENTROPY else "counts"}
 
 
 def _sign(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:

@@ -2,8 +2,9 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from drakegpt.generation.prompt import fit
 from drakegpt.generation.text import write
 from drakegpt.models.build import choose_device
 from drakegpt.training.run import Run
@@ -19,28 +20,45 @@ class Samples:
     prompt: str
     seed: int
     length: int  # tokens, after the prompt
-    texts: Mapping[str, str]  # by the name of the run; they begin with the prompt
+    texts: Mapping[str, str]  # by the name of the run; they begin with what it was given
+    # What those runs were given whose tokenizers do not know all of the prompt, by their names.
+    fitted: Mapping[str, str] = field(default_factory=dict)
+
+    def given(self, run: str) -> str:
+        """The prompt as the run of that name was given it."""
+        return self.fitted.get(run, self.prompt)
 
     @property
     def command(self) -> str:
         """The command that writes the text of a run again, with RUN for its name."""
         words = ["drakegpt", "generate", "RUN", "--seed", str(self.seed), "-n", str(self.length)]
-        return shlex.join([*words, *(["--prompt", self.prompt] if self.prompt else [])])
+        words += ["--prompt", self.prompt] if self.prompt else []
+        return shlex.join([*words, *(["--unknown", "skip"] if self.fitted else [])])
 
     def to_json(self) -> dict[str, object]:
-        """The prompt, the seed and the texts."""
-        return {"prompt": self.prompt, "seed": self.seed, "texts": dict(self.texts)}
+        """The prompt, what some were given in its place, the seed and the texts."""
+        return {
+            "prompt": self.prompt,
+            "fitted": dict(self.fitted),
+            "seed": self.seed,
+            "texts": dict(self.texts),
+        }
 
 
 def samples_of(runs: Sequence[Run], prompt: str = "", device_name: str = "auto") -> Samples:
-    """A sample by each of the runs, all from the same prompt and seed."""
-    texts = {run.name: sample(run, LENGTH, device_name, prompt=prompt) for run in runs}
-    return Samples(prompt, SEED, LENGTH, texts)
+    """A sample by each of the runs, from the same seed and as much of the prompt as it knows."""
+    given = {run.name: fit(prompt, run.tokenizer, skip_unknown=True).text for run in runs}
+    texts = {run.name: sample(run, LENGTH, device_name, prompt=given[run.name]) for run in runs}
+    fitted = {name: text for name, text in given.items() if text != prompt}
+    return Samples(prompt, SEED, LENGTH, texts, fitted)
 
 
 def sample(
     run: Run, length: int, device_name: str = "auto", seed: int = SEED, prompt: str = ""
 ) -> str:
-    """`length` tokens with which the run's model goes on from `prompt`, after it, as text."""
+    """`length` tokens with which the run's model goes on from `prompt`, after it, as text.
+
+    Raises `ValueError` for characters of the prompt that the run's tokenizer does not know.
+    """
     model = run.load_model(choose_device(device_name))
     return prompt + "".join(write(model, run.tokenizer, prompt, length, seed=seed))

@@ -35,6 +35,32 @@ def test_the_report_is_written_beside_the_usual_output(drakegpt, trained, tmp_pa
     assert not list(path.parent.glob(".*"))
 
 
+def test_a_prompt_that_only_the_ladder_knows_is_fitted_to_the_others(drakegpt, home, tmp_path):
+    text, path = corpus_with_stanzas(), tmp_path / "report.html"
+    other = train(prepare(text), "TransformerLM")
+    tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
+    ladder = train(tokens, "BigramLM")
+    ask = ("compare", "--data", "small-bpe", "--json", "--html", path, "--prompt")
+    shown = drakegpt(*ask, "日 the <b> dog")
+    assert shown.code == 0, shown.err
+    samples = shown.json["samples"]
+    assert samples["prompt"] == "日 the <b> dog"
+    assert samples["fitted"] == {other.name: " the b dog"}
+    assert samples["texts"][ladder.name].startswith("日 the <b> dog")
+    assert samples["texts"][other.name].startswith(" the b dog")
+    page = path.read_text(encoding="utf-8")
+    assert '<span class="prompt">日 the &lt;b&gt; dog</span>' in page
+    assert '<span class="prompt"> the b dog</span>' in page
+    assert page.count("It was given <q><bdi> the b dog</bdi></q>, for it does not know all") == 1
+    assert "&#39;日 the &lt;b&gt; dog&#39; --unknown skip" in page
+
+    shown = drakegpt(*ask, "日本")
+    assert shown.json["samples"]["fitted"] == {other.name: ""}
+    page = path.read_text(encoding="utf-8")
+    assert page.count("It knows nothing of the prompt.") == 1
+    assert page.count('<span class="prompt">') == 1
+
+
 def test_with_json_the_object_names_the_report(drakegpt, trained, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("an older one")

@@ -111,11 +111,12 @@ def test_the_vocabulary_is_learnt_from_the_training_split_alone():
 def test_old_datasets_still_load(prepared):
     file = prepared.folder / "dataset.json"
     stored = json.loads(file.read_text())
-    for new in ("tokenizer", "text_sha256", "vocab_asked"):
+    for new in ("tokenizer", "text_sha256", "vocab_asked", "text_column"):
         del stored[new]
     file.write_text(json.dumps(stored))
     metadata = dataset.load("small").metadata
     assert (metadata.tokenizer, metadata.text_sha256, metadata.vocab_asked) == ("char", "", None)
+    assert metadata.text_column == ""
     dataset.load("small").verify()
 
 

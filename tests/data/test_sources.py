@@ -1,6 +1,7 @@
 """Reading texts from everywhere but Kaggle, which has a test file of its own."""
 
 import hashlib
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -75,6 +76,17 @@ def test_fetching_again_is_told_from_a_changed_file(tmp_path):
     path.write_text(TEXT + "seven\n")
     assert sources.fetch(str(path)).outcome == "changed"
     assert sources.fetch(str(path), force=True).outcome == "prepared"
+
+
+def test_a_column_that_had_to_be_named_is_remembered(tmp_path, drakegpt):
+    path = tmp_path / "t.csv"
+    path.write_text("a b,Lyric\n" + "first,second\n" * 50)
+    named = sources.fetch(str(path), text_column="a b").dataset
+    assert named.metadata.text_column == "a b"
+    assert re.search(r"^text_column: +a b$", drakegpt("data", "show", "t").out, re.M)
+    usual = sources.fetch(str(path), text_column="Lyric").dataset
+    assert usual.metadata.text_column == ""
+    assert "text_column" not in drakegpt("data", "show", "t").out
 
 
 def test_another_column_of_the_same_file_is_another_text(tmp_path):

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakegpt.data.tokenizers import CharTokenizer, token_type, tokenizer_from_json
+from drakegpt.data.tokenizers import (
+    SMALLEST_VOCAB_SIZE,
+    BPETokenizer,
+    CharTokenizer,
+    token_type,
+    tokenizer_from_json,
+)
 
 texts = st.text(min_size=1, max_size=300)
 
@@ -30,6 +36,11 @@ def test_worked_example():
     assert tokenizer.characters == "\nehlo"
     assert tokenizer.encode("hole").tolist() == [2, 4, 3, 1]
     assert tokenizer.decode([2, 1, 0]) == "he\n"
+
+
+def test_a_loss_is_per_character_or_per_token():
+    assert CharTokenizer.of("ab").unit == "character"
+    assert BPETokenizer.train(["ab"], SMALLEST_VOCAB_SIZE).unit == "token"
 
 
 def test_token_types_hold_the_vocabulary():

@@ -109,5 +109,17 @@ def test_overfitting_and_lengths_are_told():
     assert not any("single seed" in s for s in told(turned))  # nothing to compare it with
 
 
+def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
+    def offered(*sizes):
+        rows = [of(m, 2.0) for m in ("BigramLM", "BlocksLM")]
+        sized = [dataclasses.replace(row, size=size) for size in sizes for row in rows]
+        return next(s for s in told(*sized) if "single seed" in s).split("`")[1::2]
+
+    command = "drakegpt compare --train --seeds 3 --data d"
+    assert offered("default") == [command]
+    assert offered("scaled") == [f"{command} --scaled"]
+    assert offered("default", "scaled") == [command, f"{command} --scaled"]
+
+
 def test_names_are_listed_as_people_do():
     assert [listed(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]

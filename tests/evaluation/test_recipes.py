@@ -54,6 +54,16 @@ def test_a_text_is_named_without_the_place_where_it_lies(home, tmp_path):
     assert str(tmp_path) not in str(text)
 
 
+def test_the_column_of_a_table_is_named_where_it_has_to_be(home, tmp_path):
+    table = tmp_path / "songs.csv"
+    lines = corpus_with_stanzas().splitlines()
+    table.write_text("the words,Lyric\n" + "".join(f"{a},{a[::-1]}\n" for a in lines))
+    for column, option in (("the words", " --text-column 'the words'"), ("Lyric", "")):
+        data = sources.fetch(str(table), name="mine", text_column=column).dataset
+        (text,) = recipes_of([[train(data, "BigramLM", iters=1)]]).texts
+        assert text.command == f"drakegpt data fetch songs.csv --name mine{option}"
+
+
 def test_a_known_text_needs_no_file(home):
     data = sources.fetch("sample").dataset
     (text,) = recipes_of([[train(data, "BigramLM")]]).texts
@@ -77,5 +87,14 @@ def test_the_command_under_the_samples_writes_them_again(drakegpt, home):
     samples = samples_of([run], "the dog ")
     words = shlex.split(samples.command.replace("RUN", run.name))
     again = drakegpt(*words[1:], "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["samples"][0]["text"] == samples.texts[run.name]
+
+
+def test_it_does_so_where_a_run_knows_a_part_of_the_prompt(drakegpt, home):
+    run = train(prepare(corpus_with_stanzas()), "TransformerLM", iters=30)
+    samples = samples_of([run], "日the dog 本")
+    assert samples.texts[run.name].startswith("the dog ")
+    again = drakegpt(*shlex.split(samples.command.replace("RUN", run.name))[1:], "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["samples"][0]["text"] == samples.texts[run.name]

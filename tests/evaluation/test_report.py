@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of, prepare, train
 
+import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.report import STEPS, Scale, check_target, spelt, surprised_by, visible
@@ -202,6 +203,31 @@ def test_hostile_text_is_text(hostile):
 )
 def test_what_html_forbids_is_seen_as_a_picture(text, shown):
     assert visible(text) == (text if shown is None else shown)
+
+
+def words_of(page):
+    return " ".join("".join(Tree(page.text).all("body")[0][1]).split())
+
+
+def test_the_page_explains_what_is_on_it_and_nothing_else(home, tmp_path, ordinary):
+    words = words_of(ordinary)
+    for there in ("its line is their mean. The band", "Dashed across:", "Gain: how far",
+                  "published is what", "Seconds are of"):  # fmt: skip
+        assert there in words
+    assert "A triangle" not in words
+    assert "drakegpt compare --data" not in words
+    assert f"Written by drakegpt {drakegpt.__version__}." in words
+
+    data = prepare(corpus_with_stanzas())
+    run = train(data, "GPT1LM", embedding_dim=16, num_layers=1, num_heads=2)
+    alone = words_of(page_of(data, tmp_path / "alone.html"))
+    for absent in ("Dashed across", "Drawn through", "A triangle", "band", "Gain:", "published"):
+        assert absent not in alone
+    assert "Seconds are of" in alone
+    (run.folder / "metrics.jsonl").unlink()
+    info = (run.folder / "run.json").read_text()
+    (run.folder / "run.json").write_text(info.replace("{", '{"imported_from": "x.pt",', 1))
+    assert "Seconds are of" not in words_of(page_of(data, tmp_path / "alone.html"))
 
 
 def test_a_single_run_has_a_report(home, tmp_path):

@@ -294,7 +294,8 @@ def test_hostile_text_is_read_as_it_was_written(visit, hostile):
     assert texts(".sample") == written
     name = hostile.comparison.data
     assert texts("h1 bdi") == [name]
-    assert f"drakegpt compare --data {name} --html FILE" in texts("footer")[0]
+    command = f"drakegpt compare --train --seeds 3 --data {name}"
+    assert texts(".findings code") == [command]
     runs = [run for row in hostile.comparison.rows for run in row.runs]
     assert texts(".run > bdi:first-child") == runs
 
@@ -305,7 +306,7 @@ def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile)
     after = visit(
         "const boxes = node => { const range = document.createRange();"
         "  range.selectNodeContents(node); return [...range.getClientRects()] };"
-        "const places = '.lead bdi, footer bdi, #samples p bdi';"
+        "const places = '.lead bdi, .findings bdi, #samples p bdi';"
         "return [...document.querySelectorAll(places)].map(bdi => {"
         "  const own = boxes(bdi).at(-1);"
         "  const next = boxes(bdi.nextSibling || bdi.parentNode.nextSibling)[0];"

@@ -6,13 +6,15 @@ import re
 from itertools import pairwise
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
+from drakegpt.evaluation.figures import draw_curves
 from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
 from drakegpt.evaluation.ngrams import Floor
-from drakegpt.evaluation.report_figures import _apart, _letters, marks_of, pictures
+from drakegpt.evaluation.report_figures import LEGEND, _apart, _letters, legend, marks_of, pictures
 from drakegpt.evaluation.scoring import Score
 
 
@@ -72,6 +74,43 @@ def test_seeds_are_a_band_and_a_turn_is_a_triangle():
     assert "lowest" not in train.description
 
 
+@pytest.fixture
+def triangles(monkeypatch):
+    """The places of all triangles, as they are drawn."""
+    places, plot = [], Axes.plot
+
+    def noting(axes, *data, **look):
+        (line, *_) = lines = plot(axes, *data, **look)
+        if line.get_marker() == "v":
+            places.extend(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        return lines
+
+    monkeypatch.setattr(Axes, "plot", noting)
+    return places
+
+
+def test_both_figures_have_a_triangle_wherever_a_row_turned(home, triangles):
+    turning = {"losses": (3.0, 2.8, 2.0, 2.5), "best": 2.0}
+    one, other = result("a", 1, **turning), result("b", 2, (3.0, 2.8, 2.2, 2.6), best=2.2)
+    stopped = result("c", 3, (3.0, 2.0))  # before the others turn
+    diverged = result("d", 3, (3.0, 2.0, float("nan"), float("nan")))
+    for results, loss in (
+        ((one,), 2.0),
+        ((one, other), 2.1),
+        ((one, other, stopped), 2.1),
+        ((one, other, diverged), 2.1),
+    ):
+        turned = row("BlocksLM", *results)
+        assert turned.overfits_from == 30
+        draw_curves("d", [turned])
+        drawn(comparison(turned))
+        assert triangles == [(30, pytest.approx(loss))] * 2
+        triangles.clear()
+    draw_curves("d", [row("BlocksLM", stopped)])
+    drawn(comparison(row("BlocksLM", stopped)))
+    assert triangles == []
+
+
 def test_others_are_drawn_in_bits_over_time():
     other = dataclasses.replace(
         row("GPT1LM", result("o", losses=(4.0, 3.0))), tokenizer="bpe", vocab_size=300
@@ -80,6 +119,29 @@ def test_others_are_drawn_in_bits_over_time():
     assert "GPT1LM (300 BPE tokens) ends at 3.00 after 2 s." in bits.description
     assert "GPT1LM" not in val.description + train.description
     assert ">a</text>" in bits.svg
+
+
+def told(*rows, entropy=None, **given):
+    """Which signs the page explains."""
+    compared = dataclasses.replace(comparison(*rows, **given), entropy=entropy)
+    meant = legend(drawn(compared))
+    return [sign for sign, meaning in LEGEND.items() if meaning in meant]
+
+
+def test_only_what_is_drawn_is_explained():
+    floors = (Floor(1, 8, Score(3.1, 9, 9)),)
+    plain = row("BigramLM", result("r"))
+    seeds = row("BlocksLM", result("a", 1), result("b", 2))
+    turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
+    tokens = dataclasses.replace(turned, tokenizer="bpe", vocab_size=300)
+    assert told(plain) == []
+    assert told(plain, seeds, turned, floors=floors, entropy=1.0) == list(LEGEND)
+    assert told(tokens, floors=floors, entropy=1.0) == ["counts", "turn"]
+    # Bits over time have neither levels nor turns, nor a band.
+    assert told(others=(turned, seeds), floors=floors, entropy=1.0) == ["mean"]
+    assert told(plain, others=(tokens,), floors=floors) == ["counts"]
+    unseen = dataclasses.replace(result("t"), evaluations=())
+    assert told(row("BigramLM", unseen), floors=floors, entropy=1.0) == []
 
 
 def test_what_diverged_or_was_not_recorded_is_left_out():

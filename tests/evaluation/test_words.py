@@ -1,0 +1,26 @@
+"""Words that several places share."""
+
+import subprocess
+import sys
+
+import pytest
+
+from drakegpt.evaluation.words import or_blank
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [(None, ",", ""), (0, ",", "0"), (1234, ",", "1,234"), (0.0, "+.4f", "+0.0000")],
+)
+def test_what_is_not_known_is_blank(value, form, shown):
+    assert or_blank(value, form) == shown
+
+
+def test_words_load_nothing_else_of_the_program():
+    code = (
+        "import sys, drakegpt.evaluation.words\n"
+        "ours = {name for name in sys.modules if name.startswith('drakegpt')}\n"
+        "assert ours == {'drakegpt', 'drakegpt.evaluation', 'drakegpt.evaluation.words'}, ours\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
