@@ -115,7 +115,8 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, inside, home):
     assert inside("generate", best["run"], "--length", 20).code == 0
     score = inside("eval", best["run"], "--json").json
     assert score["val"]["loss"] == best["val_loss"]
-    assert [row["run"] for row in inside("compare", "--json").json["rows"]] == ["again"]
+    (row,) = inside("compare", "--json").json["rows"]
+    assert [run["run"] for run in row["runs"]] == ["again"]
 
     # one line for each trial, off a terminal
     lines = [line for line in done.err.splitlines() if line.startswith("Trial ")]
