@@ -173,8 +173,10 @@ class Study:
     def worse_than_most(self, trial: optuna.Trial) -> bool:
         """Whether a trial's lowest estimate is above the median of others at its iteration."""
         length = trial.user_attrs["length"]
-        others = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if any(other.user_attrs.get("length") != length for other in others):
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        # One that ended as another did was not trained: it has neither length nor estimates.
+        lengths = [facts["length"] for other in complete if "length" in (facts := other.user_attrs)]
+        if len(lengths) < UNPRUNED_TRIALS or set(lengths) != {length}:
             return False
         self._study.pruner = MedianPruner(UNPRUNED_TRIALS, length // UNPRUNED_SHARE)
         return trial.should_prune()

@@ -267,6 +267,28 @@ def test_worse_than_most_is_hopeless_from_a_quarter_on(defined):
             trial.complete(loss)
 
 
+def test_one_that_ended_as_another_takes_no_part_in_pruning(defined):
+    study = Study(defined({"num_layers": Range(1, 9)}, sampler="random"), 30)
+
+    def train(loss):
+        """Train the next trial that is new; those that are not end as others did."""
+        while True:
+            with study.next() as trial:
+                if same := trial.same():
+                    trial.end_as(same)
+                    continue
+                trial.note_length(100)
+                trial.report(40, loss)
+                hopeless = trial.hopeless()
+                trial.complete(loss)
+                return hopeless
+
+    assert not any(train(loss) for loss in (1.0, 2.0, 3.0, 4.0, 5.0))
+    assert train(9.0)
+    before = [row.val_loss for row in study.rows()].index(5.0)
+    assert before > 4  # others had ended as one of the four, and did not count as a fifth
+
+
 def test_ended_elsewhere_it_is_shown_as_failed(defined):
     study = Study(defined(), 2)
     trial = study._study.ask()
