@@ -38,6 +38,8 @@ UNPRUNED_TRIALS = 5
 UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
+# So often a trial may be begun at the same place and lose its process before it is given up.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,28 @@ class Trial:
     def note_length(self, iterations: int) -> None:
         """Say how many iterations its run has in all."""
         self._study.note(self._trial, length=iterations)
+
+    def begin(self, reached: int) -> bool:
+        """Count an attempt that goes on from a saved iteration; whether it may be made.
+
+        It may not if as many have begun there already and none came to an end or
+        was taken back: a process that the system ends for want of memory says no word.
+        """
+        facts = self._facts()
+        attempts = facts.get("attempts", 0) if facts.get("reached") == reached else 0
+        if attempts < ATTEMPTS:
+            self._study.note(self._trial, attempts=attempts + 1, reached=reached)
+        return attempts < ATTEMPTS
+
+    def take_back(self) -> None:
+        """Do not count this attempt: something that is known ended it, not the trial itself."""
+        self._study.note(self._trial, attempts=self._facts()["attempts"] - 1)
+
+    def _facts(self) -> dict[str, Any]:
+        """What is noted of the trial."""
+        with self._study.explained():
+            facts: dict[str, Any] = self._trial.user_attrs
+            return facts
 
     def report(self, iteration: int, val_loss: float) -> None:
         """Note an estimate of the validation loss; what is noted already stays."""
