@@ -1,12 +1,12 @@
 """The study of a sweep: which trials there are, whose turn it is, what each came to.
 
 Several processes may work on one study, here or on other machines. A trial
-belongs to the process that holds its lock, a file in the home of that process.
-Where the process is gone, so is the lock, and any other with the same home takes
+belongs to the process that holds its lock, a file in the study's folder there.
+Where the process is gone, so is the lock, and any other with that folder takes
 the trial up as it is. How a trial trains is for `trials`.
 """
 
-import platform
+import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -158,11 +158,11 @@ class Study:
         self.total = _total(definition, trials)
         self.folder = paths.sweeps() / definition.name
         self._place: str | Path = storage or self.folder / "study.journal"
-        self._home = f"{platform.node()} {paths.home().absolute()}"
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
         self._turn = FileLock(self.folder / "locks" / "turn")
         with self._turn:
+            self._home = _name_of(self.folder / "locks")
             kept = open_storage(self._place)
             with self.explained():
                 self._study = optuna.create_study(
@@ -320,6 +320,17 @@ class _Point(BaseSampler):
         """The point's value."""
         del study, trial, param_distribution
         return self._point[param_name]
+
+
+def _name_of(locks: Path) -> str:
+    """The random name of a folder of locks, given to it at first; its `turn` must be ours.
+
+    Neither the machine's name nor the folder's place would do: both may change.
+    """
+    file = locks / "home"
+    if not file.exists():
+        paths.write_text(file, uuid.uuid4().hex)
+    return file.read_text(encoding="utf-8")
 
 
 def _sampler(definition: Definition, number: int) -> BaseSampler:

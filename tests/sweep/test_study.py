@@ -131,12 +131,25 @@ def test_a_trial_whose_process_is_gone_is_taken_up_as_it_was(defined):
     assert (row.val_loss, row.state, row.iterations) == (1.5, "complete", 10)
 
 
-def test_a_trial_of_another_machine_is_left_alone(defined):
-    study = Study(defined(), 1)
-    with study.next():
+def test_a_trial_of_another_machine_is_left_alone(defined, tmp_path, monkeypatch):
+    database = f"sqlite:///{tmp_path / 's.db'}"
+    with Study(defined(), 1, database).next():
         pass
-    study._home = "another machine"
-    assert study.next() is None
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("DRAKEGPT_HOME", str(tmp_path / "elsewhere"))
+        assert Study(defined(), 1, database).next() is None
+    assert Study(defined(), 1, database).next().number == 1
+
+
+def test_a_trial_is_ours_whatever_the_machine_and_the_folder_are_called(
+    defined, home, tmp_path, monkeypatch
+):
+    with Study(defined(), 1).next():
+        pass
+    monkeypatch.setattr("platform.node", lambda: "renamed")
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("DRAKEGPT_HOME", str(tmp_path / "moved"))
+    assert Study(defined(), 1).next().number == 1
 
 
 def test_a_trial_lost_before_it_had_an_owner_is_taken_up_after_a_while(defined, monkeypatch):
