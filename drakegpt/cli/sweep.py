@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import SYSTEMS
+from drakegpt.sweep.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from drakegpt.sweep.space import Axis, Value
     from drakegpt.sweep.study import Row, Study, Trial
 
-Sampler = Literal["tpe", "random", "grid"]
 # `--minutes` is the sweep's own; runs that begin with others are left to `train`.
 WITHOUT = ("minutes", "init_from")
 # What a configuration file says of the sweep itself; all else in it are settings of the runs.
@@ -115,7 +115,7 @@ def sweep(
     began = time.monotonic()
     if _work(study, plan.minutes, quiet=quiet):
         console.note("Stopped; what was trained is kept. The same command goes on.", style="")
-        console.next_commands([_this_command()])
+        _say_how_to_go_on()
         raise typer.Exit(console.INTERRUPTED)
     over = plan.minutes is not None and time.monotonic() - began >= plan.minutes * 60
     _show(study, json=json, over=over)
@@ -161,7 +161,7 @@ def _plan(
     fit: dict[str, tuple[Callable[[Any], bool], str]] = {
         "trials": (lambda n: type(n) is int and n >= 1, "Give a whole number above 0."),
         "minutes": (lambda n: type(n) in (int, float) and n >= 0, "Give a number from 0 on."),
-        "sampler": (lambda name: name in get_args(Sampler), "Take tpe, random or grid."),
+        "sampler": (lambda name: name in SAMPLERS, "Take tpe, random or grid."),
     }
     for name, (fits, fix) in fit.items():
         if said[name] is not None and not fits(said[name]):
@@ -373,7 +373,7 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")
-    console.next_commands([_this_command()])
+    _say_how_to_go_on()
 
 
 def _is_here(row: "Row") -> bool:
@@ -382,8 +382,14 @@ def _is_here(row: "Row") -> bool:
     return (paths.runs() / row.run).is_dir()
 
 
-def _this_command() -> str:
-    return shlex.join(["drakegpt", *sys.argv[1:]])
+def _say_how_to_go_on() -> None:
+    """Show the same command, without a password that may be in it."""
+    from drakegpt.sweep.storage import PLACEHOLDER, masked
+
+    arguments = [masked(argument) for argument in sys.argv[1:]]
+    console.next_commands([shlex.join(["drakegpt", *arguments])])
+    if arguments != sys.argv[1:]:
+        console.note(f"{PLACEHOLDER} stands for that of the storage: put yours in its place.")
 
 
 def _as_json(

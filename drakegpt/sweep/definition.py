@@ -9,18 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from drakegpt.config import TrainConfig, check_setting, filled, resolve
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.presets import PRESETS
+from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Space, Value, combinations, rounded, size_of
 from drakegpt.training.budget import length_of
 from drakegpt.training.run import check_name
-
-Sampler = Literal["tpe", "random", "grid"]
 
 
 @dataclass(frozen=True, kw_only=True)

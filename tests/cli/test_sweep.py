@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Outcome
+from optuna.storages import InMemoryStorage
 
 from drakegpt.cli.app import main
 from drakegpt.data import dataset
@@ -284,6 +285,20 @@ def test_time_is_kept(inside, home):
     states = [trial["state"] for trial in some.json["trials"]]
     assert len(states) < 20
     assert states.count("unfinished") == 1
+
+
+def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):
+    asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--minutes", 0, "--storage")
+    without = inside(*asked, tmp_path / "study.journal")
+    assert "Next: drakegpt sweep" in without.err
+    assert "PASSWORD" not in without.err
+    monkeypatch.setattr("drakegpt.sweep.study.open_storage", lambda _: InMemoryStorage())
+    done = inside(*asked, "mysql://me:secret@host/x")
+    assert done.code == 0, done.err
+    again = shlex.join(["drakegpt", *map(str, asked), "mysql://me:PASSWORD@host/x"])
+    assert f"Next: {again}" in done.err
+    assert "PASSWORD stands for" in done.err
+    assert "secret" not in done.err + done.out
 
 
 def test_a_file_says_it_all_and_flags_win(inside, tmp_path):

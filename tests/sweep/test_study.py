@@ -12,7 +12,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.sweep import study as studies
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices, Range
-from drakegpt.sweep.storage import JournalLock
+from drakegpt.sweep.storage import JournalLock, masked
 from drakegpt.sweep.study import Study
 
 SPACE = {"embedding_dim": Choices((8, 16, 32)), "batch_size": Choices((4, 8))}
@@ -206,6 +206,24 @@ def test_storage_that_cannot_be_reached_is_an_error(defined, place):
     assert "cannot be read or written" in failed.value.problem
     assert "secret" not in str(failed.value)
     assert "--storage" in failed.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mysql://me:secret@host/x", "mysql://me:PASSWORD@host/x"),
+        ("--storage=mysql+pymysql://me@corp:s/e:c@r?et@host:33/x?a=b", None),
+        ("postgresql://host/x?user=me&password=secret&a=b",
+         "postgresql://host/x?user=me&password=PASSWORD&a=b"),
+        ("postgresql://me:my secret@/x?sslpassword=secret",
+         "postgresql://me:PASSWORD@/x?sslpassword=PASSWORD"),
+        ("sqlite:////data/me:secret@home.db", "sqlite:////data/me:secret@home.db"),  # a file
+        ("mysql://me@host/x", "mysql://me@host/x"),
+        ("a/study.journal", "a/study.journal"),
+    ],
+)  # fmt: skip
+def test_passwords_are_not_shown(text, shown):
+    assert masked(text) == (shown or "--storage=mysql+pymysql://me@corp:PASSWORD@host:33/x?a=b")
 
 
 def test_a_file_that_is_no_journal_is_an_error(defined, tmp_path):
