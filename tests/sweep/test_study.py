@@ -1,6 +1,8 @@
 """Whose turn it is: several studies open at once stand for several processes."""
 
 import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -250,8 +252,27 @@ def test_a_line_cut_off_by_a_crash_is_lost_alone(defined):
 
 def test_the_journals_lock_is_gone_with_its_process(tmp_path):
     (tmp_path / "j").touch()
+    hold = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from drakegpt.sweep.storage import JournalLock\n"
+        "lock = JournalLock(Path(sys.argv[1]))\n"
+        "lock.acquire()\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", hold, tmp_path / "j"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline().strip() == b"held"
+            assert not _free(tmp_path / "j.lock")
+            with (tmp_path / "j").open("ab") as journal:
+                journal.write(b"{}\n{half")
+        finally:
+            holder.kill()
     lock = JournalLock(tmp_path / "j")
     assert lock.acquire()
+    assert (tmp_path / "j").read_bytes() == b"{}\n"
     assert not _free(tmp_path / "j.lock")
     lock.release()
     assert _free(tmp_path / "j.lock")

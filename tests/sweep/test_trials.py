@@ -1,5 +1,6 @@
 """A trial is a run: made once, gone on with, found by those who should find it."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -74,12 +75,24 @@ def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(swee
     assert trained == ["s_0001"]
 
 
-def test_a_run_of_that_name_with_other_settings_stays_as_it_is(sweep, prepared):
-    config = resolve("BigramLM", "default", prepared.name, SETTINGS | {"max_lr": 1e-2})
-    run = create_run(config, prepared, "s_0001")
+@pytest.mark.parametrize(("sweep_name", "changed"), [("s", {"seed": 1}), ("other", {})])
+def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
+    """Neither one of other settings nor one of another sweep is taken for a trial."""
+    searched = {"max_lr": Choices((1e-2,))}
+    (row,) = sweep(searched).rows()
+    (own,) = all_runs()
+    shutil.rmtree(own.folder)
+    shutil.rmtree(paths.sweeps())
+    config = dataclasses.replace(own.config, **changed)
+    run = create_run(config, prepared, row.run, facts={"sweep": sweep_name, "trial": 1})
+    before = contents(run.folder)
     with pytest.raises(UsageError, match="no trial of this sweep"):
-        sweep({"max_lr": Choices((1e-2,))})
-    assert [path.name for path in run.folder.iterdir()] != []
+        sweep(searched)
+    assert contents(run.folder) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(sweep, prepared):
