@@ -17,7 +17,7 @@ from drakegpt.cli import console, options
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset
 from drakegpt.errors import RunError, UsageError
-from drakegpt.presets import SYSTEMS
+from drakegpt.presets import EVALUATIONS, SYSTEMS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def sweep(
     study = _study(given, searched, plan, name, storage, prune=prune)
     if not quiet:
         _announce(study)
+    _warn_if_none_can_be_pruned(study)
     began = time.monotonic()
     if _work(study, plan.minutes, quiet=quiet):
         console.note("Stopped; what was trained is kept. The same command goes on.", style="")
@@ -208,6 +209,21 @@ def _announce(study: "Study") -> None:
     rows = study.rows()
     if done := sum(row.state != "unfinished" for row in rows):
         console.note(f"Going on: {done} of {study.total} trials are done")
+
+
+def _warn_if_none_can_be_pruned(study: "Study") -> None:
+    """Say so where pruning is asked for and only the interval of evaluations prevents it."""
+    from drakegpt.sweep.study import UNPRUNED_TRIALS
+
+    longest = study.definition.longest()
+    if not longest or not study.definition.prune or study.total <= UNPRUNED_TRIALS:
+        return
+    if 1 < longest.iters <= longest.eval_interval:
+        console.warn(
+            f"no trial can be pruned: each is evaluated at its end only, as {longest.iters:,} "
+            f"iterations are not more than the interval of {longest.eval_interval:,}. "
+            f"--eval-interval {-(-longest.iters // EVALUATIONS)} changes that."
+        )
 
 
 def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:

@@ -301,6 +301,32 @@ def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):
     assert "secret" not in done.err + done.out
 
 
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ("--iters 200", True),
+        ("--iters 1000", True),
+        ("--iters 1001", False),  # evaluated once before its end, which is enough
+        ("--iters 200 --eval-interval 10", False),
+        ("--iters 200 --no-prune", False),
+        ("--iters 200 --trials 5", False),  # there are none to hold a trial against
+        ("--param iters=100,200", True),
+        ("--param iters=100,2000", False),
+        ("--param iters=100..200", True),
+        ("--epochs 1 --context-length 2 --param batch_size=1,500", False),
+        ("--epochs 1 --context-length 2 --param batch_size=10,500", True),
+        ("--iters 200 --param context_length=9999", False),  # there are no runs
+    ],
+)
+def test_that_nothing_can_be_pruned_is_said(inside, changed, warned):
+    asked = ("sweep", "--preset", "shakespeare-sweep", "--param", "max_lr=1e-3..1e-2", "-q",
+             "--minutes", 0, *changed.split())  # fmt: skip
+    done = inside(*asked)
+    assert done.code == 0, done.err
+    assert done.err.count("no trial can be pruned") == warned
+    assert ("--eval-interval 10 changes that" in done.err) == (warned and "200" in changed)
+
+
 def test_a_file_says_it_all_and_flags_win(inside, tmp_path):
     toml = tmp_path / "sweep.toml"
     toml.write_text(
