@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,8 @@ from drakegpt.cli import console, options
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import choose_dataset
 from drakegpt.errors import RunError, UsageError
-from drakegpt.presets import SYSTEMS
+from drakegpt.presets import EVALUATIONS, SYSTEMS
+from drakegpt.sweep.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from drakegpt.sweep.space import Axis, Value
     from drakegpt.sweep.study import Row, Study, Trial
 
-Sampler = Literal["tpe", "random", "grid"]
 # `--minutes` is the sweep's own; runs that begin with others are left to `train`.
 WITHOUT = ("minutes", "init_from")
 # What a configuration file says of the sweep itself; all else in it are settings of the runs.
@@ -112,10 +112,11 @@ def sweep(
     study = _study(given, searched, plan, name, storage, prune=prune)
     if not quiet:
         _announce(study)
+    _warn_if_none_can_be_pruned(study)
     began = time.monotonic()
     if _work(study, plan.minutes, quiet=quiet):
         console.note("Stopped; what was trained is kept. The same command goes on.", style="")
-        console.next_commands([_this_command()])
+        _say_how_to_go_on()
         raise typer.Exit(console.INTERRUPTED)
     over = plan.minutes is not None and time.monotonic() - began >= plan.minutes * 60
     _show(study, json=json, over=over)
@@ -161,7 +162,7 @@ def _plan(
     fit: dict[str, tuple[Callable[[Any], bool], str]] = {
         "trials": (lambda n: type(n) is int and n >= 1, "Give a whole number above 0."),
         "minutes": (lambda n: type(n) in (int, float) and n >= 0, "Give a number from 0 on."),
-        "sampler": (lambda name: name in get_args(Sampler), "Take tpe, random or grid."),
+        "sampler": (lambda name: name in SAMPLERS, "Take tpe, random or grid."),
     }
     for name, (fits, fix) in fit.items():
         if said[name] is not None and not fits(said[name]):
@@ -208,6 +209,21 @@ def _announce(study: "Study") -> None:
     rows = study.rows()
     if done := sum(row.state != "unfinished" for row in rows):
         console.note(f"Going on: {done} of {study.total} trials are done")
+
+
+def _warn_if_none_can_be_pruned(study: "Study") -> None:
+    """Say so where pruning is asked for and only the interval of evaluations prevents it."""
+    from drakegpt.sweep.study import UNPRUNED_TRIALS
+
+    longest = study.definition.longest()
+    if not longest or not study.definition.prune or study.total <= UNPRUNED_TRIALS:
+        return
+    if 1 < longest.iters <= longest.eval_interval:
+        console.warn(
+            f"no trial can be pruned: each is evaluated at its end only, as {longest.iters:,} "
+            f"iterations are not more than the interval of {longest.eval_interval:,}. "
+            f"--eval-interval {-(-longest.iters // EVALUATIONS)} changes that."
+        )
 
 
 def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
@@ -373,7 +389,7 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")
-    console.next_commands([_this_command()])
+    _say_how_to_go_on()
 
 
 def _is_here(row: "Row") -> bool:
@@ -382,8 +398,14 @@ def _is_here(row: "Row") -> bool:
     return (paths.runs() / row.run).is_dir()
 
 
-def _this_command() -> str:
-    return shlex.join(["drakegpt", *sys.argv[1:]])
+def _say_how_to_go_on() -> None:
+    """Show the same command, without a password that may be in it."""
+    from drakegpt.sweep.storage import PLACEHOLDER, masked
+
+    arguments = [masked(argument) for argument in sys.argv[1:]]
+    console.next_commands([shlex.join(["drakegpt", *arguments])])
+    if arguments != sys.argv[1:]:
+        console.note(f"{PLACEHOLDER} stands for that of the storage: put yours in its place.")
 
 
 def _as_json(

@@ -6,21 +6,25 @@ there are, where they are kept and on which device they run is not part of it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from drakegpt.config import TrainConfig, check_setting, filled, resolve
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import UsageError
+from drakegpt.errors import CorpusError, UsageError
 from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.presets import PRESETS
-from drakegpt.sweep.space import Space, Value, combinations, rounded, size_of
+from drakegpt.sweep.samplers import Sampler
+from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
 from drakegpt.training.budget import length_of
 from drakegpt.training.run import check_name
 
-Sampler = Literal["tpe", "random", "grid"]
+# What says how long a run is, by its number of iterations or of windows, and which is longest.
+_LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "iters": max, "batch_size": min, "grad_accumulation": min, "context_length": min,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,15 @@ class Definition:
         self.data.check_context(config.context_length)
         return config
 
+    def longest(self) -> TrainConfig | None:
+        """The settings of a run as long as any may be; `None` if there cannot be such a run."""
+        searched = _LONGEST.keys() & self.space.keys()
+        ends = {name: _LONGEST[name](_ends(self.space[name])) for name in searched}
+        try:
+            return self.config(ends)
+        except (UsageError, CorpusError):
+            return None
+
     def _lowest_rate(self, given: Mapping[str, Any]) -> dict[str, float]:
         """A `base_lr` in the proportion to `max_lr` that it would have if neither were given.
 
@@ -124,6 +137,11 @@ def define(
     identity = json.dumps(unnamed.identity(), sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return replace(unnamed, name=name or f"{model}_{data.name}_{digest}")
+
+
+def _ends(axis: Axis) -> tuple[Value, ...]:
+    """Values of a hyperparameter with the lowest and the highest among them."""
+    return axis.values if isinstance(axis, Choices) else (axis.low, axis.high)
 
 
 def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:

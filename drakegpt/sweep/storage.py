@@ -20,6 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from drakegpt.errors import RunError
 
+PLACEHOLDER = "PASSWORD"
+# In `mysql://me:secret@host` and in `postgresql://host/x?password=secret`. The first may hold any
+# sign if it was mistyped, so it ends at the last @.
+_PASSWORD = re.compile(
+    r"(://[^:/]*:).*(?=@)|([?&]\w*(?:password|passwd|pwd)=)[^&#]*", re.IGNORECASE
+)
 PATIENCE = 60  # seconds that SQLite waits for another process
 
 optuna.logging.set_verbosity(logging.ERROR)  # what there is to say, the command says
@@ -69,13 +75,19 @@ def explained(place: str | Path, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except faults as error:
-        where = re.sub(r"//.*@", "//…@", str(place))  # no password on the screen
         first = (str(error) or type(error).__name__).splitlines()[0]
+        where = masked(str(place))
+        first = first.replace(str(place), where)
         raise RunError(
             f"The study in {where} cannot be read or written: {first}",
             "Check --storage. All runs are whole, and what the study knows is kept: once it can "
             "be reached, the same command goes on.",
         ) from error
+
+
+def masked(place: str) -> str:
+    """A file or a database's address to show, or an argument with one, without its password."""
+    return _PASSWORD.sub(lambda found: (found[1] or found[2]) + PLACEHOLDER, place)
 
 
 def _mend(journal: Path) -> None:

@@ -1,12 +1,12 @@
 """The study of a sweep: which trials there are, whose turn it is, what each came to.
 
 Several processes may work on one study, here or on other machines. A trial
-belongs to the process that holds its lock, a file in the home of that process.
-Where the process is gone, so is the lock, and any other with the same home takes
+belongs to the process that holds its lock, a file in the study's folder there.
+Where the process is gone, so is the lock, and any other with that folder takes
 the trial up as it is. How a trial trains is for `trials`.
 """
 
-import platform
+import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -38,6 +38,8 @@ UNPRUNED_TRIALS = 5
 UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
+# So often a trial may be begun at the same place and lose its process before it is given up.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,28 @@ class Trial:
     def note_length(self, iterations: int) -> None:
         """Say how many iterations its run has in all."""
         self._study.note(self._trial, length=iterations)
+
+    def begin(self, reached: int) -> bool:
+        """Count an attempt that goes on from a saved iteration; whether it may be made.
+
+        It may not if as many have begun there already and none came to an end or
+        was taken back: a process that the system ends for want of memory says no word.
+        """
+        facts = self._facts()
+        attempts = facts.get("attempts", 0) if facts.get("reached") == reached else 0
+        if attempts < ATTEMPTS:
+            self._study.note(self._trial, attempts=attempts + 1, reached=reached)
+        return attempts < ATTEMPTS
+
+    def take_back(self) -> None:
+        """Do not count this attempt: something that is known ended it, not the trial itself."""
+        self._study.note(self._trial, attempts=self._facts()["attempts"] - 1)
+
+    def _facts(self) -> dict[str, Any]:
+        """What is noted of the trial."""
+        with self._study.explained():
+            facts: dict[str, Any] = self._trial.user_attrs
+            return facts
 
     def report(self, iteration: int, val_loss: float) -> None:
         """Note an estimate of the validation loss; what is noted already stays."""
@@ -134,11 +158,11 @@ class Study:
         self.total = _total(definition, trials)
         self.folder = paths.sweeps() / definition.name
         self._place: str | Path = storage or self.folder / "study.journal"
-        self._home = f"{platform.node()} {paths.home().absolute()}"
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
         self._turn = FileLock(self.folder / "locks" / "turn")
         with self._turn:
+            self._home = _name_of(self.folder / "locks")
             kept = open_storage(self._place)
             with self.explained():
                 self._study = optuna.create_study(
@@ -173,8 +197,10 @@ class Study:
     def worse_than_most(self, trial: optuna.Trial) -> bool:
         """Whether a trial's lowest estimate is above the median of others at its iteration."""
         length = trial.user_attrs["length"]
-        others = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if any(other.user_attrs.get("length") != length for other in others):
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        # One that ended as another did was not trained: it has neither length nor estimates.
+        lengths = [facts["length"] for other in complete if "length" in (facts := other.user_attrs)]
+        if len(lengths) < UNPRUNED_TRIALS or set(lengths) != {length}:
             return False
         self._study.pruner = MedianPruner(UNPRUNED_TRIALS, length // UNPRUNED_SHARE)
         return trial.should_prune()
@@ -294,6 +320,17 @@ class _Point(BaseSampler):
         """The point's value."""
         del study, trial, param_distribution
         return self._point[param_name]
+
+
+def _name_of(locks: Path) -> str:
+    """The random name of a folder of locks, given to it at first; its `turn` must be ours.
+
+    Neither the machine's name nor the folder's place would do: both may change.
+    """
+    file = locks / "home"
+    if not file.exists():
+        paths.write_text(file, uuid.uuid4().hex)
+    return file.read_text(encoding="utf-8")
 
 
 def _sampler(definition: Definition, number: int) -> BaseSampler:

@@ -6,24 +6,31 @@ number. What the trial comes to is told to the study; nothing is shown here.
 
 import dataclasses
 import math
+import re
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 
 from drakegpt import paths
 from drakegpt.config import TrainConfig
-from drakegpt.errors import CorpusError, DivergedError, UsageError
+from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, UsageError
 from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_validation
 from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.sweep.definition import Definition
-from drakegpt.sweep.study import State, Trial
+from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.checkpoint import list_checkpoints
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import CHANGEABLE, Run, create_run, open_run, with_changes
 from drakegpt.training.trainer import Evaluation, Step
+
+NEVER_ENDED = (
+    f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
+    "There may be too little memory for it."
+)
+_NO_MEMORY = re.compile(r"allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
 
@@ -45,15 +52,51 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
         return same.state
     run = _run_of(trial, definition, config)
     trial.note_length(config.iters)
+    if not trial.begin(_reached(run)):
+        trial.give_up("failed", NEVER_ENDED)
+        return "failed"
+    with _known_ends(trial):
+        return _outcome(run, trial, show, stop)
+
+
+@contextmanager
+def _known_ends(trial: Trial) -> Iterator[None]:
+    """Do not hold against a trial what the user does, or is told."""
+    try:
+        yield
+    except (KeyboardInterrupt, DrakeGPTError):
+        with suppress(DrakeGPTError):  # the storage may be what failed
+            trial.take_back()
+        raise
+
+
+def _outcome(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+    """Train what is left of a run, score it, and tell the study what it came to."""
     try:
         state: State = "complete" if run.finished else _train(run, trial, show, stop)
         if state == "complete":
             _finish(run, trial)
-    except (DivergedError, torch.OutOfMemoryError) as error:
-        diverged = isinstance(error, DivergedError)
-        state = "diverged" if diverged else "out of memory"
-        trial.give_up(state, error.problem if isinstance(error, DivergedError) else "")
+    except DivergedError as error:
+        state = "diverged"
+        trial.give_up(state, error.problem)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        state = "out of memory"
+        trial.give_up(state, "")
     return state
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error means; of a CPU's memory, torch has no type that says so."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or bool(_NO_MEMORY.search(str(error)))
+
+
+def _reached(run: Run) -> int:
+    """The last iteration that is saved."""
+    saved = list_checkpoints(run.folder / "checkpoints")
+    return saved[-1].iteration if saved else 0
 
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:

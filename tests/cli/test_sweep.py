@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Outcome
+from optuna.storages import InMemoryStorage
 
 from drakegpt.cli.app import main
 from drakegpt.data import dataset
@@ -115,7 +116,8 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, inside, home):
     assert inside("generate", best["run"], "--length", 20).code == 0
     score = inside("eval", best["run"], "--json").json
     assert score["val"]["loss"] == best["val_loss"]
-    assert [row["run"] for row in inside("compare", "--json").json["rows"]] == ["again"]
+    (row,) = inside("compare", "--json").json["rows"]
+    assert [run["run"] for run in row["runs"]] == ["again"]
 
     # one line for each trial, off a terminal
     lines = [line for line in done.err.splitlines() if line.startswith("Trial ")]
@@ -283,6 +285,46 @@ def test_time_is_kept(inside, home):
     states = [trial["state"] for trial in some.json["trials"]]
     assert len(states) < 20
     assert states.count("unfinished") == 1
+
+
+def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):
+    asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--minutes", 0, "--storage")
+    without = inside(*asked, tmp_path / "study.journal")
+    assert "Next: drakegpt sweep" in without.err
+    assert "PASSWORD" not in without.err
+    monkeypatch.setattr("drakegpt.sweep.study.open_storage", lambda _: InMemoryStorage())
+    done = inside(*asked, "mysql://me:secret@host/x")
+    assert done.code == 0, done.err
+    again = shlex.join(["drakegpt", *map(str, asked), "mysql://me:PASSWORD@host/x"])
+    assert f"Next: {again}" in done.err
+    assert "PASSWORD stands for" in done.err
+    assert "secret" not in done.err + done.out
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ("--iters 200", True),
+        ("--iters 1000", True),
+        ("--iters 1001", False),  # evaluated once before its end, which is enough
+        ("--iters 200 --eval-interval 10", False),
+        ("--iters 200 --no-prune", False),
+        ("--iters 200 --trials 5", False),  # there are none to hold a trial against
+        ("--param iters=100,200", True),
+        ("--param iters=100,2000", False),
+        ("--param iters=100..200", True),
+        ("--epochs 1 --context-length 2 --param batch_size=1,500", False),
+        ("--epochs 1 --context-length 2 --param batch_size=10,500", True),
+        ("--iters 200 --param context_length=9999", False),  # there are no runs
+    ],
+)
+def test_that_nothing_can_be_pruned_is_said(inside, changed, warned):
+    asked = ("sweep", "--preset", "shakespeare-sweep", "--param", "max_lr=1e-3..1e-2", "-q",
+             "--minutes", 0, *changed.split())  # fmt: skip
+    done = inside(*asked)
+    assert done.code == 0, done.err
+    assert done.err.count("no trial can be pruned") == warned
+    assert ("--eval-interval 10 changes that" in done.err) == (warned and "200" in changed)
 
 
 def test_a_file_says_it_all_and_flags_win(inside, tmp_path):

@@ -1,6 +1,8 @@
 """Whose turn it is: several studies open at once stand for several processes."""
 
 import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -12,7 +14,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.sweep import study as studies
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices, Range
-from drakegpt.sweep.storage import JournalLock
+from drakegpt.sweep.storage import JournalLock, masked
 from drakegpt.sweep.study import Study
 
 SPACE = {"embedding_dim": Choices((8, 16, 32)), "batch_size": Choices((4, 8))}
@@ -131,12 +133,25 @@ def test_a_trial_whose_process_is_gone_is_taken_up_as_it_was(defined):
     assert (row.val_loss, row.state, row.iterations) == (1.5, "complete", 10)
 
 
-def test_a_trial_of_another_machine_is_left_alone(defined):
-    study = Study(defined(), 1)
-    with study.next():
+def test_a_trial_of_another_machine_is_left_alone(defined, tmp_path, monkeypatch):
+    database = f"sqlite:///{tmp_path / 's.db'}"
+    with Study(defined(), 1, database).next():
         pass
-    study._home = "another machine"
-    assert study.next() is None
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("DRAKEGPT_HOME", str(tmp_path / "elsewhere"))
+        assert Study(defined(), 1, database).next() is None
+    assert Study(defined(), 1, database).next().number == 1
+
+
+def test_a_trial_is_ours_whatever_the_machine_and_the_folder_are_called(
+    defined, home, tmp_path, monkeypatch
+):
+    with Study(defined(), 1).next():
+        pass
+    monkeypatch.setattr("platform.node", lambda: "renamed")
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("DRAKEGPT_HOME", str(tmp_path / "moved"))
+    assert Study(defined(), 1).next().number == 1
 
 
 def test_a_trial_lost_before_it_had_an_owner_is_taken_up_after_a_while(defined, monkeypatch):
@@ -195,6 +210,24 @@ def test_storage_that_cannot_be_reached_is_an_error(defined, place):
     assert "--storage" in failed.value.fix
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mysql://me:secret@host/x", "mysql://me:PASSWORD@host/x"),
+        ("--storage=mysql+pymysql://me@corp:s/e:c@r?et@host:33/x?a=b", None),
+        ("postgresql://host/x?user=me&password=secret&a=b",
+         "postgresql://host/x?user=me&password=PASSWORD&a=b"),
+        ("postgresql://me:my secret@/x?sslpassword=secret",
+         "postgresql://me:PASSWORD@/x?sslpassword=PASSWORD"),
+        ("sqlite:////data/me:secret@home.db", "sqlite:////data/me:secret@home.db"),  # a file
+        ("mysql://me@host/x", "mysql://me@host/x"),
+        ("a/study.journal", "a/study.journal"),
+    ],
+)  # fmt: skip
+def test_passwords_are_not_shown(text, shown):
+    assert masked(text) == (shown or "--storage=mysql+pymysql://me@corp:PASSWORD@host:33/x?a=b")
+
+
 def test_a_file_that_is_no_journal_is_an_error(defined, tmp_path):
     for text in ("hello\nworld\n", '{"op_code": 77}\n{}\n'):
         (tmp_path / "j").write_text(text)
@@ -219,8 +252,27 @@ def test_a_line_cut_off_by_a_crash_is_lost_alone(defined):
 
 def test_the_journals_lock_is_gone_with_its_process(tmp_path):
     (tmp_path / "j").touch()
+    hold = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from drakegpt.sweep.storage import JournalLock\n"
+        "lock = JournalLock(Path(sys.argv[1]))\n"
+        "lock.acquire()\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", hold, tmp_path / "j"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline().strip() == b"held"
+            assert not _free(tmp_path / "j.lock")
+            with (tmp_path / "j").open("ab") as journal:
+                journal.write(b"{}\n{half")
+        finally:
+            holder.kill()
     lock = JournalLock(tmp_path / "j")
     assert lock.acquire()
+    assert (tmp_path / "j").read_bytes() == b"{}\n"
     assert not _free(tmp_path / "j.lock")
     lock.release()
     assert _free(tmp_path / "j.lock")
@@ -265,6 +317,28 @@ def test_worse_than_most_is_hopeless_from_a_quarter_on(defined):
             trial.report(40, loss)
             assert not trial.hopeless()
             trial.complete(loss)
+
+
+def test_one_that_ended_as_another_takes_no_part_in_pruning(defined):
+    study = Study(defined({"num_layers": Range(1, 9)}, sampler="random"), 30)
+
+    def train(loss):
+        """Train the next trial that is new; those that are not end as others did."""
+        while True:
+            with study.next() as trial:
+                if same := trial.same():
+                    trial.end_as(same)
+                    continue
+                trial.note_length(100)
+                trial.report(40, loss)
+                hopeless = trial.hopeless()
+                trial.complete(loss)
+                return hopeless
+
+    assert not any(train(loss) for loss in (1.0, 2.0, 3.0, 4.0, 5.0))
+    assert train(9.0)
+    before = [row.val_loss for row in study.rows()].index(5.0)
+    assert before > 4  # others had ended as one of the four, and did not count as a fifth
 
 
 def test_ended_elsewhere_it_is_shown_as_failed(defined):

@@ -1,5 +1,6 @@
 """A trial is a run: made once, gone on with, found by those who should find it."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -74,12 +75,24 @@ def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(swee
     assert trained == ["s_0001"]
 
 
-def test_a_run_of_that_name_with_other_settings_stays_as_it_is(sweep, prepared):
-    config = resolve("BigramLM", "default", prepared.name, SETTINGS | {"max_lr": 1e-2})
-    run = create_run(config, prepared, "s_0001")
+@pytest.mark.parametrize(("sweep_name", "changed"), [("s", {"seed": 1}), ("other", {})])
+def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
+    """Neither one of other settings nor one of another sweep is taken for a trial."""
+    searched = {"max_lr": Choices((1e-2,))}
+    (row,) = sweep(searched).rows()
+    (own,) = all_runs()
+    shutil.rmtree(own.folder)
+    shutil.rmtree(paths.sweeps())
+    config = dataclasses.replace(own.config, **changed)
+    run = create_run(config, prepared, row.run, facts={"sweep": sweep_name, "trial": 1})
+    before = contents(run.folder)
     with pytest.raises(UsageError, match="no trial of this sweep"):
-        sweep({"max_lr": Choices((1e-2,))})
-    assert [path.name for path in run.folder.iterdir()] != []
+        sweep(searched)
+    assert contents(run.folder) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(sweep, prepared):
@@ -106,17 +119,88 @@ def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
     assert row.state == "complete"
 
 
-def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, monkeypatch):
+@pytest.fixture
+def failing(monkeypatch):
+    """Let the runs with a `max_lr` of 1e-2 fail when they begin to train, by calling something."""
     recorder = trials.Recorder
 
-    def full(run, **how):
-        if run.config.max_lr == 1e-2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return recorder(run, **how)
+    def set_to(fail):
+        def new(run, **how):
+            if run.config.max_lr == 1e-2:
+                fail()
+            return recorder(run, **how)
 
-    monkeypatch.setattr(trials, "Recorder", full)
+        monkeypatch.setattr(trials, "Recorder", new)
+
+    return set_to
+
+
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        raising(torch.OutOfMemoryError("CUDA out of memory")),
+        raising(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)")),
+        raising(MemoryError("std::bad_alloc")),
+        lambda: torch.empty(2**60, dtype=torch.uint8),
+    ],
+    ids=["cuda", "mps", "python", "cpu"],
+)
+def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, failing, fail):
+    failing(fail)
     rows = sweep({"max_lr": Choices((1e-2, 1e-3))}).rows()
     assert [row.state for row in rows] == ["out of memory", "complete"]
+
+
+def test_a_trial_that_ends_its_process_each_time_is_given_up(sweep, failing):
+    failing(raising(RuntimeError("killed")))
+    space = {"max_lr": Choices((1e-2, 1e-3))}
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="killed"):
+            sweep(space)
+    study = sweep(space)
+    first, second = study.rows()
+    assert (first.state, second.state) == ("failed", "complete")
+    assert "Begun 3 times at the same place and never ended" in first.why
+    assert study.next() is None
+
+
+def test_an_attempt_that_came_further_is_not_counted(sweep, monkeypatch):
+    """Each time the process is lost after one checkpoint more."""
+    space, save = {"max_lr": Choices((1e-2,))}, Recorder.save
+    for _ in range(5):
+        saves = []
+
+        def save_once(recorder, saves=saves):
+            if saves:
+                raise RuntimeError("killed")
+            saves.append(save(recorder))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "save", save_once)
+            with pytest.raises(RuntimeError, match="killed"):
+                sweep(space, save_interval=2)
+    (row,) = sweep(space, save_interval=2).rows()
+    assert row.state == "complete"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RunError("The disk is full.", "Make room.")], ids=["^C", "told"]
+)
+def test_what_the_user_does_or_is_told_is_not_counted(sweep, failing, error):
+    failing(raising(error))
+    space = {"max_lr": Choices((1e-2,))}
+    for _ in range(5):
+        with pytest.raises(type(error)):
+            sweep(space)
+    failing(lambda: None)
+    assert sweep(space).rows()[0].state == "complete"
 
 
 def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
@@ -147,10 +231,10 @@ def test_runs_of_a_sweep_are_one_group_in_the_mirror(prepared, home):
     done = subprocess.run([program / "drakegpt", *asked], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     assert "wandb" not in json.loads(done.stdout)["best"]["command"]
-    folders = sorted((home / "wandb").glob("offline-run-*"))
-    assert len(folders) == 2
-    for folder, name in zip(folders, ("mine_0001", "mine_0002"), strict=True):
+    shown = []
+    for folder in (home / "wandb").glob("offline-run-*"):
         inspect = [program / "wandb", "leet", "inspect", "--json", folder]
         parts = subprocess.run(inspect, capture_output=True, check=True, cwd=home).stdout.decode()
         (run,) = [part["run"] for line in parts.splitlines() if "run" in (part := json.loads(line))]
-        assert (run["display_name"], run["run_group"]) == (name, "mine")
+        shown.append((run["display_name"], run["run_group"]))
+    assert sorted(shown) == [("mine_0001", "mine"), ("mine_0002", "mine")]
