@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,14 +84,19 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            os.replace(path, aside)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            if aside.exists():
-                os.replace(aside, path)
-            raise
+        for tries_left in reversed(range(_TRIES)):
+            with suppress(FileNotFoundError):  # there is none, or another has just moved it
+                os.replace(path, aside)
+            try:
+                os.replace(temporary, path)
+                break
+            except OSError:
+                if path.exists() and tries_left:  # another was quicker: that makes way too
+                    shutil.rmtree(aside, ignore_errors=True)
+                    continue
+                if aside.exists() and not path.exists():
+                    os.replace(aside, path)
+                raise
         _sync_names(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -125,6 +130,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 _SUFFIX = ".unfinished"
+_TRIES = 20  # of several that make the same folder at the same time
 
 
 def _beside(path: Path) -> Path:

@@ -143,7 +143,7 @@ def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
         raise UsageError("--bits and --remedies are two tables.", "Give one of them.")
     if (bits or remedies) and ladders:
         raise UsageError(
-            f"{' and '.join(ladders)} belong to the ladder.", "Leave out --bits and --remedies."
+            f"Only the ladder has {' and '.join(ladders)}.", "Leave out --bits and --remedies."
         )
 
 
@@ -173,7 +173,7 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
         listed = ", ".join(f"{iterations:,}" for iterations in trained)
         console.warn(
             f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
-            f"--iters {trained[-1]}` makes them alike"
+            f"--data {data} --iters {trained[-1]}` makes them alike"
         )
     for model, size in comparison.missing:
         flag = " --scaled" if size == "scaled" else ""

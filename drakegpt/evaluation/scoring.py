@@ -132,7 +132,9 @@ def recall(run: Run) -> Scores | None:
         scores = {name: Score(**data[name]) for name in ("train", "val", "best_val")}
         counts = (count for s in scores.values() for count in (s.tokens, s.characters))
         losses = (s.loss for s in scores.values())
-        if all(type(loss) is float for loss in losses) and all(type(n) is int for n in counts):
+        if all(type(loss) is float for loss in losses) and all(
+            type(n) is int and n > 0 for n in counts
+        ):
             return Scores(**scores)
         return None
     except (OSError, ValueError, TypeError, KeyError):

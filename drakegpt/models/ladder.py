@@ -60,7 +60,7 @@ class BigramLM(LanguageModel):
 
 
 class SingleHeadAttentionLM(LanguageModel):
-    """Attention: each character gathers from those before it, and chooses which.
+    """Attention: each character gathers from itself and those before it, and chooses which.
 
     A character becomes a vector of C numbers, to which its position adds
     another. One causal attention head as wide as that vector mixes the past into
@@ -151,7 +151,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.attention = CausalSelfAttention(config.embedding_dim, config.num_heads)
         self.projection = Linear(config.embedding_dim, config.embedding_dim)  # NEW
-        self.feed_forward = FeedForward(config.embedding_dim)  # NEW: four times wider inside
+        self.feed_forward = FeedForward(config.embedding_dim)  # NEW: wider, with the ReLU inside
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""

@@ -205,5 +205,5 @@ def _finish(
     grey = sum(row.state != "complete" for row in rows)
     legend = f"Best: trial {best.number}, {best.val_loss:.4f}"
     if grey:
-        legend += f". Grey: {grey} not complete, their last estimates"
+        legend += f". Grey: {grey} not complete, their last estimates (at the top if above)"
     figure.supxlabel(legend, fontsize=9, x=0.01, ha="left")

@@ -111,7 +111,7 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
 def test_what_stands_instead_of_the_ladder_has_no_report(drakegpt, home, tmp_path, instead):
     shown = drakegpt("compare", instead, "--html", tmp_path / "report.html")
     assert shown.code == 2
-    assert "--html shows the ladder alone." in shown.err
+    assert "Only the ladder has --html." in shown.err
 
 
 def test_help_does_not_load_the_template_engine(drakegpt):
