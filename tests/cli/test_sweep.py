@@ -503,7 +503,8 @@ def test_the_tutorials_sweep_by_two_processes_one_of_them_killed(drakegpt, home)
     assert (folder / "scatter.png").read_bytes().startswith(b"\x89PNG\r\n")
     written = drakegpt("generate", best["run"], "--prompt", "LEONTES:\n", "--length", 1000)
     assert written.code == 0, written.err
-    assert len(written.out.removesuffix("\n")) == len("LEONTES:\n") + 1000
+    # A line feed is added where the text does not end in one.
+    assert len(written.out) - len("LEONTES:\n") - 1000 in (0, 1)
     whole = drakegpt(*shlex.split(best["command"])[1:], "--name", "whole", "--json", "-q")
     assert whole.json["val_loss"] == best["val_loss"]
     assert Path(whole.json["run"]).name == "whole"

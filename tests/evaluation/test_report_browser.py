@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import axe_core_python
@@ -38,6 +39,9 @@ def chromium(tmp_path_factory):
     driver.quit()
 
 
+LAST = "the last message"
+
+
 class Visit:
     """A page that is open in the browser, and what the browser had to say."""
 
@@ -57,7 +61,13 @@ class Visit:
 
     def said(self):
         """The messages of the console."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        # They arrive a little later, in order: so until one of our own is there.
+        self(f"console.log({LAST!r})")
+        messages, patience = [], time.monotonic() + 30
+        while not any(LAST in message for message in messages):
+            assert time.monotonic() < patience
+            messages += [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in messages if LAST not in message]
 
     def asked_for(self):
         """The addresses of all requests."""
