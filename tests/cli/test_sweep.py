@@ -16,8 +16,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
 from optuna.storages import InMemoryStorage
+from program_runs import Outcome
 
 from drakegpt.cli.app import main
 from drakegpt.data import dataset
