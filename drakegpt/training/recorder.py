@@ -195,15 +195,17 @@ class Recorder:
     def _explained(self) -> Iterator[None]:
         """Say what it means for the run when its folder cannot be written."""
         folder, iteration = self.run.folder, self.trainer.iteration
+        removed = RunError(
+            f"The run's folder {folder} was removed; training stopped at iteration {iteration}.",
+            "Train anew, and leave the folder where it is.",
+        )
         try:
             if not (folder / "config.toml").exists():
-                raise RunError(
-                    f"The run's folder {folder} was removed; training stopped at iteration "
-                    f"{iteration}.",
-                    "Train anew, and leave the folder where it is.",
-                )
+                raise removed
             yield
         except OSError as error:
+            if not (folder / "config.toml").exists():  # removed while it was being written
+                raise removed from error
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",

@@ -119,6 +119,19 @@ def test_a_removed_folder_stops_the_run_and_is_not_made_again(prepared):
     assert not run.folder.exists()
 
 
+def test_a_folder_removed_while_it_is_written_is_said_to_be_removed(prepared, monkeypatch):
+    run = new_run(prepared)
+
+    def removed_meanwhile(parent, *_):
+        shutil.rmtree(run.folder)
+        raise FileNotFoundError(2, "No such file or directory", str(parent))
+
+    monkeypatch.setattr(recorder_module, "save_checkpoint", removed_meanwhile)
+    with pytest.raises(RunError, match="removed; training stopped"), Recorder(run) as recorder:
+        for _ in recorder.reports():
+            pass
+
+
 def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared, monkeypatch):
     run = new_run(prepared)
     save = recorder_module.save_checkpoint
