@@ -44,20 +44,14 @@ Wandb = Literal["off", "offline", "online"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
-IDEAS: dict[str, str] = dict(
-    zip(
-        LADDER,
-        (
-            "look at the last character",
-            "look back at the characters before it",
-            "look back in several ways at once",
-            "think about what was seen, and look again",
-            "keep what was there, add what is new",
-            "keep the numbers in hand: normalise, and drop some at random",
-        ),
-        strict=True,
-    )
-)
+IDEAS: dict[str, str] = {
+    "BigramLM": "look at the last character",
+    "SingleHeadAttentionLM": "look back at the characters before it",
+    "MultiHeadAttentionLM": "look back in several ways at once",
+    "BlocksLM": "think about what was seen, and look again",
+    "ResidualBlocksLM": "keep what was there, add what is new",
+    "TransformerLM": "keep the numbers in hand: normalise, and drop some at random",
+}
 SIZES: tuple[str, ...] = get_args(Size)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.comparison import Comparison, compare
-from drakegpt.evaluation.report import write_report
+from drakegpt.evaluation.report import render
 from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.samples import Samples, samples_of
 from drakegpt.evaluation.selection import select_others, select_runs
@@ -60,7 +60,7 @@ def page_of(data, path, prompt="", samples=None):
     comparison = compare(data, runs, others=others)
     together = [*runs.values(), *others]
     samples = samples or samples_of([first for first, *_ in together], prompt)
-    write_report(path, data, comparison, together, samples)
+    path.write_text(render(data, comparison, together, samples), encoding="utf-8", newline="\n")
     return Page(path, comparison, samples)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drakegpt import paths
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
 from drakegpt.cli.ladder import render
@@ -68,15 +69,15 @@ def compare(
     Runs that differ in their seed alone are one row: their mean and its spread. Settings
     choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
+    from drakegpt.evaluation import report
     from drakegpt.evaluation.comparison import compare as compare_runs
-    from drakegpt.evaluation.report import check_target, write_report
     from drakegpt.evaluation.samples import samples_of
     from drakegpt.generation.prompt import fit
 
     others_own = {"--html": html, "--prompt": prompt, "--entropy": entropy is not None}
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
-        check_target(html)
+        report.check_target(html)
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
@@ -94,7 +95,7 @@ def compare(
     comparison = compare_runs(dataset, runs, device, others, nats)
     samples = samples_of([first for first, *_ in together], prompt, device)
     if html:
-        write_report(html, dataset, comparison, together, samples, device)
+        paths.write_text(html, report.render(dataset, comparison, together, samples, device))
     _show(comparison, samples, html, json=json)
 
 
@@ -152,8 +153,8 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
     from drakegpt.evaluation.figures import draw_bits, draw_curves
 
     data = comparison.data
-    in_sight, entropy = comparison.floors_in_sight, comparison.entropy
-    figures = draw_curves(data, comparison.rows, in_sight, entropy)
+    floors, entropy = comparison.floors_in_sight, comparison.entropy_in_sight
+    figures = draw_curves(data, comparison.rows, floors, entropy)
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     if json:

@@ -55,8 +55,8 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
-        entropy = comparison.entropy if comparison.unit == "character" else None
-        console.show(curves(key, trained, console.results(), floors, entropy))
+        screen, entropy = console.results(), comparison.entropy_in_sight
+        console.show(curves(key, trained, screen, floors, entropy))
     console.show(Text("\nBy each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
@@ -65,10 +65,9 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
 
 def _render_floors(comparison: "Comparison") -> None:
     """The table of what counting reaches, and which rows are beyond the counts of pairs."""
-    floors = comparison.floors
-    lowest = min(floor.score.loss for floor in floors)
+    floors, lowest = comparison.floors, comparison.lowest_floor
     title = "What counting alone reaches"
-    console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f.score.loss == lowest))
+    console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f is lowest))
     unit = "characters" if floors[0].per_character else "tokens"
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(

@@ -46,10 +46,20 @@ class Comparison:
     entropy: float | None = None  # of the text's source, nats per character, where it is known
 
     @property
+    def lowest_floor(self) -> Floor | None:
+        """The furthest that counting reaches, where there are floors."""
+        return min(self.floors, key=lambda floor: floor.score.loss, default=None)
+
+    @property
     def floors_in_sight(self) -> tuple[Floor, ...]:
         """The floors to draw: the lowest, and that of single tokens."""
-        ranked = sorted(self.floors, key=lambda floor: floor.score.loss)
-        return tuple(floor for floor in self.floors if floor.order == 1 or floor is ranked[0])
+        lowest = self.lowest_floor
+        return tuple(floor for floor in self.floors if floor.order == 1 or floor is lowest)
+
+    @property
+    def entropy_in_sight(self) -> float | None:
+        """The source's entropy where the ladder's losses are in its unit."""
+        return self.entropy if self.unit == "character" else None
 
     @property
     def beyond_pairs(self) -> tuple[Row, ...]:

@@ -34,7 +34,7 @@ def draw_curves(
 
     Where a row has several seeds, their mean, in a band from the lowest to the
     highest of them. A triangle marks where a row began to overfit. `entropy`, of
-    the text's source in nats per character, is a line below all, where it is known.
+    the text's source in the unit of the losses, is a line below all, where it is known.
     The floors are of the validation split, and drawn with that loss alone.
     """
     written = []
@@ -42,7 +42,7 @@ def draw_curves(
         figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
-        if entropy is not None and unit == "character":
+        if entropy is not None:
             axes.axhline(entropy, color=ENTROPY_COLOUR, linewidth=1, label=ENTROPY)
         _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
         written += _saved(figure, data, key)

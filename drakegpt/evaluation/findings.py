@@ -75,9 +75,9 @@ def _rise(row: Row, before: Row) -> str:
 
 def _floors(comparison: Comparison) -> list[str]:
     """Where counting stands, and which rows are beyond it."""
-    if not comparison.floors:
+    lowest = comparison.lowest_floor
+    if lowest is None:
         return []
-    lowest = min(comparison.floors, key=lambda floor: floor.score.loss)
     bits = lowest.score.bits_per_character
     rows = [*comparison.rows, *comparison.others]
     beyond_all = [row.label for row in rows if row.bits_per_character < bits]

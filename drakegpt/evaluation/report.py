@@ -14,11 +14,11 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drakegpt
-from drakegpt import paths
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
@@ -90,22 +90,6 @@ def check_target(path: Path) -> None:
         ) from error
 
 
-def write_report(
-    path: Path,
-    data: Dataset,
-    comparison: Comparison,
-    runs: Sequence[Sequence[Run]],
-    samples: Samples,
-    device_name: str = "auto",
-) -> None:
-    """Write the page; what is there already is replaced once the new one is whole.
-
-    `runs`: those of each row, of all its seeds; the ladder's rows and then the others.
-    Raises `RunError` or `CorpusError` if one of them cannot be loaded.
-    """
-    paths.write_text(path, render(data, comparison, runs, samples, device_name))
-
-
 def render(
     data: Dataset,
     comparison: Comparison,
@@ -113,7 +97,11 @@ def render(
     samples: Samples,
     device_name: str = "auto",
 ) -> str:
-    """The page. The same comparison gives the same page."""
+    """The page. The same comparison gives the same page.
+
+    `runs`: those of each row, of all its seeds; the ladder's rows and then the others.
+    Raises `RunError` or `CorpusError` if one of them cannot be loaded.
+    """
     from markupsafe import Markup
 
     marks = marks_of(comparison)
@@ -211,12 +199,11 @@ class Scale:
     @classmethod
     def of(cls, comparison: Comparison) -> "Scale":
         """The scale on which all rungs of a comparison lie, and the floors that are of interest."""
-        lowest = min(comparison.floors, key=lambda floor: floor.score.loss, default=None)
-        floors = [floor for floor in comparison.floors if floor.order == PAIRS]
-        floors += [lowest] if lowest and lowest not in floors else []
+        lowest = comparison.lowest_floor
+        floors = [f for f in comparison.floors if f.order == PAIRS or f is lowest]
         named = tuple((floor.label, floor.score.loss) for floor in floors)
-        if comparison.entropy is not None and comparison.unit == "character":
-            named += ((ENTROPY, comparison.entropy),)
+        if comparison.entropy_in_sight is not None:
+            named += ((ENTROPY, comparison.entropy_in_sight),)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [loss for _, loss in named]
         return cls(min(losses, default=0.0), max(losses, default=1.0), named)
@@ -231,7 +218,7 @@ def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised
     shown = tuple(
         Shown(piece.text, _step(piece.bits_per_character), piece.bits) for piece in pieces
     )
-    starts = [sum(len(piece.text) for piece in pieces[:place]) for place in range(len(pieces))]
+    starts = [0, *accumulate(len(piece.text) for piece in pieces)]
     ranked = sorted(range(len(pieces)), key=lambda place: -pieces[place].bits_per_character)
     most = tuple(
         (

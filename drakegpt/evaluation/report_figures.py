@@ -86,7 +86,7 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
     trained = [row for row in comparison.rows if row.evaluations]
     drawn = []
     if trained:
-        entropy = comparison.entropy if trained[0].per_character else None
+        entropy = comparison.entropy_in_sight
         known = [] if entropy is None else [(ENTROPY, entropy)]
         counted = [(floor.label, floor.score.loss) for floor in comparison.floors_in_sight]
         drawn.append(_curves("val_loss", trained, marks, [*counted, *known]))

@@ -100,12 +100,13 @@ def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
 
 def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
     """The runs, latest first, with these settings, wherever they computed and were kept."""
-    wanted = {k: v for k, v in asdict(config).items() if k not in INCIDENTAL}
-    return [
-        run
-        for run in reversed(runs)
-        if wanted.items() <= asdict(run.config).items() and not run.derived
-    ]
+    wanted = essential(config)
+    return [run for run in reversed(runs) if essential(run.config) == wanted and not run.derived]
+
+
+def essential(config: TrainConfig) -> dict[str, Any]:
+    """The settings that make a run what it is: all but `INCIDENTAL`."""
+    return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
 
 
 def select_runs(
@@ -168,14 +169,15 @@ def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bo
 
 def _of_all_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
     """The latest run of each seed among those of `runs` that are else like `run`, by seed."""
-    found = {other.config.seed: other for other in runs if _but_seed(other) == _but_seed(run)}
+    wanted = _but_seed(run)
+    found = {other.config.seed: other for other in runs if _but_seed(other) == wanted}
     return [found[seed] for seed in sorted(found)]
 
 
 def _but_seed(run: Run) -> dict[str, Any]:
     """All that makes a run's result what it is, but its seed."""
-    own = {k: v for k, v in asdict(run.config).items() if k not in (*INCIDENTAL, "seed")}
-    return own | {"derived": run.derived, "final_norm": run.model_config.final_norm}
+    rest = {"seed": None, "derived": run.derived, "final_norm": run.model_config.final_norm}
+    return essential(run.config) | rest
 
 
 def _of_ladder(run: Run) -> bool:

@@ -4,7 +4,6 @@ Its run is like any other, in a folder named after the study and the trial's
 number. What the trial comes to is told to the study; nothing is shown here.
 """
 
-import dataclasses
 import math
 import re
 import shutil
@@ -18,7 +17,7 @@ from drakegpt.config import TrainConfig
 from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, UsageError
 from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_validation
-from drakegpt.evaluation.selection import INCIDENTAL
+from drakegpt.evaluation.selection import INCIDENTAL, essential
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.checkpoint import list_checkpoints
@@ -147,15 +146,10 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)
     run = open_run(folder)
-    if _settings(run.config) != _settings(config) or run.sweep != definition.name:
+    if essential(run.config) != essential(config) or run.sweep != definition.name:
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
             f"Remove it: `drakegpt runs remove {run.name}`; or take another --name.",
         )
     kept = {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE}
     return with_changes(run, kept)
-
-
-def _settings(config: TrainConfig) -> dict[str, object]:
-    settings = dataclasses.asdict(config)
-    return {name: value for name, value in settings.items() if name not in INCIDENTAL}
