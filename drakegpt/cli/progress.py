@@ -5,10 +5,10 @@ On a terminal a few lines are redrawn in place; elsewhere plain lines are added.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Timer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group
 from rich.live import Live
@@ -92,6 +92,47 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
         yield lambda what, done, total: progress.update(
             task, description=f"{title}, {what}", completed=done, total=total
         )
+
+
+@contextmanager
+def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, bool], None]]":
+    """A bar for each of several runs that train at the same time; once one ends, a line.
+
+    Takes a run, its title, and whether it is still in training.
+    """
+    screen, ended = console.messages(), set[str]()
+
+    def line(run: "Run", title: str, running: bool) -> None:
+        if quiet or running or run.name in ended:
+            return
+        ended.add(run.name)
+        last = (run.evaluations or [{}])[-1]
+        came_to = f": {_loss(last)} in {duration(last['seconds'])}" if last else ""
+        console.note(f"{len(ended)} of {runs}: {title}{came_to}", style="")
+
+    if quiet or not screen.is_terminal:
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeRemainingColumn())
+    loss = TextColumn("{task.fields[loss]}")
+    with Progress(*columns, loss, console=screen, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def bars(run: "Run", title: str, running: bool) -> None:
+            if run.name in ended:
+                return
+            if run.name not in tasks:
+                tasks[run.name] = progress.add_task(title, total=run.config.iters, loss="")
+            last = (run.evaluations or [{}])[-1]
+            done = last.get("iteration", 0)
+            progress.update(tasks[run.name], completed=done, loss=_loss(last), visible=running)
+            line(run, title, running)
+
+        yield bars
+
+
+def _loss(evaluation: "Mapping[str, Any]") -> str:
+    return f"val {evaluation['val_loss']:.4f}" if evaluation else ""
 
 
 class TrainingProgress:
@@ -179,48 +220,6 @@ class TrainingProgress:
                     Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))
                 )
         return Group(bar, *lines)
-
-
-class RunsProgress:
-    """Shows how far several runs are that train at the same time; `quiet` shows nothing."""
-
-    def __init__(self, runs: int, *, quiet: bool) -> None:
-        self._runs, self._quiet = runs, quiet
-        self._tasks: dict[str, TaskID] = {}
-        self._ended: set[str] = set()
-        columns = (TextColumn("{task.description}"), BarColumn(20), TimeRemainingColumn())
-        screen = console.messages()
-        self._live = None
-        if screen.is_terminal and not quiet:
-            self._live = Progress(
-                *columns, TextColumn("{task.fields[loss]}"), console=screen, transient=True
-            )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def show(self, run: "Run", title: str, running: bool) -> None:
-        """How far a run is now; once it has ended, a line that stays."""
-        if self._quiet or run.name in self._ended:
-            return
-        last = (run.evaluations or [{}])[-1]
-        loss = f"val {last['val_loss']:.4f}" if last else ""
-        if self._live:
-            if run.name not in self._tasks:
-                self._tasks[run.name] = self._live.add_task(title, total=run.config.iters, loss="")
-            self._live.update(self._tasks[run.name], completed=last.get("iteration", 0), loss=loss)
-        if not running:
-            self._ended.add(run.name)
-            if self._live:
-                self._live.remove_task(self._tasks[run.name])
-            took = f" in {duration(last['seconds'])}" if last else ""
-            console.note(f"{len(self._ended)} of {self._runs}: {title}: {loss}{took}", style="")
 
 
 class _Pace:

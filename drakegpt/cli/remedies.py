@@ -54,9 +54,11 @@ def _runs(
 ) -> "list[Mapping[str, Run]]":
     """The runs of each seed by their remedy; trained now if they are missing and shall be."""
     from drakegpt.evaluation.remedies import find_runs, plan
+    from drakegpt.evaluation.selection import runs_on
 
     plans = [plan(settings | {"seed": seed}, size, data) for seed in seeds]
-    missing = [config for of_seed in plans for config in find_runs(of_seed, data)[1].values()]
+    runs = runs_on(data)
+    missing = [config for of_seed in plans for config in find_runs(of_seed, runs)[1].values()]
     if missing and not train:
         raise RunError(
             f"{len(missing)} of the {sum(map(len, plans))} runs that the table needs are not "
@@ -64,7 +66,8 @@ def _runs(
             "Train them: the same command with --train.",
         )
     train_runs(missing, data, quiet=quiet, go_on=True)
-    return [find_runs(of_seed, data)[0] for of_seed in plans]
+    runs = runs_on(data)
+    return [find_runs(of_seed, runs)[0] for of_seed in plans]
 
 
 def _render(data: str, remedied: "Mapping[str, Row]") -> None:

@@ -14,7 +14,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import row_of
 from drakegpt.evaluation.rows import Row
-from drakegpt.evaluation.selection import find_finished, runs_on
+from drakegpt.evaluation.selection import find_finished
 from drakegpt.training.run import Run
 
 MODEL = "TransformerLM"
@@ -68,10 +68,9 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
 
 
 def find_runs(
-    configs: Mapping[str, TrainConfig], data: Dataset
+    configs: Mapping[str, TrainConfig], runs: Sequence[Run]
 ) -> tuple[dict[str, Run], dict[str, TrainConfig]]:
-    """The latest finished run of each of `configs`, and those that have none."""
-    runs = runs_on(data)
+    """The latest finished of `runs`, oldest first, for each of `configs`; those that have none."""
     found = {name: find_finished(runs, config) for name, config in configs.items()}
     there = {name: these[0] for name, these in found.items() if these}
     return there, {name: config for name, config in configs.items() if name not in there}

@@ -5,6 +5,7 @@ import pytest
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.remedies import NONE, REMEDIES, find_runs, findings, plan, rows
 from drakegpt.evaluation.rows import Result, Row
+from drakegpt.evaluation.selection import runs_on
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
 
@@ -36,11 +37,11 @@ def test_a_lower_highest_rate_takes_the_lowest_along(prepared):
 
 def test_runs_are_found_again_and_scored_by_remedy(prepared):
     configs = plan(SMALL, "default", prepared)
-    assert find_runs(configs, prepared) == ({}, configs)
+    assert find_runs(configs, runs_on(prepared)) == ({}, configs)
     for config in configs.values():
         with Recorder(create_run(config, prepared)) as recorder:
             list(recorder.reports())
-    there, missing = find_runs(configs, prepared)
+    there, missing = find_runs(configs, runs_on(prepared))
     assert not missing
     assert [run.config for run in there.values()] == list(configs.values())
     table = rows([there], "cpu")
