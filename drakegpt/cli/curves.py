@@ -1,7 +1,9 @@
 """Loss curves in a terminal: coloured dots, or bars where there is no colour."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from drakegpt.cli.progress import sparkline
 from drakegpt.config import LADDER
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from drakegpt.evaluation.rows import Row
 
 HEIGHT = 12
-MARGIN = 24  # what the axis and its labels take of the width
+MARGIN = 8  # columns left of the plot: the losses and the axis
 NARROWEST = 50
 BARS = 20
 # One of the terminal's own colours per rung: they suit dark and light backgrounds.
@@ -70,43 +72,65 @@ def _dots(
     from rich.console import Group
     from rich.text import Text
 
-    losses = [evaluation[key] for row in rows for evaluation in row.evaluations]
-    shown = losses + [floor.score.loss for floor in floors]
+    lines = [_finite((e["iteration"], e[key]) for e in row.evaluations) for row in rows]
+    shown = [loss for line in lines for _, loss in line] + [floor.score.loss for floor in floors]
     shown += [] if entropy is None else [entropy]
-    span = max(shown) - min(shown) or 1.0
-    figure = plotille.Figure()
-    figure.width, figure.height = min(72, screen.width - MARGIN), HEIGHT
-    figure.x_label, figure.y_label = "iteration", "nats"
-    figure.color_mode = "names"
-    figure.origin = False
-    last = max(row.evaluations[-1]["iteration"] for row in rows)
-    figure.set_x_limits(0, last)
-    figure.set_y_limits(min(shown) - 0.02 * span, max(shown) + 0.02 * span)
-    for number_type in (int, float):
-        figure.register_label_formatter(number_type, _tick)
+    last = max(row.evaluations[-1]["iteration"] for row in rows) or 1
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    edge = 0.02 * (high - low) or 0.5
+    low, high = low - edge, high + edge
+    width = min(72, screen.width - MARGIN)
+    beyond = last * (1 + 0.5 / width)  # a point on the edge is not drawn
+    canvas = plotille.Canvas(width, HEIGHT, 0, low, beyond, high, mode="names")
     legend = []
     for floor in floors:
         # Single dots, wider apart for the order 1: a line of its own looks like a curve.
-        dots = figure.width // (1 if floor.order > 1 else 3)
-        across = [last * dot / dots for dot in range(dots + 1)]
-        figure.scatter(across, [floor.score.loss] * len(across), lc=FLOOR_COLOUR)
+        dots = width // (1 if floor.order > 1 else 3)
+        for dot in range(dots):
+            canvas.point(beyond * (dot + 0.5) / dots, floor.score.loss, color=FLOOR_COLOUR)
         dash = "╌" if floor.order > 1 else "┈"
         legend.append(Text(f"{dash} {floor.label}", style=FLOOR_COLOUR))
     if entropy is not None:
-        figure.plot([0, last], [entropy] * 2)  # in the terminal's own colour
+        canvas.line(0, entropy, last, entropy)  # in the terminal's own colour
         legend.append(Text(f"─ {ENTROPY}"))
-    for row in rows:
+    for row, line in zip(rows, lines, strict=True):
         colour = COLOURS[LADDER.index(row.model)]
-        figure.plot(
-            [evaluation["iteration"] for evaluation in row.evaluations],
-            [evaluation[key] for evaluation in row.evaluations],
-            lc=colour,
-        )
+        for x, y in line[:1]:  # all there is of a curve of one evaluation
+            canvas.point(x, y, color=colour)
+        for (x, y), (next_x, next_y) in pairwise(line):
+            canvas.line(x, y, next_x, next_y, color=colour)
         legend.append(Text(f"━ {row.label}", style=colour))
-    return Group(Text.from_ansi(figure.show()), Columns(legend, padding=(0, 2)))
+    plot = _beside_axes(canvas.plot().split("\n"), width, low, high, last)
+    return Group(Text.from_ansi(plot), Columns(legend, padding=(0, 2)))
 
 
-def _tick(value: float, chars: int, left: bool = False, **_: Any) -> str:
-    """A number on an axis: iterations whole, losses with two digits."""
-    text = f"{value:,.0f}" if value == 0 or abs(value) >= 50 else f"{value:.2f}"
-    return text.ljust(chars) if left else text.rjust(chars)
+def _finite(points: "Iterable[tuple[int, float]]") -> list[tuple[int, float]]:
+    return [(x, y) for x, y in points if math.isfinite(y)]
+
+
+def _beside_axes(rows: list[str], width: int, low: float, high: float, last: int) -> str:
+    """A plot of `width` columns with losses from `low` to `high` beside it, iterations below."""
+    losses, digits = _ticks(low, high, len(rows) // 3)
+    at = {int((high - loss) / (high - low) * len(rows)): loss for loss in losses}
+    lines = [f"{'nats':>{MARGIN - 3}}"]
+    for number, row in enumerate(rows):
+        label = f"{at[number]:{MARGIN - 3}.{digits}f} ┤" if number in at else "│"
+        lines.append(f"{label:>{MARGIN - 1}}{row}")
+    axis, below = ["─"] * width, ""
+    for iteration in _ticks(0, last, min(last, width // 12))[0]:
+        place, label = round(iteration / last * (width - 1)), f"{iteration:,.0f}"
+        axis[place] = "┬"
+        end = min(width, place + (len(label) + 1) // 2)
+        below += label.rjust(end - len(below))
+    margin = " " * (MARGIN - 1)
+    lines += [f"{'└':>{MARGIN - 1}}{''.join(axis)}", margin + below]
+    return "\n".join([*lines, margin + "iteration".rjust(width)])
+
+
+def _ticks(low: float, high: float, at_most: int) -> tuple[list[float], int]:
+    """Round numbers from `low` to `high`, and how many digits they have after the point."""
+    rough = (high - low) / max(1, at_most)
+    power = math.floor(math.log10(rough))
+    step = next(n * 10.0**power for n in (1, 2, 5, 10) if n * 10.0**power >= rough)
+    first, end = math.ceil(low / step), math.floor(high / step)
+    return [n * step for n in range(first, end + 1)], max(0, -math.floor(math.log10(step)))

@@ -113,8 +113,8 @@ def _titles(configs: "Sequence[TrainConfig]") -> list[str]:
 class _Process:
     """One run in training, in a process of its own."""
 
-    def __init__(self, run: "Run") -> None:
-        self.run = run
+    def __init__(self, run: "Run", title: str) -> None:
+        self.run, self.title = run, title
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # All settings are in the run's folder; those in the environment have been heard.
         environment = {
@@ -183,22 +183,25 @@ class _Together:
         from drakegpt.cli.progress import side_by_side
 
         processes: list[_Process] = []
+        under_way: list[_Process] = []
         if not self._quiet:
             console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
         with Interrupts() as interrupts, side_by_side(len(plan), quiet=self._quiet) as show:
             try:
-                while len(processes) < len(plan) or any(p.running for p in processes):
-                    begun = sum(process.running for process in processes)
-                    if begun < self._at_once and len(processes) < len(plan):
-                        config, name, _ = plan[len(processes)]
+                while under_way or len(processes) < len(plan):
+                    if len(under_way) < self._at_once and len(processes) < len(plan):
+                        config, name, title = plan[len(processes)]
                         run = _run_of(config, self._data, name, go_on=self._go_on)
-                        processes.append(_Process(run))
+                        processes.append(_Process(run, title))
+                        under_way.append(processes[-1])
                     time.sleep(POLL_SECONDS)
                     if interrupts.requested:
                         self._stop(processes, [config for config, *_ in plan[len(processes) :]])
-                    for process, (*_, title) in zip(processes, plan, strict=False):
-                        show(process.run, title, process.running)
-                        if not process.running:
+                    for process in tuple(under_way):
+                        running = process.running  # asked once: it may end at any moment
+                        show(process.run, process.title, running)
+                        if not running:
+                            under_way.remove(process)
                             process.check()
             except BaseException:
                 for process in processes:

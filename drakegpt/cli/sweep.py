@@ -1,30 +1,27 @@
 """`drakegpt sweep`: search for good hyperparameters; alone, or several processes together."""
 
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import config, config_files
+from drakegpt import config_files
 from drakegpt.cli import console, options
-from drakegpt.cli.tables import Column, fitting
-from drakegpt.cli.train import choose_dataset
-from drakegpt.errors import RunError, UsageError
-from drakegpt.presets import EVALUATIONS, SYSTEMS
+from drakegpt.cli.train import choose_dataset, named_model
+from drakegpt.cli.trials import came_to, described, say_how_to_go_on, show_trials
+from drakegpt.errors import UsageError
+from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
-    from drakegpt.sweep.definition import Definition
-    from drakegpt.sweep.space import Axis, Value
-    from drakegpt.sweep.study import Row, Study, Trial
+    from drakegpt.sweep.space import Axis
+    from drakegpt.sweep.study import Study
 
 # `--minutes` is the sweep's own; runs that begin with others are left to `train`.
 WITHOUT = ("minutes", "init_from")
@@ -116,10 +113,10 @@ def sweep(
     began = time.monotonic()
     if _work(study, plan.minutes, quiet=quiet):
         console.note("Stopped; what was trained is kept. The same command goes on.", style="")
-        _say_how_to_go_on()
+        say_how_to_go_on()
         raise typer.Exit(console.INTERRUPTED)
     over = plan.minutes is not None and time.monotonic() - began >= plan.minutes * 60
-    _show(study, json=json, over=over)
+    show_trials(study, json=json, over=over)
 
 
 @dataclass(frozen=True)
@@ -183,14 +180,8 @@ def _study(
     from drakegpt.sweep.definition import define
     from drakegpt.sweep.study import Study
 
-    system = SYSTEMS.get(str(given.get("preset")))
-    model = given.pop("model", None) or (system and system.settings["model"])
-    if not model:
-        raise UsageError(
-            "No model is named.",
-            f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. `drakegpt sweep TransformerLM "
-            "--param max_lr=1e-4..1e-2:log`, or a --preset.",
-        )
+    model = named_model(given, "drakegpt sweep TransformerLM --param max_lr=1e-4..1e-2:log")
+    given.pop("model", None)
     dataset = choose_dataset(given.pop("data", None))
     size = given.pop("size", "default")
     definition = define(
@@ -242,12 +233,12 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
             began = time.monotonic()
             with trial:
                 if not quiet and console.messages().is_terminal:
-                    console.note(_described(study, trial))
+                    console.note(described(study, trial))
                 state = attempt(study.definition, trial, partial(_screen, quiet=quiet), stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - began)
             if not quiet and state != "unfinished":
-                console.note(_came_to(study, trial, seconds), style="")
+                console.note(came_to(study, trial, seconds), style="")
         return interrupts.requested
 
 
@@ -259,174 +250,3 @@ def _screen(config: "TrainConfig", *, quiet: bool) -> Iterator[Callable[[Any], N
     hidden = quiet or not console.messages().is_terminal
     with TrainingProgress(config, quiet=hidden) as progress:
         yield progress.report
-
-
-def _described(study: "Study", trial: "Trial") -> str:
-    return f"Trial {trial.number} of {study.total}: {_values(trial.params)}"
-
-
-def _values(params: "Mapping[str, Value]") -> str:
-    from drakegpt.sweep.space import shown
-
-    return ", ".join(f"{name} {shown(value)}" for name, value in params.items())
-
-
-def _came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
-    """What a trial came to, and how long the rest takes at the pace of those done here."""
-    from drakegpt.cli.progress import duration
-
-    rows = study.rows()
-    row = rows[trial.number - 1]
-    at_work = 1 + sum(other.state == "unfinished" for other in rows)
-    left = study.total - sum(other.state != "unfinished" for other in rows)
-    loss = f"validation {row.val_loss:.4f}, " if row.state == "complete" else ""
-    took = "" if row.state == "impossible" else f" in {duration(seconds[-1])}"
-    rest = ""
-    if left > 0 and seconds:
-        time_left = sum(seconds) / len(seconds) * left / min(at_work, left)
-        rest = f"; about {duration(time_left)} left"
-    return f"{_described(study, trial)}: {loss}{_state(row)}{took}{rest}"
-
-
-def _state(row: "Row") -> str:
-    return row.state + (f" at {row.iterations:,}" if row.state == "pruned" else "")
-
-
-def _show(study: "Study", *, json: bool, over: bool) -> None:
-    """The trials, the best of them, the figures, and what to do next."""
-    rows = sorted(study.rows(), key=_rank)
-    best = rows[0] if rows and rows[0].state == "complete" else None
-    done = sum(row.state != "unfinished" for row in rows)
-    running = len(rows) - done
-    if not best and done >= study.total:
-        raise RunError(
-            f"None of the {study.total} trials could be trained: {rows[0].why or rows[0].state}",
-            "Search other values, or take others for what is given; then under another --name.",
-        )
-    figures = _figures(study, rows) if best else []
-    if json:
-        console.show_json(_as_json(study, rows, best, figures))
-    elif rows:
-        _render(study, rows, best)
-    for path in figures if not json else ():
-        console.note(f"Figure: {path}")
-    _say_what_is_left(study, done, running, over=over)
-    if best and not json and _is_here(best):
-        console.next_commands([f"drakegpt generate {best.run}", f"drakegpt eval {best.run}"])
-
-
-def _rank(row: "Row") -> tuple[Any, ...]:
-    """Complete trials by their loss, then estimates by theirs, then the rest by number."""
-    known = row.val_loss is not None
-    return (row.state != "complete", row.state == "unfinished", not known, row.val_loss, row.number)
-
-
-def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
-    from drakegpt.sweep.figures import draw
-
-    definition = study.definition
-    title = f"{definition.model} on {definition.data.name}, {len(rows)} trials"
-    loss = f"validation loss, nats per {_unit(definition)}"
-    return draw(title, loss, definition.space, rows, study.folder)
-
-
-def _unit(definition: "Definition") -> str:
-    return "character" if definition.data.tokenizer.kind == "char" else "token"
-
-
-def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
-    definition = study.definition
-    title = f"{definition.name}: {definition.model} on {definition.data.name}"
-    console.show(fitting(title, _columns(study), rows, lambda row: row is best))
-    estimated = any(row.state != "complete" and row.val_loss is not None for row in rows)
-    console.show(
-        f"Losses: nats per {_unit(definition)} over the whole validation split"
-        + ("; with ~, the last estimate of a trial that is not complete." if estimated else ".")
-    )
-    for why in dict.fromkeys(row.why for row in rows if row.why):
-        numbers = ", ".join(str(row.number) for row in rows if row.why == why)
-        console.show(f"Trial{'s' if ',' in numbers else ''} {numbers}: {why}")
-    if best:
-        console.show(
-            f"\nBest: trial {best.number}, validation loss {best.val_loss:.4f} with "
-            f"{_values(best.params)}. The same run again:"
-        )
-        console.show(_command(definition, best), soft_wrap=True)
-
-
-def _columns(study: "Study") -> "list[Column[Row]]":
-    from drakegpt.sweep.space import shown
-
-    def of(name: str) -> "Column[Row]":
-        return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
-
-    return [
-        Column("trial", lambda row: str(row.number)),
-        *map(of, study.definition.space),
-        Column("validation", _loss),
-        Column("state", _state, 2),
-        Column("run", lambda row: row.run, 3),
-    ]
-
-
-def _loss(row: "Row") -> str:
-    if row.val_loss is None:
-        return ""
-    return f"{row.val_loss:.4f}" if row.state == "complete" else f"~{row.val_loss:.4f}"
-
-
-def _command(definition: "Definition", row: "Row") -> str:
-    """The `train` command that reproduces a trial."""
-    return config_files.to_command(replace(definition.config(row.params), wandb="off"))
-
-
-def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) -> None:
-    left = study.total - done
-    if left <= 0:
-        return
-    if over:
-        console.note(f"Time is over with {done} of {study.total} trials done.", style="")
-    elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
-    if running and not over:
-        console.note(f"{elsewhere}; the same command shows what they came to.", style="")
-    _say_how_to_go_on()
-
-
-def _is_here(row: "Row") -> bool:
-    from drakegpt import paths
-
-    return (paths.runs() / row.run).is_dir()
-
-
-def _say_how_to_go_on() -> None:
-    """Show the same command, without a password that may be in it."""
-    from drakegpt.sweep.storage import PLACEHOLDER, masked
-
-    arguments = [masked(argument) for argument in sys.argv[1:]]
-    console.next_commands([shlex.join(["drakegpt", *arguments])])
-    if arguments != sys.argv[1:]:
-        console.note(f"{PLACEHOLDER} stands for that of the storage: put yours in its place.")
-
-
-def _as_json(
-    study: "Study", rows: "list[Row]", best: "Row | None", figures: list[Path]
-) -> dict[str, Any]:
-    definition = study.definition
-    chosen = best and {
-        "number": best.number,
-        "params": dict(best.params),
-        "val_loss": best.val_loss,
-        "run": best.run,
-        "command": _command(definition, best),
-    }
-    return {
-        "study": definition.name,
-        "model": definition.model,
-        "size": definition.size,
-        "data": definition.data.name,
-        "sampler": definition.sampler,
-        "total": study.total,
-        "best": chosen,
-        "trials": [row.to_json() for row in sorted(rows, key=lambda row: row.number)],
-        "figures": [str(path) for path in figures],
-    }

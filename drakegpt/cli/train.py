@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -242,14 +242,20 @@ def train_and_score(
     return score(run, run.config.device)
 
 
-def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
+def named_model(given: "Mapping[str, Any]", example: str) -> str:
+    """The model that the settings name, by itself or as a system's; `example` is for the error."""
     system = SYSTEMS.get(str(given.get("preset")))
-    model = given.get("model") or (system and system.settings["model"])
-    if not model:
-        raise UsageError(
-            "No model is named.", f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. "
-            "`drakegpt train TransformerLM`, or a --preset, or a configuration file with one.",
-        )  # fmt: skip
+    if model := given.get("model") or (system and system.settings["model"]):
+        return str(model)
+    raise UsageError(
+        "No model is named.",
+        f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. `{example}`, or a --preset, or a "
+        "configuration file with one.",
+    )
+
+
+def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
+    model = named_model(given, "drakegpt train TransformerLM")
     settings = given | {"model": model, "data": dataset_name}
     return config.resolve(model, given.get("size", "default"), dataset_name, settings)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # from each other without colour vision; scaled runs are dashed.
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
 STYLES = {"default": "-", "scaled": "--"}
+# For lines that are no ladder: the same colours, neighbours far apart.
+MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 FLOOR_COLOUR = "#888888"
 ENTROPY_COLOUR = "#000000"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
@@ -60,7 +62,7 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
         bits = row.bits_per_character / row.val_loss
         seconds = [evaluation["seconds"] for evaluation in row.evaluations]
         values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
-        colour, style = COLOURS[(0, 3, 5, 2, 4, 1)[number % 6]], ("-", "--", ":")[number % 3]
+        colour, style = MIXED[number % len(MIXED)], ("-", "--", ":")[number % 3]
         axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=row.label)
     axes.set_ylabel("bits per character, validation, estimated")
     _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
@@ -69,9 +71,12 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
 
 
 def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
-    """Draw training (thin) and validation loss of a model with each remedy; returns the files."""
+    """Draw training (thin) and validation loss of a model with each remedy; returns the files.
+
+    A dot ends each line of validation: some stop early, and lie under another until then.
+    """
     figure, axes = _figure()
-    for (name, row), colour in zip(remedied.items(), COLOURS, strict=False):
+    for (name, row), colour in zip(remedied.items(), MIXED, strict=False):
         for key, width in (("val_loss", 2.0), ("train_loss", 0.8)):
             axes.plot(
                 [evaluation["iteration"] for evaluation in row.evaluations],
@@ -80,6 +85,8 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
                 linewidth=width,
                 label=name if key == "val_loss" else None,
             )
+        end = row.evaluations[-1]
+        axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
     unit = "character" if all(row.per_character for row in remedied.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
     _dress(axes, f"Validation (thick) and training loss (thin) on {data}", "iteration")

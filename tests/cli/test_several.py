@@ -11,8 +11,10 @@ import time
 
 import pytest
 
+from drakegpt.cli import several
 from drakegpt.config import resolve
 from drakegpt.data import dataset
+from drakegpt.errors import RunError
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run, open_run
 
@@ -115,6 +117,41 @@ def test_when_one_fails_it_says_why_and_the_others_are_saved(song, home):
     assert "Error: Training r_42 failed: The run's folder" in err.decode()
     assert "Traceback" not in err.decode()
     assert open_run(runs / "r_43").last_checkpoint().iteration > 0
+
+
+@pytest.mark.parametrize("seen_at_work", [1, 2, 3])
+def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_work):
+    """Just after it was seen at work, too, its end is told, or its failure."""
+    config = resolve("BigramLM", "default", prepared.name, {"iters": 1, "eval_iters": 1})
+
+    class Ending:
+        def __init__(self, run, title):
+            self.run, self.title, self.seen = run, title, 0
+
+        @property
+        def running(self):
+            self.seen += 1
+            return self.seen <= seen_at_work
+
+        def check(self):
+            pass
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(several, "_Process", Ending)
+    monkeypatch.setattr(several, "_at_once", lambda *_: 2)
+    monkeypatch.setattr(several, "POLL_SECONDS", 0.001)
+    several.train_runs([config] * 3, prepared, quiet=False, names=["a", "b", "c"])
+    told = capsys.readouterr().err
+    assert all(f"{number} of 3: BigramLM" in told for number in (1, 2, 3))
+
+    def fail(process):
+        raise RunError("It failed.", "")
+
+    monkeypatch.setattr(Ending, "check", fail)
+    with pytest.raises(RunError, match="It failed"):
+        several.train_runs([config] * 2, prepared, quiet=True, names=["d", "e"])
 
 
 def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
