@@ -9,7 +9,7 @@ from drakegpt.errors import DrakeGPTError
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Metadata
-    from drakegpt.data.tokenizers import Tokenizer
+    from drakegpt.data.tokens import Tokenizer
 
 # Of the longest tokens of a BPE vocabulary, those that `show` prints.
 LONGEST_SHOWN = 12

@@ -18,7 +18,7 @@ from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
 
 if TYPE_CHECKING:
-    from drakegpt.data.tokenizers import Tokenizer
+    from drakegpt.data.tokens import Tokenizer
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.generation.window import Window

@@ -24,16 +24,12 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data import arrays, passes
+from drakegpt.data.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
+from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.corpus import Corpus, Progress, Text
 from drakegpt.data.passes import Survey, reporter
-from drakegpt.data.tokenizers import (
-    DEFAULT_VOCAB_SIZE,
-    CharTokenizer,
-    Tokenizer,
-    check_vocab_size,
-    token_type,
-    tokenizer_from_json,
-)
+from drakegpt.data.tokenizers import tokenizer_from_json
+from drakegpt.data.tokens import Tokenizer, token_type
 from drakegpt.errors import CorpusError, DrakeGPTError
 from drakegpt.paths import parse_json
 

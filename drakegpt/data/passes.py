@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from drakegpt.data.bpe import BPETokenizer
+from drakegpt.data.characters import CharacterSet
 from drakegpt.data.corpus import Corpus, Progress, Report, parts
-from drakegpt.data.tokenizers import BPETokenizer, CharacterSet, Tokenizer, Tokens
+from drakegpt.data.tokens import Tokenizer, Tokens
 from drakegpt.errors import CorpusError
 
 TRAIN_SHARE = 0.9

@@ -21,10 +21,11 @@ from importlib import resources
 from pathlib import Path
 
 from drakegpt.data import corpus, dataset, kaggle
+from drakegpt.data.bpe import check_vocab_size
 from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.passes import reporter
-from drakegpt.data.tokenizers import KINDS, check_vocab_size
+from drakegpt.data.tokenizers import KINDS
 from drakegpt.errors import FetchError, UsageError
 
 LYRIC_COLUMN = "Lyric"

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokenizers import Tokens
+from drakegpt.data.tokens import Tokens
 from drakegpt.evaluation.scoring import Score, characters_in, validation_tokens
 
 Whole = NDArray[np.int64]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.data.tokens import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.data.tokens import Tokenizer
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from drakegpt import paths
-from drakegpt.data.tokenizers import Tokenizer
+from drakegpt.data.tokens import Tokenizer
 from drakegpt.generation.sampling import Sampling, generate, generate_batch
 from drakegpt.generation.window import Window
 from drakegpt.models.layers import LanguageModel

@@ -13,7 +13,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from drakegpt.config import ModelConfig, uneven_heads
-from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
+from drakegpt.data.tokenizers import tokenizer_from_json
+from drakegpt.data.tokens import Tokenizer
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import choose_threads, load_model
 from drakegpt.models.layers import LanguageModel

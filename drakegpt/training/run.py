@@ -31,7 +31,8 @@ from drakegpt import config_files, paths
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokenizers import Tokenizer, tokenizer_from_json
+from drakegpt.data.tokenizers import tokenizer_from_json
+from drakegpt.data.tokens import Tokenizer
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import choose_device, choose_threads, load_model
 from drakegpt.models.layers import LanguageModel

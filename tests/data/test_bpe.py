@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drakegpt.data import tokenizers
-from drakegpt.data.tokenizers import END, SPECIALS, BPETokenizer, cut, tokenizer_from_json
+from drakegpt.data import tokens
+from drakegpt.data.bpe import END, SPECIALS, BPETokenizer, cut
+from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.errors import UsageError
 
 EMOJI = "👩‍👩‍👧 e\u0301 ｆｕｌｌ नमस्ते 日本\u2028 \x00\x85\ufeff"
@@ -134,7 +135,7 @@ def test_pieces_end_where_words_do(lines):
 def test_long_texts_are_encoded_in_batches(monkeypatch):
     text = "the cat sat\n\n" * 300
     whole = LEARNT.encode(text)
-    monkeypatch.setattr(tokenizers, "BATCH", 100)
+    monkeypatch.setattr(tokens, "BATCH", 100)
     blocks = list(LEARNT.encode_parts(iter([text[:555], text[555:]])))
     assert np.array_equal(np.concatenate(blocks), whole)
     assert len(blocks) == 1
@@ -152,7 +153,7 @@ def test_impossible_vocabularies_are_refused(size):
 def test_learning_is_the_same_everywhere():
     """In other processes, with other hashes, with and without threads."""
     script = (
-        "import hashlib, random; from drakegpt.data.tokenizers import BPETokenizer\n"
+        "import hashlib, random; from drakegpt.data.bpe import BPETokenizer\n"
         "chance = random.Random(5)\n"
         "words = [''.join(chance.choices('abcdefgh', k=4)) for _ in range(500)]\n"
         "pieces = ['\\n'.join(chance.choices(words, k=5000)) for _ in range(4)]\n"
@@ -174,7 +175,7 @@ def test_learning_is_the_same_everywhere():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_a_fork_is_quiet_and_works():
     script = (
-        "import os; from drakegpt.data.tokenizers import BPETokenizer\n"
+        "import os; from drakegpt.data.bpe import BPETokenizer\n"
         "t = BPETokenizer.train(['a b c\\n' * 9000], 300)\n"
         "t.encode('a b c\\n' * 9000)\n"
         "if not os.fork():\n"
@@ -192,8 +193,8 @@ def test_a_fork_is_quiet_and_works():
 
 def test_characters_alone_do_not_load_the_library():
     script = (
-        "import sys; from drakegpt.data import sources, tokenizers\n"
-        "t = tokenizers.CharTokenizer.of('abc'); t.decode(t.encode('cab'))\n"
+        "import sys; from drakegpt.data import characters, sources, tokenizers\n"
+        "t = characters.CharTokenizer.of('abc'); t.decode(t.encode('cab'))\n"
         "assert 'tokenizers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drakegpt import paths
-from drakegpt.data import corpus, dataset, sources, tokenizers
-from drakegpt.data.tokenizers import END
+from drakegpt.data import corpus, dataset, sources, tokens
+from drakegpt.data.bpe import END, BPETokenizer
 from drakegpt.errors import CorpusError, UsageError
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}
@@ -65,7 +65,7 @@ def test_chunks_leave_no_trace(tmp_path, monkeypatch, size):
     versions = set()
     for chunk in (10**6, size):
         monkeypatch.setattr(corpus, "CHUNK", chunk)
-        monkeypatch.setattr(tokenizers, "BATCH", chunk)
+        monkeypatch.setattr(tokens, "BATCH", chunk)
         for kind in ("char", "bpe"):
             fetched = sources.fetch(str(tmp_path / "t.txt"), tokenizer=kind, force=True)
             fetched.dataset.verify()
@@ -138,7 +138,7 @@ def test_nothing_is_learnt_twice(tmp_path, monkeypatch):
     most = sources.fetch(str(path), tokenizer="bpe")
     assert most.dataset.metadata.vocab_size < 1000
     with monkeypatch.context() as patch:
-        patch.setattr(tokenizers.BPETokenizer, "train", None)
+        patch.setattr(BPETokenizer, "train", None)
         for size in (None, 5000, most.dataset.metadata.vocab_size):
             again = sources.fetch(str(path), tokenizer="bpe", vocab_size=size)
             assert again.outcome == "already there"

@@ -3,13 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakegpt.data.tokenizers import (
-    SMALLEST_VOCAB_SIZE,
-    BPETokenizer,
-    CharTokenizer,
-    token_type,
-    tokenizer_from_json,
-)
+from drakegpt.data.bpe import SMALLEST_VOCAB_SIZE, BPETokenizer
+from drakegpt.data.characters import CharTokenizer
+from drakegpt.data.tokenizers import tokenizer_from_json
+from drakegpt.data.tokens import token_type
 
 texts = st.text(min_size=1, max_size=300)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from drakegpt.data.tokenizers import CharTokenizer
+from drakegpt.data.characters import CharTokenizer
 from drakegpt.errors import UsageError
 from drakegpt.generation.prompt import fit
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from drakegpt.config import preset_model
-from drakegpt.data.tokenizers import END, BPETokenizer, CharTokenizer
+from drakegpt.data.bpe import END, BPETokenizer
+from drakegpt.data.characters import CharTokenizer
 from drakegpt.generation.sampling import Sampling, generate, generate_batch, penalised
 from drakegpt.generation.text import write, write_batch
 from drakegpt.models.build import build_model

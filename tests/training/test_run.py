@@ -5,7 +5,7 @@ import torch
 
 from drakegpt import paths
 from drakegpt.config import resolve
-from drakegpt.data.tokenizers import CharTokenizer
+from drakegpt.data.characters import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.training.checkpoint import list_checkpoints, load_weights
 from drakegpt.training.recorder import Recorder
