@@ -6,7 +6,7 @@ from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.words import or_blank
+from drakegpt.evaluation.words import from_to, or_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
 
 _COLUMNS: "tuple[Column[tuple[str, Row]], ...]" = (
     Column("remedy", lambda entry: entry[0]),
-    Column("iterations", lambda entry: or_blank(entry[1].iterations, ","), 2),
+    Column("iterations", lambda entry: from_to(entry[1].lengths), 2),
     Column("train", lambda entry: f"{entry[1].train_loss:.4f}", 1),
     Column("validation", lambda entry: f"{entry[1].val_loss:.4f}"),
     Column("±", lambda entry: or_blank(entry[1].val_spread, ".4f"), 3),

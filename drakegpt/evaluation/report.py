@@ -29,7 +29,7 @@ from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
-from drakegpt.evaluation.words import ENTROPY, or_blank
+from drakegpt.evaluation.words import ENTROPY, from_to, or_blank
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
     ("overfits from", lambda row: or_blank(row.overfits_from, ","), False),
-    ("iterations", lambda row: or_blank(row.iterations, ","), False),
+    ("iterations", lambda row: from_to(row.lengths), False),
     ("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), False),
     ("seconds", lambda row: or_blank(row.seconds, ",.1f"), False),
     ("seeds", lambda row: ", ".join(map(str, row.seeds)), False),

@@ -132,11 +132,14 @@ class Row:
         return self._mean_if_known([result.seconds for result in self.results])
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many iterations its runs have, each number once, from the shortest on."""
+        return tuple(sorted({result.iterations for result in self.results if result.iterations}))
+
+    @property
     def iterations(self) -> int | None:
         """Those of the longest run; `None` if none is known."""
-        return max(
-            (result.iterations for result in self.results if result.iterations), default=None
-        )
+        return max(self.lengths, default=None)
 
     @property
     def overfits_from(self) -> int | None:

@@ -372,6 +372,12 @@ def test_overfitting_begins_where_validation_was_lowest_while_training_fell():
     assert row({"evaluations": (), **worse}).overfits_from is None
 
 
+def test_a_row_knows_how_long_each_of_its_runs_is():
+    every = row(*({"iterations": length} for length in (560, 385, None, 455, 385)))
+    assert (every.lengths, every.iterations) == ((385, 455, 560), 560)
+    assert (row({"iterations": None}).lengths, row({"iterations": None}).iterations) == ((), None)
+
+
 def test_of_several_seeds_most_must_overfit():
     worse = {"val_loss": 2.7, "best_val_loss": 2.5}
     turns = [evaluated((2.6, 2.5), (2.5, 2.6)), evaluated((2.6, 2.6), (2.4, 2.5), (2.3, 2.6))]

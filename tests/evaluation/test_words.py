@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from drakegpt.evaluation.words import or_blank
+from drakegpt.evaluation.words import from_to, or_blank
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from drakegpt.evaluation.words import or_blank
 )
 def test_what_is_not_known_is_blank(value, form, shown):
     assert or_blank(value, form) == shown
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [((), ""), ((700,), "700"), ((385, 455, 1560), "385 to 1,560"), ((7, 7), "7")],
+)
+def test_numbers_are_told_from_the_lowest_to_the_highest(numbers, said):
+    assert from_to(numbers) == said
 
 
 def test_words_load_nothing_else_of_the_program():
