@@ -11,14 +11,16 @@ two to eight seeds, on one thread).
 """
 
 import os
-import signal
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.rows import Result, Row
     from drakegpt.training.run import Run
+
+    # Settings of a run to train, its name if it has one, its title on the screen.
+    _Plan = tuple[TrainConfig, str | None, str]
 
 # Floating-point operations of all runs together, from which starting processes pays: some seconds.
 WORTH_PROCESSES = 3 * 10**11
@@ -52,33 +57,54 @@ def train_runs(
     """Train and score a run of each of `configs`, and return them in that order.
 
     With `go_on`, a run with these settings that was interrupted is taken up. When
-    asked to stop, all that are under way are saved; exits with 130.
+    asked to stop, all that are under way are saved; exits with 130. Raises
+    `UsageError` for a name that is taken, before anything is trained.
     """
     if not configs:
         return []
-    titles = _titles(configs)
+    from drakegpt.training.run import check_new
+
+    for new in names:
+        check_new(new)
     named: list[str | None] = [*names] if names else [None] * len(configs)
+    plan = list(zip(configs, named, _titles(configs), strict=True))
     at_once = min(len(configs), _at_once(configs, data))
     if at_once > 1:
-        plan = list(zip(configs, named, titles, strict=True))
         return _Together(data, at_once, quiet=quiet, go_on=go_on).train(plan)
     runs = []
-    for number, (config, name, title) in enumerate(zip(configs, named, titles, strict=True), 1):
+    for number, (config, name, title) in enumerate(plan, 1):
         if not quiet:
-            console.note(f"{number} of {len(configs)}: {title}", style="bold")
+            console.note(f"{number} of {len(plan)}: {title}", style="bold")
         runs.append(_run_of(config, data, name, go_on=go_on))
-        train_and_score(runs[-1], resume=True, quiet=quiet)
+        try:
+            train_and_score(runs[-1], resume=True, quiet=quiet)
+        except typer.Exit:  # asked to stop; how to go on with this one has been said
+            _say_how_to_go_on([], plan[number:], go_on=go_on)
+            raise
     return runs
 
 
 def _run_of(config: "TrainConfig", data: "Dataset", name: str | None, *, go_on: bool) -> "Run":
-    """A new run, or the one that was interrupted."""
-    from drakegpt.evaluation.selection import find_begun, runs_on
+    """A new run, or the one that was interrupted, kept and computed as is asked for now."""
+    from drakegpt.evaluation.selection import INCIDENTAL, find_begun, runs_on
+    from drakegpt.training.run import CHANGEABLE, with_changes
 
     if go_on and (begun := find_begun(runs_on(data), config)):
         console.note(f"Going on with {begun.name}")
-        return begun
+        kept = {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE}
+        return with_changes(begun, kept)
     return start_run(config, data, name)
+
+
+def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, go_on: bool) -> None:
+    """Show what goes on with runs that were stopped, and with those that were not begun."""
+    if go_on:
+        console.note("The same command goes on.", style="")
+        return
+    console.next_commands(f"drakegpt train --resume {run.name}" for run in unfinished)
+    for config, name, _ in rest:
+        as_named = f" --name {shlex.quote(name)}" if name else ""
+        console.next_commands([to_command(config) + as_named])
 
 
 def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
@@ -111,7 +137,7 @@ def _titles(configs: "Sequence[TrainConfig]") -> list[str]:
 
 
 class _Process:
-    """One run in training, in a process of its own."""
+    """One run in training, in a process of its own, which ends when this one does."""
 
     def __init__(self, run: "Run", title: str) -> None:
         self.run, self.title = run, title
@@ -124,31 +150,33 @@ class _Process:
         }
         self._process = subprocess.Popen(
             # -P: no module of the folder we are in is to be taken for one of Python's.
-            [
-                *(sys.executable, "-P", "-m", "drakegpt"),
-                *("train", "--quiet", "--resume", str(run.folder)),
-            ],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "drakegpt.cli.side", str(run.folder)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
             env=environment,
-            # Not to be reached by Ctrl-C twice, from the terminal and from here.
+            # Not to be reached by Ctrl-C from the terminal too.
             start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
-    def stop(self) -> None:
-        """Ask it to save and end; where Ctrl-C reaches it by itself, it has been asked."""
-        if os.name == "posix" and self.running:
-            self._process.send_signal(signal.SIGINT)
+    def __enter__(self) -> Self:
+        return self
 
-    def end(self) -> None:
-        """Ask it to save and end, and wait until it has, but not for long."""
+    def __exit__(self, *_: object) -> None:
+        """Wait until it has saved and ended, but not for ever."""
         self.stop()
         try:
             self._process.wait(SAVING_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._messages.close()
+
+    def stop(self) -> None:
+        """Ask it to save and end, which the end of its stdin does."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     @property
     def running(self) -> bool:
@@ -160,11 +188,12 @@ class _Process:
         if self._process.returncode == 0:
             return
         self._messages.seek(0)
-        said = self._messages.read().decode("utf-8", "replace")
-        _, _, error = said.rpartition("Error: ")
-        problem, _, fix = error.strip().partition("\n")
-        if "Error: " not in said:
-            problem, fix = f"its process ended with code {self._process.returncode}.", ""
+        said = self._messages.read().decode("utf-8", "replace").strip()
+        _, known, error = said.rpartition("Error: ")
+        problem, _, fix = error.partition("\n")
+        if not known:
+            last = said.rpartition("\n")[2] or "it said nothing."
+            problem, fix = f"its process ended with code {self._process.returncode}: {last}", ""
         raise RunError(
             f"Training {self.run.name} failed: {problem}",
             fix or f"Go on with it: `drakegpt train --resume {self.run.name}`.",
@@ -177,8 +206,8 @@ class _Together:
     def __init__(self, data: "Dataset", at_once: int, *, quiet: bool, go_on: bool) -> None:
         self._data, self._at_once, self._quiet, self._go_on = data, at_once, quiet, go_on
 
-    def train(self, plan: "list[tuple[TrainConfig, str | None, str]]") -> "list[Run]":
-        """Train all of `plan`: settings, a name, a title for the screen; the runs, in order."""
+    def train(self, plan: "list[_Plan]") -> "list[Run]":
+        """Train all of `plan`; the runs, in order."""
         from drakegpt.cli.interrupts import Interrupts
         from drakegpt.cli.progress import side_by_side
 
@@ -186,17 +215,21 @@ class _Together:
         under_way: list[_Process] = []
         if not self._quiet:
             console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
-        with Interrupts() as interrupts, side_by_side(len(plan), quiet=self._quiet) as show:
+        with (
+            Interrupts() as interrupts,
+            side_by_side(len(plan), quiet=self._quiet) as show,
+            ExitStack() as ending,
+        ):
             try:
                 while under_way or len(processes) < len(plan):
                     if len(under_way) < self._at_once and len(processes) < len(plan):
                         config, name, title = plan[len(processes)]
                         run = _run_of(config, self._data, name, go_on=self._go_on)
-                        processes.append(_Process(run, title))
+                        processes.append(ending.enter_context(_Process(run, title)))
                         under_way.append(processes[-1])
                     time.sleep(POLL_SECONDS)
                     if interrupts.requested:
-                        self._stop(processes, [config for config, *_ in plan[len(processes) :]])
+                        self._stop(processes, plan)
                     for process in tuple(under_way):
                         running = process.running  # asked once: it may end at any moment
                         show(process.run, process.title, running)
@@ -204,28 +237,35 @@ class _Together:
                             under_way.remove(process)
                             process.check()
             except BaseException:
-                for process in processes:
-                    process.end()
+                for process in processes:  # all at once, before one is waited for
+                    process.stop()
                 raise
         return [process.run for process in processes]
 
-    def _stop(self, processes: list[_Process], rest: "list[TrainConfig]") -> None:
+    def _stop(self, processes: list[_Process], plan: "list[_Plan]") -> None:
         """Have all save what they are at, say how to go on, and exit."""
+        from drakegpt.training.checkpoint import list_checkpoints
+
         for process in processes:
             process.stop()
         while any(process.running for process in processes):
             time.sleep(POLL_SECONDS)
-        unfinished = [process.run.name for process in processes if not process.run.finished]
+        saved: list[Run] = []
+        not_begun: list[_Plan] = []
+        for process, entry in zip(processes, plan, strict=False):
+            if process.run.finished:
+                continue
+            if list_checkpoints(process.run.folder / "checkpoints"):
+                saved.append(process.run)
+            else:  # stopped before its first iteration, so there is nothing in it
+                shutil.rmtree(process.run.folder, ignore_errors=True)
+                not_begun.append(entry)
+        not_begun += plan[len(processes) :]
         console.note(
-            f"Stopped: {len(unfinished)} unfinished runs are saved, {len(rest)} not begun.",
+            f"Stopped: {len(saved)} unfinished runs are saved, {len(not_begun)} not begun.",
             style="",
         )
-        if self._go_on:
-            console.note("The same command goes on with them.", style="")
-        else:
-            console.next_commands(f"drakegpt train --resume {name}" for name in unfinished)
-            if rest:
-                console.next_commands([f"{to_command(rest[0])} --seeds {len(rest)}"])
+        _say_how_to_go_on(saved, not_begun, go_on=self._go_on)
         raise typer.Exit(console.INTERRUPTED)
 
 

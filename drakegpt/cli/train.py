@@ -121,11 +121,15 @@ def _train_seeds(
             "torchrun's processes train one run together.", "Leave out torchrun, or --seeds."
         )
     dataset = choose_dataset(given.get("data"))
-    config = settled(given, dataset)
-    if config.init_from:  # found once: a model's name would come to mean the seed before
-        config = replace(config, init_from=find_run(config.init_from).name)
-    configs = [replace(config, seed=seed) for seed in seeds_from(asdict(config), seeds)]
-    names = [f"{name}_{config.seed}" for config in configs] if name else []
+    first = settled(given, dataset)
+    if first.init_from:  # found once: a model's name would come to mean the seed before
+        first = replace(first, init_from=find_run(first.init_from).name)
+    common = asdict(first)
+    configs = [
+        config.resolve(first.model, first.size, first.data, common, {"seed": seed})
+        for seed in seeds_from(common, seeds)
+    ]
+    names = [f"{name}_{each.seed}" for each in configs] if name else []
     show_seeds(train_runs(configs, dataset, quiet=quiet, names=names), json=json)
 
 

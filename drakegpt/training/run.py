@@ -290,6 +290,20 @@ def check_name(name: str, what: str = "run") -> None:
         raise UsageError(f"'{name}' cannot name a {what}.", fix)
 
 
+def check_new(name: str) -> None:
+    """Raise `UsageError` if a new run cannot have that name."""
+    check_name(name)
+    if (paths.runs() / name).exists():
+        raise _taken(name)
+
+
+def _taken(name: str) -> UsageError:
+    return UsageError(
+        f"There is a run named '{name}' already, in {paths.runs() / name}.",
+        "Take another --name; a run never overwrites another.",
+    )
+
+
 def _new_folder(name: str | None, stem: str) -> Path:
     if name is not None:
         check_name(name)
@@ -300,10 +314,7 @@ def _new_folder(name: str | None, stem: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             if name:
-                raise UsageError(
-                    f"There is a run named '{name}' already, in {folder}.",
-                    "Take another --name; a run never overwrites another.",
-                ) from None
+                raise _taken(name) from None
             number += 1
         else:
             return folder

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import statistics
@@ -15,10 +16,11 @@ from drakegpt.cli import several
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
-from drakegpt.training.recorder import Recorder
+from drakegpt.training.recorder import Recorder, in_training
 from drakegpt.training.run import create_run, open_run
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 SETTINGS = {"iters": 12, "eval_interval": 4, "eval_iters": 1}
 # Long enough that processes are worth starting.
 LONG = ("--iters", 2600, "--eval-interval", 1300, "--eval-iters", 1)
@@ -70,53 +72,169 @@ def test_seeds_make_new_runs(drakegpt, song):
     assert "torchrun" in refused.err
 
 
-def start(song, **environment):
-    """Training of three seeds without end, two of them under way."""
-    command = [sys.executable, "-m", "drakegpt", "train", "TransformerLM", "--iters", "1000000"]
-    return subprocess.Popen(
-        [*command, "--eval-interval", "50", "--eval-iters", "1", "--seeds", "3", "--name", "r"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )  # fmt: skip
+@pytest.fixture
+def start(song):
+    """Begin training of three seeds without end, two at a time; killed when the test is over."""
+    begun = []
+
+    def go(threads=2):
+        command = [sys.executable, "-m", "drakegpt", "train", "TransformerLM", "--iters", "1000000"]
+        begun.append(subprocess.Popen(
+            [*command, "--eval-interval", "50", "--eval-iters", "1", "--seeds", "3", "--name", "r"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        ))  # fmt: skip
+        return begun[-1]
+
+    yield go
+    for process in begun:
+        process.kill()
+        process.communicate()
 
 
-def wait_for(*files):
+def wait_until(condition):
     patience = time.monotonic() + 120
-    while not all(file.exists() for file in files):
+    while not condition():
         assert time.monotonic() < patience
         time.sleep(0.05)
 
 
+def wait_for(process, *conditions):
+    """Wait for something that a process does."""
+    wait_until(lambda: process.poll() is not None or all(condition() for condition in conditions))
+    assert process.poll() is None, process.communicate()
+
+
+def learning(folder):
+    """Whether a run has been evaluated, and so is at work."""
+    metrics = folder / "metrics.jsonl"
+    return lambda: metrics.exists() and metrics.stat().st_size > 0
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_asked_to_stop_all_of_them_are_saved(drakegpt, song, home):
-    process = start(song)
-    runs = home / "runs"
-    wait_for(runs / "r_42" / "metrics.jsonl", runs / "r_43" / "metrics.jsonl")
+@posix
+def test_asked_to_stop_all_of_them_are_saved(drakegpt, start, home):
+    process, runs = start(), home / "runs"
+    wait_for(process, learning(runs / "r_42"), learning(runs / "r_43"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert out == b""
     assert "2 unfinished runs are saved, 1 not begun" in err.decode()
-    assert re.search(r"Next: drakegpt train TransformerLM .*--seed 44 .*--seeds 1", err.decode())
+    rest = re.search(
+        r"Next: drakegpt (train TransformerLM .*--seed 44 .*--name r_44)", err.decode()
+    )
     for name in ("r_42", "r_43"):
         assert f"Next: drakegpt train --resume {name}" in err.decode()
         saved = open_run(runs / name).last_checkpoint().iteration
         more = drakegpt("train", "--resume", name, "--iters", saved + 5, "--json", "-q")
         assert more.json["iterations"] == saved + 5  # and nobody else is at it
     assert not (runs / "r_44").exists()
+    assert drakegpt(*shlex.split(rest[1]), "--iters", 5, "-q").code == 0
+    assert open_run(runs / "r_44").config.seed == 44
 
 
 @pytest.mark.slow
-def test_when_one_fails_it_says_why_and_the_others_are_saved(song, home):
-    process = start(song)
-    runs = home / "runs"
-    wait_for(runs / "r_42" / "metrics.jsonl", runs / "r_43" / "metrics.jsonl")
+@posix
+@pytest.mark.parametrize("how", ["killed", "told again and again"])
+def test_nothing_goes_on_alone(start, home, how):
+    """However the command ends, its processes save and end too."""
+    process, runs = start(), home / "runs"
+    wait_for(process, learning(runs / "r_42"), learning(runs / "r_43"))
+    if how == "killed":
+        process.kill()
+    else:
+        for _ in range(4):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.08)
+    process.communicate(timeout=60)
+    for name in ("r_42", "r_43"):
+        run = open_run(runs / name)
+        wait_until(lambda run=run: not in_training(run))
+        assert run.last_checkpoint().iteration > 0
+
+
+@pytest.mark.slow
+@posix
+def test_stopped_at_its_start_it_says_what_is_there(start, home):
+    process, runs = start(), home / "runs"
+    wait_for(process, lambda: (runs / "r_42" / "config.toml").exists())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    told = re.search(r"(\d) unfinished runs are saved, (\d) not begun", err.decode())
+    saved, not_begun = map(int, told.groups())
+    assert saved + not_begun == 3
+    there = sorted(folder.name for folder in runs.iterdir())
+    assert there == re.findall(r"train --resume (\w+)", err.decode())
+    assert len(there) == saved
+    assert len(re.findall("--name r_4", err.decode())) == not_begun
+    for name in there:
+        assert open_run(runs / name).last_checkpoint()
+
+
+@pytest.mark.slow
+@posix
+def test_asked_to_stop_those_after_it_are_named(start, home):
+    process = start(threads=1)  # one after another
+    wait_for(process, learning(home / "runs" / "r_42"))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert "Next: drakegpt train --resume r_42" in err.decode()
+    assert re.findall(r"Next: .*--seed 4\d .*--name (r_4\d)", err.decode()) == ["r_43", "r_44"]
+
+
+@pytest.mark.slow
+def test_when_one_fails_it_says_why_and_the_others_are_saved(start, home):
+    process, runs = start(), home / "runs"
+    wait_for(process, learning(runs / "r_42"), learning(runs / "r_43"))
     (runs / "r_42").rename(home / "elsewhere")  # in one step, though it is written just now
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1, err.decode()
     assert "Error: Training r_42 failed: The run's folder" in err.decode()
     assert "Traceback" not in err.decode()
     assert open_run(runs / "r_43").last_checkpoint().iteration > 0
+
+
+def test_nothing_is_trained_if_one_could_not_be(drakegpt, song, home):
+    few = ("--iters", 3, "--eval-iters", 1, "-q")
+    assert drakegpt("train", "BigramLM", *few, "--name", "x_44").code == 0
+    for wrong, why in (
+        (("--name", "x"), "There is a run named 'x_44' already"),
+        (("--seed", 2**32 - 1), "seed"),
+    ):
+        refused = drakegpt("train", "BigramLM", *few, "--seeds", 3, *wrong)
+        assert refused.code == 2, refused.err
+        assert why in refused.err
+    assert [folder.name for folder in (home / "runs").iterdir()] == ["x_44"]
+
+
+def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
+    given = {"iters": 12, "eval_interval": 4, "eval_iters": 1}
+    before = resolve("BigramLM", "default", prepared.name, given | {"save_interval": 3})
+    with Recorder(create_run(before, prepared, "cut")) as recorder:
+        for report in recorder.reports():
+            if report.iteration == 7:
+                break
+    now = resolve("BigramLM", "default", prepared.name, given | {"device": "cpu"})
+    run = several._run_of(now, prepared, None, go_on=True)
+    assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
+    assert open_run(run.folder).config == run.config
+
+
+def test_a_process_that_says_nothing_known_is_quoted(prepared):
+    run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "gone")
+    shutil.rmtree(run.folder)
+    with several._Process(run, "gone") as process:
+        wait_until(lambda: not process.running)
+        with pytest.raises(RunError, match="Training gone failed: .*gone"):
+            process.check()
+        process._messages.seek(0)
+        process._messages.truncate()
+        process._messages.write(b"warning\nPython: no room")
+        with pytest.raises(RunError, match=r"ended with code 1: Python: no room"):
+            process.check()
 
 
 @pytest.mark.parametrize("seen_at_work", [1, 2, 3])
@@ -136,8 +254,13 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
         def check(self):
             pass
 
-        def end(self):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
             pass
+
+        stop = check
 
     monkeypatch.setattr(several, "_Process", Ending)
     monkeypatch.setattr(several, "_at_once", lambda *_: 2)
@@ -198,7 +321,7 @@ def test_a_file_in_the_folder_is_not_taken_for_a_module(drakegpt, song, tmp_path
     assert "2 runs, 2 at a time" in done.err
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@posix
 @pytest.mark.parametrize("minded", [True, False])
 def test_a_closed_terminal_saves_unless_told_not_to_mind(minded):
     """SIGHUP asks to stop; under nohup, which ignores it, training goes on."""
