@@ -78,6 +78,8 @@ def compare(
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html)
+    if entropy is not None and not math.isfinite(entropy):
+        raise UsageError(f"An entropy of {entropy} bits cannot be.", "Give a number from 0 on.")
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
@@ -112,14 +114,13 @@ def _chosen(
 
     Raises `RunError` if there are none.
     """
-    from drakegpt.evaluation.selection import select_others, select_runs
+    from drakegpt.evaluation.selection import INCIDENTAL, select_others, select_runs
 
     sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
     settings = settings | _length(dataset, sizes[0], settings)
     if train and seeds:
         return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
-    # Where to compute and how long a trial may take do not make a run another one.
-    identity = {k: v for k, v in settings.items() if k not in ("device", "minutes", "wandb")}
+    identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
     if train:
         identity = {"recipe": "original"} | identity
         _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
@@ -154,7 +155,7 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
 
     data = comparison.data
     floors, entropy = comparison.floors_in_sight, comparison.entropy_in_sight
-    figures = draw_curves(data, comparison.rows, floors, entropy)
+    figures = draw_curves(data, comparison.rows, floors, entropy) if comparison.rows else []
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     if json:

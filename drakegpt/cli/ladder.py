@@ -51,7 +51,8 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         verdict = _VERDICTS[claim.holds]
         claims.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
     console.show(claims)
-    for key, title in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
+    titles = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+    for key, title in titles.items() if comparison.rows else ():
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()

@@ -21,6 +21,7 @@ from drakegpt.evaluation.selection import missing_models
 from drakegpt.training.run import Run
 
 PAIRS = 2  # the order whose counts BigramLM could learn
+MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,11 @@ def _falls_at_each_rung(size: str, rows: Sequence[Row]) -> Claim:
         f"{row.model} is {-(row.train_gain or 0.0):.3f} nats above the rung before" for row in rises
     )
     complete = len(rows) == len(LADDER)
+    falls = f"It falls at each of the {len(steps)} steps between neighbours"
     return Claim(
         f"The training loss falls with each added component ({size} size).",
         False if rises else (True if complete else None),
-        (finding or f"It falls at each of the {len(steps)} steps between neighbours") + ".",
+        (finding or (falls if steps else "None of these are neighbours")) + ".",
     )
 
 
@@ -198,7 +200,7 @@ def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
     last, others = rows[-1], rows[:-1]
     next_best = min(others, key=lambda row: row.train_loss)
     ahead = next_best.train_loss - last.train_loss
-    factor = f", a factor of {math.exp(ahead):.2f}" if ahead > 0 else ""
+    factor = f", a factor of {math.exp(ahead):.2f}" if 0 < ahead < MOST_FACTOR_NATS else ""
     where = "ahead of" if ahead > 0 else "behind"
     published = " (published, scaled: 1.35 nats, a factor of 3.86)" if size == "scaled" else ""
     complete = len(rows) == len(LADDER)
@@ -215,8 +217,10 @@ def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
         f"{row.model} by {row.overfits_by:.3f} nats, from iteration {row.overfits_from:,} on"
         for row in overfit
     )
+    # A run whose training is not on record may have overfitted unseen.
+    told = len(rows) == len(LADDER) and all(row.evaluations for row in rows)
     return Claim(
         f"Several models overfit: validation rises while training falls ({size} size).",
-        len(overfit) > 1,
+        True if len(overfit) > 1 else (False if told else None),
         f"By more than {OVERFITTING_NATS} nats on the whole validation split: {named or 'none'}.",
     )

@@ -29,7 +29,8 @@ def findings(comparison: Comparison) -> list[str]:
 def _best(comparison: Comparison) -> str:
     rows = [*comparison.rows, *comparison.others]
     best = min(rows, key=lambda row: row.bits_per_character)
-    hard = f"as hard to guess as one of {2**best.bits_per_character:.1f} equally likely ones"
+    choices = 2 ** min(best.bits_per_character, 64.0)  # as good as no end of them
+    hard = f"as hard to guess as one of {choices:,.1f} equally likely ones"
     also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
     return (
         f"{best.label} predicts best: it needs {best.bits_per_character:.3f} bits for a character "

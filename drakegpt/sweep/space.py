@@ -127,10 +127,10 @@ def shown(value: Value) -> str:
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
 
 
-def _check_searchable(name: str) -> None:
+def _check_searchable(name: Any) -> None:
     if name in SEARCHABLE:
         return
-    close = difflib.get_close_matches(name, SEARCHABLE, n=1)
+    close = difflib.get_close_matches(str(name), SEARCHABLE, n=1)
     hint = f"Did you mean {close[0]}? " if close else ""
     raise UsageError(
         f"'{name}' cannot be searched.", f"{hint}What can be: {', '.join(SEARCHABLE)}."
@@ -141,6 +141,8 @@ def _table(text: str) -> dict[str, Any]:
     """The parts of `low..high` or `low..high:log`."""
     ends, _, scale = text.partition(":")
     low, _, high = ends.partition("..")
+    if high.startswith("."):  # of 1e-4...1e-2 nobody can tell where the end begins
+        raise UsageError(f"'{text}' has three dots in a row.", "Write low..high, as in 0..0.5.")
     if scale.strip() not in ("", "log"):
         raise UsageError(f"'{text}' ends in ':{scale}'.", "A range may end in `:log` only.")
     return {"low": low, "high": high, "log": scale.strip() == "log"}

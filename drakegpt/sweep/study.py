@@ -66,7 +66,8 @@ class Trial:
     def __init__(self, study: "Study", trial: optuna.Trial, number: int, lock: FileLock) -> None:
         """`number` counts from 1; `lock` is held."""
         self.number = number
-        self.run_name = trial.user_attrs.get("run", f"{study.definition.name}_{number:04}")
+        # Not as the storage has it: that may come from elsewhere, and this names a folder.
+        self.run_name = f"{study.definition.name}_{number:04}"
         self.params = study.definition.used(trial.params)
         self._study, self._trial, self._lock = study, trial, lock
         self._reported = set(_frozen(study, trial).intermediate_values)
@@ -124,6 +125,7 @@ class Trial:
         """End the trial as that one did, with its run."""
         why = other.why or f"The same as trial {other.number}."
         self._study.note(self._trial, run=other.run)
+        self._study.note(self._trial, iterations=other.iterations, estimate=other.val_loss)
         loss = other.val_loss if other.state == "complete" else None
         self._study.end(self._trial, other.state, why, loss)
 
@@ -371,12 +373,14 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     ended, began = trial.datetime_complete, trial.datetime_start
     losses = trial.intermediate_values
     last = max(losses, default=0)
+    # A trial that ended as another did was not trained itself.
+    estimate = facts.get("estimate", losses.get(last))
     return Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
-        val_loss=trial.value if trial.state == TrialState.COMPLETE else losses.get(last),
-        iterations=last,
+        val_loss=trial.value if trial.state == TrialState.COMPLETE else estimate,
+        iterations=facts.get("iterations", last),
         why=facts.get("why", ""),
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,

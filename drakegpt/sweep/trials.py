@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -134,13 +135,21 @@ def _finish(run: Run, trial: Trial) -> None:
     trial.complete(loss)
 
 
+def _is_fragment(folder: Path) -> bool:
+    """Whether a folder holds no more than the beginning of a run that was not made whole."""
+    first = ("initial.safetensors", "tokenizer.json", "run.json")
+    return folder.is_dir() and all(
+        file.name in first or file.name.startswith(".") for file in folder.iterdir()
+    )
+
+
 def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     """The run of a trial: a new one, or the one that was begun.
 
     Raises `UsageError` if its name is that of a run with other settings.
     """
     folder = paths.runs() / trial.run_name
-    if folder.exists() and not (folder / "config.toml").exists():
+    if _is_fragment(folder):
         shutil.rmtree(folder)  # the process was killed before the run was whole
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}

@@ -306,6 +306,17 @@ def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
     assert result["claims"]
 
 
+def test_compare_without_a_rung_of_the_ladder_draws_no_curves_of_it(drakegpt, song, home):
+    few = ("--iters", 3, "--eval-iters", 1, "--embedding-dim", 12, "--num-heads", 2, "-q")
+    assert drakegpt("train", "GPT1LM", *few).code == 0
+    shown = drakegpt("compare")
+    assert shown.code == 0, shown.err
+    assert "estimated while training" not in shown.out
+    assert "Warning" not in shown.err
+    (folder,) = (home / "comparisons").iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["bits.png", "bits.svg"]
+
+
 def test_compare_fits_a_narrow_terminal(drakegpt, run):
     """Through a pseudo-terminal of 60 columns: whole lines, the vital columns, no crash."""
     pytest.importorskip("pty")
@@ -333,7 +344,7 @@ def test_compare_trains_what_is_missing(drakegpt, song):
     assert len(shown.json["rows"]) == 6
     assert shown.json["missing"] == []
     runs = [row["runs"] for row in shown.json["rows"]]
-    again = drakegpt("compare", "--train", "--iters", 3, "--json")
+    again = drakegpt("compare", "--train", "--iters", 3, "--save-interval", 1, "--json")
     assert [row["runs"] for row in again.json["rows"]] == runs
     # a short trial of one model does not take its place, where settings are named
     drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "-q")

@@ -136,13 +136,15 @@ def test_asked_to_stop_all_of_them_are_saved(drakegpt, start, home):
 
 @pytest.mark.slow
 @posix
-@pytest.mark.parametrize("how", ["killed", "told again and again"])
+@pytest.mark.parametrize("how", ["killed", "told again and again", "hung up"])
 def test_nothing_goes_on_alone(start, home, how):
     """However the command ends, its processes save and end too."""
     process, runs = start(), home / "runs"
     wait_for(process, learning(runs / "r_42"), learning(runs / "r_43"))
     if how == "killed":
         process.kill()
+    elif how == "hung up":  # as by closing the terminal
+        process.send_signal(signal.SIGHUP)
     else:
         for _ in range(4):
             process.send_signal(signal.SIGINT)

@@ -205,7 +205,8 @@ def test_nothing_but_failures_is_an_error(inside):
 @pytest.mark.parametrize("storage", ["journal", "database"])
 def test_two_processes_share_a_study(home, tmp_path, storage):
     searched = ("--param", "embedding_dim=2,4,6,8", "--param", "max_lr=1e-3,3e-3,1e-2")
-    asked = [*TINY, "--iters", 100, "--sampler", "grid", *searched, "--no-prune", "--json"]
+    # Long enough for the second to come in time, though it may start a while after the first.
+    asked = [*TINY, "--iters", 600, "--sampler", "grid", *searched, "--no-prune", "--json"]
     if storage == "database":
         asked += ["--storage", f"sqlite:///{tmp_path / 'study.db'}"]
     processes = [start(*asked) for _ in range(2)]
@@ -273,7 +274,8 @@ def test_asked_to_stop_it_saves_and_goes_on_when_repeated(inside, home, number):
 
 
 def test_time_is_kept(inside, home):
-    asked = ("sweep", *TINY, "--iters", 2000, "--param", "max_lr=1e-3..1e-2", "--minutes")
+    # No trial of that length ends in three seconds.
+    asked = ("sweep", *TINY, "--iters", 100_000, "--param", "max_lr=1e-3..1e-2", "--minutes")
     none = inside(*asked, 0)
     assert none.code == 0, none.err
     assert "Time is over with 0 of 20 trials done" in none.err
@@ -282,9 +284,7 @@ def test_time_is_kept(inside, home):
     assert time.monotonic() - began < 30
     assert some.code == 0, some.err
     assert "Next: drakegpt sweep" in some.err
-    states = [trial["state"] for trial in some.json["trials"]]
-    assert len(states) < 20
-    assert states.count("unfinished") == 1
+    assert [trial["state"] for trial in some.json["trials"]] == ["unfinished"]
 
 
 def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):

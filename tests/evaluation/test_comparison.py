@@ -89,11 +89,30 @@ def test_several_overfit_where_validation_rose_while_training_fell():
     )
     small = rung("SingleHeadAttentionLM", 0.009)
     alone = _claims("default", [first, small])[-1]
-    assert not alone.holds
+    assert alone.holds is None  # the rungs that are missing might
     assert "Single" not in alone.finding
     both_rise = rung("SingleHeadAttentionLM", 0.3, (2.5, 2.5), (2.6, 2.8))
     none = _claims("default", [small, both_rise])[-1]
     assert none.finding.endswith("none.")
+
+
+def test_whether_several_overfit_takes_all_rungs_with_their_curves():
+    whole = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
+    assert _claims("default", whole)[-1].holds is False
+    imported = [dataclasses.replace(whole[0], results=row({"evaluations": ()}).results), *whole[1:]]
+    assert _claims("default", imported)[-1].holds is None
+    assert _claims("default", whole[:5])[-1].holds is None
+
+
+def test_rungs_that_are_no_neighbours_make_no_step():
+    falls, *_ = _claims("default", [row({}, model="BigramLM"), row({}, model="BlocksLM")])
+    assert (falls.holds, falls.finding) == (None, "None of these are neighbours.")
+
+
+def test_a_model_that_went_wild_has_no_factor():
+    _, ahead, _ = _claims("default", rows(9e9, 9e9, 9e9, 9e9, 9e9, 1.5))
+    assert ahead.holds is True
+    assert ahead.finding == "It ends 8999999998.500 nats ahead of BigramLM."
 
 
 def test_no_claims_from_a_single_run():

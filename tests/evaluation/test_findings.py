@@ -33,6 +33,12 @@ def test_the_best_is_named_first_with_what_its_figures_mean():
     )
 
 
+def test_of_a_model_that_knows_less_than_nothing_there_is_no_end_of_choices():
+    first, *_ = told(of("BigramLM", 2000.0))
+    assert "needs 4000.000 bits" in first
+    assert first.endswith("one of 18,446,744,073,709,551,616.0 equally likely ones.")
+
+
 def test_the_best_may_stand_beside_the_ladder():
     other = dataclasses.replace(of("GPT1LM", 1.0), tokenizer="bpe", vocab_size=300)
     first, *_ = told(of("BigramLM", 2.0), others=(other,))

@@ -74,6 +74,7 @@ WRONG = {
     "max_lr=1..1": "not below",
     "max_lr=..1": "is a number",
     "max_lr=1..2..3": "is a number",
+    "max_lr=1e-4...1e-2": "three dots",
     "dropout=0..0.5:log": "above 0",
     "max_lr=1..2:linear": "':linear'",
     "bits=0..2": "no number",
@@ -81,6 +82,12 @@ WRONG = {
     "tie_embeddings=yes": "true or false",
     "tie_embeddings=false..true": "no number",
 }
+
+
+@pytest.mark.parametrize("name", [1, True, None])
+def test_a_file_may_name_what_is_no_name(name):
+    with pytest.raises(UsageError, match="cannot be searched"):
+        axis_from(name, [1, 2])
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.items())

@@ -60,12 +60,32 @@ def test_a_combination_drawn_again_is_not_trained_again(sweep):
         assert row is first or row.why == f"The same as trial {first.number}."
 
 
+@pytest.mark.parametrize("state", ["pruned", "complete"])
+def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
+    study = sweep({"max_lr": Choices((1e-2,))}, "random", 2, stop=lambda: True)
+    with study.next() as first:
+        first.report(10, 3.5)
+        first.complete(3.25) if state == "complete" else first.give_up("pruned", "")
+    with study.next() as second:
+        second.end_as(second.same())
+    one, other = study.rows()
+    assert (other.state, other.iterations, other.val_loss) == (
+        (one.state, one.iterations, one.val_loss)
+    )
+    assert (one.state, one.iterations) == (state, 10)
+    assert one.val_loss == (3.25 if state == "complete" else 3.5)
+
+
 def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(sweep, monkeypatch):
     space = {"max_lr": Choices((1e-3, 1e-2))}
     first = sweep(space)
     losses = [row.val_loss for row in first.rows()]
     shutil.rmtree(first.folder)
-    (paths.runs() / "s_0001" / "config.toml").unlink()  # as if it was killed while being made
+    half = paths.runs() / "s_0001"  # as if it was killed while being made
+    shutil.rmtree(half / "checkpoints")
+    for file in half.iterdir():
+        if file.name not in ("tokenizer.json", "run.json"):
+            file.unlink()
     trained = []
     recorder = trials.Recorder
     monkeypatch.setattr(
@@ -73,6 +93,31 @@ def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(swee
     )
     assert [row.val_loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
+
+
+def test_a_study_from_elsewhere_names_no_folder(sweep, tmp_path, prepared):
+    """Nor is a run that lost its settings removed."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "letter.txt").write_text("dear")
+    study = sweep({"max_lr": Choices((1e-3,))}, stop=lambda: True)
+    trial = study._study.ask()
+    trial.set_user_attr("run", str(victim))
+    trial.set_user_attr("home", study._home)
+    (row,) = sweep({"max_lr": Choices((1e-3,))}).rows()
+    assert (row.run, row.state) == ("s_0001", "complete")
+    assert (victim / "letter.txt").read_text() == "dear"
+
+
+def test_a_run_that_lost_its_settings_is_not_removed(sweep):
+    searched = {"max_lr": Choices((1e-2,))}
+    shutil.rmtree(sweep(searched).folder)
+    run = paths.runs() / "s_0001"
+    (run / "config.toml").unlink()
+    before = contents(run)
+    with pytest.raises(RunError, match="not a whole run"):
+        sweep(searched)
+    assert contents(run) == before
 
 
 @pytest.mark.parametrize(("sweep_name", "changed"), [("s", {"seed": 1}), ("other", {})])
