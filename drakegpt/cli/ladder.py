@@ -25,6 +25,7 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
     from rich.text import Text
 
     from drakegpt.cli.curves import curves
+    from drakegpt.evaluation.figures import TITLES
 
     rows = [*comparison.rows, *comparison.others]
     best = min(row.bits_per_character for row in rows)
@@ -51,8 +52,7 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         verdict = _VERDICTS[claim.holds]
         claims.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
     console.show(claims)
-    titles = {"train_loss": "Training loss", "val_loss": "Validation loss"}
-    for key, title in titles.items() if comparison.rows else ():
+    for key, title in TITLES.items() if comparison.rows else ():
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()

@@ -86,13 +86,11 @@ def train_runs(
 
 def _run_of(config: "TrainConfig", data: "Dataset", name: str | None, *, go_on: bool) -> "Run":
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
-    from drakegpt.evaluation.selection import INCIDENTAL, find_begun, runs_on
-    from drakegpt.training.run import CHANGEABLE, with_changes
+    from drakegpt.evaluation.selection import find_begun, kept_as, runs_on
 
     if go_on and (begun := find_begun(runs_on(data), config)):
         console.note(f"Going on with {begun.name}")
-        kept = {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE}
-        return with_changes(begun, kept)
+        return kept_as(begun, config)
     return start_run(config, data, name)
 
 
@@ -244,8 +242,6 @@ class _Together:
 
     def _stop(self, processes: list[_Process], plan: "list[_Plan]") -> None:
         """Have all save what they are at, say how to go on, and exit."""
-        from drakegpt.training.checkpoint import list_checkpoints
-
         for process in processes:
             process.stop()
         while any(process.running for process in processes):
@@ -255,7 +251,7 @@ class _Together:
         for process, entry in zip(processes, plan, strict=False):
             if process.run.finished:
                 continue
-            if list_checkpoints(process.run.folder / "checkpoints"):
+            if process.run.checkpoints:
                 saved.append(process.run)
             else:  # stopped before its first iteration, so there is nothing in it
                 shutil.rmtree(process.run.folder, ignore_errors=True)

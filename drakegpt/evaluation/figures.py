@@ -85,8 +85,8 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
                 linewidth=width,
                 label=name if key == "val_loss" else None,
             )
-        end = row.evaluations[-1]
-        axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
+        for end in row.evaluations[-1:]:
+            axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
     unit = "character" if all(row.per_character for row in remedied.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
     _dress(axes, f"Validation (thick) and training loss (thin) on {data}", "iteration")

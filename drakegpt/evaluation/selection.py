@@ -16,7 +16,7 @@ from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.recorder import in_training
-from drakegpt.training.run import Run, all_runs, open_run
+from drakegpt.training.run import CHANGEABLE, Run, all_runs, open_run, with_changes
 
 # Settings that may differ between runs that count as the same.
 INCIDENTAL = ("device", "minutes", "wandb", "save_interval")
@@ -107,6 +107,11 @@ def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
 def essential(config: TrainConfig) -> dict[str, Any]:
     """The settings that make a run what it is: all but `INCIDENTAL`."""
     return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
+
+
+def kept_as(run: Run, config: TrainConfig) -> Run:
+    """The run, from now on computed and kept where `config` says."""
+    return with_changes(run, {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE})
 
 
 def select_runs(

@@ -124,8 +124,8 @@ class Trial:
     def end_as(self, other: Row) -> None:
         """End the trial as that one did, with its run."""
         why = other.why or f"The same as trial {other.number}."
-        self._study.note(self._trial, run=other.run)
-        self._study.note(self._trial, iterations=other.iterations, estimate=other.val_loss)
+        reached = {"iterations": other.iterations, "estimate": other.val_loss}
+        self._study.note(self._trial, run=other.run, **reached)
         loss = other.val_loss if other.state == "complete" else None
         self._study.end(self._trial, other.state, why, loss)
 

@@ -18,12 +18,11 @@ from drakegpt.config import TrainConfig
 from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, UsageError
 from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_validation
-from drakegpt.evaluation.selection import INCIDENTAL, essential
+from drakegpt.evaluation.selection import essential, kept_as
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
-from drakegpt.training.checkpoint import list_checkpoints
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import CHANGEABLE, Run, create_run, open_run, with_changes
+from drakegpt.training.run import Run, create_run, open_run
 from drakegpt.training.trainer import Evaluation, Step
 
 NEVER_ENDED = (
@@ -95,14 +94,13 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _reached(run: Run) -> int:
     """The last iteration that is saved."""
-    saved = list_checkpoints(run.folder / "checkpoints")
+    saved = run.checkpoints
     return saved[-1].iteration if saved else 0
 
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
     """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
-    begun = bool(list_checkpoints(run.folder / "checkpoints"))
-    with Recorder(run, resume=begun) as recorder, show(run.config) as progress:
+    with Recorder(run, resume=bool(run.checkpoints)) as recorder, show(run.config) as progress:
         try:
             for report in recorder.reports():
                 progress(report)
@@ -160,5 +158,4 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
             f"Remove it: `drakegpt runs remove {run.name}`; or take another --name.",
         )
-    kept = {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE}
-    return with_changes(run, kept)
+    return kept_as(run, config)

@@ -26,7 +26,6 @@ from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_leftovers, write_text
 from drakegpt.training.checkpoint import (
     Checkpoint,
-    list_checkpoints,
     load_weights,
     save_checkpoint,
     save_weights,
@@ -164,13 +163,13 @@ class Recorder:
 
     def _restore(self) -> None:
         """Bring the trainer and the metrics back to the last whole checkpoint."""
-        folder, checkpoints = self.run.folder, self.run.folder / "checkpoints"
+        folder = self.run.folder
         remove_leftovers(folder)
-        remove_leftovers(checkpoints)
-        if list_checkpoints(checkpoints):
+        remove_leftovers(folder / "checkpoints")
+        if self.run.checkpoints:
             checkpoint = _restore(self.run, self.trainer)
             self._saved = (self.trainer.iteration, len(self.trainer.evaluations))
-            for later in list_checkpoints(checkpoints):
+            for later in self.run.checkpoints:
                 if later.iteration > checkpoint.iteration:  # damaged, or it were the last
                     shutil.rmtree(later.folder)
         lines = [_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations]
@@ -226,7 +225,7 @@ def follow(run: Run, world: World, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
     world.tell()  # waits until the run can be read
     trainer = _trainer(run, world)
-    if resume and list_checkpoints(run.folder / "checkpoints"):
+    if resume and run.checkpoints:
         _restore(run, trainer)
     for _ in trainer.reports():
         pass

@@ -140,13 +140,18 @@ class Run:
             "iteration": str(iteration),
         }
 
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """All that is saved of it, whole or not, oldest first."""
+        return list_checkpoints(self.folder / "checkpoints")
+
     def last_checkpoint(self) -> Checkpoint:
         """The newest whole checkpoint; an older one, with a warning, where that is damaged.
 
         Raises `RunError` if nothing was saved yet or nothing is whole.
         """
         problem: RunError | None = None
-        for checkpoint in reversed(list_checkpoints(self.folder / "checkpoints")):
+        for checkpoint in reversed(self.checkpoints):
             try:
                 checkpoint.verify()
             except RunError as error:
