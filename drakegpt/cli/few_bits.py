@@ -97,8 +97,7 @@ def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
         "steps, at the time that one takes now, without evaluations. Packed: the weights of few "
         "bits and their scales; remainder: all others, in floats. Peak: what a process grows by "
         "that reads the file and writes. Times: as fast as float32. All that is timed takes "
-        "turns. Products per token at a full context. Energy is projected, not measured: "
-        "arithmetic alone in a 45 nm chip (Horowitz 2014).\n"
+        "turns.\n"
     )
     for sentence in found:
         console.show(sentence)
@@ -136,7 +135,4 @@ _WORK: "tuple[Column[Row], ...]" = (
     Column("\ntimes", lambda row: f"{row.times_faster[1]:.2f}"),
     Column("tokens/s,\n32 texts", lambda row: f"{row.tokens_per_second[32]:,.0f}", 2),
     Column("\ntimes", lambda row: f"{row.times_faster[32]:.2f}", 1),
-    Column("additions", lambda row: f"{row.operations.additions:,}", 5),
-    Column("multiplications", lambda row: f"{row.operations.multiplications:,}", 4),
-    Column("nJ", lambda row: f"{row.operations.picojoules / 1000:,.1f}", 3),
 )

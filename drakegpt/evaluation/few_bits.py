@@ -6,9 +6,6 @@ memory is measured on the first seed's model, and so is the speed of writing,
 with all forms taking turns. So do new models that repeat a training step:
 training takes that time, times the steps that were taken.
 
-The energy is not measured but projected: additions and multiplications
-times what each costs in a 45 nm chip (Horowitz, ISSCC 2014, figure 1.1.9).
-
 Not here: training the runs that are missing, and putting all this on a screen.
 """
 
@@ -22,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from drakegpt.config import ModelConfig
 from drakegpt.data.dataset import Dataset
@@ -33,12 +29,8 @@ from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.scoring import Score, score, validation_score
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads, load_model
-from drakegpt.models.layers import CausalSelfAttention, LanguageModel
-from drakegpt.models.packed import (
-    PackedLinear,
-    Packing,
-    sizes,
-)
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.packed import Packing, sizes
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.engine import choose
 from drakegpt.training.run import Run
@@ -49,23 +41,10 @@ MEMORY_LENGTH = 64
 ROUNDS = 3
 REPETITION = 0.2  # seconds that a form takes its turn
 
-# pJ of an addition and a multiplication in 45 nm at 0.9 V. Products of int8 are added in int32;
-# bfloat16 counts as the 16-bit floats that were published.
-PICOJOULES = {"float32": (0.9, 3.7), "bfloat16": (0.4, 1.1), "int8": (0.1, 0.2)}
-
 Progress = Callable[[str, int, int], None]
 
 
 # --- The table ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Operations:
-    """What one token costs in a model's matrix products and rescalings, at a full context."""
-
-    additions: int
-    multiplications: int
-    picojoules: float  # projected, for arithmetic alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +65,6 @@ class Row:
     tokens_per_second: dict[int, float]  # for each of `BATCHES`
     times_faster: dict[int, float]  # than the first row
     training_seconds: float  # of all its steps, with those of the run that it began from
-    operations: Operations
 
     @property
     def val_loss(self) -> float:
@@ -141,7 +119,6 @@ def measure(
                     for n, times in speeds.items()
                 },
                 training_seconds=_training_seconds(runs[0], form, steps),
-                operations=count_operations(model),
             )
         )
     return rows
@@ -149,39 +126,6 @@ def measure(
 
 def _mean_loss(scores: Sequence[Score]) -> float:
     return statistics.fmean(score.loss for score in scores)
-
-
-def count_operations(model: LanguageModel) -> Operations:
-    """Count what one token costs with a full context behind it.
-
-    A product of a row by a column of K numbers counts K multiplications and K
-    additions; with weights of -1, 0, 1 or of -1, 1 no multiplications, and all
-    additions, zeros too. Rounding and rescaling multiply each number that goes
-    into and comes out of such a layer once. Norms, softmax and drawing are left out.
-    """
-    C, T = model.config.embedding_dim, model.config.context_length
-    kind = str(next(model.parameters()).dtype).removeprefix("torch.")
-    additions = dict.fromkeys(PICOJOULES, 0)
-    multiplications = dict.fromkeys(PICOJOULES, 0)
-    for layer in model.modules():
-        if isinstance(layer, PackedLinear):
-            N, K = layer.codes.shape
-            additions["int8"] += N * K
-            multiplications["int8"] += N * K if layer.bits == "8" else 0
-            multiplications[kind] += N + K
-            continue
-        products = 0
-        if isinstance(layer, nn.Linear):
-            products = layer.weight.numel()
-        elif isinstance(layer, CausalSelfAttention):
-            products = 2 * T * C  # queries by keys, weights by values
-        additions[kind] += products
-        multiplications[kind] += products
-    energy = sum(
-        additions[kind] * add + multiplications[kind] * multiply
-        for kind, (add, multiply) in PICOJOULES.items()
-    )
-    return Operations(sum(additions.values()), sum(multiplications.values()), energy)
 
 
 def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:

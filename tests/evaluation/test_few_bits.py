@@ -9,7 +9,7 @@ import torch
 
 from drakegpt.config import resolve
 from drakegpt.evaluation import few_bits
-from drakegpt.evaluation.few_bits import count_operations, findings, measure
+from drakegpt.evaluation.few_bits import findings, measure
 from drakegpt.evaluation.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
 from drakegpt.evaluation.scoring import score
 from drakegpt.models.build import build_model
@@ -135,24 +135,6 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
         if w
     }
     assert min(misses, key=misses.get) == chosen
-
-
-def test_operations_by_hand():
-    """Two layers of width 8, a context of 4, five kinds of characters."""
-    shape = {"embedding_dim": 8, "num_heads": 2, "num_layers": 2, "context_length": 4}
-    config = resolve("TransformerLM", "default", "", shape).model_settings(5)
-    inside = 2 * (3 * 64 + 64 + 2 * 4 * 64)  # q, k, v; projection; widen and narrow
-    outside = 2 * (2 * 4 * 8) + 5 * 8  # attention over 4 tokens in 2 layers; head
-    full = count_operations(build_model(config))
-    assert (full.additions, full.multiplications) == (inside + outside, inside + outside)
-    assert full.picojoules == pytest.approx((inside + outside) * (0.9 + 3.7))
-    half = count_operations(build_model(config).bfloat16())
-    assert half.picojoules == pytest.approx((inside + outside) * (0.4 + 1.1))
-    few = count_operations(pack_(build_model(dataclasses.replace(config, bits="1.58"))))
-    rescaled = 2 * ((8 + 24) + (8 + 8) + (8 + 32) + (32 + 8))
-    assert few.additions == inside + outside
-    assert few.multiplications == outside + rescaled
-    assert few.picojoules == pytest.approx(inside * 0.1 + outside * 4.6 + rescaled * 3.7)
 
 
 def test_a_form_keeps_its_run_as_it_was(prepared):
