@@ -33,7 +33,6 @@ Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-smal
 Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast"]
 Bits = Literal["full", "1.58", "1"]
-Scale = Literal["mean", "median"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "linear", "two-stage", "step", "plateau", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
@@ -85,7 +84,6 @@ class ModelConfig:
     num_layers: int
     dropout: float
     bits: Bits = "full"
-    scale: Scale = "mean"
     tie_embeddings: bool = False
     final_norm: bool = True  # the original's checkpoints never applied theirs
 
@@ -128,9 +126,6 @@ class TrainConfig:
     bits: Annotated[
         Bits,
         Setting("Weights inside the blocks: full, of three values (1.58) or of two (1).", "Model"),
-    ]
-    scale: Annotated[
-        Scale, Setting("What the size of weights of three values is taken from.", "Model")
     ]
     tie_embeddings: Annotated[
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
@@ -428,8 +423,6 @@ def _checked(config: TrainConfig) -> TrainConfig:
         )
     if config.epochs and config.minutes:
         raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
-    if config.bits == "1" and config.scale != "mean":
-        raise UsageError("Weights of one bit are scaled by the mean.", "Leave --scale out.")
     if config.base_lr > config.max_lr:
         raise UsageError(
             f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",

@@ -19,7 +19,6 @@ _COMMON: dict[str, Any] = {
     "epochs": 0,
     "decayed": "all",
     "bits": "full",
-    "scale": "mean",
     "iters": 10_000,
     "optimizer": "adamw",
     "muon_lr": 0.02,

@@ -69,11 +69,9 @@ def test_few_bits_bring_their_own_recipe():
     config = resolve("TransformerLM", "default", "x", {"bits": "1.58"})
     assert (config.schedule, config.weight_decay, config.dropout) == ("two-stage", 0.1, 0.0)
     assert config.max_lr > resolve("TransformerLM", "default", "x").max_lr
-    assert (config.model_settings(80).bits, config.model_settings(80).scale) == ("1.58", "mean")
+    assert config.model_settings(80).bits == "1.58"
     with pytest.raises(UsageError, match="BigramLM has no linear layers"):
         resolve("BigramLM", "default", "x", {"bits": "1"})
-    with pytest.raises(UsageError, match="scaled by the mean"):
-        resolve("TransformerLM", "default", "x", {"bits": "1", "scale": "median"})
     with pytest.raises(UsageError, match="bits cannot be '2'"):
         resolve("TransformerLM", "default", "x", {"bits": "2"})
 

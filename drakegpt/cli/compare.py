@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drakegpt.training.run import Run
 
 # Settings that would make the ladder something else.
-WITHOUT = ("bits", "scale", "init_from", "preset", "tie_embeddings")
+WITHOUT = ("bits", "init_from", "preset", "tie_embeddings")
 
 
 @partial(options.with_settings, without=WITHOUT)

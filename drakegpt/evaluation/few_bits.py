@@ -1,4 +1,4 @@
-"""What weights of few bits cost and save: TransformerLM in eleven forms, side by side.
+"""What weights of few bits cost and save: TransformerLM in ten forms, side by side.
 
 A form is how a model was trained and what was done to it afterwards. Losses are
 exact, over the whole validation split, and of all seeds; bytes are counted,

@@ -42,7 +42,6 @@ FORMS = (
     Form("1.58 bits, rounded after training", rounded="1.58"),
     Form("1 bit, rounded after training", rounded="1"),
     Form("1.58 bits", "1.58"),
-    Form("1.58 bits, scaled by the median", "median"),
     Form("1 bit", "1"),
     Form("1.58 bits, begun from float32", "from full"),
     Form("1.58 bits, twice as wide", "wide"),
@@ -69,7 +68,6 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
     return {
         "full": base,
         "1.58": few,
-        "median": resolved(bits="1.58", scale="median"),
         "1": resolved(bits="1"),
         "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
         "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),

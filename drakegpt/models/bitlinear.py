@@ -29,7 +29,6 @@ from drakegpt.models import kernels
 from drakegpt.models.layers import Linear
 
 Bits = Literal["1.58", "1"]
-Scale = Literal["mean", "median"]
 
 # No scale is smaller, so that weights or activations that are all zero divide nothing by zero.
 FLOOR = 1e-5
@@ -39,19 +38,15 @@ LARGEST = 127
 # --- Rounding -----------------------------------------------------------------------------------
 
 
-def ternary(weight: Tensor, parts: int = 1, scale: Scale = "mean") -> tuple[Tensor, Tensor]:
+def ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     """Weights (N, K) to codes -1, 0, 1 (N, K) and the scale of each part (P,).
 
     scale = max(mean |W|, 1e-5) and codes = clip(round(W / scale), -1, 1): the
-    absmean function of BitNet b1.58, arXiv 2402.17764, section 2. The median
-    in place of the mean is from arXiv 2407.09527; of an even number of weights
-    it is the lower one in the middle. Codes are of the weights' type; their
-    derivative is 1 / scale, everywhere.
+    absmean function of BitNet b1.58, arXiv 2402.17764, section 2. Codes are of
+    the weights' type; their derivative is 1 / scale, everywhere.
     """
     groups = weight.view(parts, -1)
-    sizes = groups.detach().abs()
-    middle = sizes.mean(1, True) if scale == "mean" else sizes.median(1, True).values
-    scales = middle.clamp_min(FLOOR)
+    scales = groups.detach().abs().mean(1, True).clamp_min(FLOOR)
     ratios = groups / scales
     codes = _straight_through(ratios, ratios.detach().round().clamp_(-1, 1))
     return codes.view_as(weight), scales.flatten()
@@ -71,11 +66,9 @@ def signs(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     return codes.view_as(weight), scales.flatten()
 
 
-def quantize_weight(
-    weight: Tensor, bits: Bits, parts: int = 1, scale: Scale = "mean"
-) -> tuple[Tensor, Tensor]:
+def quantize_weight(weight: Tensor, bits: Bits, parts: int = 1) -> tuple[Tensor, Tensor]:
     """Codes (N, K) and scales (P,) in so many bits: `ternary` or `signs`."""
-    return ternary(weight, parts, scale) if bits == "1.58" else signs(weight, parts)
+    return ternary(weight, parts) if bits == "1.58" else signs(weight, parts)
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,14 +123,11 @@ class BitLinear(Linear):
     as if they were as many layers. With `normed`, a layer norm comes first.
     """
 
-    def __init__(
-        self, linear: nn.Linear, bits: Bits, scale: Scale = "mean", parts: int = 1, *, normed: bool
-    ) -> None:
+    def __init__(self, linear: nn.Linear, bits: Bits, parts: int = 1, *, normed: bool) -> None:
         """Takes over the weight and the bias of `linear`."""
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.bits: Bits = bits
-        self.scale: Scale = scale
         self.parts = parts
         norm = nn.LayerNorm(linear.in_features).to(linear.weight) if normed else nn.Identity()
         self.norm: nn.Module = norm
@@ -150,24 +140,22 @@ class BitLinear(Linear):
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
         """The codes (N, K) and scales (P,) that the weights now stand for."""
-        return quantize_weight(self.weight, self.bits, self.parts, self.scale)
+        return quantize_weight(self.weight, self.bits, self.parts)
 
 
 # --- Putting it in place ------------------------------------------------------------------------
 
 
-def quantize_(model: nn.Module, bits: Bits, scale: Scale = "mean") -> nn.Module:
+def quantize_(model: nn.Module, bits: Bits) -> nn.Module:
     """Replace the linear layers of `model` in place, keeping their weights; returns `model`.
 
     To be called before the optimizer takes hold of the weights: norms are added.
     Raises `ValueError` if there is nothing to replace, or no such rounding.
     """
-    if bits not in ("1.58", "1") or scale not in ("mean", "median"):
-        raise ValueError(f"there are no weights of {bits} bits scaled by the {scale}")
-    if bits == "1" and scale != "mean":
-        raise ValueError("weights of 1 bit are scaled by the mean only")
+    if bits not in ("1.58", "1"):
+        raise ValueError(f"there are no weights of {bits} bits")
     for name, linear in replaceable(model):
-        layer = BitLinear(linear, bits, scale, parts_of(name), normed=is_normed(name))
+        layer = BitLinear(linear, bits, parts_of(name), normed=is_normed(name))
         model.set_submodule(name, layer.train(linear.training))
     return model
 

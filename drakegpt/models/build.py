@@ -36,7 +36,7 @@ def build_model(config: ModelConfig) -> LanguageModel:
     if config.model == "TransformerLM" and not config.final_norm:
         model.final_norm = nn.Identity()
     if config.bits != "full":
-        quantize_(model, config.bits, config.scale)
+        quantize_(model, config.bits)
     return model
 
 

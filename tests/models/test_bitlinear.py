@@ -36,12 +36,12 @@ def build(name="TransformerLM", seed=0, **changes):
     return build_model(dataclasses.replace(preset_model(name, "default", 80), **changes))
 
 
-def layer(weight, bias=None, bits="1.58", scale="mean", parts=1, normed=False):
+def layer(weight, bias=None, bits="1.58", parts=1, normed=False):
     linear = Linear(len(weight[0]), len(weight), bias=bias is not None)
     linear.weight.data = torch.tensor(weight)
     if bias is not None:
         linear.bias.data = torch.tensor(bias)
-    return BitLinear(linear, bits, scale, parts, normed=normed)
+    return BitLinear(linear, bits, parts, normed=normed)
 
 
 # --- Rounding -----------------------------------------------------------------------------------
@@ -52,13 +52,6 @@ def test_ternary_by_hand():
     codes, scales = ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]))
     assert codes.tolist() == [[1, 0], [0, 1]]
     assert scales.tolist() == [1.0]
-
-
-def test_ternary_by_the_median():
-    """Sizes 0.1, 0.5, 1.4, 2: the lower one of the middle is 0.5; ratios 4, -1, 0.2, 2.8."""
-    codes, scales = ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]), scale="median")
-    assert codes.tolist() == [[1, -1], [0, 1]]
-    assert scales.tolist() == [0.5]
 
 
 def test_signs_by_hand():
@@ -136,10 +129,10 @@ def test_backward_by_hand():
 
 
 @both
-@pytest.mark.parametrize(("scale", "parts"), [("mean", 1), ("mean", 3), ("median", 3)])
-def test_gradients_are_those_of_a_plain_layer_of_the_rounded_values(bits, scale, parts):
+@pytest.mark.parametrize("parts", [1, 3])
+def test_gradients_are_those_of_a_plain_layer_of_the_rounded_values(bits, parts):
     torch.manual_seed(0)
-    bit = BitLinear(Linear(10, 12), bits, scale, parts, normed=False)
+    bit = BitLinear(Linear(10, 12), bits, parts, normed=False)
     x = torch.randn(2, 5, 10, requires_grad=True)
     grad = torch.randn(2, 5, 12)
     ours = torch.autograd.grad(bit(x), [x, bit.weight, bit.bias], grad)
@@ -209,10 +202,10 @@ def test_a_model_of_few_bits_learns(bits):
     assert losses[-1] < losses[0] - 0.5
 
 
-@pytest.mark.parametrize(("bits", "scale"), [("1.58", "mean"), ("1.58", "median"), ("1", "mean")])
-def test_training_steps_can_be_played_from_a_tape(bits, scale):
+@both
+def test_training_steps_can_be_played_from_a_tape(bits):
     """The weights change between plays, and with them all scales and codes."""
-    model = quantize_(build(), bits, scale)
+    model = quantize_(build(), bits)
     parameters = list(model.parameters())
     tokens, targets = torch.randint(80, (2, 32, 8))
 
@@ -238,7 +231,6 @@ def test_a_model_without_layers_to_replace_is_refused():
             quantize_(model, "1.58")
 
 
-@pytest.mark.parametrize(("bits", "scale"), [("2", "mean"), ("1.58", "mode"), ("1", "median")])
-def test_a_rounding_that_is_not_there_is_refused(bits, scale):
-    with pytest.raises(ValueError, match="bit"):
-        quantize_(build(), bits, scale)
+def test_a_rounding_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="no weights of 2 bits"):
+        quantize_(build(), "2")

@@ -147,11 +147,11 @@ def test_a_layer_reads_a_single_token_however_it_lies(bits):
 
 @torch.no_grad()
 @pytest.mark.parametrize("batch", [1, 32])
-@pytest.mark.parametrize(("bits", "scale"), [("1.58", "mean"), ("1.58", "median"), ("1", "mean")])
+@pytest.mark.parametrize("bits", ["1.58", "1"])
 @pytest.mark.parametrize("name", ["SingleHeadAttentionLM", "MultiHeadAttentionLM", *BLOCKS])
-def test_packed_models_compute_what_trained_ones_do(name, bits, scale, batch):
+def test_packed_models_compute_what_trained_ones_do(name, bits, batch):
     """Not only within 1e-4: sums of whole numbers are exact, whoever adds them up."""
-    model = quantize_(build(name), bits, scale)
+    model = quantize_(build(name), bits)
     expected = model(tokens(batch))
     packed = pack_(model)
     assert not any(isinstance(module, BitLinear) for module in packed.modules())
