@@ -1,6 +1,5 @@
 """`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,10 +56,6 @@ def compare(
         Path | None,
         typer.Option(metavar="PATH", help="Write it all as one HTML page too, to this file."),
     ] = None,
-    entropy: Annotated[
-        float | None,
-        typer.Option(min=0, help="The entropy of the text's source, if known, in bits/character."),
-    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -74,12 +69,10 @@ def compare(
     from drakegpt.evaluation.samples import samples_of
     from drakegpt.generation.prompt import fit
 
-    others_own = {"--html": html, "--prompt": prompt, "--entropy": entropy is not None}
+    others_own = {"--html": html, "--prompt": prompt}
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html)
-    if entropy is not None and not math.isfinite(entropy):
-        raise UsageError(f"An entropy of {entropy} bits cannot be.", "Give a number from 0 on.")
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
@@ -93,8 +86,7 @@ def compare(
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
-    nats = None if entropy is None else entropy * math.log(2)
-    comparison = compare_runs(dataset, runs, device, others, nats)
+    comparison = compare_runs(dataset, runs, device, others)
     samples = samples_of([first for first, *_ in together], prompt, device)
     if html:
         paths.write_text(html, report.render(dataset, comparison, together, samples, device))
@@ -154,8 +146,8 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
     from drakegpt.evaluation.figures import draw_bits, draw_curves
 
     data = comparison.data
-    floors, entropy = comparison.floors_in_sight, comparison.entropy_in_sight
-    figures = draw_curves(data, comparison.rows, floors, entropy) if comparison.rows else []
+    floors = comparison.floors_in_sight
+    figures = draw_curves(data, comparison.rows, floors) if comparison.rows else []
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     if json:

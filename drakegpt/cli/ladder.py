@@ -3,7 +3,6 @@
 All of it fits the screen it is shown on: narrow, without colour, or none at all.
 """
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -56,8 +55,7 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
-        screen, entropy = console.results(), comparison.entropy_in_sight
-        console.show(curves(key, trained, screen, floors, entropy))
+        console.show(curves(key, trained, console.results().width, floors))
     console.show(Text("\nBy each, with the same seed:", style="bold"))
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
@@ -82,13 +80,6 @@ def _render_floors(comparison: "Comparison") -> None:
     console.show(
         f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}."
     )
-    if comparison.entropy is not None:
-        bits = comparison.entropy / math.log(2)
-        nearest = min(rows, key=lambda row: row.bits_per_character)
-        console.show(
-            f"The entropy of the source: {bits:.3f} bits, {comparison.entropy:.4f} nats per "
-            f"character; {nearest.label} is {nearest.bits_per_character - bits:+.3f} bits from it."
-        )
     console.show("")
 
 

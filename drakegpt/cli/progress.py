@@ -261,10 +261,16 @@ class _Pace:
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """The last values as a row of bars between their lowest and highest."""
-    shown = [value for value in values if math.isfinite(value)][-width:]
+    """Values as a row of bars between their lowest and highest.
+
+    Of more than `width` values, as many are shown, evenly spaced, the first and the
+    last among them. What is not finite is left out.
+    """
+    shown = [value for value in values if math.isfinite(value)]
     if not shown:
         return ""
+    if len(shown) > width:
+        shown = [shown[round(i * (len(shown) - 1) / (width - 1))] for i in range(width)]
     low, high = min(shown), max(shown)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((value - low) * scale)] for value in shown)

@@ -44,7 +44,6 @@ class Comparison:
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
     floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
     context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
-    entropy: float | None = None  # of the text's source, nats per character, where it is known
 
     @property
     def lowest_floor(self) -> Floor | None:
@@ -56,11 +55,6 @@ class Comparison:
         """The floors to draw: the lowest, and that of single tokens."""
         lowest = self.lowest_floor
         return tuple(floor for floor in self.floors if floor.order == 1 or floor is lowest)
-
-    @property
-    def entropy_in_sight(self) -> float | None:
-        """The source's entropy where the ladder's losses are in its unit."""
-        return self.entropy if self.unit == "character" else None
 
     @property
     def beyond_pairs(self) -> tuple[Row, ...]:
@@ -87,7 +81,6 @@ class Comparison:
             "missing": [{"model": model, "size": size} for model, size in self.missing],
             "claims": [asdict(claim) for claim in self.claims],
             "floors": [floor.to_json() for floor in self.floors],
-            "entropy": self.entropy,
             "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
         }
 
@@ -97,7 +90,6 @@ def compare(
     runs: Mapping[tuple[str, str], Sequence[Run]],
     device_name: str = "auto",
     others: Sequence[Sequence[Run]] = (),
-    entropy: float | None = None,
 ) -> Comparison:
     """Score the runs on `data` and set them side by side, the others and the floors below them.
 
@@ -126,7 +118,6 @@ def compare(
         beside,
         floors(data, lengths[-1]) if lengths else (),
         lengths,
-        entropy,
     )
 
 

@@ -11,7 +11,6 @@ from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
-from drakegpt.evaluation.words import ENTROPY
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -25,27 +24,21 @@ STYLES = {"default": "-", "scaled": "--"}
 # For lines that are no ladder: the same colours, neighbours far apart.
 MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 FLOOR_COLOUR = "#888888"
-ENTROPY_COLOUR = "#000000"
 TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
-def draw_curves(
-    data: str, rows: Sequence[Row], floors: Sequence[Floor] = (), entropy: float | None = None
-) -> list[Path]:
+def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
     """Draw training and validation loss of all rows; returns the files, in the app's home.
 
     Where a row has several seeds, their mean, in a band from the lowest to the
-    highest of them. A triangle marks where a row began to overfit. `entropy`, of
-    the text's source in the unit of the losses, is a line below all, where it is known.
-    The floors are of the validation split, and drawn with that loss alone.
+    highest of them. A triangle marks where a row began to overfit. The floors are
+    of the validation split, and drawn with that loss alone.
     """
     written = []
     for key, title in TITLES.items():
         figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
-        if entropy is not None:
-            axes.axhline(entropy, color=ENTROPY_COLOUR, linewidth=1, label=ENTROPY)
         _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
         written += _saved(figure, data, key)
     return written

@@ -3,7 +3,6 @@
 Not here: the original's claims, which are tested where the rows are made (`comparison`).
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -19,7 +18,6 @@ def findings(comparison: Comparison) -> list[str]:
         *(_descent(of_size) for of_size in _sizes(comparison) if len(of_size) > 1),
         *(_rise(row, before) for before, row in _rising(comparison)),
         *_floors(comparison),
-        _entropy(comparison),
         *_overfitting(comparison),
         *_caveats(comparison),
     ]
@@ -95,20 +93,6 @@ def _floors(comparison: Comparison) -> list[str]:
             f"{listed(beyond) or 'none'}."
         )
     return told
-
-
-def _entropy(comparison: Comparison) -> str:
-    """How near the best comes to what no model can be below."""
-    if comparison.entropy is None:
-        return ""
-    known = comparison.entropy / math.log(2)
-    rows = (*comparison.rows, *comparison.others)
-    left = min(row.bits_per_character for row in rows) - known
-    where = f"{left:.3f} bits above" if left >= 0 else f"{-left:.3f} bits, by chance, below"
-    return (
-        f"The entropy of the text's source is {known:.3f} bits per character, less than which no "
-        f"model needs in the long run; the best of these stands {where} it."
-    )
 
 
 def _of_all(some: Sequence[str], count: int) -> str:

@@ -29,7 +29,7 @@ from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
-from drakegpt.evaluation.words import ENTROPY, from_to, or_blank
+from drakegpt.evaluation.words import from_to, or_blank
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -202,8 +202,6 @@ class Scale:
         lowest = comparison.lowest_floor
         floors = [f for f in comparison.floors if f.order == PAIRS or f is lowest]
         named = tuple((floor.label, floor.score.loss) for floor in floors)
-        if comparison.entropy_in_sight is not None:
-            named += ((ENTROPY, comparison.entropy_in_sight),)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [loss for _, loss in named]
         return cls(min(losses, default=0.0), max(losses, default=1.0), named)

@@ -15,8 +15,8 @@ from drakegpt.config import LADDER
 from drakegpt.evaluation.comparison import Comparison
 from drakegpt.evaluation.figures import STYLES, TITLES, draw_turn, turn_of
 from drakegpt.evaluation.inline_svg import colour, inline
+from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
-from drakegpt.evaluation.words import ENTROPY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,6 @@ LEGEND = {
     "mean": "Where a model has several seeds, its line is their mean.",
     "band": "The band around it reaches from the lowest seed to the highest.",
     "counts": "Dashed across: what counting alone reaches.",
-    "entropy": "Drawn through: the entropy of the source.",
     "turn": "A triangle marks where a model begins to overfit.",
 }
 
@@ -86,11 +85,8 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
     trained = [row for row in comparison.rows if row.evaluations]
     drawn = []
     if trained:
-        entropy = comparison.entropy_in_sight
-        known = [] if entropy is None else [(ENTROPY, entropy)]
-        counted = [(floor.label, floor.score.loss) for floor in comparison.floors_in_sight]
-        drawn.append(_curves("val_loss", trained, marks, [*counted, *known]))
-        drawn.append(_curves("train_loss", trained, marks, known))
+        drawn.append(_curves("val_loss", trained, marks, comparison.floors_in_sight))
+        drawn.append(_curves("train_loss", trained, marks, ()))
     every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
     if any(row in comparison.others for row in every):
         drawn.append(_bits(every, marks))
@@ -98,9 +94,9 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
 
 
 def _curves(
-    key: str, rows: Sequence[Row], marks: Mapping[str, Mark], levels: Sequence[tuple[str, float]]
+    key: str, rows: Sequence[Row], marks: Mapping[str, Mark], floors: Sequence[Floor]
 ) -> Picture:
-    """One loss over the iterations, and across it the `levels`: what each is, and its loss."""
+    """One loss over the iterations, and across it the floors."""
     unit, caption = rows[0].unit, f"{TITLES[key]} while training"
     figure, axes = _figure("iteration", f"nats per {unit}")
     ends, holds = [], set()
@@ -111,13 +107,13 @@ def _curves(
         if key == "val_loss":
             holds |= _turn(axes, row, mark)
         ends += [(mark, points[-1])] if points else []
-    for label, loss in levels:
-        holds |= _level(axes, label, loss)
+    for floor in floors:
+        holds |= _level(axes, floor)
     _sign(axes, ends)
     words = [
         f"{TITLES[key]} in nats per {unit}, estimated while training, one line for each model.",
         *(_falls(row, key) for row in rows),
-        *(f"Across: {label}, {loss:.2f}." for label, loss in levels),
+        *(f"Across: {floor.label}, {floor.score.loss:.2f}." for floor in floors),
     ]
     svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
     return Picture(caption, " ".join(words), svg, frozenset(holds))
@@ -208,13 +204,12 @@ def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
     return {"turn"}
 
 
-def _level(axes: "Axes", label: str, loss: float) -> set[str]:
-    """A line from edge to edge with its name on it; dashed but for the entropy."""
-    style = "-" if label == ENTROPY else (0, (5, 3))
-    axes.axhline(loss, color=colour("muted"), linewidth=1, linestyle=style)
+def _level(axes: "Axes", floor: Floor) -> set[str]:
+    """A dashed line from edge to edge with its name on it."""
+    axes.axhline(floor.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
     axes.annotate(
-        label,
-        (1, loss),
+        floor.label,
+        (1, floor.score.loss),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 2),
         textcoords="offset points",
@@ -222,7 +217,7 @@ def _level(axes: "Axes", label: str, loss: float) -> set[str]:
         color=colour("muted"),
         fontsize=POINTS - 1,
     )
-    return {"entropy" if label == ENTROPY else "counts"}
+    return {"counts"}
 
 
 def _sign(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:

@@ -5,8 +5,6 @@ Loads nothing else, so that help is quick.
 
 from collections.abc import Sequence
 
-ENTROPY = "entropy of the source"
-
 
 def or_blank(value: float | None, form: str) -> str:
     """A number in the given format; nothing where it is not known."""

@@ -85,7 +85,6 @@ MISTAKES = [
     ("generate r --unknown maybe", 2, ["--unknown", "skip"]),
     ("generate r --prompt 7é🎤", 2, ["'7' (U+0037)", "'🎤' (U+1F3A4)", "--unknown skip"]),
     ("compare --data nothing", 1, ["no dataset named 'nothing'"]),
-    ("compare --entropy inf", 2, ["An entropy of inf bits cannot be"]),
     ("params --vocab-size 0", 2, ["--vocab-size"]),
     ("params --model GPT5", 2, ["no model named 'GPT5'"]),
 ]

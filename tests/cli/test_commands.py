@@ -13,7 +13,6 @@ import sys
 import pytest
 import torch
 from kaggle_server import Answer, KaggleServer, environment
-from markov import RIGHT, WRONG, markov_text
 
 from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import validation_score
@@ -398,7 +397,7 @@ def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--bits --remedies", "--bits --prompt one", "--remedies --entropy 1", "--bits --html r.html"],
+    ["--bits --remedies", "--bits --prompt one", "--bits --html r.html"],
 )
 def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
     refused = drakegpt("compare", *arguments.split())
@@ -450,24 +449,3 @@ def test_compare_of_remedies(drakegpt, song, home):
         assert pathlib.Path(figure).exists()
     refused = drakegpt("compare", "--remedies", "--dropout", 0.1)
     assert refused.code == 2
-
-
-def test_compare_draws_the_known_entropy_of_a_source(drakegpt, tmp_path, home):
-    """Below both losses; what it is in nats, and how far the nearest model is from it."""
-    (tmp_path / "source.txt").write_text(markov_text(4000))
-    assert drakegpt("data", "fetch", tmp_path / "source.txt").code == 0
-    h2 = -RIGHT * math.log(RIGHT) - 3 * WRONG * math.log(WRONG)
-    drakegpt("train", "TransformerLM", "--iters", 40, "--eval-iters", 2, "-q")
-    shown = drakegpt("compare", "--entropy", h2 / math.log(2), COLUMNS=140)
-    assert shown.code == 0, shown.err
-    assert f"{h2 / math.log(2):.3f} bits, {h2:.4f} nats per character" in shown.out
-    for name in ("train_loss", "val_loss"):
-        svg = home / "comparisons" / "source" / f"{name}.svg"
-        assert "<!-- entropy of the source -->" in svg.read_text(encoding="utf-8")
-    curve = shown.out.split("Validation loss, estimated")[1]
-    assert re.search(rf"entropy of the source +─+ {h2:.2f}", curve)
-    json = drakegpt("compare", "--entropy", h2 / math.log(2), "--json").json
-    assert json["entropy"] == pytest.approx(h2)
-    distance = (json["rows"][0]["bits_per_character"] * math.log(2) - h2) / math.log(2)
-    assert f"TransformerLM is {distance:+.3f} bits from it" in shown.out
-    assert "entropy of the source" not in drakegpt("compare").out

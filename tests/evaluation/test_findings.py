@@ -97,15 +97,6 @@ def test_who_is_beyond_counting():
     assert "0 of 1 have learnt more than counting pairs: none." in sentences
 
 
-def test_how_near_the_best_comes_to_a_known_entropy():
-    known = dataclasses.replace(comparison(of("BigramLM", 2.0)), entropy=3.5 * math.log(2))
-    (sentence,) = [s for s in findings(known) if "entropy" in s]
-    assert "is 3.500 bits per character" in sentence
-    assert "stands 0.500 bits above it" in sentence
-    below = dataclasses.replace(known, entropy=4.25 * math.log(2))
-    assert any("stands 0.250 bits, by chance, below it" in s for s in findings(below))
-
-
 def test_overfitting_and_lengths_are_told():
     turned = row("BlocksLM", result("a", losses=(2.0, 1.0, 1.5), best=1.0))
     sentences = told(of("BigramLM", 2.0), turned)

@@ -361,9 +361,6 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
     assert min(places) == 0
     assert max(places) == 100
     assert float(scale.place((scale.low + scale.high) / 2)) == pytest.approx(50, abs=0.01)
-    known = dataclasses.replace(ordinary.comparison, entropy=0.125)
-    assert Scale.of(known).low == 0.125
-    assert Scale.of(known).floors[-1] == ("entropy of the source", 0.125)
     nothing = dataclasses.replace(ordinary.comparison, rows=(), floors=())
     assert Scale.of(nothing).place(0.5) == "50.00"
 

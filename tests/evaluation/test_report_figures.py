@@ -36,20 +36,6 @@ def test_both_losses_are_drawn_and_floors_with_validation_alone():
     assert "counts" not in train.description
 
 
-def test_a_known_entropy_is_drawn_with_both_where_tokens_are_characters():
-    letters, tokens = (
-        dataclasses.replace(
-            comparison(dataclasses.replace(row("BigramLM", result("r")), tokenizer=kind)),
-            entropy=1.25,
-        )
-        for kind in ("char", "bpe")
-    )
-    for picture in drawn(letters):
-        assert ">entropy of the source</text>" in picture.svg
-        assert "Across: entropy of the source, 1.25." in picture.description
-    assert not any("entropy" in picture.svg for picture in drawn(tokens))
-
-
 def test_each_line_ends_with_its_sign_in_its_colour():
     rows = [row(model, result(model)) for model in LADDER]
     val, _ = drawn(comparison(*rows))
@@ -121,10 +107,9 @@ def test_others_are_drawn_in_bits_over_time():
     assert ">a</text>" in bits.svg
 
 
-def told(*rows, entropy=None, **given):
+def told(*rows, **given):
     """Which signs the page explains."""
-    compared = dataclasses.replace(comparison(*rows, **given), entropy=entropy)
-    meant = legend(drawn(compared))
+    meant = legend(drawn(comparison(*rows, **given)))
     return [sign for sign, meaning in LEGEND.items() if meaning in meant]
 
 
@@ -135,13 +120,13 @@ def test_only_what_is_drawn_is_explained():
     turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
     tokens = dataclasses.replace(turned, tokenizer="bpe", vocab_size=300)
     assert told(plain) == []
-    assert told(plain, seeds, turned, floors=floors, entropy=1.0) == list(LEGEND)
-    assert told(tokens, floors=floors, entropy=1.0) == ["counts", "turn"]
+    assert told(plain, seeds, turned, floors=floors) == list(LEGEND)
+    assert told(tokens, floors=floors) == ["counts", "turn"]
     # Bits over time have neither levels nor turns, nor a band.
-    assert told(others=(turned, seeds), floors=floors, entropy=1.0) == ["mean"]
+    assert told(others=(turned, seeds), floors=floors) == ["mean"]
     assert told(plain, others=(tokens,), floors=floors) == ["counts"]
     unseen = dataclasses.replace(result("t"), evaluations=())
-    assert told(row("BigramLM", unseen), floors=floors, entropy=1.0) == []
+    assert told(row("BigramLM", unseen), floors=floors) == []
 
 
 def test_what_diverged_or_was_not_recorded_is_left_out():
