@@ -34,7 +34,7 @@ Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast"]
 Bits = Literal["full", "1.58", "1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Schedule = Literal["cyclic", "constant", "cosine", "linear", "two-stage", "step", "plateau", "wsd"]
+Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "two-stage"]
 OptimizerName = Literal["adamw", "muon"]
 Windows = Literal["random", "shuffled"]
 Decayed = Literal["all", "matrices"]
@@ -66,10 +66,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a setting means, for help texts, and the panel of the help it belongs to."""
+    """What a setting means, for help texts, and the panel of the help it belongs to.
+
+    `unlisted` are values that help does not offer: they come with another setting.
+    """
 
     help: str
     panel: str
+    unlisted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +162,21 @@ class TrainConfig:
     ]
     schedule: Annotated[
         Schedule,
-        Setting("How the learning rate moves: the original's is cyclic.", "Recipe"),
+        Setting(
+            "How the learning rate moves: the original's is cyclic.",
+            "Recipe",
+            unlisted=("two-stage",),
+        ),
+    ]
+    hold_share: Annotated[
+        float,
+        Bound(ge=0.0),
+        Bound(le=1.0),
+        Setting("Share of --iters after which hold lets the rate fall.", "Recipe"),
     ]
     base_lr: Annotated[
         float,
-        Bound(gt=0.0),
+        Bound(ge=0.0),
         Setting("Lowest learning rate: of a cycle, or where a falling schedule ends.", "Recipe"),
     ]
     max_lr: Annotated[
@@ -173,7 +187,7 @@ class TrainConfig:
         Bound(ge=0),
         Setting(
             "Iterations in which the rate rises from zero; a twentieth of --iters for cosine, "
-            "linear, two-stage and wsd if not given.",
+            "hold if not given.",
             "Recipe",
         ),
     ]
@@ -300,7 +314,7 @@ def _presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
     """What follows from the number of iterations where it is not given."""
     a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
-    warms_up = settings.get("schedule") in ("cosine", "linear", "two-stage", "wsd")
+    warms_up = settings.get("schedule") in ("cosine", "hold", "two-stage")
     return {
         "eval_interval": a_twentieth,
         "warmup_iters": a_twentieth if warms_up else 0,
@@ -423,6 +437,10 @@ def _checked(config: TrainConfig) -> TrainConfig:
         )
     if config.epochs and config.minutes:
         raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
+    if config.schedule == "two-stage" and config.bits == "full":
+        raise UsageError(
+            "two-stage is the schedule of weights of few bits.", "Give --bits too, or take hold."
+        )
     if config.base_lr > config.max_lr:
         raise UsageError(
             f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",

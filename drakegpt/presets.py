@@ -24,6 +24,7 @@ _COMMON: dict[str, Any] = {
     "muon_lr": 0.02,
     "muon_momentum": 0.95,
     "schedule": "cyclic",
+    "hold_share": 0.0,
     "decay_factor": 0.9,
     "decay_interval": 1000,
     "plateau_patience": 2,
@@ -102,7 +103,7 @@ SYSTEMS = {
         {
             "model": "GPT1LM", "context_length": 512, "embedding_dim": 768, "num_heads": 12,
             "num_layers": 12, "dropout": 0.1, "batch_size": 6, "schedule": "cosine",
-            "base_lr": 1e-9, "max_lr": 2.5e-4, "weight_decay": 0.01, "decayed": "matrices",
+            "base_lr": 0.0, "max_lr": 2.5e-4, "weight_decay": 0.01, "decayed": "matrices",
             "grad_clip": 1.0, "iters": 7000, "eval_interval": 200,
         },
     ),
@@ -125,7 +126,7 @@ def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
         return _bit_recipe(muon=muon) | shorter
     if settings.get("recipe") != "fast":
         return {}
-    common = {"schedule": "linear", "base_lr": 1e-5, "weight_decay": 0.0}
+    common = {"schedule": "hold", "base_lr": 1e-5, "weight_decay": 0.0}
     if muon:
         return common | {
             "optimizer": "muon", "muon_lr": 0.06, "muon_momentum": 0.85, "max_lr": 0.03,

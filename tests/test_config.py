@@ -41,11 +41,11 @@ def test_the_fast_recipe_lies_under_what_is_given():
         resolve("TransformerLM", "default", "x", {"recipe": recipe}) for recipe in (None, "fast")
     )
     assert (original.recipe, original.schedule, original.iters) == ("original", "cyclic", 10_000)
-    assert (fast.recipe, fast.schedule, fast.iters) == ("fast", "linear", 4000)
+    assert (fast.recipe, fast.schedule, fast.iters) == ("fast", "hold", 4000)
     assert fast.warmup_iters == fast.eval_interval == 200
     given = {"recipe": "fast", "iters": 300, "max_lr": 0.5}
     config = resolve("TransformerLM", "default", "x", given)
-    assert (config.iters, config.max_lr, config.schedule) == (300, 0.5, "linear")
+    assert (config.iters, config.max_lr, config.schedule) == (300, 0.5, "hold")
     with pytest.raises(UsageError, match="recipe cannot be 'slow'"):
         resolve("TransformerLM", "default", "x", {"recipe": "slow"})
 
@@ -224,7 +224,7 @@ CHANGES = st.fixed_dictionaries(
         "recipe": st.sampled_from(["original", "fast"]),
         "bits": st.sampled_from(["full", "1.58"]),
         "embedding_dim": st.sampled_from([48, 96, 384]),
-        "schedule": st.sampled_from(["cyclic", "constant", "linear", "step"]),
+        "schedule": st.sampled_from(["cyclic", "constant", "hold", "step"]),
         "iters": st.integers(1, 20_000),
         "eval_interval": st.integers(1, 2000),
         "warmup_iters": st.integers(0, 500),

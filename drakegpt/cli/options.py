@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -100,6 +100,7 @@ def _option(name: str) -> inspect.Parameter:
     switch = config.type_of(name) in (bool, bool | None)
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
+        metavar=_listed(name),
         help=setting.help + _preset_values(name),
         rich_help_panel=f"{setting.panel} settings",
         envvar=f"DRAKEGPT_{name.upper()}",
@@ -112,6 +113,13 @@ def _option(name: str) -> inspect.Parameter:
         default=None,
         annotation=Annotated[config.type_of(name) | None, option],
     )
+
+
+def _listed(name: str) -> str | None:
+    """The values that help lists, where not all of them are; `None` where they are."""
+    unlisted = config.setting_of(name).unlisted
+    values = [value for value in get_args(config.type_of(name)) if value not in unlisted]
+    return f"[{'|'.join(values)}]" if unlisted else None
 
 
 def _preset_values(name: str) -> str:

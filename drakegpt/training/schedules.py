@@ -6,11 +6,10 @@ there is no state to save, and a run that is taken up again goes on exactly.
     cyclic    triangle between base_lr and max_lr, as the original
     constant  max_lr
     cosine    from max_lr down to base_lr along half a cosine
-    linear    from max_lr down to base_lr along a straight line
-    two-stage linear to the half, then from two thirds of that; no weight decay from there on
+    hold      max_lr for hold_share of the run, then down to base_lr along a straight line
+    two-stage a straight line down, from half-way on at two thirds of it; no weight decay from there
     step      max_lr, times decay_factor every decay_interval iterations
     plateau   max_lr, times decay_factor whenever validation stops falling
-    wsd       max_lr, then straight down to base_lr in the last fifth
 
 Before that, the rate rises from zero in a straight line for `warmup_iters`.
 """
@@ -22,10 +21,6 @@ from drakegpt.config import TrainConfig
 
 # The original's cycle: five evaluations up, five down.
 HALF_CYCLE = 5
-# Warm-up, stable, decay (Hu et al. 2024): the share of the run in which the rate falls.
-WSD_DECAY = 0.2
-
-
 # Two stages (Ma et al. 2024, training tips for 1-bit models): what the rate is multiplied by.
 STAGE_TWO = 2 / 3
 
@@ -57,8 +52,10 @@ def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float])
         case "cosine":
             done = _progress(iteration, config.warmup_iters, config.iters)
             return low + (1 + math.cos(math.pi * done)) / 2 * (high - low)
-        case "linear":
-            return high + _progress(iteration, config.warmup_iters, config.iters) * (low - high)
+        case "hold":
+            # Warm-up, stable, decay (Hu et al. 2024) with a share of 0.8; all decay with 0.
+            fall = max(config.warmup_iters, math.ceil(config.hold_share * config.iters))
+            return high + _progress(iteration, fall, config.iters) * (low - high)
         case "two-stage":
             left = 1 - _progress(iteration, config.warmup_iters, config.iters)
             return max(low, high * left * (STAGE_TWO if _second_stage(config, iteration) else 1))
@@ -67,9 +64,6 @@ def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float])
         case "plateau":
             decays = _plateaus(val_losses, config.plateau_patience)
             return float(high * config.decay_factor**decays)
-        case "wsd":
-            decay_starts = config.iters - int(WSD_DECAY * config.iters)
-            return high + _progress(iteration, decay_starts, config.iters) * (low - high)
 
 
 def _triangle(evaluations: int) -> float:

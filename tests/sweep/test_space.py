@@ -27,7 +27,7 @@ TEXTS = {
     "max_lr=1,2": Choices((1.0, 2.0)),
     "bits=full,1.58,1": Choices(("full", "1.58", "1")),
     "tie_embeddings=true,False": Choices((True, False)),
-    "schedule=cosine,linear": Choices(("cosine", "linear")),
+    "schedule=cosine,hold": Choices(("cosine", "hold")),
 }
 
 

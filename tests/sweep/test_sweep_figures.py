@@ -11,7 +11,7 @@ from drakegpt.sweep.study import Row
 SPACE = {
     "embedding_dim": Choices((64, 16, 32)),
     "max_lr": Range(1e-4, 1e-2, log=True),
-    "schedule": Choices(("linear", "cosine")),
+    "schedule": Choices(("hold", "cosine")),
     "tie_embeddings": Choices((True, False)),
     "num_layers": Range(1, 9),
 }
@@ -56,7 +56,7 @@ def test_values_stand_where_they_are_looked_for():
     scale = scale_of(SPACE["embedding_dim"])
     assert [scale.place(width) for width in (16, 32, 64)] == [0, 0.5, 1]
     assert scale.ticks == ((0, "16"), (0.5, "32"), (1, "64"))
-    assert [scale_of(SPACE["schedule"]).place(s) for s in ("linear", "cosine")] == [0, 1]
+    assert [scale_of(SPACE["schedule"]).place(s) for s in ("hold", "cosine")] == [0, 1]
     assert scale_of(Choices((7,))).place(7) == 0.5
     log = scale_of(SPACE["max_lr"])
     assert [round(log.place(rate), 9) for rate in (1e-4, 1e-3, 1e-2)] == [0, 0.5, 1]

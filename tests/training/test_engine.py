@@ -58,7 +58,9 @@ def test_a_tape_changes_nothing(prepared, model, recipe):
 def test_a_tape_carries_muon_too(prepared):
     results = []
     for way in ("tape", "plain"):
-        training = trainer(prepared, "TransformerLM", optimizer="muon", schedule="wsd")
+        training = trainer(
+            prepared, "TransformerLM", optimizer="muon", schedule="hold", hold_share=0.8
+        )
         training._engine.way = way
         results.append(losses(training))
     assert results[0] == results[1]

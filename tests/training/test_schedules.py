@@ -5,7 +5,10 @@ import math
 import pytest
 
 from drakegpt.config import resolve
+from drakegpt.errors import UsageError
 from drakegpt.training.schedules import learning_rate, weight_decay
+
+FEW_BITS = {"bits": "1.58", "max_lr": 5e-3, "weight_decay": 0.01}
 
 
 def rates(schedule, places, losses=(), **settings):
@@ -36,8 +39,8 @@ def test_cosine_with_warm_up_and_floor():
     assert rates("cosine", [250], iters=1000) == pytest.approx([quarter])
 
 
-def test_linear_with_warm_up_and_floor():
-    got = rates("linear", [0, 49, 99, 100, 350, 600, 1099], iters=1100, warmup_iters=100)
+def test_hold_falls_in_a_straight_line_from_the_warm_up_on():
+    got = rates("hold", [0, 49, 99, 100, 350, 600, 1099], iters=1100, warmup_iters=100)
     expected = [5e-5, 2.5e-3, 5e-3, 5e-3, 4e-3, 3e-3, 1.004e-3]
     assert got == pytest.approx(expected)
 
@@ -46,8 +49,9 @@ def test_two_stages_fall_to_two_thirds_at_half_way_and_drop_weight_decay():
     places = [0, 49, 100, 549, 550, 1098, 1099]
     settings = {"iters": 1100, "warmup_iters": 100, "base_lr": 1e-3}
     expected = [5e-5, 2.5e-3, 5e-3, 2.755e-3, 5e-3 * 0.55 * 2 / 3, 1e-3, 1e-3]
-    assert rates("two-stage", places, **settings) == pytest.approx(expected)
-    config = resolve("BigramLM", "default", "x", settings | {"schedule": "two-stage"})
+    config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
+    assert [learning_rate(config, place, ()) for place in places] == pytest.approx(expected)
+    config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
     assert [weight_decay(config, place) for place in (0, 549, 550)] == [0.01, 0.01, 0.0]
     config = resolve("BigramLM", "default", "x", settings | {"schedule": "cosine"})
     assert weight_decay(config, 1000) == 0.01
@@ -78,12 +82,28 @@ def test_plateau_decays_after_two_evaluations_without_progress(losses, decays):
     assert got == pytest.approx([5e-3 * 0.9**decays])
 
 
-def test_wsd_warms_up_stays_and_falls_in_the_last_fifth():
-    got = rates("wsd", [0, 24, 50, 799, 800, 850, 900, 999], iters=1000, warmup_iters=50)
+def test_hold_warms_up_stays_and_falls_in_the_share_that_is_left():
+    places = [0, 24, 50, 799, 800, 850, 900, 999]
+    got = rates("hold", places, iters=1000, warmup_iters=50, hold_share=0.8)
     expected = [1e-4, 2.5e-3, 5e-3, 5e-3, 5e-3, 4e-3, 3e-3, 1.02e-3]
     assert got == pytest.approx(expected)
+    # A warm-up that is longer than the share is not cut short; all of the run may be held.
+    late = rates("hold", [99, 499, 500, 750], iters=1000, warmup_iters=500, hold_share=0.1)
+    assert late == pytest.approx([1e-3, 5e-3, 5e-3, 3e-3])
+    assert rates("hold", [0, 999], iters=1000, hold_share=1.0) == [5e-3, 5e-3]
+
+
+def test_hold_may_fall_to_zero():
+    config = resolve("BigramLM", "default", "x", {"schedule": "hold", "base_lr": 0.0, "iters": 100})
+    assert learning_rate(config, 99, []) == pytest.approx(5e-3 / 95)
+    assert learning_rate(config, 100, []) == 0.0
+
+
+def test_two_stage_comes_with_few_bits_alone():
+    with pytest.raises(UsageError, match="two-stage is the schedule of weights of few bits"):
+        resolve("TransformerLM", "default", "x", {"schedule": "two-stage"})
 
 
 def test_warm_up_is_a_twentieth_where_it_belongs():
-    for schedule, warmup in (("cosine", 500), ("wsd", 500), ("cyclic", 0), ("step", 0)):
+    for schedule, warmup in (("cosine", 500), ("hold", 500), ("cyclic", 0), ("step", 0)):
         assert resolve("BigramLM", "default", "x", {"schedule": schedule}).warmup_iters == warmup
