@@ -5,6 +5,7 @@ from pathlib import Path
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
+from drakegpt.evaluation.claims import check_claims
 from drakegpt.evaluation.comparison import Comparison, compare
 from drakegpt.evaluation.report import render
 from drakegpt.evaluation.rows import Result, Row
@@ -54,13 +55,15 @@ def train(data, model, name=None, **settings):
     return run
 
 
-def page_of(data, path, prompt="", samples=None):
+def page_of(data, path, prompt="", samples=None, claims=False):
     """The report of all runs on a dataset, written to `path`."""
     runs, others = select_runs(data), select_others(data)
     comparison = compare(data, runs, others=others)
     together = [*runs.values(), *others]
     samples = samples or samples_of([first for first, *_ in together], prompt)
-    path.write_text(render(data, comparison, together, samples), encoding="utf-8", newline="\n")
+    tested = check_claims(comparison.rows) if claims else []
+    page = render(data, comparison, together, samples, claims=tested)
+    path.write_text(page, encoding="utf-8", newline="\n")
     return Page(path, comparison, samples)
 
 
@@ -95,8 +98,8 @@ def result(name, seed=1, losses=(3.0, 2.0), best=None):
 
 
 def row(model, *results, **given):
-    return Row(model=model, size="default", parameters=1, published=2, results=results, **given)
+    return Row(model=model, size="default", parameters=1, results=results, **given)
 
 
 def comparison(*rows, others=(), floors=()):
-    return Comparison("d", rows, (), (), others, floors, (8,))
+    return Comparison("d", rows, (), others, floors, (8,))

@@ -1,5 +1,6 @@
-"""`drakegpt compare`: the ladder in one table, its curves, its claims, its voices."""
+"""`drakegpt compare`: the ladder in one table, its curves, its samples."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from drakegpt.errors import RunError, UsageError
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.claims import Claim
     from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.samples import Samples
     from drakegpt.training.run import Run
@@ -56,6 +58,9 @@ def compare(
         Path | None,
         typer.Option(metavar="PATH", help="Write it all as one HTML page too, to this file."),
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Test what the original DrakeGPT claims, too.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -65,11 +70,12 @@ def compare(
     choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.evaluation import report
+    from drakegpt.evaluation.claims import check_claims
     from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.samples import samples_of
     from drakegpt.generation.prompt import fit
 
-    others_own = {"--html": html, "--prompt": prompt}
+    others_own = {"--html": html, "--prompt": prompt, "--claims": claims}
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html)
@@ -88,9 +94,11 @@ def compare(
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device, others)
     samples = samples_of([first for first, *_ in together], prompt, device)
+    tested = check_claims(comparison.rows) if claims else []
     if html:
-        paths.write_text(html, report.render(dataset, comparison, together, samples, device))
-    _show(comparison, samples, html, json=json)
+        page = report.render(dataset, comparison, together, samples, device, tested)
+        paths.write_text(html, page)
+    _show(comparison, samples, tested, html, json=json)
 
 
 def _chosen(
@@ -141,7 +149,14 @@ def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
         )
 
 
-def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, json: bool) -> None:
+def _show(
+    comparison: "Comparison",
+    samples: "Samples",
+    claims: "list[Claim]",
+    html: Path | None,
+    *,
+    json: bool,
+) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.evaluation.figures import draw_bits, draw_curves
 
@@ -155,9 +170,10 @@ def _show(comparison: "Comparison", samples: "Samples", html: Path | None, *, js
         result["figures"] = [str(path) for path in figures]
         result["samples"] = samples.to_json()
         result |= {"report": str(html)} if html else {}
+        result |= {"claims": [asdict(claim) for claim in claims]} if claims else {}
         console.show_json(result)
         return
-    render(comparison, samples.texts)
+    render(comparison, samples.texts, claims)
     for path in figures:
         console.note(f"Figure: {path}")
     if html:

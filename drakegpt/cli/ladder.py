@@ -1,9 +1,9 @@
-"""The ladder on a screen: its table, what counting reaches, the claims, curves, voices.
+"""The ladder on a screen: its table, what counting reaches, curves, samples.
 
 All of it fits the screen it is shown on: narrow, without colour, or none at all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
@@ -11,6 +11,7 @@ from drakegpt.cli.tables import Column, fitting
 from drakegpt.evaluation.words import or_blank
 
 if TYPE_CHECKING:
+    from drakegpt.evaluation.claims import Claim
     from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.ngrams import Floor
     from drakegpt.evaluation.rows import Row
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 _VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
 
 
-def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
+def render(
+    comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim]" = ()
+) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
-    from rich.table import Table
     from rich.text import Text
 
     from drakegpt.cli.curves import curves
@@ -33,9 +35,7 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
     console.show(fitting(title, columns, rows, lambda row: row.bits_per_character == best))
     console.show(
         f"Losses: nats per {comparison.unit} over the whole splits. Gain: how far validation fell "
-        "from the rung before. Published: the original's formula for this vocabulary."
-        + _of_seeds(comparison)
-        + _of_overfitting(comparison)
+        "from the rung before." + _of_seeds(comparison) + _of_overfitting(comparison)
     )
     if any(row.unit != comparison.unit for row in rows):
         console.show(
@@ -44,13 +44,8 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
         )
     console.show("")
     _render_floors(comparison)
-    if comparison.claims:
-        console.show(Text("What the original claims, in these runs:", style="bold"))
-    claims = Table.grid(padding=(0, 1))
-    for claim in comparison.claims:
-        verdict = _VERDICTS[claim.holds]
-        claims.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
-    console.show(claims)
+    if claims:
+        _render_claims(claims)
     for key, title in TITLES.items() if comparison.rows else ():
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
@@ -60,6 +55,20 @@ def render(comparison: "Comparison", samples: Mapping[str, str]) -> None:
     for row in rows:
         console.show(Text(f"\n{row.label}", style="bold cyan"))
         console.show(samples[row.runs[0]].strip("\n"))
+
+
+def _render_claims(claims: "Sequence[Claim]") -> None:
+    """What the original's documentation says, each with a verdict."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from drakegpt.evaluation.claims import INTRODUCTION
+
+    console.show(Text(INTRODUCTION, style="bold"))
+    table = Table.grid(padding=(0, 1))
+    for claim in claims:
+        table.add_row(_VERDICTS[claim.holds], Text(f"{claim.claim} {claim.finding}"))
+    console.show(table)
 
 
 def _render_floors(comparison: "Comparison") -> None:
@@ -111,7 +120,6 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
     return (
         Column("model", lambda row: row.label),
         Column("parameters", lambda row: f"{row.parameters:,}", 2),
-        Column("published", lambda row: or_blank(row.published, ","), 6),
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
         Column("±", lambda row: alike(row, or_blank(row.val_spread, ".4f")), 2),

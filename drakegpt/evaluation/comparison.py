@@ -1,36 +1,24 @@
-"""The ladder side by side: a row for each model and size, the gain of each rung, the claims.
+"""The ladder side by side: a row for each model and size, the gain of each rung.
 
 Every figure in a row is exact (whole splits) or measured (times); the curves
-are the estimates recorded while training. The original's claims are computed
-from these runs, whether they come out true or not. Beside the rows stand the
-floors, what counting alone reaches on the same text.
+are the estimates recorded while training. Beside the rows stand the floors,
+what counting alone reaches on the same text.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from drakegpt.config import LADDER, SIZES
+from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.ngrams import Floor, floors
-from drakegpt.evaluation.parameters import count_parameters, published_parameters
-from drakegpt.evaluation.rows import OVERFITTING_NATS, Result, Row
+from drakegpt.evaluation.parameters import count_parameters
+from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import missing_models
 from drakegpt.training.run import Run
 
 PAIRS = 2  # the order whose counts BigramLM could learn
-MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the original's documentation, tested on these runs."""
-
-    claim: str
-    holds: bool | None  # None: these runs cannot tell
-    finding: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,6 @@ class Comparison:
     data: str
     rows: tuple[Row, ...]
     missing: tuple[tuple[str, str], ...]  # (model, size) without a run
-    claims: tuple[Claim, ...]
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
     floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
     context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
@@ -79,7 +66,6 @@ class Comparison:
             "rows": [row.to_json() for row in self.rows],
             "others": [row.to_json() for row in self.others],
             "missing": [{"model": model, "size": size} for model, size in self.missing],
-            "claims": [asdict(claim) for claim in self.claims],
             "floors": [floor.to_json() for floor in self.floors],
             "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
         }
@@ -106,7 +92,6 @@ def compare(
         if before and before.model != LADDER[place - 1]:
             before = None
         rows.append(row_of(of_model, device_name, before))
-    claims = [claim for size in SIZES for claim in _claims(size, rows)]
     beside = tuple(row_of(of_other, device_name) for of_other in others)
     compared = list(runs.values()) or others
     lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
@@ -114,7 +99,6 @@ def compare(
         data.name,
         tuple(rows),
         missing_models(runs),
-        tuple(claims),
         beside,
         floors(data, lengths[-1]) if lengths else (),
         lengths,
@@ -131,7 +115,6 @@ def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = 
         tokenizer=first.tokenizer.kind,
         vocab_size=first.tokenizer.vocab_size,
         parameters=sum(count_parameters(first.model_config).values()),
-        published=published_parameters(first.model_config),
         results=tuple(_result(run, device_name) for run in runs),
     )
     if before is None:
@@ -158,60 +141,4 @@ def _result(run: Run, device_name: str) -> Result:
         seconds=last.get("seconds"),
         iterations=last.get("iteration"),
         evaluations=tuple(evaluations),
-    )
-
-
-def _claims(size: str, all_rows: Sequence[Row]) -> list[Claim]:
-    """The original's three claims, for the rows of one size; none of a single row."""
-    rows = [row for row in all_rows if row.size == size]
-    if len(rows) < 2:
-        return []
-    claims = [_falls_at_each_rung(size, rows), _several_overfit(size, rows)]
-    if rows[-1].model == LADDER[-1]:
-        claims.insert(1, _last_is_ahead(size, rows))
-    return claims
-
-
-def _falls_at_each_rung(size: str, rows: Sequence[Row]) -> Claim:
-    steps = [row for row in rows if row.train_gain is not None]
-    rises = [row for row in steps if (row.train_gain or 0.0) <= 0]
-    finding = "; ".join(
-        f"{row.model} is {-(row.train_gain or 0.0):.3f} nats above the rung before" for row in rises
-    )
-    complete = len(rows) == len(LADDER)
-    falls = f"It falls at each of the {len(steps)} steps between neighbours"
-    return Claim(
-        f"The training loss falls with each added component ({size} size).",
-        False if rises else (True if complete else None),
-        (finding or (falls if steps else "None of these are neighbours")) + ".",
-    )
-
-
-def _last_is_ahead(size: str, rows: Sequence[Row]) -> Claim:
-    last, others = rows[-1], rows[:-1]
-    next_best = min(others, key=lambda row: row.train_loss)
-    ahead = next_best.train_loss - last.train_loss
-    factor = f", a factor of {math.exp(ahead):.2f}" if 0 < ahead < MOST_FACTOR_NATS else ""
-    where = "ahead of" if ahead > 0 else "behind"
-    published = " (published, scaled: 1.35 nats, a factor of 3.86)" if size == "scaled" else ""
-    complete = len(rows) == len(LADDER)
-    return Claim(
-        f"{last.model} has the lowest training loss ({size} size).",
-        False if ahead <= 0 else (True if complete else None),
-        f"It ends {abs(ahead):.3f} nats {where} {next_best.model}{factor}{published}.",
-    )
-
-
-def _several_overfit(size: str, rows: Sequence[Row]) -> Claim:
-    overfit = [row for row in rows if row.overfits_from is not None]
-    named = "; ".join(
-        f"{row.model} by {row.overfits_by:.3f} nats, from iteration {row.overfits_from:,} on"
-        for row in overfit
-    )
-    # A run whose training is not on record may have overfitted unseen.
-    told = len(rows) == len(LADDER) and all(row.evaluations for row in rows)
-    return Claim(
-        f"Several models overfit: validation rises while training falls ({size} size).",
-        True if len(overfit) > 1 else (False if told else None),
-        f"By more than {OVERFITTING_NATS} nats on the whole validation split: {named or 'none'}.",
     )

@@ -1,6 +1,6 @@
 """What a comparison comes to, in sentences: computed from its rows, never written beforehand.
 
-Not here: the original's claims, which are tested where the rows are made (`comparison`).
+Not here: the original's claims (`claims`).
 """
 
 from collections.abc import Sequence

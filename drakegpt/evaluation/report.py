@@ -22,6 +22,7 @@ import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
+from drakegpt.evaluation.claims import INTRODUCTION, Claim
 from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.findings import findings
 from drakegpt.evaluation.recipes import recipes_of
@@ -96,10 +97,12 @@ def render(
     runs: Sequence[Sequence[Run]],
     samples: Samples,
     device_name: str = "auto",
+    claims: Sequence[Claim] = (),
 ) -> str:
     """The page. The same comparison gives the same page.
 
     `runs`: those of each row, of all its seeds; the ladder's rows and then the others.
+    `claims`: the original's, if they are to be shown.
     Raises `RunError` or `CorpusError` if one of them cannot be loaded.
     """
     from markupsafe import Markup
@@ -116,6 +119,8 @@ def render(
         version=drakegpt.__version__,
         data=data.metadata,
         comparison=comparison,
+        claims=claims,
+        claims_title=INTRODUCTION,
         rows=rows,
         marks=marks,
         findings=findings(comparison),
@@ -249,7 +254,6 @@ def _nats(loss: float, spread: float | None = None) -> str:
 # The columns of the table of all figures: title, value, whether it is a loss per token.
 COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("parameters", lambda row: f"{row.parameters:,}", False),
-    ("published", lambda row: or_blank(row.published, ","), False),
     ("train", lambda row: _nats(row.train_loss, row.train_spread), True),
     ("validation", lambda row: _nats(row.val_loss, row.val_spread), True),
     ("gain", lambda row: or_blank(row.val_gain, "+.4f"), True),

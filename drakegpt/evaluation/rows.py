@@ -53,7 +53,6 @@ class Row:
     tokenizer: str = "char"
     vocab_size: int = 0
     parameters: int
-    published: int | None
     results: tuple[Result, ...]
     train_gain: float | None = None  # how far the loss fell against the rung before, if there
     val_gain: float | None = None
@@ -178,7 +177,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Means and spreads, and what each run came to."""
-        own = ("model", "size", "preset", "tokenizer", "vocab_size", "parameters", "published")
+        own = ("model", "size", "preset", "tokenizer", "vocab_size", "parameters")
         means = (
             "train_loss", "train_spread", "val_loss", "val_spread", "train_gain", "val_gain",
             "best_val_loss", "bits_per_character", "perplexity", "tokens_per_second", "seconds",

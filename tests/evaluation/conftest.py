@@ -51,7 +51,7 @@ def ordinary(lasting):
             train(data, "BlocksLM", seed=seed)
         tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
         train(tokens, "TransformerLM", embedding_dim=16)
-        return page_of(data, lasting / "ordinary.html", prompt="the ")
+        return page_of(data, lasting / "ordinary.html", prompt="the ", claims=True)
 
 
 @pytest.fixture(scope="session")

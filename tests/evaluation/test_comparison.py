@@ -1,45 +1,20 @@
-import dataclasses
 import json
 import math
 import statistics
-from itertools import pairwise
 
 import pytest
+from comparison_rows import RESULT, evaluated, row, rows
 from matplotlib.figure import Figure
 
-from drakegpt.config import LADDER, resolve
+from drakegpt.config import resolve
 from drakegpt.errors import RunError
-from drakegpt.evaluation.comparison import Comparison, _claims, compare
+from drakegpt.evaluation.comparison import Comparison, compare
 from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.ngrams import Floor, floors
-from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.scoring import Score, score
 from drakegpt.evaluation.selection import find_run, missing_models, select_others, select_runs
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
-
-RESULT = Result(
-    run="r", seed=1, train_loss=2.5, val_loss=2.5, best_val_loss=2.5, bits_per_character=3.6,
-    tokens_per_second=1.0, seconds=1.0, iterations=10,
-    evaluations=({"iteration": 5, "train_loss": 2.6, "val_loss": 2.6},
-                 {"iteration": 10, "train_loss": 2.5, "val_loss": 2.5}),
-)  # fmt: skip
-BLANK = Row(model="BigramLM", size="default", parameters=1, published=2, results=(RESULT,))
-
-
-def row(*results, **changes):
-    """A row of runs that differ from the blank one in what is given for each."""
-    made = tuple(dataclasses.replace(RESULT, **values) for values in results or ({},))
-    return dataclasses.replace(BLANK, results=made, **changes)
-
-
-def rows(*losses):
-    """Neighbouring rungs from the first on, with the gains that belong to these losses."""
-    gains = [None, *(a - b for a, b in pairwise(losses))]
-    return [
-        row({"train_loss": loss}, model=name, train_gain=gain)
-        for name, loss, gain in zip(LADDER, losses, gains, strict=False)
-    ]
 
 
 def train(prepared, model, **settings):
@@ -48,75 +23,6 @@ def train(prepared, model, **settings):
     with Recorder(run) as recorder:
         list(recorder.reports())
     return run
-
-
-def test_claims_hold_when_the_ladder_descends():
-    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5))
-    assert falls.holds is True
-    assert ahead.holds is True
-    assert "0.500 nats ahead of ResidualBlocksLM" in ahead.finding
-    assert f"{math.exp(0.5):.2f}" in ahead.finding
-
-
-def test_claims_fail_when_it_does_not_and_say_where():
-    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 1.5, 1.6))
-    assert falls.holds is False
-    assert "TransformerLM is 0.100 nats above the rung before" in falls.finding
-    assert ahead.holds is False
-    assert "0.100 nats behind ResidualBlocksLM" in ahead.finding
-
-
-def test_with_rungs_missing_the_claims_stay_open_unless_refuted():
-    falls, _ = _claims("default", rows(3.0, 2.8, 2.6))
-    assert falls.holds is None
-    falls, _ = _claims("default", rows(3.0, 2.8, 2.9))
-    assert falls.holds is False
-
-
-def test_several_overfit_where_validation_rose_while_training_fell():
-    def rung(name, rise, *losses):
-        evaluations = evaluated(*(losses or ((2.6, 2.5), (2.5, 2.8))))
-        return row(
-            {"best_val_loss": RESULT.val_loss - rise, "evaluations": evaluations}, model=name
-        )
-
-    first, second = rung("BigramLM", 0.2), rung("SingleHeadAttentionLM", 0.3)
-    claim = _claims("default", [first, second])[-1]
-    assert claim.holds
-    assert (
-        "BigramLM by 0.200 nats, from iteration 10 on; SingleHeadAttentionLM by 0.300 nats"
-        in claim.finding
-    )
-    small = rung("SingleHeadAttentionLM", 0.009)
-    alone = _claims("default", [first, small])[-1]
-    assert alone.holds is None  # the rungs that are missing might
-    assert "Single" not in alone.finding
-    both_rise = rung("SingleHeadAttentionLM", 0.3, (2.5, 2.5), (2.6, 2.8))
-    none = _claims("default", [small, both_rise])[-1]
-    assert none.finding.endswith("none.")
-
-
-def test_whether_several_overfit_takes_all_rungs_with_their_curves():
-    whole = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
-    assert _claims("default", whole)[-1].holds is False
-    imported = [dataclasses.replace(whole[0], results=row({"evaluations": ()}).results), *whole[1:]]
-    assert _claims("default", imported)[-1].holds is None
-    assert _claims("default", whole[:5])[-1].holds is None
-
-
-def test_rungs_that_are_no_neighbours_make_no_step():
-    falls, *_ = _claims("default", [row({}, model="BigramLM"), row({}, model="BlocksLM")])
-    assert (falls.holds, falls.finding) == (None, "None of these are neighbours.")
-
-
-def test_a_model_that_went_wild_has_no_factor():
-    _, ahead, _ = _claims("default", rows(9e9, 9e9, 9e9, 9e9, 9e9, 1.5))
-    assert ahead.holds is True
-    assert ahead.finding == "It ends 8999999998.500 nats ahead of BigramLM."
-
-
-def test_no_claims_from_a_single_run():
-    assert _claims("default", rows(1.0)) == []
 
 
 def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
@@ -237,7 +143,7 @@ def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
     ]
     other = row({"run": "other", "bits_per_character": 2.0}, tokenizer="bpe")
     counted = (floor(1, 4 * two), floor(2, 3 * two), floor(3, 1 * two))
-    comparison = Comparison("d", tuple(ladder), (), (), (other,), counted)
+    comparison = Comparison("d", tuple(ladder), (), (other,), counted)
     assert [row.runs[0] for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
     assert comparison.to_json()["beyond_pairs"] == ["ladder 2.999", "other"]
 
@@ -368,14 +274,6 @@ def test_others_come_with_their_seeds_too(prepared):
 def test_one_run_has_no_spread():
     assert row().val_spread is None
     assert row().train_spread is None
-
-
-def evaluated(*losses):
-    """Evaluations with these training and validation losses, every ten iterations."""
-    return tuple(
-        {"iteration": 10 * number, "train_loss": train_loss, "val_loss": val_loss}
-        for number, (train_loss, val_loss) in enumerate(losses, 1)
-    )
 
 
 def test_overfitting_begins_where_validation_was_lowest_while_training_fell():

@@ -60,7 +60,7 @@ def remedied(best, val_loss, train_loss=1.0):
         bits_per_character=2.0, tokens_per_second=1.0, seconds=1.0, iterations=20,
         evaluations=evaluations,
     )  # fmt: skip
-    return Row(model="TransformerLM", size="default", parameters=1, published=1, results=(result,))
+    return Row(model="TransformerLM", size="default", parameters=1, results=(result,))
 
 
 def test_findings_say_what_the_rows_do():
