@@ -1,5 +1,7 @@
 """Every test gets a home of its own, and no setting of the machine it runs on."""
 
+import io
+import logging
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import pytest
 import torch
 from program_runs import Outcome
 
+from drakegpt.cli.app import main
 from drakegpt.data import dataset
 
 # What a shell starts in the background may be deaf to Ctrl-C, and so would the programs be that
@@ -42,14 +45,40 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def drakegpt():
-    """Run the installed program."""
-    program = shutil.which("drakegpt", path=str(Path(sys.executable).parent))
-    assert program, "drakegpt is not installed beside this Python"
+def drakegpt(monkeypatch, capsys):
+    """Run the program within this process, which saves its start: `drakegpt("train", …)`."""
+
+    def run(*arguments, stdin=None, **environment):
+        given = stdin if isinstance(stdin, bytes | None) else stdin.encode()
+        logger = logging.getLogger("drakegpt")
+        handlers, threads = logger.handlers[:], torch.get_num_threads()
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["drakegpt", *map(str, arguments)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given or b""), "utf-8"))
+            for key, value in environment.items():
+                patch.setenv(key, str(value))
+            try:
+                main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code or 0
+        logger.handlers[:] = handlers
+        torch.set_num_threads(threads)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def program():
+    """Run the installed program: for streams, signals and what its start brings."""
+    path = shutil.which("drakegpt", path=str(Path(sys.executable).parent))
+    assert path, "drakegpt is not installed beside this Python"
 
     def run(*arguments, stdin=None, **environment):
         done = subprocess.run(
-            [program, *map(str, arguments)],
+            [path, *map(str, arguments)],
             input=stdin if isinstance(stdin, bytes | None) else stdin.encode(),
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

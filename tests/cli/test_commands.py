@@ -1,4 +1,4 @@
-"""Each command through the installed program: what it prints, where, and its JSON."""
+"""Each command: what it prints, where, and its JSON."""
 
 import html
 import json
@@ -252,12 +252,12 @@ def test_an_interrupted_text_is_kept(run, home):
     assert 200 <= len(file.read_text(encoding="utf-8")) < 1_000_000
 
 
-def test_a_dataset_survives_a_failed_fetch(drakegpt, song, tmp_path, home):
+def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
     """The installed program against a Kaggle that refuses, over a `drake` fetched before."""
     answers = {"song-lyrics-dataset": Answer(b"Artist,Lyric\nme," + b"la la " * 40 + b"\n")}
     with KaggleServer(answers) as server:
         variables = environment(server.address, str(home.parent)) | {"DRAKEGPT_HOME": str(home)}
-        first = drakegpt("data", "fetch", "--json", **variables)
+        first = program("data", "fetch", "--json", **variables)
         assert first.code == 0, first.err
         assert first.json["name"] == "drake"
         for answer, words in (
@@ -266,11 +266,11 @@ def test_a_dataset_survives_a_failed_fetch(drakegpt, song, tmp_path, home):
             (Answer(b"PK\x03\x04 no archive", "Drake.csv.zip"), "damaged"),
         ):
             server.answers["song-lyrics-dataset"] = answer
-            failed = drakegpt("data", "fetch", "--force", **variables)
+            failed = program("data", "fetch", "--force", **variables)
             assert failed.code == 1
             assert words in failed.err
             assert failed.out == ""
-            shown = drakegpt("data", "show", "drake", "--json").json
+            shown = program("data", "show", "drake", "--json").json
             assert shown["version"] == first.json["version"]
 
 
@@ -418,9 +418,9 @@ def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
     assert "Error: " in refused.err
 
 
-def test_all_json_is_strict_json_on_one_line(drakegpt, run):
+def test_all_json_is_strict_json_on_one_line(program, run):
     for arguments in ("params", "data list", "data show song", "eval", "generate -n 3", "compare"):
-        shown = drakegpt(*arguments.split(), "--json")
+        shown = program(*arguments.split(), "--json")
         assert shown.out.count("\n") == 1, arguments
         json.loads(shown.out)
 

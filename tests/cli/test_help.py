@@ -28,8 +28,8 @@ COMMANDS = [
 ]
 
 
-def test_help_groups_the_commands_in_the_order_of_use(drakegpt):
-    shown = drakegpt("--help")
+def test_help_groups_the_commands_in_the_order_of_use(program):
+    shown = program("--help")
     assert shown.code == 0
     assert shown.err == ""
     order = [
@@ -49,8 +49,8 @@ def test_every_option_is_explained(drakegpt, command):
         assert len(words) >= 3, f"not explained: {line}"
 
 
-def test_version(drakegpt):
-    assert drakegpt("--version").out.startswith("drakegpt 0.")
+def test_version(program):
+    assert program("--version").out.startswith("drakegpt 0.")
 
 
 @pytest.mark.parametrize(

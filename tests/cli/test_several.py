@@ -37,15 +37,15 @@ def weights(home, name):
 
 
 @pytest.mark.slow
-def test_side_by_side_each_run_is_what_it_is_alone(drakegpt, song, home):
+def test_side_by_side_each_run_is_what_it_is_alone(program, song, home):
     """An option from the environment, too, goes into the runs and not twice into their making."""
     seeds = ("--seed", 5, "--seeds", 2, "--name", "both")
-    done = drakegpt("train", "TransformerLM", *LONG, *seeds, OMP_NUM_THREADS=2, DRAKEGPT_DROPOUT=0)
+    done = program("train", "TransformerLM", *LONG, *seeds, OMP_NUM_THREADS=2, DRAKEGPT_DROPOUT=0)
     assert done.code == 0, done.err
     assert "2 runs, 2 at a time" in done.err
     assert "2 of 2: TransformerLM on 'song', seed" in done.err
     alone = ("train", "TransformerLM", *LONG, "--dropout", 0, "--seed", 6, "--name", "alone", "-q")
-    assert drakegpt(*alone, "--json").code == 0
+    assert program(*alone, "--json").code == 0
     assert weights(home, "both_6") == weights(home, "alone") != weights(home, "both_5")
     losses = [float(loss) for loss in re.findall(r"│ \d +│ [\d.]+ │ +([\d.]+) │", done.out)]
     mean, spread = statistics.fmean(losses), statistics.stdev(losses)
@@ -315,10 +315,10 @@ def test_all_seeds_begin_with_the_same_weights(drakegpt, song, home):
 
 
 @pytest.mark.slow
-def test_a_file_in_the_folder_is_not_taken_for_a_module(drakegpt, song, tmp_path, monkeypatch):
+def test_a_file_in_the_folder_is_not_taken_for_a_module(program, song, tmp_path, monkeypatch):
     (tmp_path / "random.py").write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
-    done = drakegpt("train", "TransformerLM", *LONG, "--seeds", 2, OMP_NUM_THREADS=2)
+    done = program("train", "TransformerLM", *LONG, "--seeds", 2, OMP_NUM_THREADS=2)
     assert done.code == 0, done.err
     assert "2 runs, 2 at a time" in done.err
 

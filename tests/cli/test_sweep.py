@@ -1,8 +1,4 @@
-"""`drakegpt sweep` as it is called: alone, together, killed, repeated.
-
-Where no signal and no second process takes part, the program is called within
-this one, which saves its start.
-"""
+"""`drakegpt sweep` as it is called: alone, together, killed, repeated."""
 
 import json
 import os
@@ -17,9 +13,7 @@ from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
-from program_runs import Outcome
 
-from drakegpt.cli.app import main
 from drakegpt.data import dataset
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
@@ -32,22 +26,6 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.fixture(autouse=True)
 def _song():
     dataset.prepare(TEXT, name="song", source="", provenance="", source_sha256="")
-
-
-@pytest.fixture
-def inside(monkeypatch, capsys):
-    """Call the program within this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["drakegpt", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return Outcome(code, *capsys.readouterr())
-
-    return run
 
 
 def start(*arguments):
@@ -90,12 +68,12 @@ def points(result):
     return sorted(tuple(trial["params"].values()) for trial in result["trials"])
 
 
-def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, inside, home):
+def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID)
     assert done.code == 0, done.err
-    result = inside("sweep", *BRIEF, *GRID, "--json").json
+    result = drakegpt("sweep", *BRIEF, *GRID, "--json").json
     trials, best = result["trials"], result["best"]
-    compared = inside("compare")
+    compared = drakegpt("compare")
     assert compared.code == 1
     assert "No model is trained on 'song'" in compared.err
     assert points(result) == [(4, 1e-3), (4, 1e-2), (8, 1e-3), (8, 1e-2)]
@@ -113,10 +91,10 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, inside, home):
 
     # its run is one like any other, but for what speaks of all models
     assert f"Next: drakegpt generate {best['run']}" in done.err
-    assert inside("generate", best["run"], "--length", 20).code == 0
-    score = inside("eval", best["run"], "--json").json
+    assert drakegpt("generate", best["run"], "--length", 20).code == 0
+    score = drakegpt("eval", best["run"], "--json").json
     assert score["val"]["loss"] == best["val_loss"]
-    (row,) = inside("compare", "--json").json["rows"]
+    (row,) = drakegpt("compare", "--json").json["rows"]
     assert [run["run"] for run in row["runs"]] == ["again"]
 
     # one line for each trial, off a terminal
@@ -136,16 +114,16 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, inside, home):
             assert f"<!-- {word}" in text, (name, word)
 
 
-def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(inside, home):
+def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-4..1e-1:log", "--sampler", "random", "--trials")
-    first = inside(*asked, 2, "--json")
+    first = drakegpt(*asked, 2, "--json")
     assert first.code == 0, first.err
     before = trained(home)
-    again = inside(*asked, 2)
+    again = drakegpt(*asked, 2)
     assert trained(home) == before
     assert "Going on: 2 of 2 trials are done" in again.err
     assert first.json["best"]["command"] in again.out
-    more = inside(*asked, 4, "--json").json
+    more = drakegpt(*asked, 4, "--json").json
     assert more["trials"][:2] == first.json["trials"]
     assert len({trial["params"]["max_lr"] for trial in more["trials"]}) == 4
     assert before.items() <= trained(home).items()
@@ -153,18 +131,18 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(inside, home):
     for file in (home / "sweeps").rglob("study.journal"):
         file.unlink()
     before = trained(home)
-    anew = inside(*asked, 4, "--json").json
+    anew = drakegpt(*asked, 4, "--json").json
     assert trained(home) == before
     assert [t["val_loss"] for t in anew["trials"]] == [t["val_loss"] for t in more["trials"]]
 
 
-def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(inside, home):
+def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(drakegpt, home):
     rates = "1e-2,2e-2,3e-2,4e-2,5e-2,1e-7,1e30"
     searched = ("--param", f"max_lr={rates}", "--param", "embedding_dim=8,5")
     asked = ("sweep", *TINY, "--iters", 40, "--sampler", "grid", *searched)
-    done = inside(*asked)
+    done = drakegpt(*asked)
     assert done.code == 0, done.err
-    result = inside(*asked, "--json").json
+    result = drakegpt(*asked, "--json").json
     states = {tuple(trial["params"].values()): trial["state"] for trial in result["trials"]}
     assert {states[rate, 5] for rate in (1e-2, 1e-7, 1e30)} == {"impossible"}
     assert states[1e-7, 8] == "pruned"
@@ -175,29 +153,29 @@ def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(inside, home
     assert f"pruned at {hopeless['iterations']}" in done.out
     assert "embedding_dim 5 cannot be split evenly over num_heads 2" in done.out
     assert "The loss became nan" in done.out
-    runs = {run["run"]: run for run in inside("runs", "list", "--json").json["runs"]}
+    runs = {run["run"]: run for run in drakegpt("runs", "list", "--json").json["runs"]}
     assert runs[hopeless["run"]]["state"] == "pruned"
     assert sum(run["state"] == "diverged" for run in runs.values()) == 1
     # nothing is left over that a bare --resume would take; by name it goes on
-    assert inside("train", "--resume").code == 1
-    resumed = inside("train", "--resume", hopeless["run"], "--json", "-q")
+    assert drakegpt("train", "--resume").code == 1
+    resumed = drakegpt("train", "--resume", hopeless["run"], "--json", "-q")
     assert resumed.json["iterations"] == 40
     assert len(resumed.json["evaluations"]) == 20
-    assert inside("runs", "show", hopeless["run"], "--json").json["state"] == "finished"
+    assert drakegpt("runs", "show", hopeless["run"], "--json").json["state"] == "finished"
 
-    unpruned = inside(*asked, "--no-prune", "--json").json
+    unpruned = drakegpt(*asked, "--no-prune", "--json").json
     states = [trial["state"] for trial in unpruned["trials"]]
     assert (states.count("complete"), states.count("pruned")) == (6, 0)
 
 
-def test_nothing_but_failures_is_an_error(inside):
+def test_nothing_but_failures_is_an_error(drakegpt):
     asked = ("sweep", *BRIEF, "--param", "embedding_dim=5,7", "--sampler", "grid")
     for _ in range(2):
-        done = inside(*asked)
+        done = drakegpt(*asked)
         assert done.code == 1
         assert "None of the 2 trials could be trained: embedding_dim 5 cannot" in done.err
         assert done.out == ""
-    too_long = inside("sweep", *BRIEF, "--param", "context_length=5000", "--trials", 1)
+    too_long = drakegpt("sweep", *BRIEF, "--param", "context_length=5000", "--trials", 1)
     assert too_long.code == 1
     assert "too short" in too_long.err
 
@@ -222,7 +200,7 @@ def test_two_processes_share_a_study(home, tmp_path, storage):
 
 
 @posix
-def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, inside, home):
+def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, home):
     asked = (*TINY, "--iters", 600, "--save-interval", 10, "--sampler", "grid",
              "--param", "embedding_dim=8,4", "--param", "max_lr=1e-2")  # fmt: skip
     process = start(*asked)
@@ -231,8 +209,8 @@ def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, i
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (first,) = runs.iterdir()
-    assert inside("runs", "list", "--json").json["runs"][0]["state"] != "finished"
-    done = inside("sweep", *asked, "--json")
+    assert drakegpt("runs", "list", "--json").json["runs"][0]["state"] != "finished"
+    done = drakegpt("sweep", *asked, "--json")
     assert done.code == 0, done.err
     trials = done.json["trials"]
     assert [(t["number"], t["state"], t["run"]) for t in trials] == [
@@ -242,7 +220,7 @@ def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, i
     assert whole.code == 0, whole.err
     assert done.json["best"]["run"] == first.name
     assert weights(home, "whole") == weights(home, first.name)
-    evaluations = [inside("runs", "show", run, "--json").json["metrics"] for run in
+    evaluations = [drakegpt("runs", "show", run, "--json").json["metrics"] for run in
                    ("whole", first.name)]  # fmt: skip
     assert [line["val_loss"] for line in evaluations[0]] == [
         line["val_loss"] for line in evaluations[1]
@@ -251,7 +229,7 @@ def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, i
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_and_goes_on_when_repeated(inside, home, number):
+def test_asked_to_stop_it_saves_and_goes_on_when_repeated(drakegpt, home, number):
     asked = (*TINY, "--iters", 3000, "--param", "max_lr=1e-2,2e-2", "--sampler", "grid")
     process = start(*asked)
     wait_for(lambda: any(home.glob("runs/*_0001/checkpoints/*")), process)
@@ -267,33 +245,33 @@ def test_asked_to_stop_it_saves_and_goes_on_when_repeated(inside, home, number):
     stopped = max(int(folder.name) for folder in (run / "checkpoints").iterdir())
     assert 0 < stopped < 3000
     # a run under way is not for a bare --resume either
-    assert inside("train", "--resume").code == 1
-    done = inside("sweep", *asked, "--json")
+    assert drakegpt("train", "--resume").code == 1
+    done = drakegpt("sweep", *asked, "--json")
     assert done.code == 0, done.err
     assert [trial["state"] for trial in done.json["trials"]] == ["complete"] * 2
 
 
-def test_time_is_kept(inside, home):
+def test_time_is_kept(drakegpt, home):
     # No trial of that length ends in three seconds.
     asked = ("sweep", *TINY, "--iters", 100_000, "--param", "max_lr=1e-3..1e-2", "--minutes")
-    none = inside(*asked, 0)
+    none = drakegpt(*asked, 0)
     assert none.code == 0, none.err
     assert "Time is over with 0 of 20 trials done" in none.err
     began = time.monotonic()
-    some = inside(*asked, 0.05, "--json")
+    some = drakegpt(*asked, 0.05, "--json")
     assert time.monotonic() - began < 30
     assert some.code == 0, some.err
     assert "Next: drakegpt sweep" in some.err
     assert [trial["state"] for trial in some.json["trials"]] == ["unfinished"]
 
 
-def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):
+def test_the_next_command_has_no_password(drakegpt, tmp_path, monkeypatch):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--minutes", 0, "--storage")
-    without = inside(*asked, tmp_path / "study.journal")
+    without = drakegpt(*asked, tmp_path / "study.journal")
     assert "Next: drakegpt sweep" in without.err
     assert "PASSWORD" not in without.err
     monkeypatch.setattr("drakegpt.sweep.study.open_storage", lambda _: InMemoryStorage())
-    done = inside(*asked, "mysql://me:secret@host/x")
+    done = drakegpt(*asked, "mysql://me:secret@host/x")
     assert done.code == 0, done.err
     again = shlex.join(["drakegpt", *map(str, asked), "mysql://me:PASSWORD@host/x"])
     assert f"Next: {again}" in done.err
@@ -318,16 +296,16 @@ def test_the_next_command_has_no_password(inside, tmp_path, monkeypatch):
         ("--iters 200 --param context_length=9999", False),  # there are no runs
     ],
 )
-def test_that_nothing_can_be_pruned_is_said(inside, changed, warned):
+def test_that_nothing_can_be_pruned_is_said(drakegpt, changed, warned):
     asked = ("sweep", "--preset", "shakespeare-sweep", "--param", "max_lr=1e-3..1e-2", "-q",
              "--minutes", 0, *changed.split())  # fmt: skip
-    done = inside(*asked)
+    done = drakegpt(*asked)
     assert done.code == 0, done.err
     assert done.err.count("no trial can be pruned") == warned
     assert ("--eval-interval 10 changes that" in done.err) == (warned and "200" in changed)
 
 
-def test_a_file_says_it_all_and_flags_win(inside, tmp_path):
+def test_a_file_says_it_all_and_flags_win(drakegpt, tmp_path):
     toml = tmp_path / "sweep.toml"
     toml.write_text(
         'model = "BlocksLM"\ntrials = 3\nsampler = "random"\niters = 20\nnum_layers = 1\n'
@@ -341,14 +319,14 @@ def test_a_file_says_it_all_and_flags_win(inside, tmp_path):
         "num_heads: 2\nbatch_size: 64\nparams:\n  embedding_dim: [4, 8]\n"
         "  max_lr: 1e-3..1e-2:log\n  dropout: {low: 0.0, high: 0.5}\n"
     )
-    of_toml = inside("sweep", "--config", toml, "--json")
+    of_toml = drakegpt("sweep", "--config", toml, "--json")
     assert of_toml.code == 0, of_toml.err
     result = of_toml.json
     assert len(result["trials"]) == 3
     assert result["sampler"] == "random"
     assert list(result["trials"][0]["params"]) == ["embedding_dim", "max_lr", "dropout"]
-    assert inside("sweep", "--config", yaml, "--json").json == result
-    won = inside("sweep", "bigramlm", "--config", toml, "--trials", 2, "--sampler", "grid",
+    assert drakegpt("sweep", "--config", yaml, "--json").json == result
+    won = drakegpt("sweep", "bigramlm", "--config", toml, "--trials", 2, "--sampler", "grid",
                    "--dropout", 0.25, "--param", "max_lr=1e-3", "--param", "batch_size=2,4",
                    "--param", "embedding_dim=8", "--json")  # fmt: skip
     assert won.code == 0, won.err
@@ -395,10 +373,10 @@ FILES = {
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES)
-def test_every_mistake_has_one_message(inside, tmp_path, home, line, message):
+def test_every_mistake_has_one_message(drakegpt, tmp_path, home, line, message):
     for name, text in FILES.items():
         (tmp_path / f"{name}.toml").write_text(f'model = "BlocksLM"\n{text}\n')
-    done = inside("sweep", *line.format(tmp=tmp_path).split())
+    done = drakegpt("sweep", *line.format(tmp=tmp_path).split())
     assert done.code in (1, 2)
     assert message in " ".join(re.sub("[│╭╰─╮╯]", " ", done.err).split())
     assert done.err.count("Error") == 1
@@ -407,28 +385,28 @@ def test_every_mistake_has_one_message(inside, tmp_path, home, line, message):
     assert not (home / "runs").exists()
 
 
-def test_another_sweep_of_the_same_name_is_refused(inside):
+def test_another_sweep_of_the_same_name_is_refused(drakegpt):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--sampler", "grid", "--name", "s")
-    done = inside(*asked, "--json")
+    done = drakegpt(*asked, "--json")
     assert [trial["run"] for trial in done.json["trials"]] == ["s_0001", "s_0002"]
-    refused = inside(*asked, "--dropout", 0.5)
+    refused = drakegpt(*asked, "--dropout", 0.5)
     assert refused.code == 2
     assert "a sweep named 's' with other settings" in refused.err
 
 
-def test_a_run_in_the_way_is_not_taken_for_a_trial(inside):
-    inside("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "s_0001")
+def test_a_run_in_the_way_is_not_taken_for_a_trial(drakegpt):
+    drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "s_0001")
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--name", "s", "--trials", 1)
-    refused = inside(*asked)
+    refused = drakegpt(*asked)
     assert refused.code == 2
     assert "'s_0001' already" in refused.err
-    assert inside("runs", "remove", "s_0001", "--yes").code == 0
-    assert inside(*asked).code == 0
+    assert drakegpt("runs", "remove", "s_0001", "--yes").code == 0
+    assert drakegpt(*asked).code == 0
 
 
-def test_on_a_narrow_screen_the_table_leaves_runs_out(inside):
+def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt):
     asked = [sys.executable, "-m", "drakegpt", "sweep", *map(str, BRIEF), *GRID]
-    wide = inside(*asked[3:]).out
+    wide = drakegpt(*asked[3:]).out
     row = next(line for line in wide.splitlines() if line.startswith("│"))
     assert "_000" in row
     pytest.importorskip("pty")
