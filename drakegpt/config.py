@@ -9,6 +9,7 @@ validate, so that `--help` stays instant.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -337,6 +338,42 @@ def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -
     return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
 
 
+def setting_named(text: str, among: Sequence[str]) -> str:
+    """The setting of that name, in a file's spelling or a flag's; raises `UsageError`."""
+    import difflib
+
+    name = text.strip().removeprefix("--").replace("-", "_")
+    if name in among:
+        return name
+    close = difflib.get_close_matches(name, among, n=1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    raise UsageError(
+        f"There is no setting named '{text}' here.", f"{hint}The settings are: {', '.join(among)}."
+    )
+
+
+def value_from_text(name: str, text: str) -> Any:
+    """The value of a setting that a text stands for, checked; raises `UsageError`."""
+    kind = type_of(name)
+    value: Any = text.strip()
+    if kind in (int, float, bool, bool | None):
+        try:
+            if kind in (int, float):
+                value = kind(value)
+            else:
+                value = {"true": True, "false": False}[value.lower()]
+        except (ValueError, KeyError):
+            wanted = {int: "a whole number", float: "a number"}.get(kind, "true or false")
+            raise UsageError(
+                f"{name} cannot be {value!r}: it is {wanted}.",
+                f"Give it another value. It is: {setting_of(name).help}",
+            ) from None
+    check_setting(name, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} cannot be {value}.", "Give a finite number.")
+    return value
+
+
 def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
     import difflib
@@ -402,8 +439,7 @@ def _explained(error: "ValidationError") -> UsageError:
         return UsageError(f"There is no setting named '{name}'.", f"The settings are: {known}.")
     return UsageError(
         f"{name} cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
-        f"Mend --{name.replace('_', '-')}, or its line in the configuration file. "
-        f"What it is: {setting_of(name).help}",
+        f"Give {name} another value. It is: {setting_of(name).help}",
     )
 
 

@@ -35,7 +35,7 @@ def from_file(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         kind = "YAML" if yaml else "TOML"
         raise UsageError(
-            f"{path} is not valid {kind}: {error}.", "Mend that line; strings need quotes."
+            f"{path} is not valid {kind}: {error}.", "Fix that line; strings need quotes."
         ) from error
     return settings
 

@@ -16,6 +16,7 @@ from drakegpt.cli import (
     eval_,
     generate,
     import_,
+    options,
     params,
     presets,
     quantize,
@@ -60,12 +61,12 @@ app.add_typer(data.app, name="data", rich_help_panel="Text")
 app.command("params", rich_help_panel="Models")(params.params)
 app.command("presets", rich_help_panel="Models")(presets.presets)
 app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
-app.command("sweep", rich_help_panel="Models")(sweep.sweep)
+app.command("sweep", cls=options.SettingsCommand, rich_help_panel="Models")(sweep.sweep)
 app.add_typer(runs.app, name="runs", rich_help_panel="Models")
 app.command("import", rich_help_panel="Models")(import_.import_)
 app.command("quantize", rich_help_panel="Models")(quantize.quantize)
 app.command("eval", rich_help_panel="Results")(eval_.eval_)
-app.command("compare", rich_help_panel="Results")(compare.compare)
+app.command("compare", cls=options.SettingsCommand, rich_help_panel="Results")(compare.compare)
 app.command("generate", rich_help_panel="Results")(generate.generate)
 app.command("bench", rich_help_panel="Results")(bench.bench)
 

@@ -1,13 +1,12 @@
 """`drakegpt compare`: the ladder in one table, its curves, its samples."""
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import paths
+from drakegpt import config_files, paths
 from drakegpt.cli import console, options
 from drakegpt.cli.few_bits import SEEDS, compare_bits
 from drakegpt.cli.ladder import render
@@ -16,6 +15,7 @@ from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES
 from drakegpt.errors import RunError, UsageError
+from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -26,49 +26,56 @@ if TYPE_CHECKING:
     from drakegpt.training.run import Run
 
 # Settings that would make the ladder something else.
-WITHOUT = ("bits", "init_from", "preset", "tie_embeddings")
+WITHOUT = ("bits", "init_from", "tie_embeddings")
 
 
-@partial(options.with_settings, without=WITHOUT)
 def compare(
-    settings: dict[str, Any],
     data: options.Data = None,
     train: Annotated[
-        bool,
-        typer.Option("--train", help="First train the models without such a run."),
-    ] = False,
-    scaled: Annotated[
-        bool, typer.Option("--scaled", help="The scaled size only; with --train, train that size.")
-    ] = False,
-    bits: Annotated[
-        bool,
-        typer.Option(
-            "--bits", help="Instead of the ladder: TransformerLM with weights of fewer bits."
-        ),
-    ] = False,
-    remedies: Annotated[
-        bool, typer.Option("--remedies", help="Instead: what helps a model that overfits.")
+        bool, typer.Option("--train", help="First train the models without such a run.")
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="So many, from --seed on; else all (--bits: 3, --remedies: 1)."),
+        typer.Option(min=1, metavar="N", help="Seeds per model: --set seed=S, S + 1, …"),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="What each model's sample goes on from.")] = "",
+    bits: Annotated[
+        bool, typer.Option("--bits", help="Instead: TransformerLM with fewer bits.")
+    ] = False,
+    remedies: Annotated[
+        bool, typer.Option("--remedies", help="Instead: what helps against overfitting.")
+    ] = False,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="Prompt for every sample.")] = "",
     html: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write it all as one HTML page too, to this file."),
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML report too.")
     ] = None,
     claims: Annotated[
-        bool, typer.Option("--claims", help="Test what the original DrakeGPT claims, too.")
+        bool, typer.Option("--claims", help="Test what the original DrakeGPT claims.")
     ] = False,
+    preset: options.Preset = None,
+    recipe: options.Recipe = None,
+    iters: options.Iters = None,
+    scaled: Annotated[
+        bool,
+        typer.Option(
+            "--scaled", help="The large size only.", rich_help_panel="Settings of the runs"
+        ),
+    ] = False,
+    device: options.DeviceOrNone = None,
+    config_file: options.ConfigFile = None,
+    pairs: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare the latest run of each model on a dataset: one table, both curves, samples.
+    """Compare the latest run of each model on a dataset: table, curves and samples.
 
-    Runs that differ in their seed alone are one row: their mean and its spread. Settings
-    choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
+    Seeds of one model are one row. Settings choose among the runs: with --iters 2000, only
+    runs of 2,000 iterations count.
     """
+    flags = {"preset": preset, "recipe": recipe, "iters": iters, "device": device}
+    in_file = _from_file(config_file)
+    data_in_file, size_in_file = in_file.pop("data"), in_file.pop("size")
+    data, scaled = data or data_in_file, scaled or size_in_file == "scaled"
+    settings = in_file | options.settings_given(flags, pairs, WITHOUT)
     from drakegpt.evaluation import report
     from drakegpt.evaluation.claims import check_claims
     from drakegpt.evaluation.comparison import compare as compare_runs
@@ -86,19 +93,36 @@ def compare(
         size, count = ("scaled" if scaled else "default"), seeds or usual
         instead(dataset, size, settings, seeds=count, train=train, json=json, quiet=quiet)
         return
-    device = settings.get("device", "auto")
+    device_name = settings.get("device", "auto")
     runs, others = _chosen(dataset, settings, seeds, train=train, scaled=scaled, quiet=quiet)
     together = [*runs.values(), *others]
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset, runs, device, others)
-    samples = samples_of([first for first, *_ in together], prompt, device)
+    comparison = compare_runs(dataset, runs, device_name, others)
+    samples = samples_of([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else []
     if html:
-        page = report.render(dataset, comparison, together, samples, device, tested)
+        page = report.render(dataset, comparison, together, samples, device_name, tested)
         paths.write_text(html, page)
     _show(comparison, samples, tested, html, json=json)
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    """The settings in a configuration file, `data` and `size` always among them.
+
+    The file may be that of a run: what the ladder cannot have otherwise is left out, and an
+    error where it is something else.
+    """
+    given = {"data": None, "size": None} | (config_files.from_file(path) if path else {})
+    given.pop("model", None)
+    for name in WITHOUT:
+        usual = PRESETS["default"][name]
+        if given.pop(name, usual) != usual:
+            raise UsageError(
+                f"{path} sets {name}, which no model of the ladder has.", "Leave that line out."
+            )
+    return given
 
 
 def _chosen(
@@ -122,7 +146,8 @@ def _chosen(
         return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
     identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
     if train:
-        identity = {"recipe": "original"} | identity
+        if "preset" not in identity:
+            identity = {"recipe": "original"} | identity
         _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
         return select_runs(dataset, sizes, identity), []
     wanted = seeds_from(identity, seeds or 0)

@@ -8,13 +8,17 @@ environment variable all come from there.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperCommand
 
 from drakegpt import config
 from drakegpt.config import TrainConfig
+from drakegpt.errors import UsageError
 from drakegpt.presets import PRESETS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
@@ -57,25 +61,99 @@ Device = Annotated[
     ),
 ]
 
-# Settings that commands spell out themselves.
-_SPELT_OUT = ("model", "size", "data")
+# Settings of runs on commands that do not offer all of them as flags.
+_PANEL = "Settings of the runs"
+Preset = Annotated[
+    config.Preset | None,
+    typer.Option(
+        metavar="NAME", help="A whole system; `train --list-presets`.", rich_help_panel=_PANEL
+    ),
+]
+Recipe = Annotated[
+    config.Recipe | None,
+    typer.Option(metavar="NAME", help="How to train: original or fast.", rich_help_panel=_PANEL),
+]
+Iters = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Training iterations.", rich_help_panel=_PANEL),
+]
+DeviceOrNone = Annotated[
+    config.Device | None,
+    typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_PANEL),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings in TOML or YAML.", rich_help_panel=_PANEL
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any other setting of `train`; may be repeated.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+
+# All settings but those that commands spell out themselves.
+_SETTINGS = tuple(
+    field.name
+    for field in dataclasses.fields(TrainConfig)
+    if field.name not in ("model", "size", "data")
+)
 
 
-def with_settings(
-    command: Callable[..., None], without: tuple[str, ...] = ()
-) -> Callable[..., None]:
+class SettingsCommand(TyperCommand):
+    """A command that takes settings by `--set`, and says so where one is given as a flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Explain a flag that `train` has and this command has not."""
+        for arg in args:
+            name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
+            own = {option for parameter in self.params for option in parameter.opts}
+            if arg.startswith("--") and arg.partition("=")[0] not in own and name in _SETTINGS:
+                raise UsageError(
+                    f"{arg.partition('=')[0]} is a flag of `drakegpt train`.",
+                    f"Write it as --set {name}=VALUE.",
+                )
+        return super().parse_args(ctx, args)
+
+
+def settings_given(
+    flags: Mapping[str, Any], pairs: Sequence[str] | None, without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The settings of runs from the environment, `--set KEY=VALUE` and a command's own flags.
+
+    Raises `UsageError` for what is no setting, cannot have that value, or is given twice.
+    """
+    known = [name for name in _SETTINGS if name not in without]
+    given = {}
+    for name in known:
+        if text := os.environ.get(f"DRAKEGPT_{name.upper()}"):
+            given[name] = config.value_from_text(name, text)
+    said = {name: value for name, value in flags.items() if value is not None}
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair} has no value.", "Write --set KEY=VALUE.")
+        name = config.setting_named(key, known)
+        if name in said:
+            raise UsageError(f"{name} is given twice.", "Leave one of the two out.")
+        said[name] = config.value_from_text(name, text)
+    return given | said
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Replace the parameter `settings` of a command by one option per training setting.
 
     The command then receives a dict of those settings that were given, on the
     command line or in the environment (`DRAKEGPT_CONTEXT_LENGTH` and so on).
-    Settings named in `without` get none.
     """
     signature = inspect.signature(command, eval_str=True)
-    options = [
-        _option(field.name)
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in (*_SPELT_OUT, *without)
-    ]
+    options = [_option(name) for name in _SETTINGS]
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:

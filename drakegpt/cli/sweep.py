@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,60 +28,43 @@ WITHOUT = ("minutes", "init_from")
 _OWN = ("params", "trials", "minutes", "sampler")
 
 
-@partial(options.with_settings, without=WITHOUT)
 def sweep(
-    settings: dict[str, Any],
     model: options.ModelOrNone = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUES",
-            help="What to search, once for each: choices as in embedding_dim=32,64,128, or a "
-            "range as in dropout=0..0.3 or max_lr=1e-4..1e-2:log.",
+            help="Search this setting: embedding_dim=32,64 or max_lr=1e-4..1e-2:log.",
             show_default=False,
-        ),
-    ] = None,
-    config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="Settings, trials, minutes, sampler and a table params, in TOML or YAML; flags "
-            "win.",
         ),
     ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Trials in all, of every process and repetition; 20, or all points of a grid.",
+            metavar="N",
+            help="Trials of all processes; 20, or the whole grid.",
             show_default=False,
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, help="Stop after so long; the same command goes on.", show_default=False
-        ),
+        typer.Option(min=0.0, metavar="N", help="Stop after this time.", show_default=False),
     ] = None,
     sampler: Annotated[
         Sampler | None,
         typer.Option(
-            help="How to choose: by what came of the trials before (tpe), at random, or each "
-            "combination once (grid); tpe if not given.",
+            metavar="NAME",
+            help="tpe (default), random or grid.",
             show_default=False,
         ),
     ] = None,
     prune: Annotated[
         bool,
-        typer.Option(help="Give up trials that are worse than most at the same iteration."),
+        typer.Option(help="Stop trials worse than the median.", show_default=False),
     ] = True,
-    scaled: options.Scaled = False,
     data: options.Data = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name of the sweep; made from model, data and what is searched."),
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sweep.")] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -92,13 +74,26 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    preset: options.Preset = None,
+    recipe: options.Recipe = None,
+    iters: options.Iters = None,
+    scaled: Annotated[
+        bool,
+        typer.Option("--scaled", help="The large size.", rich_help_panel="Settings of the runs"),
+    ] = False,
+    device: options.DeviceOrNone = None,
+    config_file: options.ConfigFile = None,
+    pairs: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search for hyperparameters with a low validation loss; each trial is a run like any other.
+    """Search for good hyperparameters; each trial is an ordinary run.
 
-    The same command again goes on where it was stopped; at the same time, it takes part.
+    The same command resumes the sweep, or joins it while it runs. A --config file may also
+    hold trials, minutes, sampler and a table params.
     """
+    flags = {"preset": preset, "recipe": recipe, "iters": iters, "device": device}
+    settings = options.settings_given(flags, pairs, WITHOUT)
     given = config_files.from_file(config_file) if config_file else {}
     own = {key: given.pop(key) for key in _OWN if key in given}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
@@ -142,7 +137,7 @@ def _searched(in_file: Any, params: list[str], settings: dict[str, Any]) -> "dic
         if name in settings:
             raise UsageError(
                 f"{name} is searched and given at once.",
-                f"Leave out --{name.replace('_', '-')} (or its environment variable) or --param.",
+                f"Leave out --param {name}, or the setting (it may be an environment variable).",
             )
         searched[name] = axis
     of_file = {n: axis_from(n, v) for n, v in in_file.items() if n not in settings}
@@ -213,7 +208,7 @@ def _warn_if_none_can_be_pruned(study: "Study") -> None:
         console.warn(
             f"no trial can be pruned: each is evaluated at its end only, as {longest.iters:,} "
             f"iterations are not more than the interval of {longest.eval_interval:,}. "
-            f"--eval-interval {-(-longest.iters // EVALUATIONS)} changes that."
+            f"--set eval_interval={-(-longest.iters // EVALUATIONS)} changes that."
         )
 
 

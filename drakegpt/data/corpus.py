@@ -106,7 +106,7 @@ class CsvColumn:
         except csv.Error as error:
             raise CorpusError(
                 f"{self._source} is not a readable CSV: line {reader.line_num}: {error}.",
-                "Mend that line, or save the text as a .txt file.",
+                "Fix that line, or save the text as a .txt file.",
             ) from error
 
 

@@ -153,7 +153,7 @@ def select_others(
         for run in runs_on(of_same_text)
         if _stands_for(run, wanted, seeds)
         and run.config.size in sizes
-        and not (run.config.data == data.name and _of_ladder(run))
+        and not (run.config.data == data.name and _of_ladder(run, wanted))
     ]
     latest = {
         (run.config.model, run.config.size, run.config.preset, run.config.data): run for run in runs
@@ -185,8 +185,9 @@ def _but_seed(run: Run) -> dict[str, Any]:
     return essential(run.config) | rest
 
 
-def _of_ladder(run: Run) -> bool:
-    return run.config.model in LADDER and run.config.preset == "none"
+def _of_ladder(run: Run, wanted: Mapping[str, Any]) -> bool:
+    preset = (LADDERS_OWN | dict(wanted))["preset"]
+    return run.config.model in LADDER and run.config.preset == preset
 
 
 def _in_other_tokens(data: Dataset) -> list[Dataset]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, get_origin
 
-from drakegpt.config import TrainConfig, check_setting, setting_of, type_of
+from drakegpt.config import TrainConfig, check_setting, setting_of, type_of, value_from_text
 from drakegpt.errors import UsageError
 
 Value = bool | int | float | str
@@ -172,37 +172,21 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 def _value(name: str, value: Any) -> Value:
     """One value of the setting's type, within its bounds."""
     kind = type_of(name)
-    help_ = setting_of(name).help
-    if isinstance(value, str):
-        value = _from_text(name, value.strip(), kind, help_)
-    elif get_origin(kind) is Literal and type(value) in (int, float):
-        value = str(value)  # bits = [1.58, 1]
-    elif kind is float and type(value) is int:
-        value = float(value)
     try:
+        if isinstance(value, str):
+            value = value_from_text(name, value)
+        elif get_origin(kind) is Literal and type(value) in (int, float):
+            value = str(value)  # bits = [1.58, 1]
+        elif kind is float and type(value) is int:
+            value = float(value)
         check_setting(name, value)
     except UsageError as error:
-        raise UsageError(
-            error.problem, f"Mend the values of {name}. What it is: {help_}"
-        ) from error
+        help_ = setting_of(name).help
+        raise UsageError(error.problem, f"Give {name} other values. It is: {help_}") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} cannot be {value}.", "Give a finite number.")
     found: Value = value
     return found
-
-
-def _from_text(name: str, text: str, kind: Any, help_: str) -> Value:
-    if get_origin(kind) is Literal:
-        return text
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return int(text) if kind is int else float(text)
-    except (ValueError, KeyError):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise UsageError(
-            f"{name} cannot be {text!r}: it is {wanted}.", f"Mend its values. What it is: {help_}"
-        ) from None
 
 
 assert all(

@@ -14,6 +14,7 @@ import sys
 import pytest
 import torch
 from kaggle_server import Answer, KaggleServer, environment
+from program_runs import settings
 
 from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import validation_score
@@ -351,12 +352,13 @@ def test_compare_fits_a_narrow_terminal(drakegpt, run):
 
 
 def test_compare_trains_what_is_missing(drakegpt, song):
-    shown = drakegpt("compare", "--train", "--iters", 3, "--eval-iters", 1, "--json", "-q")
+    few = settings("--iters", 3, "--eval-iters", 1)
+    shown = drakegpt("compare", "--train", *few, "--json", "-q")
     assert shown.code == 0, shown.err
     assert len(shown.json["rows"]) == 6
     assert shown.json["missing"] == []
     runs = [row["runs"] for row in shown.json["rows"]]
-    again = drakegpt("compare", "--train", "--iters", 3, "--save-interval", 1, "--json")
+    again = drakegpt("compare", "--train", "--iters", 3, "--set", "save_interval=1", "--json")
     assert [row["runs"] for row in again.json["rows"]] == runs
     # a short trial of one model does not take its place, where settings are named
     drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "-q")
@@ -368,9 +370,9 @@ def test_compare_trains_what_is_missing(drakegpt, song):
 
 def test_compare_of_several_seeds(drakegpt, song):
     """The missing ones are trained, and each row is the mean of its runs, with its spread."""
-    few = ("--iters", 3, "--eval-iters", 1)
-    first = drakegpt("compare", "--train", *few, "--seed", 8, "--json", "-q")
-    shown = drakegpt("compare", "--train", *few, "--seed", 7, "--seeds", 2, "--json")
+    few = settings("--iters", 3, "--eval-iters", 1)
+    first = drakegpt("compare", "--train", *few, "--set", "seed=8", "--json", "-q")
+    shown = drakegpt("compare", "--train", *few, "--set", "seed=7", "--seeds", 2, "--json")
     assert shown.code == 0, shown.err
     assert "6 of 6: TransformerLM on 'song', seed 7" in shown.err
     for row, before in zip(shown.json["rows"], first.json["rows"], strict=True):
@@ -387,15 +389,15 @@ def test_compare_of_several_seeds(drakegpt, song):
     assert text.split("By each")[1].count("\nten ten ten") == 6
     refused = drakegpt("compare", "--prompt", "日本")
     assert refused.code == 2
-    none = drakegpt("compare", "--seed", 7, "--seeds", 3, "--iters", 4)
+    none = drakegpt("compare", "--set", "seed=7", "--seeds", 3, "--iters", 4)
     assert none.code == 1
-    refused = drakegpt("compare", "--train", "--seeds", 2, "--minutes", 1)
+    refused = drakegpt("compare", "--train", "--seeds", 2, "--set", "minutes=1")
     assert refused.code == 2
 
 
 def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
     """A later run of one seed, with another rate, does not stand for that seed."""
-    few = ("--iters", 3, "--eval-iters", 1)
+    few = settings("--iters", 3, "--eval-iters", 1)
     odd = drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "--json", "-q").json
     shown = drakegpt("compare", "--train", *few, "--seeds", 2, "--json", "-q")
     assert shown.code == 0, shown.err
@@ -439,8 +441,8 @@ def test_scaled_runs_are_scaled(drakegpt, song):
 
 
 def test_compare_of_remedies(drakegpt, song, home):
-    small = ("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
-             "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
+    small = settings("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
+                     "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
     none = drakegpt("compare", "--remedies", *small)
     assert none.code == 1
     assert "12 of the 12 runs" in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
@@ -460,5 +462,5 @@ def test_compare_of_remedies(drakegpt, song, home):
     for figure in trained.json["figures"]:
         assert figure in shown.err
         assert pathlib.Path(figure).exists()
-    refused = drakegpt("compare", "--remedies", "--dropout", 0.1)
+    refused = drakegpt("compare", "--remedies", "--set", "dropout=0.1")
     assert refused.code == 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from program_runs import settings
 from rich.console import Console
 
 from drakegpt.cli import console
@@ -12,7 +13,7 @@ SHORT = ["--iters", "4", "--eval-iters", "1"]
 
 
 def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
-    trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *SHORT, "--json")
+    trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *settings(*SHORT), "--json")
     assert trained.code == 0, trained.err
     result = trained.json
     assert len(result["rows"]) == 10
@@ -20,7 +21,9 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
     assert result["data"] == "small"
     assert "Seed 42, 6 of 6" in trained.err
     assert "Measuring: " in trained.err
-    refused = drakegpt("compare", "--bits", "--seeds", "2", *SHORT)  # of which one is there
+    refused = drakegpt(
+        "compare", "--bits", "--seeds", "2", *settings(*SHORT)
+    )  # of which one is there
     assert refused.code == 1
     assert "the same command with --train" in refused.err
     assert refused.out == ""
@@ -64,7 +67,7 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
 
 
 def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
-    refused = drakegpt("compare", "--bits", "--train", "--minutes", "0.01")
+    refused = drakegpt("compare", "--bits", "--train", "--set", "minutes=0.01")
     assert refused.code == 2
     assert "other iterations" in refused.err
 

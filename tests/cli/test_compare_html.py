@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from program_runs import settings
 from report_pages import corpus_with_stanzas, prepare, train
 
 from drakegpt.data import dataset
@@ -74,7 +75,9 @@ def test_with_json_the_object_names_the_report(drakegpt, trained, tmp_path):
 
 @pytest.mark.parametrize("json", [False, True])
 def test_a_folder_is_refused_before_anything_is_done(drakegpt, home, tmp_path, json):
-    shown = drakegpt("compare", "--train", *BRIEF, "--html", tmp_path, *["--json"] * json)
+    shown = drakegpt(
+        "compare", "--train", *settings(*BRIEF), "--html", tmp_path, *["--json"] * json
+    )
     assert shown.code == 2
     assert shown.out == ""
     assert f"{tmp_path} is a folder." in shown.err
@@ -90,7 +93,7 @@ def test_a_place_without_access_is_refused_before_anything_is_done(drakegpt, hom
     if sys.platform == "linux" and os.access("/proc", os.F_OK):
         places.append("/proc/report.html")
     for place in places:
-        shown = drakegpt("compare", "--train", *BRIEF, "--html", place)
+        shown = drakegpt("compare", "--train", *settings(*BRIEF), "--html", place)
         assert shown.code == 2
         assert f"No report can be written to {place}" in shown.err
     assert file.read_text() == "mine"

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from program_runs import settings
 
 from drakegpt.cli import several
 from drakegpt.config import resolve
@@ -290,13 +291,13 @@ def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
             if report.iteration == 7:
                 recorder.save()
                 break
-        beside = drakegpt("compare", "--train", *few, "--json")  # while another is at it
+        beside = drakegpt("compare", "--train", *settings(*few), "--json")  # while another is at it
         assert "Going on" not in beside.err
         assert "cut" not in [row["runs"][0]["run"] for row in beside.json["rows"]]
     for name in os.listdir(home / "runs"):
         if name != "cut":
             shutil.rmtree(home / "runs" / name)
-    shown = drakegpt("compare", "--train", *few, "--json")
+    shown = drakegpt("compare", "--train", *settings(*few), "--json")
     assert shown.code == 0, shown.err
     assert "Going on with cut" in shown.err
     (row,) = (row for row in shown.json["rows"] if row["model"] == "BlocksLM")

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
+from program_runs import settings
 
 from drakegpt.data import dataset
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
-TINY = ("BlocksLM", "--num-layers", 1, "--num-heads", 2, "--batch-size", 4, "--eval-iters", 1)
+SHAPE = ("--num-layers", 1, "--num-heads", 2, "--batch-size", 4, "--eval-iters", 1)
+TINY = ("BlocksLM", *settings(*SHAPE))
 BRIEF = (*TINY, "--iters", 20)
 GRID = ("--param", "embedding_dim=4,8", "--param", "max_lr=1e-3,1e-2", "--sampler", "grid")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -201,7 +203,7 @@ def test_two_processes_share_a_study(home, tmp_path, storage):
 
 @posix
 def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, home):
-    asked = (*TINY, "--iters", 600, "--save-interval", 10, "--sampler", "grid",
+    asked = (*TINY, "--iters", 600, *settings("--save-interval", 10), "--sampler", "grid",
              "--param", "embedding_dim=8,4", "--param", "max_lr=1e-2")  # fmt: skip
     process = start(*asked)
     runs = home / "runs"
@@ -285,14 +287,14 @@ def test_the_next_command_has_no_password(drakegpt, tmp_path, monkeypatch):
         ("--iters 200", True),
         ("--iters 1000", True),
         ("--iters 1001", False),  # evaluated once before its end, which is enough
-        ("--iters 200 --eval-interval 10", False),
+        ("--iters 200 --set eval_interval=10", False),
         ("--iters 200 --no-prune", False),
         ("--iters 200 --trials 5", False),  # there are none to hold a trial against
         ("--param iters=100,200", True),
         ("--param iters=100,2000", False),
         ("--param iters=100..200", True),
-        ("--epochs 1 --context-length 2 --param batch_size=1,500", False),
-        ("--epochs 1 --context-length 2 --param batch_size=10,500", True),
+        ("--set epochs=1 --set context_length=2 --param batch_size=1,500", False),
+        ("--set epochs=1 --set context_length=2 --param batch_size=10,500", True),
         ("--iters 200 --param context_length=9999", False),  # there are no runs
     ],
 )
@@ -302,7 +304,7 @@ def test_that_nothing_can_be_pruned_is_said(drakegpt, changed, warned):
     done = drakegpt(*asked)
     assert done.code == 0, done.err
     assert done.err.count("no trial can be pruned") == warned
-    assert ("--eval-interval 10 changes that" in done.err) == (warned and "200" in changed)
+    assert ("--set eval_interval=10 changes that" in done.err) == (warned and "200" in changed)
 
 
 def test_a_file_says_it_all_and_flags_win(drakegpt, tmp_path):
@@ -327,7 +329,7 @@ def test_a_file_says_it_all_and_flags_win(drakegpt, tmp_path):
     assert list(result["trials"][0]["params"]) == ["embedding_dim", "max_lr", "dropout"]
     assert drakegpt("sweep", "--config", yaml, "--json").json == result
     won = drakegpt("sweep", "bigramlm", "--config", toml, "--trials", 2, "--sampler", "grid",
-                   "--dropout", 0.25, "--param", "max_lr=1e-3", "--param", "batch_size=2,4",
+                   "--set", "dropout=0.25", "--param", "max_lr=1e-3", "--param", "batch_size=2,4",
                    "--param", "embedding_dim=8", "--json")  # fmt: skip
     assert won.code == 0, won.err
     assert won.json["model"] == "BigramLM"
@@ -343,17 +345,23 @@ MISTAKES = [
     ("BlocksLM --param max_lr", "has no values"),
     ("BlocksLM --param max_rl=1,2", "Did you mean max_lr"),
     ("BlocksLM --param max_lr=1,2 --param max_lr=3", "given twice"),
-    ("BlocksLM --param max_lr=1,2 --max-lr 3", "searched and given at once"),
+    ("BlocksLM --param max_lr=1,2 --set max_lr=3", "searched and given at once"),
     ("BlocksLM --param max_lr=1..2 --sampler grid", "no end of points"),
     ("BlocksLM --param max_lr=1..2 --sampler best", "--sampler"),
     ("BlocksLM --param max_lr=1..2 --trials 0", "--trials"),
     ("BlocksLM --param max_lr=1..2 --minutes -1", "--minutes"),
-    ("BlocksLM --param max_lr=1..2 --dropout 3", "dropout cannot be 3.0"),
+    ("BlocksLM --param max_lr=1..2 --set dropout=3", "dropout cannot be 3.0"),
+    ("BlocksLM --param max_lr=1..2 --set dropuot=0", "Did you mean dropout"),
+    ("BlocksLM --param max_lr=1..2 --set dropout", "has no value"),
+    ("BlocksLM --param max_lr=1..2 --set iters=x", "iters cannot be 'x': it is a whole number"),
+    ("BlocksLM --param max_lr=1..2 --set iters=2 --iters 3", "iters is given twice"),
+    ("BlocksLM --param max_lr=1..2 --set minutes=2", "no setting named 'minutes'"),
+    ("BlocksLM --param max_lr=1..2 --dropout 0", "Write it as --set dropout="),
     ("BlocksLM --param max_lr=1..2 --name a/b", "cannot name a sweep"),
     ("BlocksLM --param max_lr=1..2 --data none", "no dataset named 'none'"),
     ("BlocksLM --param max_lr=1..2 --device cuda", "no cuda device"),
     ("BlocksLM --param max_lr=1..2 --storage oracle7://x", "cannot be read or written"),
-    ("BlocksLM --param iters=1,2 --epochs 3", "both say how long"),
+    ("BlocksLM --param iters=1,2 --set epochs=3", "both say how long"),
     ("--config {tmp}/none.toml", "cannot be read"),
     ("--config {tmp}/trials.toml", "trials cannot be 'many'"),
     ("--config {tmp}/minutes.toml", "minutes cannot be -1"),
@@ -389,7 +397,7 @@ def test_another_sweep_of_the_same_name_is_refused(drakegpt):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--sampler", "grid", "--name", "s")
     done = drakegpt(*asked, "--json")
     assert [trial["run"] for trial in done.json["trials"]] == ["s_0001", "s_0002"]
-    refused = drakegpt(*asked, "--dropout", 0.5)
+    refused = drakegpt(*asked, "--set", "dropout=0.5")
     assert refused.code == 2
     assert "a sweep named 's' with other settings" in refused.err
 
@@ -445,9 +453,9 @@ def at_terminal(command, columns):
 
 SHAKESPEARE = (
     "--preset", "shakespeare-sweep", "--param", "embedding_dim=32,64",
-    "--param", "max_lr=1e-4..1e-2:log", "--param", "batch_size=8,16", "--context-length", 64,
-    "--num-layers", 2, "--iters", 60, "--eval-interval", 15, "--eval-iters", 2,
-    "--save-interval", 5, "--trials", 8,
+    "--param", "max_lr=1e-4..1e-2:log", "--param", "batch_size=8,16", "--iters", 60, "--trials", 8,
+    *settings("--context-length", 64, "--num-layers", 2, "--eval-interval", 15),
+    *settings("--eval-iters", 2, "--save-interval", 5),
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from program_runs import settings
 
 SONGS = ["la la lo 🦊 the lazy dog", "the quick brown fox\nruns far away", "no more songs tonight"]
 BRIEF = ("--iters", 4, "--eval-iters", 1, "--quiet")
@@ -116,7 +117,11 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     again = (home / "runs" / Path(trained.json["run"]).name / "config.toml").read_text()
     assert 'windows = "shuffled"' in again
     assert "epochs = 0" in again
-    together = ("compare", "--train", "--epochs", 1, "--batch-size", 64, "--eval-iters", 1)
+    together = (
+        "compare",
+        "--train",
+        *settings("--epochs", 1, "--batch-size", 64, "--eval-iters", 1),
+    )
     rows = drakegpt(*together, "--json", "--quiet").json["rows"]
     assert [row["iterations"] for row in rows] == [-(-windows // 64)] * 6
     for other in ("--minutes", "--iters"):

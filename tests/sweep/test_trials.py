@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from program_runs import settings
 
 from drakegpt import paths
 from drakegpt.config import resolve
@@ -271,8 +272,9 @@ def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):
 @pytest.mark.slow
 def test_runs_of_a_sweep_are_one_group_in_the_mirror(prepared, home):
     program = Path(sys.executable).parent
-    asked = "sweep BigramLM --param max_lr=1e-3,1e-2 --sampler grid --iters 4 --eval-iters 1"
-    asked = [*asked.split(), "--name", "mine", "--wandb", "offline", "--json", "-q"]
+    asked = "sweep BigramLM --param max_lr=1e-3,1e-2 --sampler grid --iters 4"
+    asked = [*asked.split(), *settings("--eval-iters", 1, "--wandb", "offline")]
+    asked += ["--name", "mine", "--json", "-q"]
     done = subprocess.run([program / "drakegpt", *asked], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     assert "wandb" not in json.loads(done.stdout)["best"]["command"]
