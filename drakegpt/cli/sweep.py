@@ -69,8 +69,7 @@ def sweep(
         str | None,
         typer.Option(
             metavar="FILE|URL",
-            help="Where the study is kept: a journal file, or a database as in "
-            "sqlite:///FILE; a journal in the data folder if not given.",
+            help="SQLite file, or a database of several machines.",
             show_default=False,
         ),
     ] = None,
@@ -108,7 +107,7 @@ def sweep(
     began = time.monotonic()
     if _work(study, plan.minutes, quiet=quiet):
         console.note("Stopped; what was trained is kept. The same command goes on.", style="")
-        say_how_to_go_on()
+        say_how_to_go_on(study)
         raise typer.Exit(console.INTERRUPTED)
     over = plan.minutes is not None and time.monotonic() - began >= plan.minutes * 60
     show_trials(study, json=json, over=over)

@@ -143,7 +143,7 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")
-    say_how_to_go_on()
+    say_how_to_go_on(study)
 
 
 def _is_here(row: "Row") -> bool:
@@ -152,14 +152,16 @@ def _is_here(row: "Row") -> bool:
     return (paths.runs() / row.run).is_dir()
 
 
-def say_how_to_go_on() -> None:
+def say_how_to_go_on(study: "Study") -> None:
     """Show the same command, without a password that may be in it."""
-    from drakegpt.sweep.storage import PLACEHOLDER, masked
+    from drakegpt.sweep.storage import without_password
 
-    arguments = [masked(argument) for argument in sys.argv[1:]]
+    place = str(study.place)
+    shown = without_password(place)
+    arguments = [argument.replace(place, shown) for argument in sys.argv[1:]]
     console.next_commands([shlex.join(["drakegpt", *arguments])])
     if arguments != sys.argv[1:]:
-        console.note(f"{PLACEHOLDER} stands for that of the storage: put yours in its place.")
+        console.note(f"{shown} is your --storage without its password: put it back.")
 
 
 def _as_json(

@@ -152,20 +152,20 @@ class Study:
     def __init__(
         self, definition: Definition, trials: int | None = None, storage: str | None = None
     ) -> None:
-        """`trials`: how many there shall be in all; `storage`: a file or a database's address.
+        """`trials`: how many there shall be in all; `storage`: an SQLite file or a database's URL.
 
         Raises `UsageError` if there is another study of that name.
         """
         self.definition = definition
         self.total = _total(definition, trials)
         self.folder = paths.sweeps() / definition.name
-        self._place: str | Path = storage or self.folder / "study.journal"
+        self.place: str | Path = storage or self.folder / "study.db"
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
         self._turn = FileLock(self.folder / "locks" / "turn")
         with self._turn:
             self._home = _name_of(self.folder / "locks")
-            kept = open_storage(self._place)
+            kept = open_storage(self.place)
             with self.explained():
                 self._study = optuna.create_study(
                     storage=kept,
@@ -188,7 +188,7 @@ class Study:
 
     def explained(self) -> AbstractContextManager[None]:
         """Explain what goes wrong with the storage."""
-        return explained(self._place)
+        return explained(self.place)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""

@@ -397,12 +397,12 @@ def test_compare_of_several_seeds(drakegpt, song):
 
 def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
     """A later run of one seed, with another rate, does not stand for that seed."""
-    few = settings("--iters", 3, "--eval-iters", 1)
+    few = ("--iters", 3, "--eval-iters", 1)
     odd = drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "--json", "-q").json
-    shown = drakegpt("compare", "--train", *few, "--seeds", 2, "--json", "-q")
+    shown = drakegpt("compare", "--train", *settings(*few), "--seeds", 2, "--json", "-q")
     assert shown.code == 0, shown.err
     drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "-q")
-    again = drakegpt("compare", "--train", *few, "--seeds", 2, "--json")
+    again = drakegpt("compare", "--train", *settings(*few), "--seeds", 2, "--json")
     assert "none to train" in again.err
     for done in (shown, again):
         (row,) = (row for row in done.json["rows"] if row["model"] == "BlocksLM")

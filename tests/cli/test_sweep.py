@@ -130,7 +130,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
     assert len({trial["params"]["max_lr"] for trial in more["trials"]}) == 4
     assert before.items() <= trained(home).items()
     # a study that was removed finds its runs again
-    for file in (home / "sweeps").rglob("study.journal"):
+    for file in (home / "sweeps").rglob("study.db"):
         file.unlink()
     before = trained(home)
     anew = drakegpt(*asked, 4, "--json").json
@@ -182,7 +182,7 @@ def test_nothing_but_failures_is_an_error(drakegpt):
     assert "too short" in too_long.err
 
 
-@pytest.mark.parametrize("storage", ["journal", "database"])
+@pytest.mark.parametrize("storage", ["default", "database"])
 def test_two_processes_share_a_study(home, tmp_path, storage):
     searched = ("--param", "embedding_dim=2,4,6,8", "--param", "max_lr=1e-3,3e-3,1e-2")
     # Long enough for the second to come in time, though it may start a while after the first.
@@ -269,15 +269,15 @@ def test_time_is_kept(drakegpt, home):
 
 def test_the_next_command_has_no_password(drakegpt, tmp_path, monkeypatch):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--minutes", 0, "--storage")
-    without = drakegpt(*asked, tmp_path / "study.journal")
+    without = drakegpt(*asked, tmp_path / "study.db")
     assert "Next: drakegpt sweep" in without.err
-    assert "PASSWORD" not in without.err
+    assert "***" not in without.err
     monkeypatch.setattr("drakegpt.sweep.study.open_storage", lambda _: InMemoryStorage())
     done = drakegpt(*asked, "mysql://me:secret@host/x")
     assert done.code == 0, done.err
-    again = shlex.join(["drakegpt", *map(str, asked), "mysql://me:PASSWORD@host/x"])
+    again = shlex.join(["drakegpt", *map(str, asked), "mysql://me:***@host/x"])
     assert f"Next: {again}" in done.err
-    assert "PASSWORD stands for" in done.err
+    assert "without its password" in done.err
     assert "secret" not in done.err + done.out
 
 
