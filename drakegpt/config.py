@@ -104,9 +104,7 @@ class TrainConfig:
 
     model: Annotated[ModelName, Setting("The model to train.", "Model")]
     size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
-    preset: Annotated[
-        Preset, Setting("A whole system; `drakegpt presets` describes them.", "Model")
-    ]
+    preset: Annotated[Preset, Setting("A whole system; --list-presets describes them.", "Model")]
     recipe: Annotated[
         Recipe,
         Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),

@@ -4,7 +4,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import drakegpt
 from drakegpt import paths
@@ -14,40 +14,39 @@ from drakegpt.cli import (
     console,
     data,
     eval_,
+    export,
     generate,
     import_,
     options,
     params,
-    presets,
-    quantize,
     runs,
     sweep,
     train,
 )
 from drakegpt.errors import DrakeGPTError
 
-ORDER = [
-    "data",
-    "params",
-    "presets",
-    "train",
-    "sweep",
-    "runs",
-    "import",
-    "quantize",
-    "eval",
-    "compare",
-    "generate",
-    "bench",
-]
+# Every command: the panel of the help that it is in, its name, what it does, its class.
+COMMANDS: tuple[tuple[str, str, Any, type[TyperCommand] | None], ...] = (
+    ("Text", "data", data.app, None),
+    ("Models", "train", train.train, train.TrainCommand),
+    ("Models", "sweep", sweep.sweep, options.SettingsCommand),
+    ("Models", "runs", runs.app, None),
+    ("Models", "params", params.params, None),
+    ("Results", "eval", eval_.eval_, None),
+    ("Results", "compare", compare.compare, options.SettingsCommand),
+    ("Results", "generate", generate.generate, None),
+    ("Results", "export", export.app, None),
+    ("Results", "bench", bench.bench, None),
+)
 
 
 class InOrder(TyperGroup):
-    """Lists commands in the order of use; typer would put groups behind plain commands."""
+    """Lists commands in the order of the table; typer would put groups behind plain commands."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names for the help text, which opens a panel where its first command comes."""
-        return sorted(super().list_commands(ctx), key=ORDER.index)
+        order = [name for _, name, *_ in COMMANDS]
+        return sorted(super().list_commands(ctx), key=order.index)
 
 
 app = typer.Typer(
@@ -57,18 +56,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.add_typer(data.app, name="data", rich_help_panel="Text")
-app.command("params", rich_help_panel="Models")(params.params)
-app.command("presets", rich_help_panel="Models")(presets.presets)
-app.command("train", cls=train.TrainCommand, rich_help_panel="Models")(train.train)
-app.command("sweep", cls=options.SettingsCommand, rich_help_panel="Models")(sweep.sweep)
-app.add_typer(runs.app, name="runs", rich_help_panel="Models")
-app.command("import", rich_help_panel="Models")(import_.import_)
-app.command("quantize", rich_help_panel="Models")(quantize.quantize)
-app.command("eval", rich_help_panel="Results")(eval_.eval_)
-app.command("compare", cls=options.SettingsCommand, rich_help_panel="Results")(compare.compare)
-app.command("generate", rich_help_panel="Results")(generate.generate)
-app.command("bench", rich_help_panel="Results")(bench.bench)
+runs.app.command("import")(import_.import_)
+for panel, name, what, kind in COMMANDS:
+    if isinstance(what, typer.Typer):
+        app.add_typer(what, name=name, rich_help_panel=panel)
+    else:
+        app.command(name, cls=kind, rich_help_panel=panel)(what)
 
 
 def _version(wanted: bool) -> None:

@@ -40,7 +40,7 @@ def bench(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure this machine: training and generation beside a textbook's way, and the limit."""
+    """Benchmark against textbook code and the limit of the hardware."""
     from drakegpt.cli.progress import counting
     from drakegpt.evaluation.bench import describe_settings, measure
     from drakegpt.evaluation.contenders import bench_config

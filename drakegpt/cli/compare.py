@@ -66,7 +66,7 @@ def compare(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare the latest run of each model on a dataset: table, curves and samples.
+    """Compare the latest run of each model: table, curves, samples.
 
     Seeds of one model are one row. Settings choose among the runs: with --iters 2000, only
     runs of 2,000 iterations count.

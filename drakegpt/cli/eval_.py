@@ -10,7 +10,7 @@ def eval_(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score a run on every character of its dataset: loss, bits per character, perplexity."""
+    """Score a run on whole splits: loss, bits per character, perplexity."""
     from rich.table import Table
 
     from drakegpt.evaluation.scoring import score

@@ -95,7 +95,7 @@ def generate(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Write text with a trained run; without a prompt it starts from nothing."""
+    """Generate text with a trained model; the prompt may be empty."""
     from drakegpt.evaluation.selection import find_author
     from drakegpt.generation.prompt import fit
     from drakegpt.generation.sampling import Sampling

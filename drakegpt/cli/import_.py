@@ -1,4 +1,4 @@
-"""`drakegpt import`: take over a checkpoint of the original project."""
+"""`drakegpt runs import`: take over a checkpoint of the original project."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def import_(
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Turn a checkpoint of the original DrakeGPT into a run to eval, compare and generate with."""
+    """Import a checkpoint of the original DrakeGPT as a run."""
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
     from drakegpt.evaluation.scoring import score

@@ -18,7 +18,7 @@ def params(
         ),
     ] = None,
     preset: Annotated[
-        Preset, typer.Option(help="The model of one of the systems that `drakegpt presets` lists.")
+        Preset, typer.Option(help="The model of a system; `train --list-presets` describes them.")
     ] = "none",
     vocab_size: Annotated[
         int | None,
@@ -28,7 +28,7 @@ def params(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Count each model's parameters by component, beside the published figures."""
+    """Count parameters by component, beside the published figures."""
     from drakegpt.config import preset_model
     from drakegpt.evaluation.parameters import count_parameters, published_parameters
     from drakegpt.presets import SYSTEMS

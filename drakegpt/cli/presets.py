@@ -1,8 +1,8 @@
-"""`drakegpt presets`: the sizes and systems there are, and how long each takes here."""
+"""`drakegpt train --list-presets`: sizes and systems, and how long each takes here."""
 
 from typing import TYPE_CHECKING, Any
 
-from drakegpt.cli import console, options
+from drakegpt.cli import console
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.presets import SYSTEMS
 
@@ -15,7 +15,7 @@ OF_SIZE = {
 }
 
 
-def presets(json: options.Json = False, quiet: options.Quiet = False) -> None:
+def show_presets(*, json: bool, quiet: bool) -> None:
     """List every preset: what it is, its size, and the time it takes on this machine."""
     from drakegpt.cli.progress import counting
 

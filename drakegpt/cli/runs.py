@@ -11,7 +11,7 @@ from drakegpt.errors import UsageError
 if TYPE_CHECKING:
     from drakegpt.training.run import Run
 
-app = typer.Typer(help="List the training runs, show one, remove one.")
+app = typer.Typer(help="List, show, remove or import training runs.")
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or folder.")]
 

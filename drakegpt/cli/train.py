@@ -66,10 +66,19 @@ def train(
     seeds: Annotated[
         int, typer.Option(min=1, help="So many runs, which differ in their seed, from --seed on.")
     ] = 1,
+    list_presets: Annotated[
+        bool,
+        typer.Option("--list-presets", help="List presets and their time here, and exit."),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model with the original's recipe, or your own; under torchrun, in parallel."""
+    """Train a model; under torchrun, on several processes or GPUs."""
+    if list_presets:
+        from drakegpt.cli.presets import show_presets
+
+        show_presets(json=json, quiet=quiet)
+        return
     given = config_files.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}

@@ -28,7 +28,7 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     if trained not in ("full", bits):
         raise UsageError(
             f"{run.name} was trained with {trained} bits and cannot be packed in {bits}.",
-            f"Pack it as it is: `drakegpt quantize {run.name} --bits {trained}`.",
+            f"Pack it as it is: `drakegpt export packed {run.name} --bits {trained}`.",
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)

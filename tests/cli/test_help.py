@@ -7,25 +7,28 @@ import sys
 import time
 
 import pytest
+import typer
 
-COMMANDS = [
-    "data",
-    "data fetch",
-    "data list",
-    "data show",
-    "params",
-    "train",
-    "sweep",
-    "eval",
-    "compare",
-    "generate",
-    "bench",
-    "quantize",
-    "runs list",
-    "runs show",
-    "runs remove",
-    "import",
+from drakegpt.cli.app import COMMANDS
+
+GROUPS = {name: what for _, name, what, _ in COMMANDS if isinstance(what, typer.Typer)}
+# Every command that can be called, found in the program itself.
+CALLED = [
+    *(name for _, name, *_ in COMMANDS if name not in GROUPS),
+    *(
+        f"{name} {command.name or command.callback.__name__.rstrip('_')}"
+        for name, group in GROUPS.items()
+        for command in group.registered_commands
+    ),
 ]
+
+
+def test_all_commands_are_known_here():
+    assert [name for _, name, *_ in COMMANDS] == [
+        "data", "train", "sweep", "runs", "params",
+        "eval", "compare", "generate", "export", "bench",
+    ]  # fmt: skip
+    assert {"runs import", "runs remove", "export packed", "data fetch", "train"} <= set(CALLED)
 
 
 def test_help_groups_the_commands_in_the_order_of_use(program):
@@ -38,7 +41,7 @@ def test_help_groups_the_commands_in_the_order_of_use(program):
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*GROUPS, *CALLED])
 def test_every_option_is_explained(drakegpt, command):
     shown = drakegpt(*command.split(), "--help", COLUMNS=250)
     assert shown.code == 0
@@ -47,6 +50,11 @@ def test_every_option_is_explained(drakegpt, command):
     for line in re.findall(r"^│ +(?:\* +)?(--.*?)│$", shown.out, re.M):
         words = re.sub(r"--?[\w-]+|<[^>]*>|\[[^]]*\]", "", line).split()
         assert len(words) >= 3, f"not explained: {line}"
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_help_of_what_takes_settings_fits_a_screen(drakegpt, command):
+    assert len(drakegpt(command, "--help", COLUMNS=80).out.splitlines()) <= 45
 
 
 def test_version(program):

@@ -131,7 +131,7 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
 
 
 def test_presets_are_measured_here(drakegpt):
-    result = drakegpt("presets", "--json", "--quiet")
+    result = drakegpt("train", "--list-presets", "--json", "--quiet")
     assert result.code == 0, result.err
     rows = {row["name"]: row for row in result.json["presets"]}
     assert list(rows) == [

@@ -123,14 +123,16 @@ def test_a_missing_file_is_named(prepared, tmp_path):
 def test_the_command(drakegpt, prepared, tmp_path):
     _, model = original(prepared, "ResidualBlocksLM")
     torch.save(model.state_dict(), tmp_path / "old.pt")
-    done = drakegpt("import", tmp_path / "old.pt", "--model", "residualblockslm", "--data", "small",
-                    "--name", "old")  # fmt: skip
+    done = drakegpt("runs", "import", tmp_path / "old.pt", "--model", "residualblockslm",
+                    "--data", "small", "--name", "old")  # fmt: skip
     assert done.code == 0, done.err
     assert "Imported old.pt as old" in done.out
     assert drakegpt("eval", "old").code == 0
     assert len(drakegpt("generate", "old", "-n", 30, "--json").json["samples"][0]["text"]) == 30
     assert drakegpt("compare").code == 0
     assert "imported" in drakegpt("runs").out
-    wrong = drakegpt("import", tmp_path / "old.pt", "--model", "BigramLM", "--data", "small")
+    wrong = drakegpt(
+        "runs", "import", tmp_path / "old.pt", "--model", "BigramLM", "--data", "small"
+    )
     assert wrong.code == 2
     assert "not of a BigramLM" in wrong.err

@@ -4,7 +4,7 @@
 def test_train_quantize_eval_generate(drakegpt, prepared):
     train = ["train", "TransformerLM", "--bits", "1.58", "--iters", "30", "--eval-iters", "2"]
     assert drakegpt(*train, "--name", "few", "--quiet").code == 0
-    packing = drakegpt("quantize", "few", "--name", "packed")
+    packing = drakegpt("export", "packed", "few", "--name", "packed")
     assert packing.code == 0, packing.err
     assert "Packed few in 1.58 bits a weight, exactly as trained, as packed" in packing.out
     assert "drakegpt eval packed" in packing.err
@@ -20,7 +20,7 @@ def test_train_quantize_eval_generate(drakegpt, prepared):
 def test_json_counts_bytes(drakegpt, prepared):
     train = ["train", "TransformerLM", "--iters", "4", "--eval-iters", "1", "--name", "full"]
     assert drakegpt(*train, "--quiet").code == 0
-    result = drakegpt("quantize", "full", "--bits", "8", "--json").json
+    result = drakegpt("export", "packed", "full", "--bits", "8", "--json").json
     assert result["bits"] == "8"
     assert not result["trained_with_these_bits"]
     # 3 blocks of 3 x 32 x 32 + 32 x 32 + 2 x 4 x 32 x 32 weights, and a scale for each row
@@ -32,7 +32,7 @@ def test_json_counts_bytes(drakegpt, prepared):
 
 def test_what_cannot_be_packed_is_one_message(drakegpt, prepared):
     assert drakegpt("train", "BigramLM", "--iters", "2", "--quiet", "--name", "b").code == 0
-    refused = drakegpt("quantize", "b")
+    refused = drakegpt("export", "packed", "b")
     assert refused.code == 2
     assert "no linear layers" in refused.err
     assert refused.out == ""

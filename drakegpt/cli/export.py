@@ -1,4 +1,4 @@
-"""`drakegpt quantize`: a trained run packed in few bits, as a run of its own."""
+"""`drakegpt export`: a trained run in another form."""
 
 from typing import Annotated, Literal
 
@@ -6,8 +6,16 @@ import typer
 
 from drakegpt.cli import console, options
 
+app = typer.Typer(help="Export a trained run in another form.", no_args_is_help=True)
 
-def quantize(
+
+@app.callback()
+def _group() -> None:
+    """Keep `packed` a command of its own while it is the only one."""
+
+
+@app.command()
+def packed(
     target: options.Target = None,
     bits: Annotated[
         Literal["1.58", "1", "8"] | None,
@@ -18,7 +26,7 @@ def quantize(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Pack a run's weights: rounded after training, or exactly, if it was trained that way."""
+    """Quantize a run to 8, 1.58 or 1 bits a weight; the result is a run of its own."""
     import torch
 
     from drakegpt.evaluation.selection import find_run
@@ -29,19 +37,19 @@ def quantize(
     run = find_run(target, scaled=scaled, data=data)
     trained = run.config.bits
     chosen = bits or ("8" if trained == "full" else trained)
-    packed = quantize_run(run, chosen, name)
-    after = sizes(packed.load_model(torch.device("cpu")))
+    made = quantize_run(run, chosen, name)
+    after = sizes(made.load_model(torch.device("cpu")))
     weights, _ = load_weights(run.last_checkpoint().weights)
     resident = sum(tensor.nbytes for tensor in weights.values())
-    stored = {r.name: r.last_checkpoint().weights.stat().st_size for r in (run, packed)}
+    stored = {r.name: r.last_checkpoint().weights.stat().st_size for r in (run, made)}
     if json:
         console.show_json(
             {
-                "run": str(packed.folder),
+                "run": str(made.folder),
                 "from": str(run.folder),
                 "bits": chosen,
                 "trained_with_these_bits": trained == chosen,
-                "file_bytes": {"before": stored[run.name], "after": stored[packed.name]},
+                "file_bytes": {"before": stored[run.name], "after": stored[made.name]},
                 "packed_bytes": after.packed,
                 "remainder_bytes": after.remainder,
                 "resident_bytes": {"before": resident, "after": after.resident},
@@ -50,9 +58,9 @@ def quantize(
         return
     how = "exactly as trained" if trained == chosen else "rounded after training"
     console.show(
-        f"Packed {run.name} in {chosen} bits a weight, {how}, as {packed.name}: a file of "
-        f"{stored[packed.name]:,} bytes instead of {stored[run.name]:,} ({after.packed:,} packed, "
+        f"Packed {run.name} in {chosen} bits a weight, {how}, as {made.name}: a file of "
+        f"{stored[made.name]:,} bytes instead of {stored[run.name]:,} ({after.packed:,} packed, "
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([f"drakegpt eval {packed.name}", f"drakegpt generate {packed.name}"])
+    console.next_commands([f"drakegpt eval {made.name}", f"drakegpt generate {made.name}"])
