@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from drakegpt.cli.app import COMMANDS
 from drakegpt.config import IDEAS
 from drakegpt.models import ladder
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
+GROUPS = {name for _, name, what, _ in COMMANDS if isinstance(what, typer.Typer)}
+RESULTS = json.loads((README.parent / ".readme" / "results.json").read_text(encoding="utf-8"))
 MAIN, TESTS = re.findall(r"```sh\n(.*?)\n```", TEXT, re.S)
 
 
@@ -50,8 +54,9 @@ def test_every_command_shown_is_understood(drakegpt):
     assert len(shown) > 8
     for line in shown:
         words = shlex.split(line)
-        command = words[:2] if words[0] == "data" else words[:1]
+        command = words[:2] if words[0] in GROUPS else words[:1]
         options = {word for word in words if word.startswith("--")}
+        command = [word for word in command if not word.startswith("-")]
         text = drakegpt(*command, "--help", COLUMNS=200)
         assert text.code == 0, line
         for option in options:
@@ -59,10 +64,9 @@ def test_every_command_shown_is_understood(drakegpt):
 
 
 def test_each_idea_is_told_alike_in_the_readme_the_ladder_and_the_report():
-    told = dict(re.findall(r"^\| (\w+LM) \| ([a-z][^|]*[a-z]) \|$", TEXT, re.M))
-    assert told == IDEAS
-    written = dict(re.findall(r"^    (\w+LM) +(\S.*)$", ladder.__doc__, re.M))
-    assert written == IDEAS
+    for model, idea in IDEAS.items():
+        assert f"| {model} | {idea} |" in TEXT
+        assert f"{model:<21}  {idea}" in ladder.__doc__
 
 
 def test_the_parameter_table_is_what_params_prints(drakegpt):
@@ -73,37 +77,37 @@ def test_the_parameter_table_is_what_params_prints(drakegpt):
         assert "| " + " | ".join([name, *(f"{figure:,}" for figure in figures)]) + " |" in TEXT
 
 
+def test_the_results_beside_the_readme_are_those_in_it():
+    for result in RESULTS.values():
+        assert result["command"] in TEXT
+        for figures in result["rows"].values():
+            assert all(figure in TEXT for figure in figures.values())
+
+
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
 @pytest.mark.slow
-def test_losses_in_the_readme_are_what_training_gives(tmp_path):
+@pytest.mark.parametrize(
+    ("result", "model", "options"),
+    [
+        ("ladder", "BigramLM", ()),
+        ("ladder", "MultiHeadAttentionLM", ()),
+        ("ladder", "ResidualBlocksLM", ()),
+        ("ladder", "TransformerLM", ()),
+        ("without dropout", "TransformerLM", ("--dropout", 0)),
+        ("fast", "TransformerLM", ("--recipe", "fast")),
+        ("few bits", "TransformerLM", ("--bits", 1.58, "--iters", 4000)),
+    ],
+)
+def test_losses_in_the_readme_are_what_training_gives(drakegpt, result, model, options):
     """The full recipe for the rungs that the text argues about: one seed, near the mean of three.
 
     Another processor rounds differently, and 10,000 steps magnify that a little.
     """
-    program = [sys.executable, "-m", "drakegpt"]
-    env = {**os.environ, "DRAKEGPT_HOME": str(tmp_path / "h")}
-    fetch = [*program, "data", "fetch", os.environ["TINY_SHAKESPEARE"], "--name", "shakespeare"]
-    subprocess.run(fetch, check=True, capture_output=True, env=env)
-
-    def trained(model, *options):
-        train = [*program, "train", model, *options, "--json", "--quiet"]
-        done = subprocess.run(train, check=True, capture_output=True, env=env)
-        result = json.loads(done.stdout)
-        return result["train_loss"], result["val_loss"]
-
-    for model in ("BigramLM", "MultiHeadAttentionLM", "ResidualBlocksLM", "TransformerLM"):
-        row = re.search(
-            rf"│ {model} +│ +[\d,]+ │ +[\d,]+ │ ([\d.]+) │ +([\d.]+) │ ([\d.]+) │", TEXT
-        )
-        train_loss, val_loss, spread = map(float, row.groups())
-        near = pytest.approx((train_loss, val_loss), abs=0.02 + 2 * spread)
-        assert trained(model) == near, model
-    shown = re.search(r"--dropout 0\nTransformerLM: train loss ([\d.]+), .*? loss ([\d.]+)", TEXT)
-    without_dropout = trained("TransformerLM", "--dropout", "0")
-    assert without_dropout == pytest.approx((float(shown[1]), float(shown[2])), abs=0.02)
-    fast = re.search(r"validation losses fall at each rung: ([\d., ]+)\.", " ".join(TEXT.split()))
-    last = float(fast[1].split(", ")[-1])
-    assert trained("TransformerLM", "--recipe", "fast")[1] == pytest.approx(last, abs=0.02)
-    shown = re.search(r"--bits 1\.58 --iters 4000 .*\n.* loss ([\d.]+), .*? loss ([\d.]+)", TEXT)
-    few = trained("TransformerLM", "--bits", "1.58", "--iters", "4000")
-    assert few == pytest.approx((float(shown[1]), float(shown[2])), abs=0.02)
+    fetched = drakegpt("data", "fetch", os.environ["TINY_SHAKESPEARE"], "--name", "shakespeare")
+    assert fetched.code == 0, fetched.err
+    got = drakegpt("train", model, *options, "--json", "--quiet").json
+    shown = RESULTS[result]["rows"][model]
+    near = 0.02 + 2 * float(shown.get("spread", 0))
+    for split, key in (("train", "train_loss"), ("validation", "val_loss")):
+        if split in shown:
+            assert got[key] == pytest.approx(float(shown[split]), abs=near)
