@@ -34,7 +34,7 @@ def test_the_main_command_works_with_a_smaller_budget(tmp_path, home):
     assert len(steps) == 2
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    compare = steps[0].replace("--iters 2000", "--iters 40 --eval-iters 2")
+    compare = steps[0].replace("--iters 2000", "--iters 40 --set eval_iters=2")
     assert compare != steps[0]
     command = " && ".join([compare, steps[1]])
     done = subprocess.run(

@@ -1,8 +1,4 @@
-"""Loss curves in a terminal: a row of bars for each model, with its first and last loss.
-
-A chart of all curves on one pair of axes was tried too. It took three times the
-lines, told its curves apart by colour alone, and lost most of them at 50 columns.
-"""
+"""Loss curves in a terminal: a row of bars for each model, with its first and last loss."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -48,6 +48,13 @@ from drakegpt.training.checkpoint import (
 log = logging.getLogger("drakegpt")
 
 TRAIN = "Run `drakegpt train MODEL` first."
+# Of the folder. It grows where a run from before would be misread: settings that are gone or mean
+# something else.
+FORMAT = 2
+
+
+class OlderRunError(RunError):
+    """A run that an older drakegpt has made."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,7 @@ def create_run(
     kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"
     folder = _new_folder(name, f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}")
     info = {
+        "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(),
         "dataset_version": data.metadata.version,
         "drakegpt": drakegpt.__version__,
@@ -256,31 +264,55 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Open a run's folder; raises `RunError` if it is not one or is damaged."""
+    """Open a run's folder; raises `RunError` if it is not one, is damaged or older."""
     try:
+        info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
+        if info.get("format", 1) != FORMAT:
+            raise OlderRunError(
+                f"{folder.name} is a run from an older drakegpt.",
+                f"Train it again, or remove it: `drakegpt runs remove {folder.name}`.",
+            )
         values = config_files.from_file(folder / "config.toml")
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )
-        info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
         tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
         if not all(isinstance(info[key], str) for key in ("dataset_version", "created_at")):
             raise ValueError("run.json lacks its dataset or its date")
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise RunError(f"{folder} is not a whole run: {error}", TRAIN) from error
     return Run(folder, config, info, tokenizer)
 
 
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A folder among the runs that cannot be opened as one."""
+
+    folder: Path
+    state: str  # "from an older drakegpt" or "damaged"
+    problem: str
+
+
 def all_runs(*, begun: bool = True) -> list[Run]:
     """Every whole run, oldest first; with `begun`, only those that have a checkpoint."""
-    found = []
-    for file in paths.runs().glob("*/config.toml"):
-        if not begun or list_checkpoints(file.parent / "checkpoints"):
-            try:
-                found.append(open_run(file.parent))
-            except RunError:
-                continue  # named when asked for by name
-    return sorted(found, key=lambda run: str(run.info["created_at"]))
+    runs, _ = open_all_runs()
+    return [run for run in runs if not begun or run.checkpoints]
+
+
+def open_all_runs() -> tuple[list[Run], list[UnreadableRun]]:
+    """Every whole run, oldest first, and what else there is among them, by name."""
+    runs, unreadable = [], []
+    folders = sorted(paths.runs().iterdir()) if paths.runs().is_dir() else []
+    for folder in folders:
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        try:
+            runs.append(open_run(folder))
+        except OlderRunError as error:
+            unreadable.append(UnreadableRun(folder, "from an older drakegpt", error.problem))
+        except RunError as error:
+            unreadable.append(UnreadableRun(folder, "damaged", error.problem))
+    return sorted(runs, key=lambda run: str(run.info["created_at"])), unreadable
 
 
 def check_name(name: str, what: str = "run") -> None:

@@ -1,5 +1,6 @@
 """Configuration files, resuming, time budgets and recipes through the installed program."""
 
+import json
 import time
 import tomllib
 
@@ -181,5 +182,43 @@ def test_runs_are_listed_shown_and_removed(drakegpt, song, home):
     assert (home / "runs" / "one").exists()
     assert drakegpt("runs", "remove", "two", "--yes").code == 1
     outside = drakegpt("runs", "remove", home.parent, "--yes")
-    assert outside.code == 1
+    assert outside.code == 2
     assert home.parent.exists()
+
+
+def test_older_and_damaged_runs_are_listed_as_what_they_are_and_can_be_removed(
+    drakegpt, song, home
+):
+    for name in ("whole", "older", "damaged"):
+        drakegpt("train", "BigramLM", *BRIEF, "--name", name)
+    runs = home / "runs"
+    info = json.loads((runs / "older" / "run.json").read_text())
+    assert info.pop("format") == 2
+    (runs / "older" / "run.json").write_text(json.dumps(info))
+    (runs / "damaged" / "config.toml").write_text("bits = [")
+    (runs / "begun").mkdir()
+    states = {r["run"]: r["state"] for r in drakegpt("runs", "--json").json["runs"]}
+    assert states == {
+        "whole": "finished", "older": "from an older drakegpt",
+        "damaged": "damaged", "begun": "damaged",
+    }  # fmt: skip
+    listed = drakegpt("runs").out
+    assert listed.count("damaged") == 3
+    assert "from an older drakegpt" in listed
+    asked = drakegpt("eval", "older")
+    assert asked.code == 1
+    assert "older is a run from an older drakegpt." in asked.err
+    assert drakegpt("eval").code == 0  # of the whole one
+    for name in ("older", "damaged", "begun"):
+        assert drakegpt("runs", "remove", name, "-y").code == 0
+    assert drakegpt("eval", "whole").code == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "BigramLM", "on", "nothing", "./one"])
+def test_only_an_exact_name_or_folder_is_removed(drakegpt, song, home, name):
+    """An unset variable of a shell is an empty name; it does not stand for the best run."""
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "one")
+    refused = drakegpt("runs", "remove", name, "-y")
+    assert refused.code in (1, 2)
+    assert "Error" in refused.err
+    assert (home / "runs" / "one" / "config.toml").exists()
