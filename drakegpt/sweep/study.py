@@ -7,6 +7,7 @@ the trial up as it is. How a trial trains is for `trials`.
 """
 
 import uuid
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from typing import Any, Literal, Self
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import MedianPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from drakegpt import paths
@@ -289,41 +290,6 @@ class Study:
         return FileLock(self.folder / "locks" / f"{number:04}")
 
 
-class _Point(BaseSampler):
-    """Draws one point of a grid."""
-
-    def __init__(self, point: Mapping[str, Value]) -> None:
-        self._point = point
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Nothing: each hyperparameter is known by itself."""
-        del study, trial
-        return {}
-
-    def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:
-        """Nothing."""
-        del study, trial, search_space
-        return {}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """The point's value."""
-        del study, trial, param_distribution
-        return self._point[param_name]
-
-
 def _name_of(locks: Path) -> str:
     """The random name of a folder of locks, given to it at first; its `turn` must be ours.
 
@@ -338,7 +304,8 @@ def _name_of(locks: Path) -> str:
 def _sampler(definition: Definition, number: int) -> BaseSampler:
     """What draws the hyperparameters of one trial, the same whichever process asks."""
     if definition.sampler == "grid":
-        return _Point(definition.grid[number - 1])
+        with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+            return PartialFixedSampler(dict(definition.grid[number - 1]), RandomSampler(0))
     seed = (definition.seed * 1_000_003 + number) % 2**32
     if definition.sampler == "random":
         return RandomSampler(seed)
