@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drakegpt.evaluation.ngrams import Floor
     from drakegpt.evaluation.rows import Row
 
-_VERDICTS = {True: "[green]true[/]", False: "[yellow]not so[/]", None: "[dim]unknown[/]"}
+_STYLES = {True: "green", False: "yellow", None: "dim"}
 
 
 def render(
@@ -67,7 +67,8 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     console.show(Text(INTRODUCTION, style="bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
-        table.add_row(_VERDICTS[claim.holds], Text(f"{claim.claim} {claim.finding}"))
+        verdict = Text(claim.verdict, style=_STYLES[claim.holds])
+        table.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
     console.show(table)
 
 

@@ -3,75 +3,106 @@
 import dataclasses
 import math
 
-from comparison_rows import RESULT, evaluated, row, rows
+import pytest
+from comparison_rows import evaluated, row, rows
 
-from drakegpt.evaluation.claims import _claims
+from drakegpt.config import LADDER
+from drakegpt.evaluation.claims import check_claims
+
+NAN = float("nan")
+
+
+def curve(model, *losses, size="default"):
+    """A row with these estimates of training and validation."""
+    train_loss, val_loss = losses[-1]
+    result = {"train_loss": train_loss, "val_loss": val_loss, "evaluations": evaluated(*losses)}
+    return row(result, model=model, size=size)
 
 
 def test_claims_hold_when_the_ladder_descends():
-    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5))
-    assert falls.holds is True
-    assert ahead.holds is True
-    assert "0.500 nats ahead of ResidualBlocksLM" in ahead.finding
-    assert f"{math.exp(0.5):.2f}" in ahead.finding
+    falls, lowest, _ = check_claims(rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5))
+    assert (falls.holds, falls.verdict) == (True, "true")
+    assert "at each of the 5 steps" in falls.finding
+    assert lowest.holds is True
+    assert lowest.finding == "It ends 0.500 nats ahead of ResidualBlocksLM, e^0.50 = 1.65 times."
 
 
 def test_claims_fail_when_it_does_not_and_say_where():
-    falls, ahead, _ = _claims("default", rows(3.0, 2.8, 2.6, 2.4, 1.5, 1.6))
+    falls, lowest, _ = check_claims(rows(3.0, 2.8, 2.6, 2.4, 1.5, 1.6))
+    assert (falls.holds, falls.verdict) == (False, "false")
+    assert "TransformerLM is 0.100 nats above the model before" in falls.finding
+    assert lowest.holds is False
+    assert "0.100 nats behind ResidualBlocksLM" in lowest.finding
+
+
+def test_with_models_missing_the_claims_stay_open_unless_refuted():
+    falls, _ = check_claims(rows(3.0, 2.8, 2.6))
+    assert (falls.holds, falls.verdict) == (None, "unknown")
+    falls, _ = check_claims(rows(3.0, 2.8, 2.9))
     assert falls.holds is False
-    assert "TransformerLM is 0.100 nats above the rung before" in falls.finding
-    assert ahead.holds is False
-    assert "0.100 nats behind ResidualBlocksLM" in ahead.finding
 
 
-def test_with_rungs_missing_the_claims_stay_open_unless_refuted():
-    falls, _ = _claims("default", rows(3.0, 2.8, 2.6))
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_a_loss_that_is_no_number_is_no_verdict(place):
+    losses = [3.0, 2.8, 2.6, 2.4, 2.0, 1.5]
+    losses[place] = NAN
+    falls, *_ = check_claims(rows(*losses))
     assert falls.holds is None
-    falls, _ = _claims("default", rows(3.0, 2.8, 2.9))
-    assert falls.holds is False
 
 
-def test_several_overfit_where_validation_rose_while_training_fell():
-    def rung(name, rise, *losses):
-        evaluations = evaluated(*(losses or ((2.6, 2.5), (2.5, 2.8))))
-        return row(
-            {"best_val_loss": RESULT.val_loss - rise, "evaluations": evaluations}, model=name
-        )
-
-    first, second = rung("BigramLM", 0.2), rung("SingleHeadAttentionLM", 0.3)
-    claim = _claims("default", [first, second])[-1]
-    assert claim.holds
-    assert (
-        "BigramLM by 0.200 nats, from iteration 10 on; SingleHeadAttentionLM by 0.300 nats"
-        in claim.finding
-    )
-    small = rung("SingleHeadAttentionLM", 0.009)
-    alone = _claims("default", [first, small])[-1]
-    assert alone.holds is None  # the rungs that are missing might
-    assert "Single" not in alone.finding
-    both_rise = rung("SingleHeadAttentionLM", 0.3, (2.5, 2.5), (2.6, 2.8))
-    none = _claims("default", [small, both_rise])[-1]
-    assert none.finding.endswith("none.")
-
-
-def test_whether_several_overfit_takes_all_rungs_with_their_curves():
-    whole = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
-    assert _claims("default", whole)[-1].holds is False
-    imported = [dataclasses.replace(whole[0], results=row({"evaluations": ()}).results), *whole[1:]]
-    assert _claims("default", imported)[-1].holds is None
-    assert _claims("default", whole[:5])[-1].holds is None
+@pytest.mark.parametrize(
+    ("losses", "overfits"),
+    [
+        (((2.6, 2.6), (2.4, 2.4), (2.2, 2.5)), True),  # validation rises
+        (((2.6, 2.6), (2.4, 2.4), (2.2, 2.395)), True),  # it stays
+        (((2.6, 2.6), (2.4, 2.4), (2.2, 2.3)), False),  # both fall
+        (((2.6, 2.6), (2.4, 2.4), (2.395, 2.5)), False),  # training has stopped falling
+        (((2.6, 2.6), (2.4, 2.4), (2.5, 2.6)), False),  # both rise
+    ],
+)
+def test_overfitting_is_validation_that_stays_or_rises_while_training_falls(losses, overfits):
+    ladder = [
+        curve(model, *(losses if model == "BlocksLM" else ((3, 3), (2, 2), (1, 1))))
+        for model in LADDER
+    ]
+    claim = check_claims(ladder)[-1]
+    assert claim.claim.startswith("For some of the models, training loss goes on falling while")
+    assert claim.holds is overfits
+    assert ("BlocksLM" in claim.finding) == overfits
+    if not overfits:
+        assert claim.finding.endswith("none.")
+    # Without the curve of another model it cannot be ruled out.
+    ladder[0] = dataclasses.replace(ladder[0], results=row({"evaluations": ()}).results)
+    assert check_claims(ladder)[-1].holds is (True if overfits else None)
+    assert check_claims(ladder[1:])[-1].holds is (True if overfits else None)
 
 
-def test_rungs_that_are_no_neighbours_make_no_step():
-    falls, *_ = _claims("default", [row({}, model="BigramLM"), row({}, model="BlocksLM")])
-    assert (falls.holds, falls.finding) == (None, "None of these are neighbours.")
+def test_what_the_original_shows_is_the_last_model_scaled_beside_five_of_default_size():
+    default = rows(3.0, 2.8, 2.6, 2.4, 2.0, 2.1)
+    scaled = row({"train_loss": 0.65}, model="TransformerLM", size="scaled")
+    claims = check_claims([*default, scaled])
+    (falls,) = (c for c in claims if "falls with" in c.claim and "as the original" in c.claim)
+    assert falls.holds is True  # though at default size alone it does not
+    (lowest,) = (c for c in claims if "lowest" in c.claim and "as the original" in c.claim)
+    assert lowest.holds is True
+    assert "1.350 nats ahead of ResidualBlocksLM, e^1.35 = 3.86 times." in lowest.finding
+    assert "Published: 1.35 nats, called 4.85 times better; e^1.35 = 3.86." in lowest.finding
+    assert math.exp(1.35) == pytest.approx(3.86, abs=0.005)
+    at_default = [c for c in claims if "(default size)" in c.claim]
+    assert [c.holds for c in at_default][:2] == [False, False]
+    assert "Published" not in at_default[1].finding
+    assert not any("(scaled size)" in c.claim for c in claims)
+
+
+def test_models_that_are_no_neighbours_make_no_step():
+    falls, *_ = check_claims([row({}, model="BigramLM"), row({}, model="BlocksLM")])
+    assert (falls.holds, falls.finding) == (None, "No step can tell.")
 
 
 def test_a_model_that_went_wild_has_no_factor():
-    _, ahead, _ = _claims("default", rows(9e9, 9e9, 9e9, 9e9, 9e9, 1.5))
-    assert ahead.holds is True
-    assert ahead.finding == "It ends 8999999998.500 nats ahead of BigramLM."
+    _, lowest, _ = check_claims(rows(9e9, 9e9, 9e9, 9e9, 9e9, 1.5))
+    assert lowest.finding == "It ends 8999999998.500 nats ahead of BigramLM."
 
 
 def test_no_claims_from_a_single_run():
-    assert _claims("default", rows(1.0)) == []
+    assert check_claims(rows(1.0)) == []

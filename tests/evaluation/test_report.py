@@ -154,8 +154,7 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
         assert claim.claim in text
         assert claim.finding in text
     verdicts = [text for _, text in tree.all("strong", class_="verdict")]
-    expected = {True: "true", False: "not so", None: "unknown"}
-    assert verdicts == [expected[claim.holds] for claim in claims]
+    assert verdicts == [claim.verdict for claim in claims]
     for floor in ordinary.comparison.floors:
         assert f"<td>{floor.score.loss:.4f}</td>" in ordinary.text
 
