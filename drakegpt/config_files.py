@@ -4,6 +4,7 @@ Only their form is checked here; which settings there are, and what they may be,
 is for `config`.
 """
 
+import codecs
 import dataclasses
 import re
 import shlex
@@ -26,7 +27,7 @@ def from_file(path: Path) -> dict[str, Any]:
 
     yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _decoded(path.read_bytes())
         settings = _from_yaml(text) if yaml else tomllib.loads(text)
     except OSError as error:
         raise UsageError(
@@ -37,7 +38,19 @@ def from_file(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} is not valid {kind}: {error}.", "Fix that line; strings need quotes."
         ) from error
-    return settings
+    # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
+    fields = dataclasses.fields(TrainConfig)
+    names = {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
+    return {
+        key: str(value) if key in names and type(value) in (int, float) else value
+        for key, value in settings.items()
+    }
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 where a mark says so, as PowerShell's `>` writes it."""
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n")
 
 
 def _from_yaml(text: str) -> dict[str, Any]:
@@ -52,13 +65,7 @@ def _from_yaml(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ValueError("settings are lines of `name: value`")
-    # A name that looks like a number, as in `bits: 1.58`, is meant as a name.
-    fields = dataclasses.fields(TrainConfig)
-    names = {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
-    return {
-        key: str(value) if key in names and type(value) in (int, float) else value
-        for key, value in settings.items()
-    }
+    return settings
 
 
 @cache

@@ -266,3 +266,17 @@ def test_the_command_says_no_more_than_it_must():
     assert to_command(fast) == (
         "drakegpt train BlocksLM --data 'my songs' --recipe fast --iters 300 --seed 7"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("suffix", "line"), [("toml", "bits = 1.58"), ("yaml", "bits: 1.58")])
+def test_files_are_read_as_editors_and_shells_write_them(tmp_path, suffix, line, encoding):
+    path = tmp_path / f"c.{suffix}"
+    path.write_bytes(f"{line}\r\n".encode(encoding))
+    assert from_file(path) == {"bits": "1.58"}
+
+
+def test_what_is_no_text_is_a_sentence(tmp_path):
+    (tmp_path / "c.toml").write_bytes(b"iters = 5\xff\x00")
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        from_file(tmp_path / "c.toml")
