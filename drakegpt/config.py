@@ -9,13 +9,12 @@ validate, so that `--help` stays instant.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, did_you_mean
 from drakegpt.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
 
 if TYPE_CHECKING:
@@ -337,16 +336,13 @@ def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -
 
 
 def setting_named(text: str, among: Sequence[str]) -> str:
-    """The setting of that name, in a file's spelling or a flag's; raises `UsageError`."""
-    import difflib
-
-    name = text.strip().removeprefix("--").replace("-", "_")
+    """The setting of that name, written with `-` or `_`; raises `UsageError`."""
+    name = text.strip().replace("-", "_")
     if name in among:
         return name
-    close = difflib.get_close_matches(name, among, n=1)
-    hint = f"Did you mean {close[0]}? " if close else ""
     raise UsageError(
-        f"There is no setting named '{text}' here.", f"{hint}The settings are: {', '.join(among)}."
+        f"There is no setting named '{text}' here.",
+        f"{did_you_mean(name, among)}The settings are: {', '.join(among)}.",
     )
 
 
@@ -356,10 +352,7 @@ def value_from_text(name: str, text: str) -> Any:
     value: Any = text.strip()
     if kind in (int, float, bool, bool | None):
         try:
-            if kind in (int, float):
-                value = kind(value)
-            else:
-                value = {"true": True, "false": False}[value.lower()]
+            value = kind(value) if kind in (int, float) else _SWITCHES[value.lower()]
         except (ValueError, KeyError):
             wanted = {int: "a whole number", float: "a number"}.get(kind, "true or false")
             raise UsageError(
@@ -367,24 +360,24 @@ def value_from_text(name: str, text: str) -> Any:
                 f"Give it another value. It is: {setting_of(name).help}",
             ) from None
     check_setting(name, value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{name} cannot be {value}.", "Give a finite number.")
     return value
+
+
+# How the command line reads an environment variable that stands for a flag.
+_SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
+_SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
-    import difflib
-
     by_lower_case: dict[str, ModelName] = {
         name.lower(): name for name in get_args(ModelName) if name in among
     }
     if model := by_lower_case.get(text.lower()):
         return model
-    close = difflib.get_close_matches(text.lower(), by_lower_case, n=1)
-    hint = f"Did you mean {by_lower_case[close[0]]}? " if close else ""
     raise UsageError(
-        f"There is no model named '{text}' here.", f"{hint}The models are: {', '.join(among)}."
+        f"There is no model named '{text}' here.",
+        f"{did_you_mean(text, among)}The models are: {', '.join(among)}.",
     )
 
 
@@ -415,7 +408,12 @@ def _validator() -> "type[BaseModel]":
     fields: dict[str, Any] = {
         name: (Annotated[(type_of(name), *bounds(name), None)], ...) for name in _hints()
     }
-    return create_model("Settings", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    return create_model(
+        "Settings",
+        __config__=strictly,
+        **fields,
+    )
 
 
 def _validate(settings: Mapping[str, Any]) -> TrainConfig:
@@ -433,8 +431,11 @@ def _explained(error: "ValidationError") -> UsageError:
     first = min(error.errors(), key=lambda complaint: complaint["type"] == "missing")
     name = str(first["loc"][0]) if first["loc"] else "configuration"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = ", ".join(field.name for field in dataclasses.fields(TrainConfig))
-        return UsageError(f"There is no setting named '{name}'.", f"The settings are: {known}.")
+        known = [field.name for field in dataclasses.fields(TrainConfig)]
+        return UsageError(
+            f"There is no setting named '{name}'.",
+            f"{did_you_mean(name, known)}The settings are: {', '.join(known)}.",
+        )
     return UsageError(
         f"{name} cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
@@ -453,7 +454,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "
             f"num_heads {config.num_heads}.",
-            f"Take a multiple of {config.num_heads} for --embedding-dim, or other --num-heads.",
+            f"Take a multiple of {config.num_heads} for embedding_dim, or other num_heads.",
         )
     if config.bits != "full" and config.model == "BigramLM":
         raise UsageError(
@@ -473,11 +474,12 @@ def _checked(config: TrainConfig) -> TrainConfig:
         raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
     if config.schedule == "two-stage" and config.bits == "full":
         raise UsageError(
-            "two-stage is the schedule of weights of few bits.", "Give --bits too, or take hold."
+            "two-stage is the schedule of weights of few bits.",
+            "Take hold, or train with bits 1.58 or 1.",
         )
     if config.base_lr > config.max_lr:
         raise UsageError(
             f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",
-            "Give both: --base-lr is the lower end of the cycle, --max-lr the upper.",
+            "Give both: base_lr is the lower end of the cycle, max_lr the upper.",
         )
     return config

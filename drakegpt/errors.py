@@ -5,6 +5,8 @@ happened and where, and one that names the command or edit that mends it. The
 command line prints both and exits; nothing else catches them.
 """
 
+from collections.abc import Iterable
+
 
 class DrakeGPTError(Exception):
     """Something failed: a file, a download, a run. Exit code 1."""
@@ -38,3 +40,12 @@ class RunError(DrakeGPTError):
 
 class DivergedError(RunError):
     """A run's loss or weights grew beyond all numbers: its settings are at fault, not its files."""
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """The question whether a name close to `text`, in any case, is meant; empty if none is."""
+    import difflib
+
+    known = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(text.lower(), known, n=1)
+    return f"Did you mean {known[close[0]]}? " if close else ""

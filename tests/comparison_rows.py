@@ -1,7 +1,6 @@
 """Made-up rows of a comparison."""
 
 import dataclasses
-from itertools import pairwise
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.rows import Result, Row
@@ -22,11 +21,9 @@ def row(*results, **changes):
 
 
 def rows(*losses):
-    """Neighbouring rungs from the first on, with the gains that belong to these losses."""
-    gains = [None, *(a - b for a, b in pairwise(losses))]
+    """Neighbouring rungs from the first on, with these losses."""
     return [
-        row({"train_loss": loss}, model=name, train_gain=gain)
-        for name, loss, gain in zip(LADDER, losses, gains, strict=False)
+        row({"train_loss": loss}, model=name) for name, loss in zip(LADDER, losses, strict=False)
     ]
 
 

@@ -128,7 +128,7 @@ def test_toml_gives_back_the_same_settings(tmp_path_factory, model, size, iters,
         ({"max_lr": -1.0}, ["max_lr", "greater than 0"]),
         ({"device": "tpu"}, ["device", "'cuda'"]),
         ({"size": "huge"}, ["size", "'scaled'"]),
-        ({"num_heads": 5}, ["32", "5", "--embedding-dim"]),
+        ({"num_heads": 5}, ["32", "5", "embedding_dim"]),
         ({"base_lr": 1.0}, ["base_lr", "max_lr"]),
     ],
 )

@@ -16,8 +16,6 @@ from drakegpt.cli import (
     eval_,
     export,
     generate,
-    import_,
-    options,
     params,
     runs,
     sweep,
@@ -29,11 +27,11 @@ from drakegpt.errors import DrakeGPTError
 COMMANDS: tuple[tuple[str, str, Any, type[TyperCommand] | None], ...] = (
     ("Text", "data", data.app, None),
     ("Models", "train", train.train, train.TrainCommand),
-    ("Models", "sweep", sweep.sweep, options.SettingsCommand),
+    ("Models", "sweep", sweep.sweep, sweep.SweepCommand),
     ("Models", "runs", runs.app, None),
     ("Models", "params", params.params, None),
     ("Results", "eval", eval_.eval_, None),
-    ("Results", "compare", compare.compare, options.SettingsCommand),
+    ("Results", "compare", compare.compare, compare.CompareCommand),
     ("Results", "generate", generate.generate, None),
     ("Results", "export", export.app, None),
     ("Results", "bench", bench.bench, None),
@@ -56,7 +54,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-runs.app.command("import")(import_.import_)
 for panel, name, what, kind in COMMANDS:
     if isinstance(what, typer.Typer):
         app.add_typer(what, name=name, rich_help_panel=panel)

@@ -8,12 +8,8 @@ import typer
 
 from drakegpt import config_files, paths
 from drakegpt.cli import console, options
-from drakegpt.cli.few_bits import SEEDS, compare_bits
-from drakegpt.cli.ladder import render
-from drakegpt.cli.remedies import compare_remedies
-from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.train import choose_dataset, settled
-from drakegpt.config import LADDER, SIZES
+from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
 
@@ -27,6 +23,12 @@ if TYPE_CHECKING:
 
 # Settings that would make the ladder something else.
 WITHOUT = ("bits", "init_from", "tie_embeddings")
+
+
+class CompareCommand(options.SettingsCommand):
+    """Which settings it does not take."""
+
+    without = WITHOUT
 
 
 def compare(
@@ -54,12 +56,7 @@ def compare(
     preset: options.Preset = None,
     recipe: options.Recipe = None,
     iters: options.Iters = None,
-    scaled: Annotated[
-        bool,
-        typer.Option(
-            "--scaled", help="The large size only.", rich_help_panel="Settings of the runs"
-        ),
-    ] = False,
+    scaled: options.Large = False,
     device: options.DeviceOrNone = None,
     config_file: options.ConfigFile = None,
     pairs: options.Set = None,
@@ -71,50 +68,66 @@ def compare(
     Seeds of one model are one row. Settings choose among the runs: with --iters 2000, only
     runs of 2,000 iterations count.
     """
-    flags = {"preset": preset, "recipe": recipe, "iters": iters, "device": device}
+    given = options.settings_given(
+        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
+    )
     in_file = _from_file(config_file)
-    data_in_file, size_in_file = in_file.pop("data"), in_file.pop("size")
-    data, scaled = data or data_in_file, scaled or size_in_file == "scaled"
-    settings = in_file | options.settings_given(flags, pairs, WITHOUT)
+    data = data or in_file.pop("data", None)
+    size = "scaled" if scaled else in_file.pop("size", None)
+    if remedies:
+        from drakegpt.evaluation.remedies import COMPARED
+
+        in_file = {key: value for key, value in in_file.items() if key not in COMPARED}
+    settings = {key: value for key, value in in_file.items() if key not in ("data", "size")} | given
     from drakegpt.evaluation import report
     from drakegpt.evaluation.claims import check_claims
     from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.samples import samples_of
     from drakegpt.generation.prompt import fit
 
-    others_own = {"--html": html, "--prompt": prompt, "--claims": claims}
+    others_own = {
+        "--html": html, "--prompt": prompt, "--claims": claims,
+        "--preset": settings.get("preset", "none") != "none",
+    }  # fmt: skip
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html)
     dataset = choose_dataset(data)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
+        from drakegpt.cli.few_bits import SEEDS, compare_bits
+        from drakegpt.cli.remedies import compare_remedies
+
         instead, usual = (compare_bits, SEEDS) if bits else (compare_remedies, 1)
-        size, count = ("scaled" if scaled else "default"), seeds or usual
-        instead(dataset, size, settings, seeds=count, train=train, json=json, quiet=quiet)
+        instead(
+            dataset, size or "default", settings,
+            seeds=seeds or usual, train=train, json=json, quiet=quiet,
+        )  # fmt: skip
         return
     device_name = settings.get("device", "auto")
-    runs, others = _chosen(dataset, settings, seeds, train=train, scaled=scaled, quiet=quiet)
+    runs, others = _chosen(dataset, size, settings, seeds, train=train, quiet=quiet)
     together = [*runs.values(), *others]
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset, runs, device_name, others)
+    comparison = compare_runs(dataset, runs, device_name, others, settings)
     samples = samples_of([first for first, *_ in together], prompt, device_name)
-    tested = check_claims(comparison.rows) if claims else []
+    tested = check_claims(comparison.rows) if claims else None
     if html:
-        page = report.render(dataset, comparison, together, samples, device_name, tested)
+        page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         paths.write_text(html, page)
     _show(comparison, samples, tested, html, json=json)
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
-    """The settings in a configuration file, `data` and `size` always among them.
+    """The settings in a configuration file, each checked by itself.
 
     The file may be that of a run: what the ladder cannot have otherwise is left out, and an
     error where it is something else.
     """
-    given = {"data": None, "size": None} | (config_files.from_file(path) if path else {})
+    given = config_files.from_file(path) if path else {}
+    for name, value in given.items():
+        check_setting(name, value)
     given.pop("model", None)
     for name in WITHOUT:
         usual = PRESETS["default"][name]
@@ -127,28 +140,36 @@ def _from_file(path: Path | None) -> dict[str, Any]:
 
 def _chosen(
     dataset: "Dataset",
+    size: str | None,
     settings: dict[str, Any],
     seeds: int | None,
     *,
     train: bool,
-    scaled: bool,
     quiet: bool,
 ) -> "tuple[dict[tuple[str, str], list[Run]], list[list[Run]]]":
     """The ladder's runs, trained first if they shall be, and the others on the same text.
 
     Raises `RunError` if there are none.
     """
-    from drakegpt.evaluation.selection import INCIDENTAL, select_others, select_runs
+    from drakegpt.cli.several import seeds_from
+    from drakegpt.evaluation.selection import (
+        INCIDENTAL,
+        missing_models,
+        select_others,
+        select_runs,
+    )
 
-    sizes = ["scaled"] if scaled else (["default"] if train else SIZES)
+    sizes = [size] if size else (["default"] if train else SIZES)
     settings = settings | _length(dataset, sizes[0], settings)
     if train and seeds:
         return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
     identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
     if train:
-        if "preset" not in identity:
+        if identity.get("preset", "none") == "none":
             identity = {"recipe": "original"} | identity
-        _train_missing(dataset, sizes[0], settings, identity, quiet=quiet)
+        missing = missing_models(select_runs(dataset, sizes, identity), sizes)
+        configs = [settled(settings | {"model": m, "size": s}, dataset) for m, s in missing]
+        _train(configs, dataset, quiet=quiet)
         return select_runs(dataset, sizes, identity), []
     wanted = seeds_from(identity, seeds or 0)
     if seeds:
@@ -177,12 +198,13 @@ def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
 def _show(
     comparison: "Comparison",
     samples: "Samples",
-    claims: "list[Claim]",
+    claims: "list[Claim] | None",
     html: Path | None,
     *,
     json: bool,
 ) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
+    from drakegpt.cli.ladder import render
     from drakegpt.evaluation.figures import draw_bits, draw_curves
 
     data = comparison.data
@@ -195,7 +217,8 @@ def _show(
         result["figures"] = [str(path) for path in figures]
         result["samples"] = samples.to_json()
         result |= {"report": str(html)} if html else {}
-        result |= {"claims": [asdict(claim) for claim in claims]} if claims else {}
+        if claims is not None:
+            result["claims"] = [asdict(claim) for claim in claims]
         console.show_json(result)
         return
     render(comparison, samples.texts, claims)
@@ -210,10 +233,8 @@ def _show(
             f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
             f"--data {data} --iters {trained[-1]}` makes them alike"
         )
-    for model, size in comparison.missing:
-        flag = " --scaled" if size == "scaled" else ""
-        make = f"drakegpt train {model}{flag} --data {data}"
-        console.warn(f"no finished run of {model}: `{make}` makes one")
+    for missing in comparison.missing:
+        console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
     console.next_commands([f"drakegpt generate --data {data} --length 500"])
 
 
@@ -227,30 +248,15 @@ def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str
     return length_of(resolve("TransformerLM", size, dataset.name, settings), dataset)
 
 
-def _train_missing(
-    dataset: "Dataset",
-    size: str,
-    settings: dict[str, Any],
-    identity: dict[str, Any],
-    *,
-    quiet: bool,
-) -> None:
-    """Train each model that has no run yet."""
-    from drakegpt.evaluation.selection import missing_models, select_runs
-
-    missing = missing_models(select_runs(dataset, [size], identity), [size])
-    configs = [settled(settings | {"model": model, "size": size}, dataset) for model, _ in missing]
-    _train(configs, dataset, quiet=quiet)
-
-
 def _trained(
     dataset: "Dataset", size: str, settings: dict[str, Any], seeds: int, *, quiet: bool
 ) -> "dict[tuple[str, str], list[Run]]":
     """The runs of so many seeds of each model, alike in all else; trained now if missing."""
+    from drakegpt.cli.several import seeds_from
     from drakegpt.evaluation.selection import find_finished, runs_on
 
     if settings.get("minutes"):
-        raise UsageError("--minutes would give each seed other iterations.", "Give --iters.")
+        raise UsageError("minutes would give each seed other iterations.", "Give --iters instead.")
     configs = {
         (model, seed): settled(settings | {"model": model, "size": size, "seed": seed}, dataset)
         for seed in seeds_from(settings, seeds)
@@ -267,6 +273,8 @@ def _trained(
 
 
 def _train(configs: "list[TrainConfig]", dataset: "Dataset", *, quiet: bool) -> None:
+    from drakegpt.cli.several import train_runs
+
     train_runs(configs, dataset, quiet=quiet, go_on=True)
     if not configs and not quiet:
         console.note("All models have a run with these settings; none to train.")

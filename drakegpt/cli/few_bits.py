@@ -35,9 +35,7 @@ def compare_bits(
     from drakegpt.models.build import choose_device
 
     if settings.get("minutes"):
-        raise UsageError(
-            "--minutes would give each form other iterations.", "Give --iters, or leave it out."
-        )
+        raise UsageError("minutes would give each form other iterations.", "Give --iters instead.")
     device = choose_device(settings.get("device", "auto"))
     chosen = seeds_from(settings, seeds)
     runs = [

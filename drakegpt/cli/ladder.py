@@ -20,7 +20,7 @@ _STYLES = {True: "green", False: "yellow", None: "dim"}
 
 
 def render(
-    comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim]" = ()
+    comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim] | None" = None
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
     from rich.text import Text
@@ -44,7 +44,7 @@ def render(
         )
     console.show("")
     _render_floors(comparison)
-    if claims:
+    if claims is not None:
         _render_claims(claims)
     for key, title in TITLES.items() if comparison.rows else ():
         console.show(Text(f"\n{title}, estimated while training", style="bold"))
@@ -64,12 +64,12 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
     from drakegpt.evaluation.claims import INTRODUCTION
 
-    console.show(Text(INTRODUCTION, style="bold"))
+    console.show(Text(f"{INTRODUCTION}:", style="bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
         verdict = Text(claim.verdict, style=_STYLES[claim.holds])
         table.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
-    console.show(table)
+    console.show(table if claims else "None can be: that takes two models of one size.")
 
 
 def _render_floors(comparison: "Comparison") -> None:

@@ -1,15 +1,16 @@
 """Command-line options shared by commands, and those made from the settings of a run.
 
 `drakegpt.config.TrainConfig` is the one list of settings. `with_settings` gives
-a command an option for each of them: name, type, help, preset values and
-environment variable all come from there.
+`train` an option for each of them: name, type, help, preset values and
+environment variable all come from there. Other commands take a few of them, and
+the rest by `--set`.
 """
 
 import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -77,6 +78,7 @@ Iters = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Training iterations.", rich_help_panel=_PANEL),
 ]
+Large = Annotated[bool, typer.Option("--scaled", help="The large size.", rich_help_panel=_PANEL)]
 DeviceOrNone = Annotated[
     config.Device | None,
     typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_PANEL),
@@ -92,7 +94,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any other setting of `train`; may be repeated.",
+        help="Another setting of `train`; may be repeated.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -109,31 +111,29 @@ _SETTINGS = tuple(
 class SettingsCommand(TyperCommand):
     """A command that takes settings by `--set`, and says so where one is given as a flag."""
 
+    without: tuple[str, ...] = ()
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Explain a flag that `train` has and this command has not."""
-        for arg in args:
-            name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
-            own = {option for parameter in self.params for option in parameter.opts}
-            if arg.startswith("--") and arg.partition("=")[0] not in own and name in _SETTINGS:
-                raise UsageError(
-                    f"{arg.partition('=')[0]} is a flag of `drakegpt train`.",
-                    f"Write it as --set {name}=VALUE.",
-                )
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            flag = str(getattr(error, "option_name", ""))
+            name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+            if type(error).__name__ != "NoSuchOption" or name not in _SETTINGS:
+                raise
+            fix = "Leave it out." if name in self.without else f"Write it as --set {name}=VALUE."
+            raise UsageError(f"{flag} is a flag of `drakegpt train`.", fix) from None
 
 
 def settings_given(
-    flags: Mapping[str, Any], pairs: Sequence[str] | None, without: tuple[str, ...] = ()
+    pairs: Sequence[str] | None, without: tuple[str, ...], **flags: Any
 ) -> dict[str, Any]:
     """The settings of runs from the environment, `--set KEY=VALUE` and a command's own flags.
 
     Raises `UsageError` for what is no setting, cannot have that value, or is given twice.
     """
     known = [name for name in _SETTINGS if name not in without]
-    given = {}
-    for name in known:
-        if text := os.environ.get(f"DRAKEGPT_{name.upper()}"):
-            given[name] = config.value_from_text(name, text)
     said = {name: value for name, value in flags.items() if value is not None}
     for pair in pairs or ():
         key, equals, text = pair.partition("=")
@@ -143,6 +143,14 @@ def settings_given(
         if name in said:
             raise UsageError(f"{name} is given twice.", "Leave one of the two out.")
         said[name] = config.value_from_text(name, text)
+    given = {}
+    for name in known:
+        variable = f"DRAKEGPT_{name.upper()}"
+        if name not in said and (text := os.environ.get(variable, "")):
+            try:
+                given[name] = config.value_from_text(name, text)
+            except UsageError as error:
+                raise UsageError(f"{variable}: {error.problem}", error.fix) from error
     return given | said
 
 

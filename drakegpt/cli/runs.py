@@ -1,4 +1,4 @@
-"""`drakegpt runs`: list the training runs, show one, remove one."""
+"""`drakegpt runs`: list, show and remove training runs, and import the original's."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, remove or import training runs.")
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's exact name or folder.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or folder.")]
 
 
 @app.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context, json: options.Json = False) -> None:
+def _list_by_default(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        list_(json)
+        list_()
 
 
 @app.command("list")
@@ -34,8 +35,11 @@ def list_(json: options.Json = False) -> None:
 
     runs, unreadable = open_all_runs()
     if json:
+        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss"))
         others = [
-            {"run": run.folder.name, "state": run.state, "problem": run.problem}
+            unknown
+            | {"run": run.folder.name, "state": run.state, "problem": run.problem}
+            | {"folder": str(run.folder)}
             for run in unreadable
         ]
         console.show_json({"runs": [*map(_summary, runs), *others]})
@@ -95,12 +99,52 @@ def remove(
             f"There is no run named '{run}'.",
             "Give its exact name, as `drakegpt runs` lists it, or its folder.",
         )
-    if folder.resolve().parent != paths.runs().resolve():
+    if folder.parent.resolve() != paths.runs().resolve():
         raise UsageError(f"{folder} is not among the runs in {paths.runs()}.", "Remove it by hand.")
     if not yes:
         typer.confirm(f"Remove {folder.name} for good?", abort=True, err=True)
-    shutil.rmtree(folder)
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
     console.show(f"Removed {folder.name}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save(model.state_dict(), …).")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help=f"One of {', '.join(LADDER)}.",
+            callback=lambda name: model_named(name, LADDER),
+            autocompletion=lambda: list(LADDER),
+        ),
+    ],
+    scaled: options.Scaled = False,
+    data: options.Data = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Import a checkpoint of the original DrakeGPT as a run."""
+    from drakegpt.config import resolve
+    from drakegpt.data import dataset as datasets
+    from drakegpt.evaluation.scoring import score
+    from drakegpt.training.importer import import_original
+
+    dataset = datasets.load(data)
+    config = resolve(model, "scaled" if scaled else "default", dataset.name)
+    run = import_original(file, config, dataset, name)
+    scores = score(run, config.device)
+    if json:
+        losses = {"train_loss": scores.train.loss, "val_loss": scores.val.loss}
+        console.show_json({"run": str(run.folder), "model": model, "data": dataset.name} | losses)
+        return
+    console.show(
+        f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
+        f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
+    )
+    console.next_commands([f"drakegpt generate {run.name}"])
 
 
 def _summary(run: "Run") -> dict[str, Any]:
@@ -116,4 +160,5 @@ def _summary(run: "Run") -> dict[str, Any]:
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
         "folder": str(run.folder),
+        "problem": "",
     }

@@ -12,7 +12,6 @@ import typer
 from drakegpt import config_files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, named_model
-from drakegpt.cli.trials import came_to, described, say_how_to_go_on, show_trials
 from drakegpt.errors import UsageError
 from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
 WITHOUT = ("minutes", "init_from")
 # What a configuration file says of the sweep itself; all else in it are settings of the runs.
 _OWN = ("params", "trials", "minutes", "sampler")
+
+
+class SweepCommand(options.SettingsCommand):
+    """Which settings it does not take."""
+
+    without = WITHOUT
 
 
 def sweep(
@@ -76,10 +81,7 @@ def sweep(
     preset: options.Preset = None,
     recipe: options.Recipe = None,
     iters: options.Iters = None,
-    scaled: Annotated[
-        bool,
-        typer.Option("--scaled", help="The large size.", rich_help_panel="Settings of the runs"),
-    ] = False,
+    scaled: options.Large = False,
     device: options.DeviceOrNone = None,
     config_file: options.ConfigFile = None,
     pairs: options.Set = None,
@@ -91,8 +93,11 @@ def sweep(
     The same command resumes the sweep, or joins it while it runs. A --config file may also
     hold trials, minutes, sampler and a table params.
     """
-    flags = {"preset": preset, "recipe": recipe, "iters": iters, "device": device}
-    settings = options.settings_given(flags, pairs, WITHOUT)
+    settings = options.settings_given(
+        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
+    )
+    from drakegpt.cli.trials import say_how_to_go_on, show_trials
+
     given = config_files.from_file(config_file) if config_file else {}
     own = {key: given.pop(key) for key in _OWN if key in given}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
@@ -214,6 +219,7 @@ def _warn_if_none_can_be_pruned(study: "Study") -> None:
 def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
     """Take trials until there are none, or time is over; whether it was interrupted."""
     from drakegpt.cli.interrupts import Interrupts
+    from drakegpt.cli.trials import came_to, described
     from drakegpt.sweep.trials import attempt
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60

@@ -153,15 +153,13 @@ def _is_here(row: "Row") -> bool:
 
 
 def say_how_to_go_on(study: "Study") -> None:
-    """Show the same command, without a password that may be in it."""
+    """Show the same command, unless it holds a password."""
     from drakegpt.sweep.storage import without_password
 
-    place = str(study.place)
-    shown = without_password(place)
-    arguments = [argument.replace(place, shown) for argument in sys.argv[1:]]
-    console.next_commands([shlex.join(["drakegpt", *arguments])])
-    if arguments != sys.argv[1:]:
-        console.note(f"{shown} is your --storage without its password: put it back.")
+    if without_password(study.place) == study.place:
+        console.next_commands([shlex.join(["drakegpt", *sys.argv[1:]])])
+    else:
+        console.note("The same command resumes it; it is not shown, for its --storage is secret.")
 
 
 def _as_json(

@@ -6,10 +6,11 @@ what counting alone reaches on the same text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from drakegpt.config import LADDER
+from drakegpt.config import LADDER, resolve
+from drakegpt.config_files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.parameters import count_parameters
@@ -22,12 +23,21 @@ PAIRS = 2  # the order whose counts BigramLM could learn
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A model of the ladder without a run, and the command that makes one for this comparison."""
+
+    model: str
+    size: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All rows of a dataset, and what follows from them."""
 
     data: str
     rows: tuple[Row, ...]
-    missing: tuple[tuple[str, str], ...]  # (model, size) without a run
+    missing: tuple[Missing, ...]
     others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
     floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
     context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
@@ -65,7 +75,7 @@ class Comparison:
             "data": self.data,
             "rows": [row.to_json() for row in self.rows],
             "others": [row.to_json() for row in self.others],
-            "missing": [{"model": model, "size": size} for model, size in self.missing],
+            "missing": [asdict(missing) for missing in self.missing],
             "floors": [floor.to_json() for floor in self.floors],
             "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
         }
@@ -76,6 +86,7 @@ def compare(
     runs: Mapping[tuple[str, str], Sequence[Run]],
     device_name: str = "auto",
     others: Sequence[Sequence[Run]] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Score the runs on `data` and set them side by side, the others and the floors below them.
 
@@ -98,11 +109,15 @@ def compare(
     return Comparison(
         data.name,
         tuple(rows),
-        missing_models(runs),
+        tuple(_missing(*of, data, settings or {}) for of in missing_models(runs)),
         beside,
         floors(data, lengths[-1]) if lengths else (),
         lengths,
     )
+
+
+def _missing(model: str, size: str, data: Dataset, settings: Mapping[str, Any]) -> Missing:
+    return Missing(model, size, to_command(resolve(model, size, data.name, settings)))
 
 
 def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = None) -> Row:
@@ -121,7 +136,6 @@ def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = 
         return row
     return replace(
         row,
-        train_gain=before.train_loss - row.train_loss,
         val_gain=before.val_loss - row.val_loss,
     )
 

@@ -13,7 +13,7 @@ from drakegpt.evaluation.rows import Row
 
 def findings(comparison: Comparison) -> list[str]:
     """The sentences, most telling first."""
-    told = [
+    return [
         _best(comparison),
         *(_descent(of_size) for of_size in _sizes(comparison) if len(of_size) > 1),
         *(_rise(row, before) for before, row in _rising(comparison)),
@@ -21,7 +21,6 @@ def findings(comparison: Comparison) -> list[str]:
         *_overfitting(comparison),
         *_caveats(comparison),
     ]
-    return [sentence for sentence in told if sentence]
 
 
 def _best(comparison: Comparison) -> str:

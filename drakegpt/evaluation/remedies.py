@@ -46,6 +46,8 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "dropout 0.3": {"dropout": 0.3},
 }
 STEPS = 5  # of step decay in a run
+# What the remedies change, so that it cannot be given.
+COMPARED = ("patience", "schedule", "decay_factor", "decay_interval", "dropout")
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainConfig]:
@@ -53,11 +55,9 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
 
     Raises `UsageError` for a setting that is a remedy itself.
     """
-    for name in ("patience", "schedule", "decay_factor", "decay_interval", "dropout"):
+    for name in COMPARED:
         if name in given:
-            raise UsageError(
-                f"{name} is what --remedies compares.", f"Leave --{name.replace('_', '-')} out."
-            )
+            raise UsageError(f"{name} is what --remedies compares.", f"Leave {name} out.")
     common = OVERFITTING | dict(given)
     common["base_lr"] = min(common["base_lr"], common["max_lr"])
     common["decay_interval"] = max(1, common["iters"] // STEPS)

@@ -25,6 +25,7 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.claims import INTRODUCTION, Claim
 from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.findings import findings
+from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.recipes import recipes_of
 from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
@@ -52,6 +53,7 @@ class Rung:
     idea: str
     row: Row | None
     mark: Mark | None
+    command: str  # that trains it, where it is not trained
 
 
 @dataclass(frozen=True)
@@ -181,16 +183,20 @@ def _visible(character: str) -> str:
 def ladders(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
     """All six rungs of each size that has been begun, whether they are trained or not."""
     begun = {(row.model, row.size): row for row in comparison.rows}
-    sizes = dict.fromkeys(size for _, size in begun)
+    sizes = {
+        size: {m.model: m.command for m in comparison.missing if m.size == size}
+        for _, size in begun
+    }
     return [
-        (size, [_rung(model, begun.get((model, size)), marks) for model in LADDER])
-        for size in sizes
+        (size, [_rung(model, begun.get((model, size)), marks, makes) for model in LADDER])
+        for size, makes in sizes.items()
     ]
 
 
-def _rung(model: str, row: Row | None, marks: Mapping[str, Mark]) -> Rung:
+def _rung(model: str, row: Row | None, marks: Mapping[str, Mark], makes: Mapping[str, str]) -> Rung:
     mark = marks[row.runs[0]] if row else None
-    return Rung(LADDER.index(model) + 1, model, IDEAS[model], row, mark)
+    number = LADDER.index(model) + 1
+    return Rung(number, model, IDEAS[model], row, mark, makes.get(model, ""))
 
 
 @dataclass(frozen=True)
@@ -199,17 +205,16 @@ class Scale:
 
     low: float
     high: float
-    floors: tuple[tuple[str, float], ...]  # what stands below the models: its name, its loss
+    floors: tuple[Floor, ...]  # what stands below the models
 
     @classmethod
     def of(cls, comparison: Comparison) -> "Scale":
         """The scale on which all rungs of a comparison lie, and the floors that are of interest."""
         lowest = comparison.lowest_floor
-        floors = [f for f in comparison.floors if f.order == PAIRS or f is lowest]
-        named = tuple((floor.label, floor.score.loss) for floor in floors)
+        floors = tuple(f for f in comparison.floors if f.order == PAIRS or f is lowest)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
-        losses += [loss for _, loss in named]
-        return cls(min(losses, default=0.0), max(losses, default=1.0), named)
+        losses += [floor.score.loss for floor in floors]
+        return cls(min(losses, default=0.0), max(losses, default=1.0), floors)
 
     def place(self, loss: float) -> str:
         """In per cent of the way from low to high, for CSS."""

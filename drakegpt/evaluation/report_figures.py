@@ -143,6 +143,7 @@ def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     ink, muted = colour("ink"), colour("muted")
     look: dict[Any, Any] = {
@@ -156,15 +157,8 @@ def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(xlabel=below, ylabel=beside)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_major_locator(_few())
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # what a phone has room for
     return figure, axes
-
-
-def _few() -> Any:
-    """At most so many numbers below a figure as a phone has room for."""
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5, integer=True)
 
 
 def _finite(points: Any) -> list[tuple[float, float]]:

@@ -54,8 +54,7 @@ class Row:
     vocab_size: int = 0
     parameters: int
     results: tuple[Result, ...]
-    train_gain: float | None = None  # how far the loss fell against the rung before, if there
-    val_gain: float | None = None
+    val_gain: float | None = None  # how far the loss fell against the model before, if there
 
     @property
     def label(self) -> str:
@@ -179,7 +178,7 @@ class Row:
         """Means and spreads, and what each run came to."""
         own = ("model", "size", "preset", "tokenizer", "vocab_size", "parameters")
         means = (
-            "train_loss", "train_spread", "val_loss", "val_spread", "train_gain", "val_gain",
+            "train_loss", "train_spread", "val_loss", "val_spread", "val_gain",
             "best_val_loss", "bits_per_character", "perplexity", "tokens_per_second", "seconds",
             "iterations", "overfits_from",
         )  # fmt: skip

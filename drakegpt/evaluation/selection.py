@@ -1,6 +1,5 @@
 """Which runs are meant: by folder, by name, by model, the best there is, or all of a ladder."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from drakegpt import paths
 from drakegpt.config import LADDER, MODEL_NAMES, SIZES, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import CorpusError, RunError, UsageError
+from drakegpt.errors import CorpusError, RunError, UsageError, did_you_mean
 from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.recorder import in_training
@@ -38,11 +37,10 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
         folder = Path(target) if Path(target).is_dir() else paths.runs() / target
         if folder.is_dir():
             return open_run(folder)
-        close = difflib.get_close_matches(target.lower(), map(str.lower, MODEL_NAMES), n=1)
-        hint = f"Did you mean {_as_model(close[0])}? " if close else ""
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
-            f"{hint}Models: {', '.join(MODEL_NAMES)}. Runs: {_some_names()}.",
+            f"{did_you_mean(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
+            f"Runs: {_some_names()}.",
         )
     ranked = data or (None if model else dataset.default_name())
     runs = [
@@ -153,7 +151,11 @@ def select_others(
         for run in runs_on(of_same_text)
         if _stands_for(run, wanted, seeds)
         and run.config.size in sizes
-        and not (run.config.data == data.name and _of_ladder(run, wanted))
+        and not (
+            run.config.data == data.name
+            and run.config.model in LADDER
+            and run.config.preset == wanted.get("preset", "none")
+        )
     ]
     latest = {
         (run.config.model, run.config.size, run.config.preset, run.config.data): run for run in runs
@@ -168,7 +170,7 @@ def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bo
         and run.derived != "packed"
         and not run.sweep
         and (not seeds or run.config.seed in seeds)
-        and all(getattr(run.config, key, None) == value for key, value in wanted.items())
+        and all(getattr(run.config, key) == value for key, value in wanted.items())
     )
 
 
@@ -183,11 +185,6 @@ def _but_seed(run: Run) -> dict[str, Any]:
     """All that makes a run's result what it is, but its seed."""
     rest = {"seed": None, "derived": run.derived, "final_norm": run.model_config.final_norm}
     return essential(run.config) | rest
-
-
-def _of_ladder(run: Run, wanted: Mapping[str, Any]) -> bool:
-    preset = (LADDERS_OWN | dict(wanted))["preset"]
-    return run.config.model in LADDER and run.config.preset == preset
 
 
 def _in_other_tokens(data: Dataset) -> list[Dataset]:

@@ -5,7 +5,6 @@ checked against the bounds of the setting. Nothing is drawn here: see `study`.
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from itertools import product
 from typing import Any, Literal, get_origin
 
 from drakegpt.config import TrainConfig, check_setting, setting_of, type_of, value_from_text
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, did_you_mean
 
 Value = bool | int | float | str
 
@@ -130,10 +129,9 @@ def shown(value: Value) -> str:
 def _check_searchable(name: Any) -> None:
     if name in SEARCHABLE:
         return
-    close = difflib.get_close_matches(str(name), SEARCHABLE, n=1)
-    hint = f"Did you mean {close[0]}? " if close else ""
     raise UsageError(
-        f"'{name}' cannot be searched.", f"{hint}What can be: {', '.join(SEARCHABLE)}."
+        f"'{name}' cannot be searched.",
+        f"{did_you_mean(str(name), SEARCHABLE)}What can be: {', '.join(SEARCHABLE)}.",
     )
 
 
@@ -172,19 +170,18 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 def _value(name: str, value: Any) -> Value:
     """One value of the setting's type, within its bounds."""
     kind = type_of(name)
+    if get_origin(kind) is Literal and type(value) in (int, float):
+        value = str(value)  # bits = [1.58, 1]
+    elif kind is float and type(value) is int:
+        value = float(value)
     try:
         if isinstance(value, str):
             value = value_from_text(name, value)
-        elif get_origin(kind) is Literal and type(value) in (int, float):
-            value = str(value)  # bits = [1.58, 1]
-        elif kind is float and type(value) is int:
-            value = float(value)
-        check_setting(name, value)
+        else:
+            check_setting(name, value)
     except UsageError as error:
         help_ = setting_of(name).help
         raise UsageError(error.problem, f"Give {name} other values. It is: {help_}") from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{name} cannot be {value}.", "Give a finite number.")
     found: Value = value
     return found
 

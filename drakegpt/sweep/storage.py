@@ -1,10 +1,12 @@
 """Where a study is kept: an SQLite file, or a database that several machines share."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -19,51 +21,70 @@ PATIENCE = 60  # seconds that SQLite waits for another process
 optuna.logging.set_verbosity(logging.ERROR)  # what there is to say, the command says
 
 
-def open_storage(place: str | Path) -> BaseStorage:
-    """The storage in an SQLite file or at a database's URL; a new file is made.
+def open_storage(place: str) -> BaseStorage:
+    """The storage in an SQLite file or at a database's URL; a new file is made whole.
 
     Raises `UsageError` for a file that is something else, which is left as it is, and
     `RunError` for a database that cannot be reached.
     """
-    url = str(place)
-    if "://" not in url:
-        file = Path(place).absolute()
-        _check_file(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        url = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
     with explained(place, ImportError, RuntimeError, ValueError, KeyError, AssertionError):
-        waits = {"timeout": PATIENCE} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs={"connect_args": waits})
+        if "://" in place:
+            return _open(place)
+        file = Path(place).absolute()
+        if file.exists() or file.is_symlink():
+            _check_file(file)
+        else:
+            _make_file(file)
+        return _open(_url(file))
+
+
+def _open(url: str) -> RDBStorage:
+    waits = {"timeout": PATIENCE} if url.startswith("sqlite") else {}
+    return RDBStorage(url, engine_kwargs={"connect_args": waits})
+
+
+def _url(file: Path) -> str:
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def _make_file(file: Path) -> None:
+    """Make an empty study file in one step, unless another process is quicker."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent, prefix=".") as folder:
+        made = Path(folder) / "study.db"
+        _open(_url(made)).engine.dispose()
+        with suppress(FileExistsError):
+            os.link(made, file)
 
 
 def _check_file(file: Path) -> None:
-    """Raise `UsageError` unless `file` is new or holds a study of Optuna's."""
-    if not file.exists() and not file.is_symlink():
-        return
-    known: set[str] = set()
-    if file.is_file():
-        try:
-            with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
-                known = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        except sqlite3.Error:
-            pass
-    if not {"studies", "trials"} <= known:
-        raise UsageError(
-            f"{file} is not a study of Optuna's in an SQLite file.",
-            "Name a new file with --storage, or leave it out.",
-        )
+    """Raise `UsageError` unless `file` holds a study of Optuna's."""
+    try:
+        # Not read-only: what a killed process left half written is to be taken back.
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", PATIENCE, uri=True)) as database:
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
+                return
+    except sqlite3.OperationalError:
+        if file.is_file() and not file.is_symlink():
+            return  # it is locked: for Optuna to say
+    except sqlite3.DatabaseError:
+        pass
+    raise UsageError(
+        f"{file} is not a study of Optuna's in an SQLite file.",
+        "Name a new file with --storage, or leave it out.",
+    )
 
 
 @contextmanager
-def explained(place: str | Path, *more: type[Exception]) -> Iterator[None]:
+def explained(place: str, *more: type[Exception]) -> Iterator[None]:
     """Turn what Optuna and databases raise into a sentence about the storage."""
     faults: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError, *more)
     try:
         yield
     except faults as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
-        where = without_password(str(place))
-        first = first.replace(str(place), where)
+        where = without_password(place)
+        first = first.replace(place, where)
         raise RunError(
             f"The study in {where} cannot be read or written: {first}",
             "Check --storage. All runs are whole, and what the study knows is kept: once it can "

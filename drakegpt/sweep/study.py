@@ -160,7 +160,7 @@ class Study:
         self.definition = definition
         self.total = _total(definition, trials)
         self.folder = paths.sweeps() / definition.name
-        self.place: str | Path = storage or self.folder / "study.db"
+        self.place = storage or str(self.folder / "study.db")
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
         self._turn = FileLock(self.folder / "locks" / "turn")

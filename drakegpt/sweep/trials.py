@@ -22,7 +22,7 @@ from drakegpt.evaluation.selection import essential, kept_as
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import Run, create_run, open_run
+from drakegpt.training.run import OlderRunError, Run, create_run, open_run
 from drakegpt.training.trainer import Evaluation, Step
 
 NEVER_ENDED = (
@@ -152,7 +152,13 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)
-    run = open_run(folder)
+    try:
+        run = open_run(folder)
+    except OlderRunError as error:
+        raise UsageError(
+            f"The sweep {definition.name} is from an older drakegpt.",
+            "Take another --name; its runs stay until you remove them.",
+        ) from error
     if essential(run.config) != essential(config) or run.sweep != definition.name:
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",

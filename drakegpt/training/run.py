@@ -267,7 +267,9 @@ def open_run(folder: Path) -> Run:
     """Open a run's folder; raises `RunError` if it is not one, is damaged or older."""
     try:
         info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
-        if info.get("format", 1) != FORMAT:
+        if not isinstance(known := info.get("format", 1), int) or known > FORMAT:
+            raise ValueError(f"its format is {known}; a newer drakegpt may know it")
+        if known < FORMAT:
             raise OlderRunError(
                 f"{folder.name} is a run from an older drakegpt.",
                 f"Train it again, or remove it: `drakegpt runs remove {folder.name}`.",
@@ -307,7 +309,9 @@ def open_all_runs() -> tuple[list[Run], list[UnreadableRun]]:
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
-            runs.append(open_run(folder))
+            run = open_run(folder)
+            _ = run.metrics  # which may be damaged, too
+            runs.append(run)
         except OlderRunError as error:
             unreadable.append(UnreadableRun(folder, "from an older drakegpt", error.problem))
         except RunError as error:

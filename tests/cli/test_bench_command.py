@@ -1,4 +1,4 @@
-"""`drakegpt bench` through the installed program: its JSON, its tables, its words."""
+"""`drakegpt bench`: its JSON, its tables, its words."""
 
 import dataclasses
 import subprocess

@@ -275,7 +275,7 @@ def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
             assert shown["version"] == first.json["version"]
 
 
-def test_compare_shows_rows_claims_curves_and_samples(drakegpt, run, home):
+def test_compare_shows_rows_curves_and_samples(drakegpt, run, home):
     drakegpt("train", "BigramLM", *BRIEF, "-q")
     shown = drakegpt("compare")
     assert shown.code == 0

@@ -1,4 +1,4 @@
-"""`compare --bits` and `train --init-from` through the installed program."""
+"""`compare --bits` and `train --init-from`."""
 
 import dataclasses
 

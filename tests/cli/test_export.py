@@ -1,7 +1,7 @@
-"""1.58-bit runs through the installed program: trained, packed, scored, writing."""
+"""1.58-bit runs: trained, packed, scored, writing."""
 
 
-def test_train_quantize_eval_generate(drakegpt, prepared):
+def test_train_export_eval_generate(drakegpt, prepared):
     train = ["train", "TransformerLM", "--bits", "1.58", "--iters", "30", "--eval-iters", "2"]
     assert drakegpt(*train, "--name", "few", "--quiet").code == 0
     packing = drakegpt("export", "packed", "few", "--name", "packed")

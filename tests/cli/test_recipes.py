@@ -1,4 +1,4 @@
-"""Configuration files, resuming, time budgets and recipes through the installed program."""
+"""Configuration files, resuming, time budgets and recipes."""
 
 import json
 import time
@@ -197,19 +197,27 @@ def test_older_and_damaged_runs_are_listed_as_what_they_are_and_can_be_removed(
     (runs / "older" / "run.json").write_text(json.dumps(info))
     (runs / "damaged" / "config.toml").write_text("bits = [")
     (runs / "begun").mkdir()
-    states = {r["run"]: r["state"] for r in drakegpt("runs", "--json").json["runs"]}
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "newer")
+    info = json.loads((runs / "newer" / "run.json").read_text())
+    (runs / "newer" / "run.json").write_text(json.dumps(info | {"format": 3}))
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "cut")
+    (runs / "cut" / "metrics.jsonl").write_text("{}\n")
+    states = {r["run"]: r["state"] for r in drakegpt("runs", "list", "--json").json["runs"]}
     assert states == {
         "whole": "finished", "older": "from an older drakegpt",
-        "damaged": "damaged", "begun": "damaged",
+        "damaged": "damaged", "begun": "damaged", "newer": "damaged", "cut": "damaged",
     }  # fmt: skip
     listed = drakegpt("runs").out
-    assert listed.count("damaged") == 3
+    assert listed.count("damaged") == 5
+    assert drakegpt("compare").code == 0
+    assert "a newer drakegpt may know it" in drakegpt("runs", "show", "newer").err
     assert "from an older drakegpt" in listed
     asked = drakegpt("eval", "older")
     assert asked.code == 1
     assert "older is a run from an older drakegpt." in asked.err
     assert drakegpt("eval").code == 0  # of the whole one
-    for name in ("older", "damaged", "begun"):
+    (runs / "link").symlink_to(runs / "whole")
+    for name in ("older", "damaged", "begun", "link"):
         assert drakegpt("runs", "remove", name, "-y").code == 0
     assert drakegpt("eval", "whole").code == 0
 

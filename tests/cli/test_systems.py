@@ -1,4 +1,4 @@
-"""The other systems through the installed program: BPE, GPT-1, tutorials, epochs, presets."""
+"""The other systems: BPE, GPT-1, tutorials, epochs, presets."""
 
 import json
 import os

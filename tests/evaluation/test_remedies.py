@@ -27,7 +27,7 @@ def test_each_remedy_changes_its_own_settings_alone(prepared):
 
 @pytest.mark.parametrize("name", ["dropout", "schedule", "patience"])
 def test_what_is_compared_cannot_be_set(prepared, name):
-    with pytest.raises(UsageError, match=f"Leave --{name} out"):
+    with pytest.raises(UsageError, match=f"Leave {name} out"):
         plan({name: 1}, "default", prepared)
 
 

@@ -359,7 +359,7 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
     scale = Scale.of(ordinary.comparison)
     rows = ordinary.comparison.rows
     losses = [loss for row in rows for loss in (row.train_loss, row.val_loss)]
-    losses += [loss for _, loss in scale.floors]
+    losses += [floor.score.loss for floor in scale.floors]
     places = [float(scale.place(loss)) for loss in losses]
     assert min(places) == 0
     assert max(places) == 100

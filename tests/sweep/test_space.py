@@ -79,7 +79,7 @@ WRONG = {
     "max_lr=1..2:linear": "':linear'",
     "bits=0..2": "no number",
     "bits=2": "'full', '1.58' or '1'",
-    "tie_embeddings=yes": "true or false",
+    "tie_embeddings=maybe": "true or false",
     "tie_embeddings=false..true": "no number",
 }
 

@@ -1,6 +1,9 @@
 """Whose turn it is: several studies open at once stand for several processes."""
 
 import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import chain
@@ -241,6 +244,35 @@ def test_a_file_that_is_no_study_is_refused_and_left_as_it_is(defined, tmp_path)
         with pytest.raises(UsageError, match="not a study of Optuna's"):
             Study(defined(), None, str(tmp_path / name))
     assert contents(tmp_path) == before
+
+
+def test_a_study_that_a_killed_process_left_half_written_goes_on(defined, tmp_path):
+    """A journal of SQLite's beside the file, which a reader without write access refuses."""
+    place = tmp_path / "s.db"
+    finish(Study(defined(), None, str(place)).next(), 3.0)
+    code = (
+        "import os, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('PRAGMA cache_size = 1')\n"
+        "database.execute('BEGIN IMMEDIATE')\n"
+        "database.execute('CREATE TABLE half (x)')\n"
+        "database.executemany('INSERT INTO half VALUES (?)', [('x' * 999,)] * 999)\n"
+        "os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, place], check=False)
+    assert place.with_name("s.db-journal").stat().st_size > 0
+    again = Study(defined(), None, str(place))
+    assert [row.val_loss for row in again.rows()] == [3.0]
+    finish(again.next(), 2.0)
+
+
+def test_several_may_make_the_same_new_file_at_once(defined, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        names = [f"n{number}" for number in range(4)]
+        place = str(tmp_path / "new" / "s.db")
+        made = list(pool.map(lambda name: Study(defined(name=name), None, place), names))
+    assert [study.next().number for study in made] == [1, 1, 1, 1]
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["s.db"]
 
 
 def contents(folder):
