@@ -37,6 +37,8 @@ class CorpusError(DrakeGPTError):
 class RunError(DrakeGPTError):
     """A run is missing, incomplete or damaged."""
 
+    state = "damaged"  # in a list of runs
+
 
 class DivergedError(RunError):
     """A run's loss or weights grew beyond all numbers: its settings are at fault, not its files."""

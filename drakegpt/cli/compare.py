@@ -38,7 +38,7 @@ def compare(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Seeds per model: --set seed=S, S + 1, …"),
+        typer.Option(min=1, metavar="N", help="Seeds per model, from --set seed=S on; else all."),
     ] = None,
     bits: Annotated[
         bool, typer.Option("--bits", help="Instead: TransformerLM with fewer bits.")

@@ -38,9 +38,9 @@ def list_(json: options.Json = False) -> None:
         unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss"))
         others = [
             unknown
-            | {"run": run.folder.name, "state": run.state, "problem": run.problem}
-            | {"folder": str(run.folder)}
-            for run in unreadable
+            | {"run": folder.name, "state": error.state, "problem": error.problem}
+            | {"folder": str(folder)}
+            for folder, error in unreadable
         ]
         console.show_json({"runs": [*map(_summary, runs), *others]})
         return
@@ -55,8 +55,8 @@ def list_(json: options.Json = False) -> None:
         summary = _summary(run)
         loss = f"{summary['val_loss']:.4f}" if summary["val_loss"] is not None else ""
         table.add_row(Text(run.name), f"{summary['iteration']:,}", loss, summary["state"])
-    for other in unreadable:
-        table.add_row(Text(other.folder.name), "", "", other.state)
+    for folder, error in unreadable:
+        table.add_row(Text(folder.name), "", "", error.state)
     console.show(table)
 
 

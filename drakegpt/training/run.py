@@ -56,6 +56,8 @@ FORMAT = 2
 class OlderRunError(RunError):
     """A run that an older drakegpt has made."""
 
+    state = "from an older drakegpt"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -286,24 +288,16 @@ def open_run(folder: Path) -> Run:
     return Run(folder, config, info, tokenizer)
 
 
-@dataclass(frozen=True)
-class UnreadableRun:
-    """A folder among the runs that cannot be opened as one."""
-
-    folder: Path
-    state: str  # "from an older drakegpt" or "damaged"
-    problem: str
-
-
 def all_runs(*, begun: bool = True) -> list[Run]:
     """Every whole run, oldest first; with `begun`, only those that have a checkpoint."""
     runs, _ = open_all_runs()
     return [run for run in runs if not begun or run.checkpoints]
 
 
-def open_all_runs() -> tuple[list[Run], list[UnreadableRun]]:
-    """Every whole run, oldest first, and what else there is among them, by name."""
-    runs, unreadable = [], []
+def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
+    """Every whole run, oldest first, and each other folder with what is wrong with it, by name."""
+    runs: list[Run] = []
+    unreadable: list[tuple[Path, RunError]] = []
     folders = sorted(paths.runs().iterdir()) if paths.runs().is_dir() else []
     for folder in folders:
         if folder.name.startswith(".") or not folder.is_dir():
@@ -312,10 +306,8 @@ def open_all_runs() -> tuple[list[Run], list[UnreadableRun]]:
             run = open_run(folder)
             _ = run.metrics  # which may be damaged, too
             runs.append(run)
-        except OlderRunError as error:
-            unreadable.append(UnreadableRun(folder, "from an older drakegpt", error.problem))
         except RunError as error:
-            unreadable.append(UnreadableRun(folder, "damaged", error.problem))
+            unreadable.append((folder, error))
     return sorted(runs, key=lambda run: str(run.info["created_at"])), unreadable
 
 
