@@ -177,10 +177,12 @@ def _chosen(
     runs = select_runs(dataset, sizes, identity, wanted)
     others = select_others(dataset, sizes, identity, wanted)
     if not runs and not others:
-        such = " with these settings" if identity or seeds else ""
+        asked = bool(identity or seeds or size)
+        such = " with these settings" if asked else ""
+        command = f"`drakegpt compare --train --data {dataset.name}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
-            f"Train all six: `drakegpt compare --train --data {dataset.name}`.",
+            f"Train all six: {'the same command with --train' if asked else command}.",
         )
     return runs, others
 

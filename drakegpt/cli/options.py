@@ -139,7 +139,9 @@ def settings_given(
         key, equals, text = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair} has no value.", "Write --set KEY=VALUE.")
-        name = config.setting_named(key, known)
+        name = config.setting_named(key, _SETTINGS)
+        if name in without:
+            raise UsageError(f"{name} cannot be set here.", "`drakegpt train` takes it.")
         if name in said:
             raise UsageError(f"{name} is given twice.", "Leave one of the two out.")
         said[name] = config.value_from_text(name, text)

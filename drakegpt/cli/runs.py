@@ -20,9 +20,11 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or f
 
 
 @app.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context) -> None:
+def _list_by_default(context: typer.Context, json: options.Json = False) -> None:
     if context.invoked_subcommand is None:
-        list_()
+        list_(json)
+    elif json:
+        raise UsageError("--json stands behind the command.", "As in `drakegpt runs list --json`.")
 
 
 @app.command("list")

@@ -117,7 +117,8 @@ def _caveats(comparison: Comparison) -> list[str]:
             f"These models were trained for different lengths, {lengths[0]:,} to "
             f"{lengths[-1]:,} iterations, so their differences are not those of the ideas alone."
         )
-    if all(len(row.runs) == 1 for row in comparison.rows) and len(comparison.rows) > 1:
+    every = (*comparison.rows, *comparison.others)
+    if all(len(row.runs) == 1 for row in every) and len(comparison.rows) > 1:
         told.append(
             "Each row is a single seed, and another would move it a little; "
             f"{_commands(comparison)}, with the settings that these have, says by how much."

@@ -46,7 +46,7 @@ def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
         listed = ", ".join(f"{_shown(c)} (U+{ord(c):04X})" for c in lost)
         raise UsageError(
             f"The model has never seen these characters of the prompt: {listed}.",
-            "Leave them out, or pass --unknown skip to have them skipped.",
+            "Leave them out; `drakegpt generate --unknown skip` skips them.",
         )
     fitted = "".join("" if c in lost else folded.get(c, c) for c in text)
     return Prompt(fitted, folded, lost)

@@ -260,6 +260,12 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
             f"A run that goes on keeps its settings; these differ: {listed}.",
             f"Leave them out, or start a new run. What may change: {', '.join(CHANGEABLE)}.",
         )
+    done = run.checkpoints[-1].iteration if run.checkpoints else 0
+    if done and changes.get("iters", done + 1) <= done:
+        raise UsageError(
+            f"{run.name} has been trained for {done:,} iterations already.",
+            f"Give --iters above {done}, or leave it out.",
+        )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
     paths.write_text(run.folder / "config.toml", config_files.to_toml(config))
     return replace(run, config=config)

@@ -6,6 +6,11 @@ import tomllib
 
 import pytest
 
+from drakegpt.config import resolve
+from drakegpt.data import dataset
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
+
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4, "-q", "--json")
 
@@ -230,3 +235,23 @@ def test_only_an_exact_name_or_folder_is_removed(drakegpt, song, home, name):
     assert refused.code in (1, 2)
     assert "Error" in refused.err
     assert (home / "runs" / "one" / "config.toml").exists()
+
+
+def test_a_run_is_never_made_shorter_than_it_is(drakegpt, song, home):
+    """What is refused changes nothing in the run's folder."""
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "whole")
+    config = resolve("BigramLM", "default", "song", {"iters": 50, "eval_iters": 1})
+    run = create_run(config, dataset.load("song"), "cut")
+    with Recorder(run) as recorder:
+        for report in recorder.reports():
+            if report.iteration == 7:
+                recorder.save()
+                break
+    for name, done in (("whole", BRIEF[1]), ("cut", 7)):
+        before = (home / "runs" / name / "config.toml").read_bytes()
+        for iters in (1, done - 1, done if name == "cut" else 2):
+            refused = drakegpt("train", "--resume", name, "--iters", iters)
+            assert refused.code == 2
+            assert f"{name} has been trained for {done} iterations already" in refused.err
+        assert (home / "runs" / name / "config.toml").read_bytes() == before
+    assert drakegpt("train", "--resume", "cut", "--iters", 9, "-q").code == 0
