@@ -55,7 +55,7 @@ def compare_bits(
         result = {"data": data.name, "size": size, "rows": of_rows, "findings": found}
         console.show_json(result | {"machine": machine})
         return
-    _render(data.name, rows, found)
+    _render(data.name, data.tokenizer.unit, rows, found)
     if len(rows) < len(FORMS):
         console.warn("forms that are not trained are left out; --train trains them")
 
@@ -82,7 +82,7 @@ def _runs(
     return {name: run for name, run in found.items() if isinstance(run, Run)}
 
 
-def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
+def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
     seeds = len(rows[0].val_losses)
     best = min(row.val_loss for row in rows)
     title = f"TransformerLM with fewer bits, on {data}"
@@ -91,11 +91,11 @@ def _render(data: str, rows: "list[Row]", found: list[str]) -> None:
     console.show(fitting("What it takes", _WORK, rows))
     of_seeds = f", means of {seeds} seeds, ± their standard deviation" if seeds > 1 else ""
     console.show(
-        f"Losses: nats per token over the whole validation split{of_seeds}. Training: all its "
+        f"Losses: nats per {unit} over the whole validation split{of_seeds}. Training: all its "
         "steps, at the time that one takes now, without evaluations. Packed: the weights of few "
         "bits and their scales; remainder: all others, in floats. Peak: what a process grows by "
-        "that reads the file and writes. Times: as fast as float32. All that is timed takes "
-        "turns.\n"
+        "that reads the file and writes. Times: as fast as float32, the median of the rounds in "
+        "which all take turns.\n"
     )
     for sentence in found:
         console.show(sentence)
@@ -113,11 +113,7 @@ _QUALITY: "tuple[Column[Row], ...]" = (
     Column("±", lambda row: "" if row.spread is None else f"{row.spread:.4f}", 1),
     Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 3),
     Column("to float32", lambda row: f"{row.difference:+.4f}" if row.difference else ""),
-    Column(
-        "training,\nseconds",
-        lambda row: f"{row.training_seconds:,.1f}",
-        4,
-    ),
+    Column("training,\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
 )
 _BYTES: "tuple[Column[Row], ...]" = (
     _NAME,

@@ -44,7 +44,8 @@ def list_(json: options.Json = False) -> None:
             | {"folder": str(folder)}
             for folder, error in unreadable
         ]
-        console.show_json({"runs": [*map(_summary, runs), *others]})
+        whole = [_summary(run) | {"problem": ""} for run in runs]
+        console.show_json({"runs": [*whole, *others]})
         return
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
@@ -162,5 +163,4 @@ def _summary(run: "Run") -> dict[str, Any]:
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
         "folder": str(run.folder),
-        "problem": "",
     }

@@ -156,14 +156,15 @@ def findings(rows: Sequence[Row]) -> list[str]:
             found.append(f"{verb} {_apart(row.difference)} float32.")
     if small := named.get("float32, in as many bytes"):
         found.append(
-            f"Its file is {full.file_bytes / few.file_bytes:.1f} times smaller than float32's; a "
+            f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
             f"float32 model of that size (width {small.embedding_dim}) ends "
             f"{_apart(small.val_loss - few.val_loss)} it."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
-        found.append(f"It writes {what} {few.times_faster[batch]:.2f} times as fast as float32.")
+        times = few.times_faster[batch]
+        found.append(f"1.58 bits write {what} {times:.2f} times as fast as float32.")
     longer = few.training_seconds / full.training_seconds
-    found.append(f"Training it took {longer:.1f} times as long.")
+    found.append(f"Training with 1.58 bits takes {longer:.1f} times as long.")
     return found
 
 

@@ -41,7 +41,7 @@ ROW = Row(
 def shown(rows, width, monkeypatch, capsys):
     screen = Console(width=width, force_terminal=False, highlight=False)
     monkeypatch.setattr(console, "results", lambda: screen)
-    _render("shakespeare", rows, ["A finding."])
+    _render("shakespeare", "character", rows, ["A finding."])
     return capsys.readouterr().out
 
 
