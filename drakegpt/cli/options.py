@@ -213,7 +213,7 @@ def _listed(name: str) -> str | None:
 def _preset_values(name: str) -> str:
     """What the presets set, as the help shows it: `[8; scaled: 256]`."""
     default, scaled = (preset.get(name) for preset in PRESETS.values())
-    if default is None:
+    if default in (None, ""):
         return ""
     shown = f"{default}" if default == scaled else f"{default}; scaled: {scaled}"
     return rf" \[{shown}]"  # the backslash: rich takes a bare [word] for markup
