@@ -68,23 +68,17 @@ def compare(
     Seeds of one model are one row. Settings choose among the runs: with --iters 2000, only
     runs of 2,000 iterations count.
     """
-    given = options.settings_given(
-        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
-    )
-    in_file = _from_file(config_file)
-    data = data or in_file.pop("data", None)
-    size = "scaled" if scaled else in_file.pop("size", None)
-    if remedies:
-        from drakegpt.evaluation.remedies import COMPARED
-
-        in_file = {key: value for key, value in in_file.items() if key not in COMPARED}
-    settings = {key: value for key, value in in_file.items() if key not in ("data", "size")} | given
     from drakegpt.evaluation import report
     from drakegpt.evaluation.claims import check_claims
     from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.samples import samples_of
     from drakegpt.generation.prompt import fit
 
+    settings = _from_file(config_file, remedies=remedies) | options.settings_given(
+        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
+    )
+    data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
+    data, size = data or data_in_file, "scaled" if scaled else size_in_file
     others_own = {
         "--html": html, "--prompt": prompt, "--claims": claims,
         "--preset": settings.get("preset", "none") != "none",
@@ -119,16 +113,19 @@ def compare(
     _show(comparison, samples, tested, html, json=json)
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
+def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     """The settings in a configuration file, each checked by itself.
 
-    The file may be that of a run: what the ladder cannot have otherwise is left out, and an
-    error where it is something else.
+    The file may be that of a run: what the remedies change is left out for these; what the
+    ladder cannot have otherwise is left out, and an error where it is something else.
     """
+    from drakegpt.evaluation.remedies import COMPARED
+
     given = config_files.from_file(path) if path else {}
     for name, value in given.items():
         check_setting(name, value)
-    given.pop("model", None)
+    for name in ("model", *(COMPARED if remedies else ())):
+        given.pop(name, None)
     for name in WITHOUT:
         usual = PRESETS["default"][name]
         if given.pop(name, usual) != usual:
