@@ -1,7 +1,6 @@
 """The first thing one sees: help that is quick, complete and grouped."""
 
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -78,13 +77,16 @@ def test_torch_stays_out_until_it_is_needed(arguments):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
-def test_help_starts_nearly_as_fast_as_any_typer_program(tmp_path):
+def test_help_starts_nearly_as_fast_as_any_typer_program(tmp_path, monkeypatch):
     """Within 1.5 times the processor time, by turns, so that a busy machine slows both."""
     bare = tmp_path / "bare.py"
     bare.write_text(
         "import typer\napp = typer.Typer()\n"
         "@app.command()\ndef one(): ...\n@app.command()\ndef two(): ...\napp()\n"
     )
+    # Compiled once, as what is installed is; the machine may forbid that beside the sources.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
     ours = [sys.executable, "-m", "drakegpt", "--help"]
     theirs = [sys.executable, str(bare), "--help"]
 
@@ -102,6 +104,8 @@ def test_help_starts_nearly_as_fast_as_any_typer_program(tmp_path):
         subprocess.run(command, check=True, capture_output=True)
         return used() - before
 
+    seconds(ours), seconds(theirs)
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(11)]
-    ratio = statistics.median(mine for mine, _ in pairs) / statistics.median(b for _, b in pairs)
+    # The least of each is what the program needs; what is above that is other programs' doing.
+    ratio = min(mine for mine, _ in pairs) / min(bare for _, bare in pairs)
     assert ratio < 1.5
