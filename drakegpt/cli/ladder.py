@@ -47,7 +47,8 @@ def render(
     if claims is not None:
         _render_claims(claims)
     for key, title in TITLES.items() if comparison.rows else ():
-        console.show(Text(f"\n{title}, estimated while training", style="bold"))
+        heading = f"\n{title}, estimated while training; each row has a scale of its own"
+        console.show(Text(heading, style="bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
         console.show(curves(key, trained, console.results().width, floors))
