@@ -409,11 +409,7 @@ def _validator() -> "type[BaseModel]":
         name: (Annotated[(type_of(name), *bounds(name), None)], ...) for name in _hints()
     }
     strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    return create_model(
-        "Settings",
-        __config__=strictly,
-        **fields,
-    )
+    return create_model("Settings", __config__=strictly, **fields)
 
 
 def _validate(settings: Mapping[str, Any]) -> TrainConfig:

@@ -149,6 +149,7 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
     text = " ".join("".join(tree.all("main")[0][1]).split())
     claims = check_claims(ordinary.comparison.rows)
     assert len(claims) == 3
+    assert '<div class="beside">\n<ul class="findings">' in ordinary.text
     assert INTRODUCTION in text
     for claim in claims:
         assert claim.claim in text
@@ -239,6 +240,7 @@ def test_a_single_run_has_a_report(home, tmp_path):
     page = page_of(data, tmp_path / "r.html")
     Tree(page.text)
     assert "claims" not in words_of(page)
+    assert '<div>\n<ul class="findings">' in page.text
     assert len(rows_of(page.text)) == 2
 
 
