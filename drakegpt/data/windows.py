@@ -105,13 +105,14 @@ class EpochWindows:
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
         first = iteration * self._count
-        numbers = torch.arange(first, first + self._count)[self._share]
-        epochs, places = numbers // self._windows, numbers % self._windows
-        order = torch.empty_like(places)
-        for epoch in epochs.unique().tolist():
-            within = epochs == epoch
-            order[within] = self._order_of(epoch)[places[within]]
-        windows = _cut(self._tokens, order * self._context_length, self._context_length)
+        numbers = range(first, first + self._count)[self._share]
+        order, number = [], numbers.start
+        while number < numbers.stop:
+            epoch, place = divmod(number, self._windows)
+            order.append(self._order_of(epoch)[place : place + numbers.stop - number])
+            number += len(order[-1])
+        starts = torch.cat(order) * self._context_length
+        windows = _cut(self._tokens, starts, self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
     def _order_of(self, epoch: int) -> Tensor:
@@ -119,7 +120,8 @@ class EpochWindows:
         if epoch != self._epoch:
             chance = _chance(self._seed, Stream.EPOCHS, epoch)
             self._epoch = epoch
-            self._order = torch.from_numpy(chance.permutation(self._windows))
+            order = torch.from_numpy(chance.permutation(self._windows))
+            self._order = order.to(self._tokens.device)
         return self._order
 
 
@@ -141,7 +143,7 @@ def _chance(seed: int, stream: Stream, number: int) -> np.random.Generator:
 def _cut(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
     """Windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
     return tokens[
-        starts.to(tokens.device)[..., None] + torch.arange(context_length + 1).to(tokens.device)
+        starts.to(tokens.device)[..., None] + torch.arange(context_length + 1, device=tokens.device)
     ]
 
 

@@ -146,7 +146,7 @@ def _score(
 ) -> Score:
     """Score all tokens but the first, many windows at a time."""
     context_length = model.config.context_length
-    at_once = max(1, tokens_at_once(device, model.config.vocab_size) // context_length)
+    at_once = max(1, tokens_at_once(device, model.config) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
     return Score(loss, len(predicted), characters_in(predicted, tokenizer))

@@ -113,7 +113,7 @@ def surprise(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
     # those that follow, each one token further on, the last.
     guesses = [model(text[None, : min(T, len(text) - 1)])[0]]
     windows = text[1:-1].unfold(0, T, 1) if len(text) > T + 1 else text.new_zeros(0, T)
-    at_once = max(1, tokens_at_once(device, model.config.vocab_size) // T)
+    at_once = max(1, tokens_at_once(device, model.config) // T)
     guesses += [model(some)[:, -1] for some in windows.split(at_once) if len(some)]
     chances = torch.cat(guesses)[-count:].cpu().double().log_softmax(-1)
     return -chances.gather(1, text[-count:, None].cpu())[:, 0] / math.log(2)

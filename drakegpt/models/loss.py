@@ -6,21 +6,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
 
 
-def tokens_at_once(device: torch.device, vocab_size: int) -> int:
+def tokens_at_once(device: torch.device, config: ModelConfig) -> int:
     """Windows are scored many at a time: so many tokens as suit a CPU's caches or fill a GPU.
 
-    Fewer where each has many scores, which would take gigabytes.
+    Fewer where each has many numbers, so that scoring a model takes a GPU no more
+    memory than training it.
     """
-    tokens, scores = (4096, 2**25) if device.type == "cpu" else (131_072, 2**30)
-    return max(1, min(tokens, scores // vocab_size))
+    if device.type == "cpu":
+        tokens, scores = 4096, 2**25
+    else:
+        tokens, scores = 65_536 * 384 // config.embedding_dim, 2**27
+    return max(1, min(tokens, scores // config.vocab_size))
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats: logits (B, T, V), targets (B, T) -> scalar."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    """Mean cross-entropy in nats, float32: logits (B, T, V), targets (B, T) -> scalar."""
+    return F.nll_loss(_log_probabilities(logits), targets.flatten())
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    """(B, T, V) -> (B T, V), in float32 at least, without a copy of the scores on the way."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.flatten(0, 1).log_softmax(-1, dtype=None if dtype == logits.dtype else dtype)
 
 
 @torch.no_grad()
@@ -37,10 +48,10 @@ def mean_loss(
     total, count = torch.zeros((), dtype=torch.float64), 0
     for inputs, targets in batches:
         logits = model(inputs.to(device))
-        losses = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten().to(device), reduction="none"
+        losses = F.nll_loss(
+            _log_probabilities(logits), targets.flatten().to(device), reduction="none"
         )
-        total += losses.to("cpu", torch.float64).sum()
+        total += losses.cpu().double().sum()
         count += targets.numel()
     model.train(was_training)
     return total.item() / count

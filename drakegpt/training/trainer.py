@@ -21,9 +21,10 @@ from drakegpt.data.windows import EpochWindows, Stream, TrainingWindows, random_
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
-from drakegpt.training.engine import Compiled, Engine, choose
+from drakegpt.training.engine import Compiled, Engine, as_written, choose
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import learning_rate, weight_decay
+from drakegpt.training.weights import WorkingCopy
 from drakegpt.training.world import ALONE, World
 
 
@@ -82,8 +83,10 @@ class Trainer:
         shape = (share.stop - share.start, config.context_length)
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
         self._targets = torch.zeros_like(self._inputs)
-        self._forward = Compiled(model) if self.plan.compiled else model
-        self._engine = Engine(self._update, self.plan.way, device)
+        self._copy = self._working_copy()
+        self._computing = self._copy.model if self._copy else model
+        self._forward = Compiled(self._computing) if self.plan.compiled else self._computing
+        self._engine = Engine(self.plan.way, device)
         self._step_seconds = 0.0
         self._evaluation_seconds = 0.0
 
@@ -93,13 +96,16 @@ class Trainer:
         The end is the last iteration, or earlier when patience runs out. Raises
         `DivergedError` when a loss is no longer a number.
         """
-        self.model.train()
-        while True:
-            if self._evaluation_due():
-                yield self._evaluate()
-            if self.iteration >= self.config.iters or self.out_of_patience:
-                return
-            yield self._step()
+        self._computing.train()
+        try:
+            while True:
+                if self._evaluation_due():
+                    yield self._evaluate()
+                if self.iteration >= self.config.iters or self.out_of_patience:
+                    return
+                yield self._step()
+        finally:
+            self._engine.forget()
 
     @property
     def best(self) -> Evaluation | None:
@@ -148,7 +154,7 @@ class Trainer:
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
-        loss = self._engine()
+        loss = self._engine(self._update)
         self.iteration += 1
         # Reading a loss waits for a GPU to finish, so there it is read before evaluations only.
         if self.device.type == "cpu" or self._evaluation_due():
@@ -161,7 +167,7 @@ class Trainer:
         decay = weight_decay(self.config, self.iteration)
         if decay != self.optimizer.weight_decay:
             self.optimizer.weight_decay = decay
-            self._engine = Engine(self._update, self._engine.way, self.device)
+            self._engine.forget()
 
     def _update(self) -> Tensor:
         """What an engine repeats: the loss of the windows drawn, and a step down its gradient."""
@@ -175,14 +181,16 @@ class Trainer:
 
     def _gradient(self) -> Tensor:
         """Mean loss of the windows drawn, its gradient left in the optimizer's weights."""
-        weights, rows = self.optimizer.weights, self._rows_at_once()
+        weights, rows = self._copy or self.optimizer.weights, self._rows_at_once()
+        if self._copy:
+            self._copy.refresh()
         losses: list[Tensor] = []
         for inputs, targets in zip(
             self._inputs.split(rows), self._targets.split(rows), strict=True
         ):
             with self._arithmetic():
                 logits = self._forward(inputs)
-            loss = next_token_loss(logits.float(), targets)
+            loss = next_token_loss(logits, targets)
             if len(inputs) < len(self._inputs):
                 loss = loss * (len(inputs) / len(self._inputs))
             (weights.add_gradient if losses else weights.set_gradient)(loss)
@@ -197,12 +205,23 @@ class Trainer:
         return min(rows, self._windows_at_once())
 
     def _windows_at_once(self) -> int:
-        tokens = tokens_at_once(self.device, self.model.config.vocab_size)
+        tokens = tokens_at_once(self.device, self.model.config)
         return max(1, tokens // self.config.context_length)
 
+    def _working_copy(self) -> WorkingCopy | None:
+        """The copy that computes in the model's stead, where the plan needs one.
+
+        Weights of few bits are rounded from float32, so that they are those of the
+        packed model: for them products alone are in bfloat16.
+        """
+        dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
+        if not self.plan.compiled and dtype == torch.float32:
+            return None
+        return WorkingCopy(self.model, self.optimizer.weights, dtype)
+
     def _arithmetic(self) -> AbstractContextManager[object]:
-        """The number format of matrix products: the plan's."""
-        half = self.plan.dtype == torch.bfloat16
+        """The number format of matrix products where it is not that of the weights."""
+        half = self.plan.dtype == torch.bfloat16 and self.config.bits != "full"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def _learning_rate(self) -> float:
@@ -218,6 +237,8 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation:
         started = time.perf_counter()
+        if self._copy:
+            self._copy.refresh()
         train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
         self._check_finite(train_loss + val_loss)
         self._evaluation_seconds += time.perf_counter() - started
@@ -249,8 +270,8 @@ class Trainer:
         inputs, targets = (part.tensor_split(size)[rank] for part in windows)
         at_once = self._windows_at_once()
         batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
-        with self._arithmetic():
-            loss = mean_loss(self.model, batches, self.device) if len(inputs) else 0.0
+        with self._arithmetic(), as_written():
+            loss = mean_loss(self._computing, batches, self.device) if len(inputs) else 0.0
         if size == 1:
             return loss
         weighted = torch.tensor([loss * len(inputs), len(inputs)], device=self.device)

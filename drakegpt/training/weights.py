@@ -5,10 +5,13 @@ model; but what concerns all weights alike, an optimizer's step, the norm of the
 gradient, the mean over several processes, is one operation instead of dozens.
 """
 
+import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from drakegpt.models.layers import LanguageModel
 
 
 class FlatWeights:
@@ -54,3 +57,35 @@ class FlatWeights:
         vector = nn.Parameter(self.values[place])
         vector.grad = self.gradient[place]
         return vector
+
+
+class WorkingCopy:
+    """A copy of a model that computes in its stead: in another number format, or compiled.
+
+    The weights that learn stay in float32, for steps are smaller than bfloat16
+    can tell apart; the copy takes them over before it computes, and gives its
+    gradient back.
+    """
+
+    def __init__(self, model: LanguageModel, weights: FlatWeights, dtype: torch.dtype) -> None:
+        """`weights` are those of `model`."""
+        self.model = copy.deepcopy(model).to(dtype)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        copies = dict(self.model.named_parameters())
+        order = [copies[names[id(parameter)]] for parameter in weights.parameters]
+        self._weights, self._copied = weights, FlatWeights(self.model, order)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the weights as they are now."""
+        self._copied.values.copy_(self._weights.values)
+
+    def set_gradient(self, loss: Tensor) -> None:
+        """The derivative of `loss`, a scalar, with respect to all weights, into their gradient."""
+        self._copied.set_gradient(loss)
+        self._weights.gradient.copy_(self._copied.gradient)
+
+    def add_gradient(self, loss: Tensor) -> None:
+        """Add the derivative of `loss` to the gradient of the weights, in float32."""
+        self._copied.set_gradient(loss)
+        self._weights.gradient += self._copied.gradient

@@ -133,14 +133,11 @@ def test_compiling_changes_no_loss_beyond_rounding(prepared):
 
 
 def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, caplog):
-    def no_compiler(_model):
-        def call(_tokens):
-            raise RuntimeError("Compiler: cl is not found.\nand much more")
+    def no_compiler(_graph, _inputs):
+        raise RuntimeError("Compiler: cl is not found.\nand much more")
 
-        return call
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    training = trainer(prepared, "SingleHeadAttentionLM", compile=True, iters=5)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=no_compiler))
+    training = trainer(prepared, "TransformerLM", compile=True, iters=5)
     with caplog.at_level(logging.WARNING):
         result = losses(training)
     assert len(result) == 5
@@ -151,8 +148,9 @@ def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, 
 def test_a_loss_stays_what_it_was_when_steps_go_on():
     """Though a tape writes each result where it wrote the last."""
     place = torch.zeros(())
-    steps = engine.Engine(lambda: place.add_(1), "tape", CPU)
-    assert [loss.item() for loss in [steps() for _ in range(4)]] == [1, 2, 3, 4]
+    steps = engine.Engine("tape", CPU)
+    done = [steps(lambda: place.add_(1)) for _ in range(4)]
+    assert [loss.item() for loss in done] == [1, 2, 3, 4]
 
 
 def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
@@ -161,9 +159,10 @@ def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
 
     monkeypatch.setattr(engine, "_Graph", refuse)
     count = torch.zeros(())
-    steps = engine.Engine(lambda: count.add_(1) * 2, "graph", CPU)
+    steps = engine.Engine("graph", CPU)
     with caplog.at_level(logging.WARNING):
-        assert [steps().item() for _ in range(6)] == [2, 4, 6, 8, 10, 12]
+        done = [steps(lambda: count.add_(1) * 2).item() for _ in range(6)]
+    assert done == [2, 4, 6, 8, 10, 12]
     assert steps.way == "plain"
     (message,) = caplog.messages
     assert message.endswith("so it runs plainly: not permitted when stream is capturing")
@@ -173,8 +172,8 @@ def test_a_graph_is_captured_after_the_first_steps_and_launched_from_then_on(mon
     """Only the order of things, which needs no GPU: the graph here is the step itself."""
     captured, count = [], torch.zeros(())
     monkeypatch.setattr(engine, "_Graph", lambda step: captured.append(step) or step)
-    steps = engine.Engine(lambda: count.add_(1) * 2, "graph", CPU)
-    done = [(steps().item(), len(captured)) for _ in range(5)]
+    steps = engine.Engine("graph", CPU)
+    done = [(steps(lambda: count.add_(1) * 2).item(), len(captured)) for _ in range(5)]
     assert done == [(2, 0), (4, 0), (6, 0), (8, 1), (10, 1)]
     assert steps.way == "graph"
 
