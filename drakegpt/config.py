@@ -237,7 +237,13 @@ class TrainConfig:
         Setting("Iterations between two evaluations; a twentieth of --iters if not given.", "Run"),
     ]
     eval_iters: Annotated[
-        int, Bound(ge=1), Setting("Random batches of each split in one evaluation.", "Run")
+        int,
+        Bound(ge=1),
+        Setting(
+            "Random batches of each split in one evaluation; but for recipe original, the whole "
+            "validation split where that is less.",
+            "Run",
+        ),
     ]
     seed: Annotated[
         int,

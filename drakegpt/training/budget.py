@@ -17,6 +17,7 @@ from drakegpt.data.windows import windows_in
 from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.presets import EVALUATIONS
+from drakegpt.training.engine import choose
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 # The first steps are slower: on the way one is recorded, compiled or captured.
@@ -68,13 +69,14 @@ def seconds_for(config: TrainConfig, vocab_size: int) -> float:
         operations = 6 * parameters * config.context_length  # of a window, forward and backward
         windows = max(1, min(windows, TRIAL_OPERATIONS // operations))
     trial = dataclasses.replace(
-        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters
+        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters, compile=False
     )
     length = max(10_000, 2 * config.context_length)
     tokens = torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     reports = Trainer(trial, model, tokens, tokens, device).reports()
     seconds: list[float] = []
-    while len(seconds) < 2 or (
+    least = 2 if device.type == "cpu" else WARM_UP_STEPS + 1  # on a GPU, beyond the capture
+    while len(seconds) < least or (
         len(seconds) < WARM_UP_STEPS + TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS
     ):
         began = time.perf_counter()
@@ -91,9 +93,20 @@ def seconds_for(config: TrainConfig, vocab_size: int) -> float:
 def iterations_within(config: TrainConfig, data: Dataset) -> int:
     """Iterations that `config.minutes` hold, with twenty evaluations among them.
 
-    Raises `UsageError` if the evaluations alone would take longer.
+    Raises `UsageError` if the evaluations alone would take longer. Whether a run is
+    compiled depends on how long it is, and its speed on that: so steps are tried
+    as written first, and compiled where so many fit that the run will be.
     """
     device = choose_device(config.device)
+    written = dataclasses.replace(config, compile=config.compile or False)
+    iterations = _iterations_tried(written, data, device)
+    found = dataclasses.replace(config, iters=iterations)
+    if choose(found, device).compiled and not written.compile:
+        iterations = _iterations_tried(dataclasses.replace(config, compile=True), data, device)
+    return iterations
+
+
+def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) -> int:
     model_config = config.model_settings(data.tokenizer.vocab_size)
     choose_threads(model_config)
     trial = dataclasses.replace(

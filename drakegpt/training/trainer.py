@@ -9,7 +9,7 @@ had happened.
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from drakegpt.config import TrainConfig
-from drakegpt.data.windows import EpochWindows, Stream, TrainingWindows, random_windows
+from drakegpt.data.windows import (
+    EpochWindows,
+    Stream,
+    TrainingWindows,
+    random_windows,
+    sequential_windows,
+)
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
@@ -26,6 +32,16 @@ from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import learning_rate, weight_decay
 from drakegpt.training.weights import WorkingCopy
 from drakegpt.training.world import ALONE, World
+
+
+def whole_validation(config: TrainConfig, tokens: int) -> bool:
+    """Whether evaluations score the whole validation split, of so many tokens, once.
+
+    They do where that takes no longer than random windows, and is exact besides.
+    The original's recipe draws windows, whatever the split's length.
+    """
+    drawn = config.eval_iters * config.batch_size * config.context_length
+    return config.recipe != "original" and tokens - 1 <= drawn
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses in nats, estimated from random windows of both splits after `iteration` steps."""
+    """Losses in nats after `iteration` steps, from random windows of both splits.
+
+    Validation may be the whole split instead (`whole_validation`).
+    """
 
     iteration: int
     train_loss: float
@@ -256,27 +275,35 @@ class Trainer:
         return evaluation
 
     def _estimate(self, stream: Stream) -> float:
-        """Mean loss over `eval_iters` random batches, computed as a few large ones."""
-        config = self.config
+        """Mean loss of a split, from this process's share of what is scored of it."""
+        size, rank = self.world.size, self.world.rank
+        batches = list(self._scored(stream))[rank::size]
+        as_is = as_written() if self.plan.compiled else nullcontext()
+        with self._arithmetic(), as_is:
+            loss = mean_loss(self._computing, batches, self.device) if batches else 0.0
+        if size == 1:
+            return loss
+        tokens = sum(targets.numel() for _, targets in batches)
+        weighted = torch.tensor([loss * tokens, tokens], device=self.device)
+        self.world.average(weighted)
+        return float(weighted[0] / weighted[1])
+
+    def _scored(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
+        """The windows of a split that an evaluation scores, inputs and targets, many at once."""
+        config, tokens = self.config, self._splits[stream]
+        share = max(1, config.eval_iters * config.batch_size // self.world.size)
+        at_once = min(self._windows_at_once(), share)
+        if stream is Stream.ESTIMATE_VAL and whole_validation(config, len(tokens)):
+            return sequential_windows(tokens, config.context_length, at_once)
         windows = random_windows(
-            self._splits[stream],
+            tokens,
             config.context_length,
             config.eval_iters * config.batch_size,
             config.seed,
             stream,
             self.iteration,
         )
-        size, rank = self.world.size, self.world.rank
-        inputs, targets = (part.tensor_split(size)[rank] for part in windows)
-        at_once = self._windows_at_once()
-        batches = zip(inputs.split(at_once), targets.split(at_once), strict=True)
-        with self._arithmetic(), as_written():
-            loss = mean_loss(self._computing, batches, self.device) if len(inputs) else 0.0
-        if size == 1:
-            return loss
-        weighted = torch.tensor([loss * len(inputs), len(inputs)], device=self.device)
-        self.world.average(weighted)
-        return float(weighted[0] / weighted[1])
+        return zip(*(part.split(at_once) for part in windows), strict=True)
 
     def _muon_remedy(self) -> str:
         muon = self.config.optimizer == "muon"
