@@ -44,6 +44,21 @@ class DivergedError(RunError):
     """A run's loss or weights grew beyond all numbers: its settings are at fault, not its files."""
 
 
+class NotEnoughMemoryError(DrakeGPTError):
+    """The processor or the GPU has not as much memory as the settings need."""
+
+
+# What PyTorch says on a CPU of Linux, macOS and Windows, and what the GPU's libraries say.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory that was asked for was not there; PyTorch need not be loaded to ask."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
 def did_you_mean(text: str, names: Iterable[str]) -> str:
     """The question whether a name close to `text`, in any case, is meant; empty if none is."""
     import difflib

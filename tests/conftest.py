@@ -22,6 +22,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Tests are of what a CPU does, on a machine with a GPU too, but for those marked `gpu`."""
+    if "gpu" not in config.getoption("markexpr"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU: pytest -m gpu -n 0"))
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     for name in list(os.environ):

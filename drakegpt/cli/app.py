@@ -21,7 +21,7 @@ from drakegpt.cli import (
     sweep,
     train,
 )
-from drakegpt.errors import DrakeGPTError
+from drakegpt.errors import DrakeGPTError, NotEnoughMemoryError, is_out_of_memory
 
 # Every command: the panel of the help that it is in, its name, what it does, its class.
 COMMANDS: tuple[tuple[str, str, Any, type[TyperCommand] | None], ...] = (
@@ -84,6 +84,12 @@ def main() -> None:
         app(prog_name="drakegpt")
     except DrakeGPTError as error:
         sys.exit(console.fail(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = "There is not enough memory for this."
+        fix = "Close other programs, or take a smaller model, text or --batch-size."
+        sys.exit(console.fail(NotEnoughMemoryError(problem, fix)))
     except OSError as error:  # a full disk, a folder without write access
         place = error.filename or paths.home()
         problem = f"{place}: {error.strerror or error}."

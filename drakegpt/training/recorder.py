@@ -21,7 +21,13 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from drakegpt.errors import DivergedError, RunError, UsageError
+from drakegpt.errors import (
+    DivergedError,
+    NotEnoughMemoryError,
+    RunError,
+    UsageError,
+    is_out_of_memory,
+)
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_leftovers, write_text
 from drakegpt.training.checkpoint import (
@@ -58,7 +64,8 @@ class Recorder:
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._saved, self._save_seconds = (-1, 0), 0.0
         self._saved_when = time.monotonic()
-        self.trainer = _trainer(run, world)
+        with _within_memory(run):
+            self.trainer = _trainer(run, world)
         self._resume = resume
         self._tracker: WandbTracker | None = None
         self.figure: Path | None = None  # shown in the mirror at the end
@@ -85,13 +92,20 @@ class Recorder:
         if self._tracker:
             self._tracker.finish(self.figure, exit_code=1 if kind else 0)
         self._lock.release()
+        if kind and issubclass(kind, NotEnoughMemoryError) and not self.run.checkpoints:
+            shutil.rmtree(self.run.folder, ignore_errors=True)
 
     def reports(self) -> Iterator[Step | Evaluation]:
         """The trainer's reports, each written down before it is passed on.
 
-        Raises `DivergedError` when the loss fails, `RunError` when the folder
-        cannot be written; the last checkpoint is whole then.
+        Raises `DivergedError` when the loss fails, `NotEnoughMemoryError` and
+        `RunError` when the folder cannot be written; the last checkpoint is whole
+        then. A run that has none for want of memory is removed.
         """
+        with _within_memory(self.run):
+            yield from self._recorded()
+
+    def _recorded(self) -> Iterator[Step | Evaluation]:
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
                 self._append({"event": "evaluation", **asdict(report)})
@@ -229,6 +243,26 @@ def follow(run: Run, world: World, *, resume: bool = False) -> None:
         _restore(run, trainer)
     for _ in trainer.reports():
         pass
+
+
+@contextmanager
+def _within_memory(run: Run) -> Iterator[None]:
+    """Say what to make smaller where memory runs out; a run that never began is removed."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if not run.checkpoints:
+            shutil.rmtree(run.folder, ignore_errors=True)
+        config = run.config
+        smaller = f"--batch-size {max(1, config.batch_size // 2)}"
+        raise NotEnoughMemoryError(
+            f"There is not enough memory to train {config.model} with batches of "
+            f"{config.batch_size} windows of {config.context_length} tokens.",
+            f"Take {smaller} --grad-accumulation {2 * config.grad_accumulation}, which computes "
+            "the same batch in parts, or a smaller model.",
+        ) from error
 
 
 def _lock(run: Run) -> FileLock:
