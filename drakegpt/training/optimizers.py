@@ -7,6 +7,8 @@ Both work on the flat weights, so that a step is a handful of operations, and
 take the learning rate from a tensor, so that a step can be recorded.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from drakegpt.config import TrainConfig
-from drakegpt.models.kernels import linear
 from drakegpt.models.layers import LanguageModel
 from drakegpt.training.weights import FlatWeights
 
@@ -28,16 +29,23 @@ class Optimizer:
         """The parameters of `model`, which is on its device already, move into one vector."""
         matrices = _matrices(model) if config.optimizer == "muon" else []
         others = [p for p in _decayed(config, model) if not any(p is m for m in matrices)]
-        self.weights = FlatWeights(model, [*matrices, *others])
+        order = _by_shape(matrices)
+        by_shape = [matrices[index] for index in order]
+        self.weights = FlatWeights(model, [*by_shape, *others])
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr
+        ahead = slice(sum(matrix.numel() for matrix in matrices))
         self._muon = Muon(
-            [(matrix.detach(), self.weights.gradient_of(matrix)) for matrix in matrices],
+            self.weights.values[ahead],
+            self.weights.gradient[ahead],
+            [matrix.shape for matrix in by_shape],
             self._muon_rate,
             config.muon_momentum,
             config.weight_decay,
         )
+        momenta = self._muon.momenta()
+        self._momenta = [momenta[order.index(index)] for index in range(len(order))]  # the model's
         decayed = [*matrices, *others]
         parts = [self.weights.part(len(matrices), len(decayed)), self.weights.part(len(decayed))]
         self._rest = [part for part in parts if part.numel()]
@@ -70,7 +78,8 @@ class Optimizer:
     def step(self) -> None:
         """Change the weights by the gradient that lies in `weights.gradient`."""
         self._adamw.step()
-        self._muon.step()
+        if self._momenta:
+            self._muon.step()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on but weights, gradient and learning rate."""
@@ -78,13 +87,13 @@ class Optimizer:
             {name: value.clone() for name, value in self._adamw.state[part].items()}
             for part in self._rest
         ]
-        return {"adamw": moments, "muon": [momentum.clone() for momentum in self._muon.momenta]}
+        return {"adamw": moments, "muon": [momentum.clone() for momentum in self._momenta]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned; raises `ValueError` if it does not fit."""
         saved = state["adamw"]
         moments = [saved] if isinstance(saved, dict) else saved  # one part, in older states
-        shapes = [momentum.shape for momentum in self._muon.momenta]
+        shapes = [momentum.shape for momentum in self._momenta]
         if (
             [momentum.shape for momentum in state["muon"]] != shapes
             or len(moments) != len(self._rest)
@@ -99,7 +108,7 @@ class Optimizer:
             self._adamw.state[part] = {
                 name: value.clone().to(part.device) for name, value in values.items()
             }
-        for momentum, saved in zip(self._muon.momenta, state["muon"], strict=True):
+        for momentum, saved in zip(self._momenta, state["muon"], strict=True):
             momentum.copy_(saved)
 
 
@@ -108,7 +117,8 @@ class Muon:
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. PyTorch's own
     multiplies in bfloat16, at which most CPUs are slow, and cannot be recorded;
-    this one computes in float32 on a CPU, and in bfloat16 on a GPU.
+    this one computes in float32 on a CPU, and in bfloat16 on a GPU. Matrices of
+    one shape are multiplied together, as a stack: a model has few shapes.
     """
 
     # Steps of the iteration and its coefficients, as published.
@@ -116,41 +126,56 @@ class Muon:
 
     def __init__(
         self,
-        matrices: list[tuple[Tensor, Tensor]],
+        matrices: Tensor,
+        gradient: Tensor,
+        shapes: list[torch.Size],
         rate: Tensor,
         momentum: float,
         weight_decay: float,
     ) -> None:
-        """`matrices`: each with its gradient, both (rows, columns)."""
-        self._matrices, self._rate = matrices, rate
-        self._momentum, self.weight_decay = momentum, weight_decay
-        self.momenta = [torch.zeros_like(values) for values, _ in matrices]
+        """`matrices` and `gradient`: one vector each; equal `shapes` lie side by side."""
+        self._values, self._gradient = matrices, gradient
+        self._rate, self._momentum, self.weight_decay = rate, momentum, weight_decay
+        self._all_momenta = torch.zeros_like(self._values)
+        self._stacks = [(shapes.count(shape), *shape) for shape in dict.fromkeys(shapes)]
+
+    def momenta(self) -> list[Tensor]:
+        """The momentum of each matrix, (rows, columns), in the order given; views."""
+        return [momentum for stack in self._stacked(self._all_momenta) for momentum in stack]
 
     @torch.no_grad()
     def step(self) -> None:
         """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W)."""
-        for (values, gradient), momentum in zip(self._matrices, self.momenta, strict=True):
-            momentum.lerp_(gradient, 1 - self._momentum)
-            update = self.orthogonal(gradient.lerp(momentum, self._momentum))
-            rows, columns = values.shape
-            update *= max(1, rows / columns) ** 0.5
-            if self.weight_decay:
-                update.add_(values, alpha=self.weight_decay)
-            values.sub_(update.mul_(self._rate))
+        self._all_momenta.lerp_(self._gradient, 1 - self._momentum)
+        update = self._gradient.lerp(self._all_momenta, self._momentum)
+        for stack in self._stacked(update):
+            stack.copy_(self.orthogonal(stack))
+            rows, columns = stack.shape[1:]
+            if rows > columns:
+                stack *= (rows / columns) ** 0.5
+        if self.weight_decay:
+            update.add_(self._values, alpha=self.weight_decay)
+        self._values.sub_(update.mul_(self._rate))
+
+    def _stacked(self, vector: Tensor) -> Iterator[Tensor]:
+        """The matrices in a vector as one view (n, rows, columns) for each shape."""
+        parts = vector.split([math.prod(shape) for shape in self._stacks])
+        return (part.view(shape) for part, shape in zip(parts, self._stacks, strict=True))
 
     @classmethod
-    def orthogonal(cls, matrix: Tensor) -> Tensor:
-        """Bring all singular values to about 1, after Newton and Schulz: (rows, columns)."""
+    def orthogonal(cls, matrices: Tensor) -> Tensor:
+        """Bring all singular values to about 1, after Newton and Schulz: (n, rows, columns)."""
         a, b, c = cls.COEFFICIENTS
-        x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
-        x = x / x.norm().clamp_min(1e-7)
+        x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-7)
         if x.device.type == "cuda":
             x = x.bfloat16()
+        tall = x.shape[1] > x.shape[2]
         for _ in range(cls.STEPS):
-            gram = linear(x, x, None)  # x x', symmetric, so that its products need no transposing
-            x = a * x + linear(b * gram + c * linear(gram, gram, None), x.t(), None)
-        x = x.to(matrix.dtype)
-        return x.t().contiguous() if matrix.shape[0] > matrix.shape[1] else x
+            # The products of the shorter side, symmetric; nothing is ever transposed in memory.
+            gram = torch.bmm(x.mT, x) if tall else torch.bmm(x, x.mT)
+            factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            x = torch.baddbmm(x, *((x, factor) if tall else (factor, x)), beta=a)
+        return x.to(matrices.dtype)
 
 
 def _decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
@@ -166,3 +191,9 @@ def _matrices(model: LanguageModel) -> list[nn.Parameter]:
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Linear) and name != "head"
     ]
+
+
+def _by_shape(matrices: list[nn.Parameter]) -> list[int]:
+    """Their indices, those of equal shapes side by side, shapes as they first appear."""
+    shapes = [matrix.shape for matrix in matrices]
+    return sorted(range(len(shapes)), key=lambda index: shapes.index(shapes[index]))

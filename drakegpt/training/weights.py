@@ -45,11 +45,6 @@ class FlatWeights:
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_add_(self._gradients, list(gradients))
 
-    def gradient_of(self, parameter: nn.Parameter) -> Tensor:
-        """Where the gradient of one parameter lies, in its shape."""
-        places = [known is parameter for known in self.parameters]
-        return self._gradients[places.index(True)]
-
     def part(self, start: int, stop: int | None = None) -> nn.Parameter:
         """Parameters `start` to `stop` as one vector with its gradient, for an optimizer."""
         sizes = [parameter.numel() for parameter in self.parameters]

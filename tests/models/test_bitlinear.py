@@ -225,6 +225,40 @@ def test_training_steps_can_be_played_from_a_tape(bits):
         assert torch.equal(played, step())
 
 
+@both
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from within torch.compile
+def test_a_block_compiles_in_one_piece(bits):
+    """Traced whole, rounding and its gradient included; no code is made of it here."""
+    block = quantize_(build(dropout=0.0), bits).blocks[0]
+    x = torch.randn(4, 8, block.projection.in_features, requires_grad=True)
+    inputs, grad = [x, *block.parameters()], torch.randn_like(x)
+    expected = [block(x), *torch.autograd.grad(block(x), inputs, grad)]
+    block.compile(backend="aot_eager", fullgraph=True)
+    results = [block(x), *torch.autograd.grad(block(x), inputs, grad)]
+    for result, wanted in zip(results, expected, strict=True):
+        assert torch.allclose(result, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@both
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_gpu_rounds_as_a_cpu_does(bits, parts):
+    torch.manual_seed(0)
+    bit = BitLinear(Linear(64, 96), bits, parts, normed=False)
+    x = torch.randn(2, 5, 64, requires_grad=True)
+    grad = torch.randn(2, 5, 96)
+    codes, scales = quantize_activations(x)
+    expected = [bit(x), *torch.autograd.grad(bit(x), [x, bit.weight, bit.bias], grad)]
+    moved, there = bit.cuda(), x.detach().cuda().requires_grad_()
+    for result, wanted in zip(quantize_activations(there), (codes, scales), strict=True):
+        assert torch.equal(result.cpu(), wanted)
+    inputs = [there, moved.weight, moved.bias]
+    results = [moved(there), *torch.autograd.grad(moved(there), inputs, grad.cuda())]
+    for result, wanted in zip(results, expected, strict=True):
+        assert torch.allclose(result.cpu(), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_without_layers_to_replace_is_refused():
     for model in (build("BigramLM"), quantize_(build(), "1.58")):
         with pytest.raises(ValueError, match="no linear layers"):

@@ -73,17 +73,87 @@ def test_muon_is_pytorchs_own_but_for_its_precision():
 @pytest.mark.parametrize("shape", [(4, 16), (24, 8), (300, 200), (96, 384)])
 def test_orthogonal_brings_singular_values_near_one_and_turns_nothing(shape):
     torch.manual_seed(0)
-    matrix = torch.randn(shape) * 100
-    result = Muon.orthogonal(matrix)
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    turned = left.T @ result @ right.T  # diagonal where directions are kept
-    assert (turned - turned.diag().diag()).abs().max() < 1e-3
-    assert turned.diag().min() > 0.3
-    assert turned.diag().max() < 1.3
+    matrices = torch.randn(2, *shape) * torch.tensor([100.0, 0.01]).view(2, 1, 1)
+    for matrix, result in zip(matrices, Muon.orthogonal(matrices), strict=True):
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        turned = left.T @ result @ right.T  # diagonal where directions are kept
+        assert (turned - turned.diag().diag()).abs().max() < 1e-3
+        assert turned.diag().min() > 0.3
+        assert turned.diag().max() < 1.3
 
 
 def test_a_zero_gradient_is_no_trouble_for_muon():
-    assert torch.equal(Muon.orthogonal(torch.zeros(4, 6)), torch.zeros(4, 6))
+    assert torch.equal(Muon.orthogonal(torch.zeros(2, 4, 6)), torch.zeros(2, 4, 6))
+
+
+def orthogonal_alone(matrix):
+    """Newton and Schulz' iteration as published, for one matrix."""
+    x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.t()
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.t() if matrix.shape[0] > matrix.shape[1] else x
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_stacks_take_the_steps_that_each_matrix_would_take_alone(weight_decay):
+    model, config = model_and_config(optimizer="muon", weight_decay=weight_decay, max_lr=0.02)
+    twin = copy.deepcopy(model)
+    optimizer = Optimizer(config, model)
+    optimizer.set_learning_rate(0.02)
+    names = [name for name, p in twin.named_parameters() if "blocks" in name and p.ndim == 2]
+    momenta = [torch.zeros_like(twin.get_parameter(name)) for name in names]
+    for seed in range(3):
+        optimizer.weights.set_gradient(loss_of(model, seed))
+        gradients = torch.autograd.grad(
+            loss_of(model, seed), [model.get_parameter(name) for name in names]
+        )
+        optimizer.step()
+        for name, momentum, gradient in zip(names, momenta, gradients, strict=True):
+            momentum.lerp_(gradient, 1 - config.muon_momentum)
+            update = orthogonal_alone(gradient.lerp(momentum, config.muon_momentum))
+            rows, columns = momentum.shape
+            update = update * max(1, rows / columns) ** 0.5
+            with torch.no_grad():
+                weight = twin.get_parameter(name)
+                weight -= config.muon_lr * (update + weight_decay * weight)
+    for name, momentum, saved in zip(names, momenta, optimizer.state_dict()["muon"], strict=True):
+        weight, expected = model.get_parameter(name), twin.get_parameter(name)
+        assert (weight - expected).norm() < 1e-5 * expected.norm(), name
+        assert torch.allclose(momentum, saved, rtol=1e-5, atol=1e-8), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 96, 32), (3, 32, 128)])
+def test_stacks_on_a_gpu_are_those_of_a_cpu_but_for_their_precision(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    expected = Muon.orthogonal(matrices)
+    result = Muon.orthogonal(matrices.cuda()).cpu()
+    assert result.dtype == torch.float32
+    assert (result - expected).norm() < 0.1 * expected.norm()
+    assert (result * expected).sum() > 0.99 * result.norm() * expected.norm()
+
+
+def test_muons_state_is_in_the_order_of_the_model_not_of_the_stacks():
+    """As in checkpoints written when each matrix had a momentum of its own."""
+    model, config = model_and_config(optimizer="muon")
+    matrices = [p for name, p in model.named_parameters() if "blocks" in name and p.ndim == 2]
+    optimizer = Optimizer(config, model)
+    state = optimizer.state_dict()
+    assert [momentum.shape for momentum in state["muon"]] == [p.shape for p in matrices]
+    places = [p.data_ptr() for p in matrices]
+    assert places != sorted(places)  # equal shapes lie side by side
+    saved = [torch.full_like(p, number) for number, p in enumerate(matrices)]
+    optimizer.load_state_dict({**state, "muon": saved})
+    optimizer.weights.gradient.zero_()
+    kept = config.muon_momentum
+    optimizer.set_learning_rate(0.0)
+    optimizer.step()
+    for momentum, before in zip(optimizer.state_dict()["muon"], saved, strict=True):
+        assert torch.allclose(momentum, kept * before)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
