@@ -8,7 +8,7 @@ from drakegpt.cli.progress import sparkline
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from drakegpt.evaluation.ngrams import Floor
+    from drakegpt.evaluation.baseline import Floor
     from drakegpt.evaluation.rows import Row
 
 BARS = 40

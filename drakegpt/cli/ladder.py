@@ -11,9 +11,9 @@ from drakegpt.cli.tables import Column, fitting
 from drakegpt.evaluation.words import or_blank
 
 if TYPE_CHECKING:
+    from drakegpt.evaluation.baseline import Floor
     from drakegpt.evaluation.claims import Claim
     from drakegpt.evaluation.comparison import Comparison
-    from drakegpt.evaluation.ngrams import Floor
     from drakegpt.evaluation.rows import Row
 
 _STYLES = {True: "green", False: "yellow", None: "dim"}
@@ -74,23 +74,21 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
 
 def _render_floors(comparison: "Comparison") -> None:
-    """The table of what counting reaches, and which rows are beyond the counts of pairs."""
+    """The table of what counting reaches, and which rows are beyond it."""
+    from drakegpt.evaluation.findings import counting
+
     floors, lowest = comparison.floors, comparison.lowest_floor
     title = "What counting alone reaches"
     console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f is lowest))
-    unit = "characters" if floors[0].per_character else "tokens"
+    unit = floors[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(
-        f"Order: how many neighbouring {unit} are counted together, on the training split. Scored "
-        f"as the models are, in windows of {floors[0].context_length} {unit}{longest}."
+        f"Order: how many neighbouring {unit} are counted together, on the training split; "
+        "n-grams: how many different ones it keeps, of that length and below. Smoothed by modified "
+        f"Kneser-Ney, scored as the models are, in windows of {floors[0].context_length} "
+        f"{unit}{longest}."
     )
-    rows = [*comparison.rows, *comparison.others]
-    beyond = [row.label for row in rows if row in comparison.beyond_pairs]
-    others = [row.label for row in rows if row not in comparison.beyond_pairs]
-    not_these = f"; not {', '.join(others)}" if beyond and others else ""
-    console.show(
-        f"Learnt more than counting pairs: {', '.join(beyond) or 'none of these'}{not_these}."
-    )
+    console.show(" ".join(counting(comparison)))
     console.show("")
 
 
@@ -138,4 +136,5 @@ _FLOOR_COLUMNS: "tuple[Column[Floor], ...]" = (
     Column("order", lambda floor: str(floor.order)),
     Column("validation", lambda floor: f"{floor.score.loss:.4f}"),
     Column("bits/char", lambda floor: f"{floor.score.bits_per_character:.3f}", 1),
+    Column("n-grams", lambda floor: f"{floor.ngrams:,}", 2),
 )

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -166,3 +167,12 @@ def sequential_windows(
         yield some_inputs.long(), some_targets.long()
     if whole < last:
         yield tokens[None, whole:last].long(), tokens[None, whole + 1 :].long()
+
+
+def known_tokens(places: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
+    """How many tokens stand before each place in its window, as `sequential_windows` cuts them.
+
+    `places`: (n,), counted in the text from 0, which is a target in no window and
+    has nothing before it; the others are targets with 1 to T tokens before them.
+    """
+    return np.minimum((places - 1) % context_length + 1, places)

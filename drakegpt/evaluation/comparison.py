@@ -1,7 +1,7 @@
 """The ladder side by side: a row for each model and size, the gain of each rung.
 
 Every figure in a row is exact (whole splits) or measured (times); the curves
-are the estimates recorded while training. Beside the rows stand the floors,
+are the estimates recorded while training. Beside the rows stands the baseline,
 what counting alone reaches on the same text.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from drakegpt.config import LADDER, resolve
 from drakegpt.config_files import to_command
 from drakegpt.data.dataset import Dataset
-from drakegpt.evaluation.ngrams import Floor, floors
+from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.scoring import score
@@ -61,8 +61,16 @@ class Comparison:
         tokens are the same, that ranks as the loss does.
         """
         reached = [f.score.bits_per_character for f in self.floors if f.order == PAIRS]
+        return self._below(min(reached, default=0.0))
+
+    @property
+    def beyond_counting(self) -> tuple[Row, ...]:
+        """The rows, of the others too, that predict better than counting does at any order."""
+        return self._below(min((f.score.bits_per_character for f in self.floors), default=0.0))
+
+    def _below(self, bits_per_character: float) -> tuple[Row, ...]:
         every = (*self.rows, *self.others)
-        return tuple(row for row in every if row.bits_per_character < min(reached, default=0.0))
+        return tuple(row for row in every if row.bits_per_character < bits_per_character)
 
     @property
     def unit(self) -> str:
@@ -78,6 +86,7 @@ class Comparison:
             "missing": [asdict(missing) for missing in self.missing],
             "floors": [floor.to_json() for floor in self.floors],
             "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
+            "beyond_counting": [run for row in self.beyond_counting for run in row.runs],
         }
 
 
@@ -88,7 +97,7 @@ def compare(
     others: Sequence[Sequence[Run]] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Score the runs on `data` and set them side by side, the others and the floors below them.
+    """Score the runs on `data` and set them side by side, the others and the baseline with them.
 
     Runs that stand together, differing in their seed, become one row.
 

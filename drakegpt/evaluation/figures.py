@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt import paths
 from drakegpt.config import LADDER
-from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.rows import Row
 from drakegpt.training.run import Run
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from drakegpt.config import IDEAS
 from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.words import from_to
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -17,7 +18,7 @@ def findings(comparison: Comparison) -> list[str]:
         _best(comparison),
         *(_descent(of_size) for of_size in _sizes(comparison) if len(of_size) > 1),
         *(_rise(row, before) for before, row in _rising(comparison)),
-        *_floors(comparison),
+        *counting(comparison),
         *_overfitting(comparison),
         *_caveats(comparison),
     ]
@@ -71,27 +72,42 @@ def _rise(row: Row, before: Row) -> str:
     return f"{told}."
 
 
-def _floors(comparison: Comparison) -> list[str]:
-    """Where counting stands, and which rows are beyond it."""
+def counting(comparison: Comparison) -> list[str]:
+    """Where counting stands and what it keeps for that, and which rows are beyond it."""
     lowest = comparison.lowest_floor
     if lowest is None:
         return []
-    bits = lowest.score.bits_per_character
-    rows = [*comparison.rows, *comparison.others]
-    beyond_all = [row.label for row in rows if row.bits_per_character < bits]
-    counts = f"{lowest.order} neighbours together" if lowest.order > 1 else "each token alone"
+    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
     told = [
-        f"Counting alone reaches {bits:.3f} bits per character, with the counts of {counts}; "
-        f"{listed(beyond_all) or 'none of these models'} "
-        f"{'do' if len(beyond_all) > 1 else 'does'} better than that."
+        f"Counting alone reaches {lowest.score.bits_per_character:.3f} bits per character, with "
+        f"the counts of {lowest.ngrams:,} different {what}.",
+        _beyond_counting(comparison),
     ]
     if any(floor.order == PAIRS for floor in comparison.floors):
         beyond = [row.label for row in comparison.beyond_pairs]
         told.append(
-            f"{_of_all(beyond, len(rows))} learnt more than counting pairs: "
-            f"{listed(beyond) or 'none'}."
+            f"{_of_all(beyond, len(comparison.rows) + len(comparison.others))} learnt more than "
+            f"counting pairs: {listed(beyond) or 'none'}."
         )
     return told
+
+
+def _beyond_counting(comparison: Comparison) -> str:
+    """Who does better than the best counts and who does not, and what each has for it."""
+    every = (*comparison.rows, *comparison.others)
+    beyond = comparison.beyond_counting
+    behind = [row for row in every if row not in beyond]
+    told = []
+    for rows, one, many in (
+        (beyond, "does better than that", "do better than that"),
+        (behind, "stays behind that", "stay behind that"),
+    ):
+        if rows:
+            everyone = len(rows) == len(every) > 2
+            who = f"All {len(rows)} models" if everyone else listed([row.label for row in rows])
+            parameters = from_to(sorted(row.parameters for row in rows))
+            told.append(f"{who} {one if len(rows) == 1 else many}, with {parameters} parameters")
+    return f"{'; '.join(told)}."
 
 
 def _of_all(some: Sequence[str], count: int) -> str:

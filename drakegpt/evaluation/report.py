@@ -22,10 +22,10 @@ import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.claims import INTRODUCTION, Claim
 from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.findings import findings
-from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.recipes import recipes_of
 from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
@@ -205,7 +205,7 @@ class Scale:
 
     low: float
     high: float
-    floors: tuple[Floor, ...]  # what stands below the models
+    floors: tuple[Floor, ...]  # what counting alone reaches
 
     @classmethod
     def of(cls, comparison: Comparison) -> "Scale":

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.comparison import Comparison
 from drakegpt.evaluation.figures import STYLES, TITLES, draw_turn, turn_of
 from drakegpt.evaluation.inline_svg import colour, inline
-from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.rows import Row
 
 if TYPE_CHECKING:

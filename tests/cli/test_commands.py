@@ -287,14 +287,21 @@ def test_compare_shows_rows_curves_and_samples(drakegpt, run, home):
     assert len(list((home / "comparisons" / "song").iterdir())) == 4
     result = drakegpt("compare", "--json").json
     assert "What counting alone reaches" in shown.out
-    assert [floor["order"] for floor in result["floors"]] == [1, 2, 3, 4, 5, 6]
+    assert [floor["order"] for floor in result["floors"]] == [1, 2, 3, 4, 5, 6, 7]
     for floor in result["floors"]:
-        assert re.search(rf"│ {floor['order']} +│ +{floor['loss']:.4f} │", shown.out)
+        cells = f"{floor['loss']:.4f}", f"{floor['bits_per_character']:.3f}", f"{floor['ngrams']:,}"
+        assert re.search(rf"│ {floor['order']} +│ +" + " │ +".join(cells) + " │", shown.out)
     pairs = result["floors"][1]["loss"]
     beyond = [row for row in result["rows"] if row["val_loss"] < pairs]
     assert result["beyond_pairs"] == [row["runs"][0]["run"] for row in beyond]
-    named = ", ".join(row["model"] for row in beyond) or "none of these"
-    assert f"Learnt more than counting pairs: {named}" in shown.out
+    told = " ".join(shown.out.split())
+    named = " and ".join(row["model"] for row in beyond) or "none"
+    assert f"learnt more than counting pairs: {named}." in told
+    lowest = min(result["floors"], key=lambda floor: floor["loss"])
+    assert f"the counts of {lowest['ngrams']:,} different n-grams of up to" in told
+    better = [row for row in result["rows"] if row["val_loss"] < lowest["loss"]]
+    assert result["beyond_counting"] == [row["runs"][0]["run"] for row in better]
+    assert ("better than that" in told) == bool(better)
     before, after = shown.out.split("Validation loss, estimated while training")
     assert "1-gram counts" in after
     assert "-gram counts" not in before

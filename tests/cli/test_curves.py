@@ -8,11 +8,11 @@ from rich.console import Console
 
 from drakegpt.cli.curves import curves
 from drakegpt.cli.progress import BARS, sparkline
-from drakegpt.evaluation.ngrams import Floor
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.scoring import Score
 
 NAN = float("nan")
-FLOORS = [Floor(1, 8, Score(3.5, 9, 9)), Floor(5, 8, Score(2.0, 9, 9))]
+FLOORS = [Floor(1, 8, Score(3.5, 9, 9), 99), Floor(5, 8, Score(2.0, 9, 9), 99)]
 
 
 def row(*losses, name="BigramLM"):

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from drakegpt.data.windows import (
     EpochWindows,
     Stream,
     TrainingWindows,
+    known_tokens,
     random_windows,
     sequential_windows,
     windows_in,
@@ -96,6 +98,15 @@ def test_sequential_windows_score_each_token_once(length, context, batch):
         assert torch.equal(targets, inputs + 1)
         seen += targets.flatten().tolist()
     assert seen == list(range(1, length))
+
+
+@given(length=st.integers(1, 60), context_length=st.integers(1, 9))
+def test_known_tokens_are_those_of_sequential_windows(length, context_length):
+    tokens = torch.arange(length, dtype=torch.uint8)
+    known = [0]
+    for _, targets in sequential_windows(tokens, context_length, 5):
+        known += [t + 1 for window in targets for t in range(len(window))]
+    assert known_tokens(np.arange(length), context_length).tolist() == known
 
 
 @given(

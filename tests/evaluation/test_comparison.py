@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError
+from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.comparison import Comparison, compare
 from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
-from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.scoring import Score, score
 from drakegpt.evaluation.selection import find_run, missing_models, select_others, select_runs
 from drakegpt.training.recorder import Recorder
@@ -111,7 +111,7 @@ def test_figures_are_pictures_of_both_losses(prepared):
 
 
 def floor(order, loss):
-    return Floor(order, 8, Score(loss, 100, 100))
+    return Floor(order, 8, Score(loss, 100, 100), 99)
 
 
 def test_floors_stand_beside_the_rows(prepared):
@@ -121,7 +121,7 @@ def test_floors_stand_beside_the_rows(prepared):
     assert comparison.context_lengths == (8,)
     shown = comparison.to_json()
     assert shown["floors"] == [floor.to_json() for floor in comparison.floors]
-    assert [floor["order"] for floor in shown["floors"]] == [1, 2, 3, 4, 5, 6]
+    assert [floor["order"] for floor in shown["floors"]] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_floors_have_the_longest_context_of_the_ladders_runs(prepared):
@@ -146,6 +146,11 @@ def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
     comparison = Comparison("d", tuple(ladder), (), (other,), counted)
     assert [row.runs[0] for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
     assert comparison.to_json()["beyond_pairs"] == ["ladder 2.999", "other"]
+    assert comparison.to_json()["beyond_counting"] == []
+    lowest = Comparison("d", tuple(ladder), (), (other,), (*counted[:2], floor(3, 2.5 * two)))
+    assert [row.runs[0] for row in lowest.beyond_counting] == ["other"]
+    assert lowest.to_json()["beyond_counting"] == ["other"]
+    assert Comparison("d", tuple(ladder), (), (other,)).beyond_counting == ()
 
 
 def test_the_lowest_floor_and_single_tokens_are_in_sight():

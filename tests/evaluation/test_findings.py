@@ -3,10 +3,11 @@
 import dataclasses
 import math
 
+import pytest
 from report_pages import comparison, result, row
 
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.findings import findings, listed
-from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.scoring import Score
 
 
@@ -17,7 +18,7 @@ def of(model, loss, gain=None, **given):
 
 
 def bits(order, value):
-    return Floor(order, 8, Score(value * math.log(2), 9, 9))
+    return Floor(order, 8, Score(value * math.log(2), 9, 9), 99)
 
 
 def told(*rows, **given):
@@ -81,20 +82,54 @@ def test_a_rise_within_the_spread_of_seeds_is_said_to_be_so():
     assert not any("single seed" in s for s in sentences)
 
 
-def test_who_is_beyond_counting():
+def sized(model, loss, parameters):
+    return dataclasses.replace(of(model, loss), parameters=parameters)
+
+
+def test_what_counting_reaches_and_keeps():
+    floors = (bits(1, 5.0), bits(2, 3.5), dataclasses.replace(bits(3, 2.5), ngrams=12_673))
+    assert (
+        "Counting alone reaches 2.500 bits per character, with the counts of 12,673 different "
+        "n-grams of up to 3 characters." in told(of("BigramLM", 2.0), floors=floors)
+    )
+    alone = told(of("BigramLM", 2.0), floors=floors[:1])
+    assert any(s.endswith("with the counts of 99 different characters.") for s in alone)
+    pieces = dataclasses.replace(floors[2], score=Score(1.0, 5, 9))
+    assert any("up to 3 tokens." in s for s in told(of("BigramLM", 2.0), floors=(pieces,)))
+    assert not any("ounting" in s for s in told(of("BigramLM", 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("losses", "sentence"),
+    [
+        # 4, 3 and 2 bits against 2.5
+        ((2.0, 1.5, 1.0), "TransformerLM does better than that, with 42,369 parameters; BigramLM "
+         "and BlocksLM stay behind that, with 4,225 to 16,865 parameters."),
+        ((2.0, 1.0, 1.0), "BlocksLM and TransformerLM do better than that, with 16,865 to 42,369 "
+         "parameters; BigramLM stays behind that, with 4,225 parameters."),
+        ((2.0, 2.0, 1.25), "All 3 models stay behind that, with 4,225 to 42,369 parameters."),
+        ((1.2, 1.2, 1.2), "All 3 models do better than that, with 4,225 to 42,369 parameters."),
+        ((2.0,), "BigramLM stays behind that, with 4,225 parameters."),
+        ((2.0, math.nan), "BigramLM and BlocksLM stay behind that, with 4,225 to 16,865 "
+         "parameters."),
+    ],
+)  # fmt: skip
+def test_who_is_beyond_counting_and_what_each_has_for_it(losses, sentence):
+    models = (("BigramLM", 4225), ("BlocksLM", 16_865), ("TransformerLM", 42_369))
+    rows = [
+        sized(model, loss, parameters)
+        for (model, parameters), loss in zip(models, losses, strict=False)
+    ]
+    assert sentence in told(*rows, floors=(bits(1, 5.0), bits(2, 3.5), bits(3, 2.5)))
+
+
+def test_who_is_beyond_pairs():
     rows = [of("BigramLM", 2.0), of("BlocksLM", 1.5), of("TransformerLM", 1.0)]  # 4, 3, 2 bits
     floors = (bits(1, 5.0), bits(2, 3.5), bits(3, 2.5))
     sentences = told(*rows, floors=floors)
-    assert (
-        "Counting alone reaches 2.500 bits per character, with the counts of 3 neighbours "
-        "together; TransformerLM does better than that." in sentences
-    )
     assert "2 of 3 have learnt more than counting pairs: BlocksLM and TransformerLM." in sentences
-    sentences = told(rows[0], floors=floors)
-    assert any("none of these models does better" in sentence for sentence in sentences)
-    sentences_of_one = told(rows[0], floors=floors[:1])
-    assert any("with the counts of each token alone; BigramLM does" in s for s in sentences_of_one)
-    assert "0 of 1 have learnt more than counting pairs: none." in sentences
+    assert "0 of 1 have learnt more than counting pairs: none." in told(rows[0], floors=floors)
+    assert not any("counting pairs" in s for s in told(rows[0], floors=floors[:1]))
 
 
 def test_overfitting_and_lengths_are_told():

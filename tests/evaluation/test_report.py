@@ -157,7 +157,9 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
     verdicts = [text for _, text in tree.all("strong", class_="verdict")]
     assert verdicts == [claim.verdict for claim in claims]
     for floor in ordinary.comparison.floors:
-        assert f"<td>{floor.score.loss:.4f}</td>" in ordinary.text
+        bits, ngrams = f"{floor.score.bits_per_character:.3f}", f"{floor.ngrams:,}"
+        cells = "</td><td>".join([f"{floor.score.loss:.4f}", bits, ngrams])
+        assert f"<td>{cells}</td>" in ordinary.text
 
 
 def test_samples_stand_with_their_models_and_their_command(ordinary):

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
+from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.figures import draw_curves
 from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
-from drakegpt.evaluation.ngrams import Floor
 from drakegpt.evaluation.report_figures import LEGEND, _apart, _letters, legend, marks_of, pictures
 from drakegpt.evaluation.scoring import Score
 
@@ -23,7 +23,7 @@ def drawn(compared):
 
 
 def test_both_losses_are_drawn_and_floors_with_validation_alone():
-    floors = tuple(Floor(order, 8, Score(loss, 9, 9)) for order, loss in ((1, 3.1), (4, 1.9)))
+    floors = tuple(Floor(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.1), (4, 1.9)))
     val, train = drawn(comparison(row("BigramLM", result("r")), floors=floors))
     assert "Validation" in val.caption
     assert "Training" in train.caption
@@ -114,7 +114,7 @@ def told(*rows, **given):
 
 
 def test_only_what_is_drawn_is_explained():
-    floors = (Floor(1, 8, Score(3.1, 9, 9)),)
+    floors = (Floor(1, 8, Score(3.1, 9, 9), 99),)
     plain = row("BigramLM", result("r"))
     seeds = row("BlocksLM", result("a", 1), result("b", 2))
     turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
