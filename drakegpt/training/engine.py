@@ -35,8 +35,8 @@ Way = Literal["plain", "tape", "graph"]
 FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
 # Compiling the blocks takes 3 seconds on an H200 and saves 2.3 ms of each step of the scaled
 # model; a shorter run does not win it back, nor does a small model, whose steps take half a
-# millisecond.
-COMPILED_FROM = 2000
+# millisecond. Weights of few bits are rounded anew in each step, and gain more.
+COMPILED_FROM, COMPILED_FROM_FEW_BITS = 2000, 500
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
     compiled = config.compile
     if compiled is None:
         wide = config.embedding_dim >= WIDE and config.model != "BigramLM"
-        compiled = on_gpu and wide and config.iters >= COMPILED_FROM
+        least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
+        compiled = on_gpu and wide and config.iters >= least
     windows = config.batch_size * config.grad_accumulation
     small = windows * config.context_length * config.embedding_dim <= TAPED_UP_TO and kept_whole(
         config.batch_size, config.context_length, config.num_heads

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim.adamw import adamw
 
 from drakegpt.config import TrainConfig
 from drakegpt.models.layers import LanguageModel
 from drakegpt.training.weights import FlatWeights
 
-BETAS = (0.9, 0.95)
+BETAS, EPSILON = (0.9, 0.95), 1e-8
 
 
 class Optimizer:
@@ -35,10 +35,8 @@ class Optimizer:
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr
-        ahead = slice(sum(matrix.numel() for matrix in matrices))
         self._muon = Muon(
-            self.weights.values[ahead],
-            self.weights.gradient[ahead],
+            *self.weights.part(0, len(matrices)),
             [matrix.shape for matrix in by_shape],
             self._muon_rate,
             config.muon_momentum,
@@ -48,15 +46,8 @@ class Optimizer:
         self._momenta = [momenta[order.index(index)] for index in range(len(order))]  # the model's
         decayed = [*matrices, *others]
         parts = [self.weights.part(len(matrices), len(decayed)), self.weights.part(len(decayed))]
-        self._rest = [part for part in parts if part.numel()]
-        self._adamw = AdamW(
-            [{"params": [part], "weight_decay": 0.0} for part in self._rest],
-            lr=self._rate,
-            betas=BETAS,
-            fused=True,
-            capturable=self._rate.device.type == "cuda",
-        )
-        self._decayed = self._adamw.param_groups[: bool(others)]
+        self._adamw = [AdamW(*part, self._rate) for part in parts if part[0].numel()]
+        self._decayed = self._adamw[: bool(others)]
         self.weight_decay = config.weight_decay
 
     @property
@@ -67,8 +58,8 @@ class Optimizer:
     @weight_decay.setter
     def weight_decay(self, decay: float) -> None:
         self._muon.weight_decay = decay
-        for group in self._decayed:
-            group["weight_decay"] = decay
+        for part in self._decayed:
+            part.weight_decay = decay
 
     def set_learning_rate(self, rate: float) -> None:
         """Let the next steps use this rate; Muon's follows in proportion."""
@@ -77,15 +68,15 @@ class Optimizer:
 
     def step(self) -> None:
         """Change the weights by the gradient that lies in `weights.gradient`."""
-        self._adamw.step()
+        for part in self._adamw:
+            part.step()
         if self._momenta:
             self._muon.step()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on but weights, gradient and learning rate."""
         moments = [
-            {name: value.clone() for name, value in self._adamw.state[part].items()}
-            for part in self._rest
+            {name: value.clone() for name, value in part.state.items()} for part in self._adamw
         ]
         return {"adamw": moments, "muon": [momentum.clone() for momentum in self._momenta]}
 
@@ -94,22 +85,44 @@ class Optimizer:
         saved = state["adamw"]
         moments = [saved] if isinstance(saved, dict) else saved  # one part, in older states
         shapes = [momentum.shape for momentum in self._momenta]
-        if (
-            [momentum.shape for momentum in state["muon"]] != shapes
-            or len(moments) != len(self._rest)
-            or any(
-                value.shape not in ((), part.shape)
-                for part, values in zip(self._rest, moments, strict=True)
-                for value in values.values()
-            )
-        ):
+        if [momentum.shape for momentum in state["muon"]] != shapes or [
+            _shapes(values) for values in moments
+        ] != [_shapes(part.state) for part in self._adamw]:
             raise ValueError("the optimizer's state belongs to another model or recipe")
-        for part, values in zip(self._rest, moments, strict=True):
-            self._adamw.state[part] = {
-                name: value.clone().to(part.device) for name, value in values.items()
-            }
+        for part, values in zip(self._adamw, moments, strict=True):
+            for name, value in values.items():
+                part.state[name].copy_(value)
         for momentum, saved in zip(self._momenta, state["muon"], strict=True):
             momentum.copy_(saved)
+
+
+class AdamW:
+    """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101, on one vector of weights.
+
+    The arithmetic is PyTorch's fused kernel; of `torch.optim.AdamW` around it
+    nothing is needed here, and the compiler that it loads takes a second.
+    """
+
+    def __init__(self, weights: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        """`weights` and `gradient`: (n,); `rate`: the learning rate, a scalar that may change."""
+        self._weights, self._gradient, self._rate = weights, gradient, rate
+        self.weight_decay = 0.0
+        self.state = {
+            "step": torch.zeros((), device=weights.device),
+            "exp_avg": torch.zeros_like(weights),
+            "exp_avg_sq": torch.zeros_like(weights),
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change the weights by the gradient."""
+        step, mean, square = self.state.values()
+        adamw(
+            [self._weights], [self._gradient], [mean], [square], [], [step],
+            fused=True, capturable=self._rate.device.type == "cuda", amsgrad=False, maximize=False,
+            lr=self._rate, beta1=BETAS[0], beta2=BETAS[1], eps=EPSILON,
+            weight_decay=self.weight_decay,
+        )  # fmt: skip
 
 
 class Muon:
@@ -176,6 +189,10 @@ class Muon:
             factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
             x = torch.baddbmm(x, *((x, factor) if tall else (factor, x)), beta=a)
         return x.to(matrices.dtype)
+
+
+def _shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in values.items()}
 
 
 def _decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:

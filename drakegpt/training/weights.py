@@ -45,13 +45,11 @@ class FlatWeights:
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_add_(self._gradients, list(gradients))
 
-    def part(self, start: int, stop: int | None = None) -> nn.Parameter:
-        """Parameters `start` to `stop` as one vector with its gradient, for an optimizer."""
+    def part(self, start: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
+        """Parameters `start` to `stop` and their gradient, a vector each."""
         sizes = [parameter.numel() for parameter in self.parameters]
         place = slice(sum(sizes[:start]), sum(sizes[:stop]))
-        vector = nn.Parameter(self.values[place])
-        vector.grad = self.gradient[place]
-        return vector
+        return self.values[place], self.gradient[place]
 
 
 class WorkingCopy:

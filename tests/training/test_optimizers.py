@@ -238,6 +238,6 @@ def test_decay_in_two_parts_is_pytorchs_with_two_groups():
     # and what it remembers is taken up
     again = Optimizer(config, copy.deepcopy(model))
     again.load_state_dict(ours.state_dict())
-    for mine, other in zip(again._rest, ours._rest, strict=True):
-        states = again._adamw.state[mine], ours._adamw.state[other]
-        assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    for mine, other in zip(again._adamw, ours._adamw, strict=True):
+        assert mine.state["step"] == 3
+        assert all(torch.equal(mine.state[key], other.state[key]) for key in other.state)
