@@ -16,7 +16,7 @@ numbers are sent together.
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -54,37 +54,30 @@ def write_ahead(
     choose: Choose,
     noise: Iterator[Tensor],
     length: int,
-    repeated: Callable[[Step, int], Step] | None = None,
 ) -> Iterator[list[int]]:
     """Yield `length` times the next token of each text; `logits` (B, V) are those of the first.
 
-    `noise`: blocks (B, R, V) on the CPU, all of one size. `repeated` is what becomes of
-    a step that is called again and again, and how often it is called as written
-    before: by default, the CUDA graph that does the same.
+    `noise`: blocks (B, R, V) on the CPU, all of one size.
     """
     if length == 0:
         return
-    device = logits.device
-    steps = _Steps(reader, choose, next(noise), device)
+    steps = _Steps(reader, choose, next(noise), logits.device)
     steps.draw(logits)
     before = steps.drawn(0, 1)
-    for block in _blocks(steps, reader, noise, length - 1, repeated or partial(Captured, device)):
+    for block in _blocks(steps, reader, noise, length - 1):
         yield from before.tokens()
         before = block
     yield from before.tokens()
 
 
 def _blocks(
-    steps: "_Steps",
-    reader: InPlace,
-    noise: Iterator[Tensor],
-    length: int,
-    repeated: Callable[[Step, int], Step],
+    steps: "_Steps", reader: InPlace, noise: Iterator[Tensor], length: int
 ) -> Iterator["_Block"]:
     """Have `length` more tokens written, in blocks that the device may not have finished yet."""
     rare = reader.room_again > 0
-    read_on = repeated(steps.read_on, WARM_UP_CALLS)
-    read_again = repeated(steps.read_again, RARE_WARM_UP_CALLS if rare else WARM_UP_CALLS)
+    read_on = Captured(steps.device, steps.read_on, WARM_UP_CALLS)
+    first_calls = RARE_WARM_UP_CALLS if rare else WARM_UP_CALLS
+    read_again = Captured(steps.device, steps.read_again, first_calls)
     room, size, used = reader.room, FIRST_BLOCK, 1
     while length:
         if used == steps.at_once:
@@ -113,7 +106,7 @@ class _Steps:
         self, reader: InPlace, choose: Choose, noise: Tensor, device: torch.device
     ) -> None:
         texts, self.at_once, _ = noise.shape
-        self._reader, self._choose = reader, choose
+        self._reader, self._choose, self.device = reader, choose, device
         self._tokens = torch.zeros(texts, 1, dtype=torch.int64, device=device)  # drawn last
         self._drawn = self._tokens.new_zeros(self.at_once, texts)
         self._row = self._tokens.new_zeros(1)  # of noise and drawn tokens, the next

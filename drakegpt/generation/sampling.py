@@ -84,7 +84,7 @@ def generate_batch(
     """
     task = _Task(list(prompt), start, length, sampling, seeds)
     if looks_back(model):
-        if next(model.parameters()).is_cuda:
+        if _replays(model):
             written = _ahead(ReplayableReader(model, len(seeds), window), task)
         else:
             written = _by_window(Reader(model, len(seeds), window), task)
@@ -109,6 +109,11 @@ class _Task:
     def beginning(self) -> list[int]:
         """What is read before anything is drawn."""
         return self.prompt or [self.start]
+
+
+def _replays(model: LanguageModel) -> bool:
+    """Whether the model is where steps can be recorded as CUDA graphs."""
+    return next(model.parameters()).is_cuda
 
 
 class _Choice:
