@@ -65,7 +65,7 @@ class CachedModel:
 class _Place:
     """How far the texts have been read; shared by all parts of a model.
 
-    Tensors that change in place, so that a step can be played from a tape.
+    Tensors that change in place, so that a step can be played from a tape or a CUDA graph.
     """
 
     def __init__(self, texts: int, unread: Tensor) -> None:

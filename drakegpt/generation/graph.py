@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 # Tokens that are fetched first, so that a text soon begins to show; then twice as many each time.
 FIRST_BLOCK = 8
-# Calls as written before the graph: libraries set themselves up. Moving a window costs no more
-# than two such calls of another kind, and is rare: it is recorded where a text is long.
+# Calls as written before a step is recorded, in which libraries set themselves up. To record takes
+# as long as some ten calls: where a step is only taken when a window moves, it must pay first.
 WARM_UP_CALLS = 3
 RARE_WARM_UP_CALLS = 8
 
