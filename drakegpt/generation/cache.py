@@ -40,6 +40,11 @@ class CachedModel:
         self._place = _Place(texts, weight.new_empty(model.config.context_length))
         self._model = _with_memory(model, self._place)
 
+    @property
+    def position(self) -> Tensor:
+        """Of the token read last, int64 (1,): changed in place."""
+        return self._place.position
+
     def start_over(self, length: int) -> None:
         """To be called before `length` tokens are read, unless the window had that many before."""
         self._place.set(length)
@@ -60,7 +65,7 @@ class CachedModel:
 class _Place:
     """How far the texts have been read; shared by all parts of a model.
 
-    Tensors that change in place, so that a step can be played from a tape.
+    Tensors that change in place, so that a step can be played from a tape or a CUDA graph.
     """
 
     def __init__(self, texts: int, unread: Tensor) -> None:

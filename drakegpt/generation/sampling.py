@@ -17,7 +17,8 @@ from torch import Tensor
 
 from drakegpt.errors import RunError
 from drakegpt.generation.cache import looks_back
-from drakegpt.generation.window import Reader, Window
+from drakegpt.generation.graph import write_ahead
+from drakegpt.generation.window import Reader, ReplayableReader, Window
 from drakegpt.models.layers import LanguageModel
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original
@@ -42,6 +43,11 @@ class Sampling:
     top_p: float | None = None
     repetition_penalty: float = 1.0
 
+    @property
+    def cuts(self) -> bool:
+        """Whether only the likeliest tokens are kept."""
+        return self.top_k is not None or (self.top_p is not None and self.top_p < 1)
+
 
 def generate(
     model: LanguageModel,
@@ -50,13 +56,14 @@ def generate(
     sampling: Sampling,
     seed: int,
     window: Window = "auto",
+    start: int = START_TOKEN,
 ) -> Iterator[int]:
-    """Yield `length` tokens that continue `prompt` (from token 0 if it is empty).
+    """Yield `length` tokens that continue `prompt`, or token `start` if it is empty.
 
     The same model, prompt, sampling, seed and window give the same tokens: chance
     comes from a generator of its own, on the CPU whatever the model's device.
     """
-    for tokens in generate_batch(model, prompt, length, sampling, [seed], window):
+    for tokens in generate_batch(model, prompt, length, sampling, [seed], window, start):
         yield tokens[0]
 
 
@@ -68,39 +75,83 @@ def generate_batch(
     sampling: Sampling,
     seeds: Sequence[int],
     window: Window = "auto",
+    start: int = START_TOKEN,
 ) -> Iterator[list[int]]:
     """Write a text for each seed, all at once: yield `length` times the next token of each.
 
-    Each text is the one that its seed gives alone, but for rounding.
+    Each text is the one that its seed gives alone, but for rounding. On an NVIDIA
+    GPU texts are written ahead of what is asked for, by up to two blocks of tokens.
     """
-    prompt = list(prompt) or [START_TOKEN]
+    task = _Task(list(prompt), start, length, sampling, seeds)
     if looks_back(model):
-        written = _by_window(Reader(model, len(seeds), window), prompt, sampling, seeds)
+        if _replays(model):
+            written = _ahead(ReplayableReader(model, len(seeds), window), task)
+        else:
+            written = _by_window(Reader(model, len(seeds), window), task)
     elif sampling.repetition_penalty != 1:
-        written = _by_window(_LastToken(model, len(seeds)), prompt, sampling, seeds)
+        written = _by_window(_LastToken(model, len(seeds)), task)
     else:
-        written = _by_table(model, prompt[-1], sampling, seeds)
+        written = _by_table(model, task)
     yield from islice(written, length)
 
 
-def _by_window(
-    read: "Reader | _LastToken", prompt: list[int], sampling: Sampling, seeds: Sequence[int]
-) -> Iterator[list[int]]:
+@dataclass(frozen=True)
+class _Task:
+    """What to write, whoever reads."""
+
+    prompt: list[int]
+    start: int
+    length: int
+    sampling: Sampling
+    seeds: Sequence[int]
+
+    @property
+    def beginning(self) -> list[int]:
+        """What is read before anything is drawn."""
+        return self.prompt or [self.start]
+
+
+def _replays(model: LanguageModel) -> bool:
+    """Whether the model is where steps can be recorded as CUDA graphs."""
+    return next(model.parameters()).is_cuda
+
+
+class _Choice:
+    """Draws the next token of each text; remembers which ones occur, if these are penalised."""
+
+    def __init__(self, task: _Task, vocab_size: int, device: torch.device) -> None:
+        self._sampling = task.sampling
+        shape = (len(task.seeds), vocab_size)
+        self._seen = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._seen[:, task.prompt] = True  # what an empty prompt stands for is not in the text
+
+    def __call__(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """The next tokens, (B, 1), given scores (B, V) and Gumbel noise (B, V)."""
+        scores, penalty = logits.float(), self._sampling.repetition_penalty
+        if penalty == 1:
+            return draw(scores, self._sampling, noise)
+        tokens = draw(penalised(scores, self._seen, penalty), self._sampling, noise)
+        self._seen.scatter_(1, tokens, True)
+        return tokens
+
+
+def _by_window(read: "Reader | _LastToken", task: _Task) -> Iterator[list[int]]:
     """Read, draw, read what was drawn, and so on without end."""
-    logits = _checked(read.start(prompt))
-    noise = _gumbel_noise(seeds, logits.shape[-1])
-    penalty = sampling.repetition_penalty
-    seen = torch.zeros(logits.shape, dtype=torch.bool)  # the tokens of each text, (B, V)
-    seen[:, prompt] = True
+    logits = _checked(read.start(task.beginning))
+    noise = _gumbel_noise(task.seeds, logits.shape[-1])
+    choose = _Choice(task, logits.shape[-1], torch.device("cpu"))
     while True:
-        scores = logits.float().cpu()
-        if penalty != 1:
-            scores = penalised(scores, seen, penalty)
-        tokens = draw(scores, sampling, next(noise))
+        tokens = choose(logits.cpu(), next(noise))
         yield tokens.flatten().tolist()
-        if penalty != 1:
-            seen.scatter_(1, tokens, True)
         logits = read(tokens)
+
+
+def _ahead(read: ReplayableReader, task: _Task) -> Iterator[list[int]]:
+    """The same on the device alone, in blocks."""
+    logits = _checked(read.start(task.beginning))
+    choose = _Choice(task, logits.shape[-1], logits.device)
+    noise = _noise_blocks(task.seeds, logits.shape[-1])
+    return write_ahead(read, logits, choose, noise, task.length)
 
 
 class _LastToken:
@@ -120,18 +171,16 @@ class _LastToken:
         return logits[:, -1]
 
 
-def _by_table(
-    model: LanguageModel, last: int, sampling: Sampling, seeds: Sequence[int]
-) -> Iterator[list[int]]:
+def _by_table(model: LanguageModel, task: _Task) -> Iterator[list[int]]:
     """For a model that sees one token only: what may follow it is worked out once."""
     device = next(model.parameters()).device
     ends: dict[int, list[float]] = {}  # token -> cumulative probabilities of what follows it
-    tokens = [last] * len(seeds)
-    for numbers in _numbers(seeds):
+    tokens = task.beginning[-1:] * len(task.seeds)
+    for numbers in _numbers(task.seeds):
         for token in tokens:
             if token not in ends:
                 logits = _checked(model(torch.tensor([[token]], device=device))[0, 0])
-                chances = probabilities(logits.float().cpu(), sampling)
+                chances = probabilities(logits.float().cpu(), task.sampling)
                 ends[token] = chances.double().cumsum(-1).tolist()
         tokens = [
             bisect_right(ends[token], number * ends[token][-1])
@@ -162,13 +211,19 @@ def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
 
 def _gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
     """What `draw` adds to scores, (B, V), without end; each text has a generator of its own."""
+    for some in _noise_blocks(seeds, vocab_size):
+        yield from some.unbind(1)
+
+
+def _noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+    """The same for several tokens at once, (B, tokens, V)."""
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
     at_once = max(1, min(NUMBERS_AT_ONCE, NOISE_AT_ONCE // vocab_size))
     while True:
         some = torch.empty(len(seeds), at_once, vocab_size)
         for numbers, chance in zip(some, chances, strict=True):
             numbers.exponential_(generator=chance)
-        yield from some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_().unbind(1)
+        yield some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_()
 
 
 def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -184,7 +239,7 @@ def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    if sampling.top_k is not None or sampling.top_p is not None:
+    if sampling.cuts:
         logits = probabilities(logits, sampling).log()
     elif sampling.temperature != 1:
         logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
@@ -198,14 +253,15 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.temperature != 1:
         # Dividing by a tiny temperature must not overflow: the largest score becomes 0 first.
         logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
-    if sampling.top_k is None and sampling.top_p is None:
+    if not sampling.cuts:
         return logits.softmax(-1)
     vocab_size = logits.shape[-1]
     ranked, order = logits.topk(min(sampling.top_k or vocab_size, vocab_size))
     chances = ranked.softmax(-1)
-    if sampling.top_p is not None:
-        before = chances.cumsum(-1) - chances  # probability of all that rank higher
+    if sampling.top_p is not None and sampling.top_p < 1:
+        # Probability of all that rank higher, in float64: float32 loses many small ones.
+        before = chances.cumsum(-1, dtype=torch.float64) - chances
         before[..., 0] = -1  # the first is always kept
-        chances[before >= sampling.top_p] = 0
+        chances = chances.masked_fill(before >= sampling.top_p, 0)
         chances /= chances.sum(-1, keepdim=True)
     return torch.zeros_like(logits).scatter(-1, order, chances)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drakegpt import paths
 from drakegpt.data.tokens import Tokenizer
-from drakegpt.generation.sampling import Sampling, generate, generate_batch
+from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
 from drakegpt.generation.window import Window
 from drakegpt.models.layers import LanguageModel
 
@@ -28,9 +28,9 @@ def write(
     With `stop`, up to the token that ends a document. A character that is split
     over tokens comes whole, with the last of them.
     """
-    tokens = _beginning(prompt, tokenizer)
+    tokens, start = _beginning(prompt, tokenizer)
     text = _Text(tokenizer, stop=stop)
-    for token in generate(model, tokens, length, sampling or Sampling(), seed, window):
+    for token in generate(model, tokens, length, sampling or Sampling(), seed, window, start):
         yield text.add(token)
         if text.ended:
             return
@@ -53,23 +53,24 @@ def write_batch(
     What is left of characters that were never completed comes last. With `stop`, a
     text is over at the token that ends a document.
     """
-    tokens = _beginning(prompt, tokenizer)
+    tokens, start = _beginning(prompt, tokenizer)
     texts = [_Text(tokenizer, stop=stop) for _ in seeds]
-    for batch in generate_batch(model, tokens, length, sampling, seeds, window):
+    for batch in generate_batch(model, tokens, length, sampling, seeds, window, start):
         yield [text.add(token) for text, token in zip(texts, batch, strict=True)]
         if all(text.ended for text in texts):
             return
     yield [text.rest() for text in texts]
 
 
-def _beginning(prompt: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens that a model sees first.
+def _beginning(prompt: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
+    """The tokens of the prompt, and the one that a model sees first where there are none.
 
-    Of an empty prompt none, for characters. Other tokenizers have tokens that no
-    text contains, so that a model knows nothing of the first: a line begins.
+    For characters it is the usual one. Other tokenizers have tokens that no text
+    contains, so that a model knows nothing of the first: a line begins.
     """
-    begins_line = not prompt and tokenizer.end is not None
-    return list(tokenizer.encode("\n" if begins_line else prompt).tolist())
+    tokens = [int(token) for token in tokenizer.encode(prompt)]
+    start = START_TOKEN if tokenizer.end is None else int(tokenizer.encode("\n")[-1])
+    return tokens, start
 
 
 class _Text:

@@ -79,3 +79,44 @@ class Reader:
     def _start_over(self, length: int) -> None:
         self._length = length
         self._cached.start_over(length)
+
+
+class ReplayableReader:
+    """Reads B texts as `Reader` does, in steps that change nothing but tensors in their place.
+
+    So a CUDA graph can repeat them, and the host need not know what has been drawn. The
+    window's tokens are kept at their positions; where there is no more `room` it moves.
+    """
+
+    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+        weight = next(model.parameters())
+        self._cached = CachedModel(model, texts)
+        self._context_length = model.config.context_length
+        self._kept = kept(window, self._context_length)
+        shape = (texts, self._context_length)
+        self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
+        self.room = self._context_length  # for so many tokens, until start() is called
+        self.room_again = self._context_length - self._kept  # after each move
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
+        window = self._window
+        tokens = torch.tensor([prompt[-self._context_length :]], device=window.device)
+        length = tokens.shape[1]
+        window[:, :length] = tokens
+        self.room = self._context_length - length
+        self._cached.start_over(length)
+        return self._cached.read(tokens).expand(len(window), -1)
+
+    def read_on(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1), while there is room. Returns logits (B, V)."""
+        logits = self._cached.read_on(tokens)
+        self._window.index_copy_(1, self._cached.position, tokens)
+        return logits
+
+    def read_again(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1), of a full window. Returns logits (B, V)."""
+        newest = torch.cat([self._window[:, self.room_again + 1 :], tokens], dim=1)
+        self._window[:, : self._kept] = newest
+        self._cached.start_over(self._kept)
+        return self._cached.read(newest)

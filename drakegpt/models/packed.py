@@ -2,7 +2,9 @@
 
 On disk, five weights of -1, 0, 1 share a byte (3^5 = 243), or eight signs do,
 or each has a byte of its own. In memory a weight is an int8: they are unpacked
-once, when they are loaded, and never turned into floats.
+once, when they are loaded, and never turned into floats. (On an NVIDIA GPU it is
+a bfloat16, which holds these whole numbers exactly: its products take no int8
+for few rows, and what counts there is how few kernels are launched.)
 
 A layer rounds its activations to 8 bits per token, multiplies int8 by int8 into
 int32 (`torch._int_mm`: oneDNN with VNNI), and scales the result. Why this form:
@@ -28,16 +30,17 @@ Not here: training. A packed model computes, and learns nothing more.
 Shapes: N rows (outputs) and K columns (inputs) of a weight, P parts of its rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drakegpt.models.bitlinear import (
+    FLOOR,
     LARGEST,
     BitLinear,
     is_normed,
@@ -63,8 +66,10 @@ class Packing:
     trained: bool  # with so few bits, or rounded after training
 
 
-# Products of so many pairs of int8 add up to less than 2^24, below which float32 is exact.
+# Products of so many pairs of int8 add up to less than 2^24, below which float32 is exact; of an
+# int8 and a weight of fewer bits, so many.
 EXACT = 1024
+EXACT_FEW_BITS = 2**24 // LARGEST
 
 # --- Bytes --------------------------------------------------------------------------------------
 
@@ -129,9 +134,10 @@ def integer_product(x: Tensor, weight: Tensor) -> Tensor:
     size one, where they mean nothing, and where PyTorch sets them as it likes:
     with a stride of 0 it returns garbage. So they get those of a dense matrix;
     and a single column, for which no strides are safe, is multiplied by hand.
-    Elsewhere than on a CPU its conditions cannot be met for few rows, and on a
-    CPU without VNNI it adds pairs of products in 16 bits, which overflow: there
-    it is a product of floats, exact because a part of K at a time is summed.
+    Elsewhere than on a CPU its conditions cannot be met for few rows (NVIDIA's GPUs
+    have `bfloat16_product`), and on a CPU without VNNI it adds pairs of products in
+    16 bits, which overflow: there it is a product of floats, exact because a part
+    of K at a time is summed.
     """
     if x.shape[1] == 1:
         return x.int() * weight.t()
@@ -139,6 +145,30 @@ def integer_product(x: Tensor, weight: Tensor) -> Tensor:
         return torch._int_mm(_dense(x), _dense(weight).t())
     parts = zip(x.split(EXACT, dim=1), weight.split(EXACT, dim=1), strict=True)
     return sum((some.float() @ of.float().t()).int() for some, of in parts)
+
+
+def bfloat16_product(x: Tensor, weight: Tensor, exact: int) -> Tensor:
+    """X @ weight.T of whole numbers in bfloat16, on a GPU: (M, K), (N, K) -> (M, N), exact.
+
+    Products are summed in float32, and `exact` of them without rounding. Where there
+    are more, parts are summed as int32.
+    """
+    parts = [
+        _summed_in_float32(some, of)
+        for some, of in zip(x.split(exact, dim=1), weight.split(exact, dim=1), strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else sum((part.int() for part in parts[1:]), parts[0].int())
+
+
+def _summed_in_float32(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.mm(x, weight.t(), out_dtype=torch.float32)
+
+
+def bfloat16_activations(x: Tensor) -> tuple[Tensor, Tensor]:
+    """What `quantize_activations` returns, the codes in bfloat16, in few kernels; no gradient."""
+    largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True)
+    scales = LARGEST / largest.clamp_min_(FLOOR)
+    return (x * scales).round_().to(torch.bfloat16), scales
 
 
 @cache
@@ -156,9 +186,9 @@ def _dense(matrix: Tensor) -> Tensor:
 class PackedLinear(nn.Module):
     """A linear layer of whole numbers, for inference: (codes of x) @ codes.T, scaled, + bias.
 
-    `codes` (N, K), whole numbers that are kept as int8, `scales` float32 (P,), of
-    which each holds for N / P rows; `norm` comes first. Its state has, in place of
-    the codes, `packed`.
+    `codes` (N, K), whole numbers that are kept as int8, or on an NVIDIA GPU as
+    bfloat16; `scales` float32 (P,), of which each holds for N / P rows; `norm` comes
+    first. Its state has, in place of the codes, `packed`.
     """
 
     codes: Tensor
@@ -176,15 +206,27 @@ class PackedLinear(nn.Module):
         self.bits: PackedBits = bits
         self.norm = norm
         self.bias = bias
-        self.register_buffer("codes", codes.to(torch.int8), persistent=False)
+        self.register_buffer("codes", _kept(codes), persistent=False)
         self.register_buffer("scales", scales)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
-        activations, token = quantize_activations(self.norm(x))
-        rows = activations.to(torch.int8).flatten(0, -2)
-        product = integer_product(rows, self.codes).view(*x.shape[:-1], len(self.codes))
+        x = self.norm(x)
+        if self.codes.dtype == torch.bfloat16:
+            activations, token = bfloat16_activations(x)
+            exact = EXACT if self.bits == "8" else EXACT_FEW_BITS
+            product = bfloat16_product(activations.flatten(0, -2), self.codes, exact)
+        else:
+            activations, token = quantize_activations(x)
+            product = integer_product(activations.to(torch.int8).flatten(0, -2), self.codes)
+        product = product.view(*x.shape[:-1], len(self.codes))
         return rescale(product, token, self.scales, self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Go to another device: the codes are turned into what it multiplies, once."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.codes = _kept(self.codes)
+        return self
 
     def stored_bytes(self) -> int:
         """The bytes of packed weights and their scales."""
@@ -192,7 +234,7 @@ class PackedLinear(nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}packed"] = pack(self.codes, self.bits)
+        destination[f"{prefix}packed"] = pack(self.codes.to(torch.int8), self.bits)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -210,6 +252,11 @@ class PackedLinear(nn.Module):
             raise ValueError(f"{prefix}packed is damaged: {error}") from None
         self.codes.copy_(codes)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _kept(codes: Tensor) -> Tensor:
+    """Codes of any type as they are kept on their device; each type holds them exactly."""
+    return codes.to(torch.bfloat16 if codes.is_cuda else torch.int8)
 
 
 # --- Putting it in place ------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 
@@ -59,6 +60,26 @@ def test_extreme_temperatures_stay_probabilities(temperature):
 )
 def test_top_k_and_top_p_by_hand(sampling, expected):
     assert probabilities(LOGITS, sampling).tolist() == pytest.approx(expected)
+
+
+def test_top_p_of_one_cuts_nothing():
+    """Not even what is lost beside 1 in float32."""
+    logits = torch.tensor([[0.0, -20, -30]])
+    assert 1 + logits.exp()[0, 1] == 1
+    sampling = Sampling(top_p=1.0)
+    assert torch.equal(probabilities(logits, sampling), logits.softmax(-1))
+    noise = torch.tensor([[0.0, 0, 40]])
+    assert draw(logits, sampling, noise).item() == 2
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 0.999])
+def test_small_probabilities_add_up(top_p):
+    """As many tokens of a large vocabulary stay as exact sums say."""
+    logits = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(1))
+    chances = sorted(logits.softmax(-1)[0].tolist(), reverse=True)
+    before = [0.0, *itertools.accumulate(chances[:-1])]
+    expected = sum(sum_ < top_p for sum_ in before)
+    assert (probabilities(logits, Sampling(top_p=top_p)) > 0).sum().item() == expected
 
 
 def test_rows_are_distributions_of_their_own():
@@ -217,6 +238,24 @@ def test_an_empty_prompt_starts_from_token_zero():
     assert list(generate(model, [], 20, Sampling(), 3)) == list(
         generate(model, [0], 20, Sampling(), 3)
     )
+
+
+@pytest.mark.parametrize("name", ["BigramLM", "TransformerLM"])
+@pytest.mark.parametrize("start", [0, 5])
+def test_what_an_empty_prompt_stands_for_has_not_occurred(name, start):
+    """So it is not penalised, as a prompt of the same token is."""
+    model = model_of(name)
+    head = model.table if name == "BigramLM" else model.head
+    with torch.no_grad():
+        head.weight.zero_()
+        (head.weight if name == "BigramLM" else head.bias)[..., start] = 2.0
+        if name != "BigramLM":
+            head.bias[6] = 1.0
+        else:
+            head.weight[:, 6] = 1.0
+    greedy = Sampling(temperature=0, repetition_penalty=10.0)
+    assert list(generate(model, [], 2, greedy, 0, start=start)) == [start, 6]
+    assert list(generate(model, [start], 1, greedy, 0)) == [6]
 
 
 def test_a_long_prompt_counts_by_its_end():

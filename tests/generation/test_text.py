@@ -55,6 +55,17 @@ def test_a_split_character_comes_with_its_last_token():
     assert list(write(model, tokenizer, "a", 2, greedy)) == ["", "", "\N{REPLACEMENT CHARACTER}"]
 
 
+def test_the_line_that_an_empty_prompt_begins_is_no_repetition(tokenizer):
+    """A model that would always break the line breaks the first one too, penalised or not."""
+    newline, a = (tokenizer.encode(letter).tolist()[0] for letter in "\na")
+    model = following(tokenizer.vocab_size, **{f"t{newline}": newline})
+    with torch.no_grad():
+        model.table.weight[newline, a] = 50.0
+    how = Sampling(temperature=0, repetition_penalty=10.0)
+    assert "".join(write(model, tokenizer, "", 2, how)) == "\na"
+    assert "".join(write(model, tokenizer, "\n", 1, how)) == "a"
+
+
 def test_a_text_stops_where_its_document_ends(tokenizer):
     a, b = (tokenizer.encode(letter).tolist()[0] for letter in "ab")
     model = following(tokenizer.vocab_size, **{f"t{a}": b, f"t{b}": END, f"t{END}": a})

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 
 from drakegpt.config import preset_model
 from drakegpt.models import packed
-from drakegpt.models.bitlinear import BitLinear, quantize_
+from drakegpt.models.bitlinear import BitLinear, quantize_, quantize_activations
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import (
     PackedLinear,
@@ -343,3 +343,71 @@ def test_a_processor_without_vnni_is_found_out():
     )
     env = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=60)
+
+
+# --- On a GPU -----------------------------------------------------------------------------------
+
+
+def gpu(test):
+    here = torch.cuda.is_available()
+    return pytest.mark.gpu(pytest.mark.skipif(not here, reason="needs an NVIDIA GPU")(test))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-7, 1.0, 1e6])
+def test_activations_are_rounded_in_fewer_kernels_alike(scale):
+    x = scale * torch.randn(3, 5, 40, generator=torch.Generator().manual_seed(1))
+    codes, scales = packed.bfloat16_activations(x)
+    expected, expected_scales = quantize_activations(x)
+    assert codes.dtype == torch.bfloat16
+    assert torch.equal(codes.float(), expected)
+    assert torch.equal(scales, expected_scales)
+
+
+@pytest.mark.parametrize("levels", [1, 127])
+@pytest.mark.parametrize("columns", [1, 1024, 2500])
+def test_parts_of_a_bfloat16_product_are_summed_exactly(levels, columns, monkeypatch):
+    """By the largest numbers there are; a CPU multiplies in float32 what a GPU does there."""
+    monkeypatch.setattr(packed, "_summed_in_float32", lambda x, w: x.float() @ w.float().t())
+    x, weight = torch.full((2, columns), 127), torch.full((3, columns), levels)
+    weight[0, 0] = -levels
+    exact = packed.EXACT if levels == 127 else packed.EXACT_FEW_BITS
+    assert exact * 127 * levels < 2**24
+    product = packed.bfloat16_product(x.bfloat16(), weight.bfloat16(), exact)
+    assert torch.equal(product.long(), x @ weight.t())
+
+
+@gpu
+@torch.no_grad()
+@every_width
+@pytest.mark.parametrize("shape", [(1, 1), (32, 1), (2, 8)])
+@pytest.mark.parametrize(("N", "K"), [(1152, 384), (384, 1536), (96, 33), (5, 1)])
+def test_a_gpu_computes_what_a_cpu_does(bits, shape, N, K):
+    """A layer without a norm, to the last bit: sums are whole numbers, all else is elementwise."""
+    torch.manual_seed(N)
+    linear = nn.ModuleDict({"layer": nn.Linear(K, N)})
+    layer = quantized_after_training_(linear, bits)["layer"]
+    x = torch.randn(*shape, K)
+    expected = layer(x)
+    assert torch.equal(layer.cuda()(x.cuda()).cpu(), expected)
+
+
+@gpu
+@torch.no_grad()
+@every_width
+def test_a_gpu_and_back(bits):
+    """Codes take two bytes there, which is said, and come back and are stored as they were."""
+    model = quantized_after_training_(build(), bits)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    codes = model.blocks[0].projection.codes.clone()
+    logits, size = model(tokens()), sizes(model)
+    on_gpu = copy.deepcopy(model).cuda()
+    count = sum(m.codes.numel() for m in on_gpu.modules() if isinstance(m, PackedLinear))
+    assert sizes(on_gpu) == dataclasses.replace(size, resident=size.resident + count)
+    torch.testing.assert_close(on_gpu(tokens().cuda()).cpu(), logits, rtol=0.05, atol=0.05)
+    for name, tensor in on_gpu.state_dict().items():
+        assert tensor.dtype == state[name].dtype
+        assert torch.equal(tensor.cpu(), state[name])
+    back = on_gpu.cpu()
+    assert back.blocks[0].projection.codes.dtype == torch.int8
+    assert torch.equal(back.blocks[0].projection.codes, codes)
+    assert torch.equal(back(tokens()), logits)
