@@ -11,17 +11,17 @@ may fuse the operations of a model's blocks, and a GPU may compute in bfloat16.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
+from drakegpt.models.cuda_graph import CaptureRefusedError, capture, warming_up
 from drakegpt.models.kernels import kept_whole
 from drakegpt.models.tape import TAPED_UP_TO, Tape
 from drakegpt.presets import WIDE
@@ -37,6 +37,7 @@ FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
 # model; a shorter run does not win it back, nor does a small model, whose steps take half a
 # millisecond. Weights of few bits are rounded anew in each step, and gain more.
 COMPILED_FROM, COMPILED_FROM_FEW_BITS = 2000, 500
+OPTIONS: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Engine:
         if self._recorded is None:
             if self._done < FIRST_STEPS[self.way]:
                 self._done += 1
-                with _beside(self._device):
+                with warming_up(self._device):
                     return step().detach().clone()
             return self._record(step)
         return self._recorded().clone()
@@ -124,11 +125,15 @@ class Engine:
         if self.way == "tape":
             self._recorded = tape = Tape(lambda: step().detach())  # recording it carries it out
             return tape.result.clone()
-        self._recorded = _captured(lambda: step().detach())
-        if self._recorded is None:
+        try:
+            self._recorded = graph = _Graph(lambda: step().detach())
+        except CaptureRefusedError as refused:
+            log.warning(
+                "A step cannot be captured as a CUDA graph, so it runs plainly: %s", refused
+            )
             self.way = "plain"
             return step().detach()
-        return self._recorded().clone()
+        return graph().clone()
 
 
 class Compiled:
@@ -143,7 +148,7 @@ class Compiled:
         self._works: bool | None = None  # not known before it was tried
         blocks = getattr(model, "blocks", None)
         for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
-            part.compile(dynamic=False)
+            part.compile(dynamic=False, options=OPTIONS)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The model's logits. The first call compiles, and finds out whether that works."""
@@ -180,52 +185,10 @@ class _Graph:
     """A captured CUDA graph of a step."""
 
     def __init__(self, step: Callable[[], Tensor]) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._result = step()
+        results: list[Tensor] = []
+        self._graph = capture(lambda: results.append(step()))
+        (self._result,) = results
 
     def __call__(self) -> Tensor:
         self._graph.replay()
         return self._result
-
-
-def _captured(step: Callable[[], Tensor]) -> _Graph | None:
-    """Capture a CUDA graph of `step`, which carries nothing out yet; `None` where that fails.
-
-    A failed capture leaves its stream behind as the current one, and the random
-    generator waiting for a replay: both are put back. What failed is let go of
-    first, with the memory of its tensors.
-    """
-    before = torch.cuda.current_stream() if torch.cuda.is_available() else None
-    try:
-        return _Graph(step)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        # What ends a capture that is no longer valid fails too, with a message that says less.
-        reason = str(error.__context__ or error).strip().splitlines()[0]
-    if before is not None:
-        torch.cuda.set_stream(before)
-        generator = torch.cuda.default_generators[before.device_index]
-        generator.graphsafe_set_state(generator.clone_state())
-    log.warning("A step cannot be captured as a CUDA graph, so it runs plainly: %s", reason)
-    return None
-
-
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one stream beside the usual one; each more would have memory of its own for good."""
-    return torch.cuda.Stream(device)
-
-
-@contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
-    """On a GPU, another stream, where PyTorch wants the steps before a capture to run."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = _side_stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)

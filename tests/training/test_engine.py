@@ -159,7 +159,7 @@ def test_a_loss_stays_what_it_was_when_steps_go_on():
 
 def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
     def refuse(_step):
-        raise RuntimeError("not permitted when stream is capturing")
+        raise engine.CaptureRefusedError("not permitted when stream is capturing")
 
     monkeypatch.setattr(engine, "_Graph", refuse)
     count = torch.zeros(())
@@ -246,14 +246,24 @@ cuda_trainer = partial(new_trainer, device=torch.device("cuda"))
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}, {"compile": True}])
-@pytest.mark.parametrize("model", ["TransformerLM", "GPT1LM", "BlocksLM"])
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("TransformerLM", {}),
+        ("TransformerLM", {"dtype": "float32"}),
+        ("TransformerLM", {"compile": True}),
+        ("TransformerLM", {"compile": True, "bits": "1.58"}),
+        ("GPT1LM", {"tie_embeddings": True}),
+        ("BlocksLM", {}),
+        ("BigramLM", {}),
+    ],
+)
 def test_a_cuda_graph_trains(prepared, model, settings):
     training = cuda_trainer(prepared, model, iters=60, **settings)
     assert training.plan.way == "graph"
     result = losses(training)
     assert training._engine.way == "graph", "captured, not fallen back"
-    assert result[-1] < result[0] - 0.4
+    assert result[-1] < result[0] - 0.3
     if settings.get("compile"):
         assert training._forward._works, "compiled, not fallen back"
 
