@@ -33,11 +33,12 @@ Way = Literal["plain", "tape", "graph"]
 # Steps that run as written before one is recorded: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
 FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
-# Compiling the blocks takes 3 seconds on an H200 and saves 2.3 ms of each step of the scaled
-# model; a shorter run does not win it back, nor does a small model, whose steps take half a
-# millisecond. Weights of few bits are rounded anew in each step, and gain more.
-COMPILED_FROM, COMPILED_FROM_FEW_BITS = 2000, 500
-OPTIONS: dict[str, Any] = {}
+# Weights of few bits are rounded anew in each step, by many operations, which a compiler fuses.
+# It takes nine seconds for that, so a short run does not win them back, nor does a small model.
+COMPILED_FROM = 2000
+# What the compiler shall not do on a GPU: fuse the sums of a norm's gradients with its rows' work,
+# which takes a step of the scaled model on an H200 from 5.15 to 5.61 ms.
+GPU_OPTIONS = {"triton.mix_order_reduction": False}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
         half = config.dtype == "bfloat16"
     compiled = config.compile
     if compiled is None:
-        wide = config.embedding_dim >= WIDE and config.model != "BigramLM"
-        least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
-        compiled = on_gpu and wide and config.iters >= least
+        wide = config.embedding_dim >= WIDE
+        few_bits = config.bits != "full"
+        compiled = on_gpu and wide and few_bits and config.iters >= COMPILED_FROM
     windows = config.batch_size * config.grad_accumulation
     small = windows * config.context_length * config.embedding_dim <= TAPED_UP_TO and kept_whole(
         config.batch_size, config.context_length, config.num_heads
@@ -147,8 +148,10 @@ class Compiled:
         self._model = model
         self._works: bool | None = None  # not known before it was tried
         blocks = getattr(model, "blocks", None)
+        on_gpu = next(model.parameters()).is_cuda
+        options: dict[str, Any] = {"options": GPU_OPTIONS} if on_gpu else {}
         for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
-            part.compile(dynamic=False, options=OPTIONS)
+            part.compile(dynamic=False, **options)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The model's logits. The first call compiles, and finds out whether that works."""

@@ -25,6 +25,7 @@ from drakegpt.data.windows import (
     sequential_windows,
 )
 from drakegpt.errors import DivergedError
+from drakegpt.models.kernels import triton_works
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
 from drakegpt.training.engine import Compiled, Engine, as_written, choose
@@ -236,7 +237,8 @@ class Trainer:
         dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
         if not self.plan.compiled and dtype == torch.float32:
             return None
-        return WorkingCopy(self.model, self.optimizer.weights, dtype)
+        quick_norms = self.device.type == "cuda" and not self.plan.compiled and triton_works()
+        return WorkingCopy(self.model, self.optimizer.weights, dtype, quick_norms=quick_norms)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         """The number format of matrix products where it is not that of the weights."""

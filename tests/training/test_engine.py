@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from learning import CPU, losses, new_trainer
+from torch import nn
 from torch.nn import functional as F
 
 from drakegpt.config import LADDER, MODEL_NAMES, resolve
@@ -252,7 +253,8 @@ cuda_trainer = partial(new_trainer, device=torch.device("cuda"))
         ("TransformerLM", {}),
         ("TransformerLM", {"dtype": "float32"}),
         ("TransformerLM", {"compile": True}),
-        ("TransformerLM", {"compile": True, "bits": "1.58"}),
+        ("TransformerLM", {"compile": True, "bits": "1.58", "embedding_dim": 96}),
+        ("TransformerLM", {"size": "scaled", "batch_size": 8}),
         ("GPT1LM", {"tie_embeddings": True}),
         ("BlocksLM", {}),
         ("BigramLM", {}),
@@ -280,6 +282,14 @@ def test_a_cuda_graph_gives_the_losses_of_plain_steps(prepared, bits, optimizer)
         training._engine.way = way
         results.append(losses(training))
     assert results[0] == pytest.approx(results[1], abs=2e-3 if bits == "full" else 2e-2)
+
+
+@pytest.mark.gpu
+def test_norms_and_biases_learn_by_kernels_of_their_own(prepared):
+    training = cuda_trainer(prepared, iters=2)
+    norms = [m for m in training._computing.modules() if isinstance(m, nn.LayerNorm)]
+    assert {type(norm) for norm in norms} == {kernels.LayerNorm}
+    assert not any(isinstance(m, kernels.LayerNorm) for m in training.model.modules())
 
 
 @pytest.mark.gpu
