@@ -29,8 +29,18 @@ ROWS, PROGRAMS, TILE = 4, 4, 128
 
 @triton.jit
 def _normalize(
-    x, gain, bias, y, mean, rstd, rows, columns, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
+    x: tl.tensor,
+    gain: tl.tensor,
+    bias: tl.tensor,
+    y: tl.tensor,
+    mean: tl.tensor,
+    rstd: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    eps: tl.tensor,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
     """Y = (x - mean) * rstd * gain + bias for ROWS rows."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
@@ -49,8 +59,18 @@ def _normalize(
 
 @triton.jit
 def _normalize_back(
-    dy, x, gain, mean, rstd, dx, sums, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
+    dy: tl.tensor,
+    x: tl.tensor,
+    gain: tl.tensor,
+    mean: tl.tensor,
+    rstd: tl.tensor,
+    dx: tl.tensor,
+    sums: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
     """The gradient of x, and this program's sums for gain and bias, `sums` (P, 2, C)."""
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -79,7 +99,14 @@ def _normalize_back(
 
 
 @triton.jit
-def _sum_rows(x, sums, rows, columns, ROWS: tl.constexpr, TILE: tl.constexpr):
+def _sum_rows(
+    x: tl.tensor,
+    sums: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+) -> None:
     """The sums of some rows, for TILE columns: x (N, C) -> `sums` (P, C), float32."""
     column = tl.program_id(0) * TILE + tl.arange(0, TILE)
     total = tl.zeros([TILE], tl.float32)

@@ -11,8 +11,8 @@ may fuse the operations of a model's blocks, and a GPU may compute in bfloat16.
 
 import logging
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,15 +150,15 @@ class Compiled:
         blocks = getattr(model, "blocks", None)
         on_gpu = next(model.parameters()).is_cuda
         options: dict[str, Any] = {"options": GPU_OPTIONS} if on_gpu else {}
-        for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
-            part.compile(dynamic=False, **options)
+        with _without_warnings():
+            for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
+                part.compile(dynamic=False, **options)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The model's logits. The first call compiles, and finds out whether that works."""
         if self._works is None:
             try:
-                with warnings.catch_warnings():  # the compiler's, about its own code
-                    warnings.simplefilter("ignore")
+                with _without_warnings():
                     logits: Tensor = self._model(tokens)
             except torch.OutOfMemoryError:
                 raise
@@ -170,6 +170,14 @@ class Compiled:
             log.warning("torch.compile does not work here, so training goes on without: %s", reason)
         with nullcontext() if self._works else as_written():
             return self._model(tokens)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without those of the compiler about its own code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _innermost(error: BaseException) -> str:

@@ -246,6 +246,7 @@ def test_what_was_recorded_is_given_back_when_training_ends(prepared):
 cuda_trainer = partial(new_trainer, device=torch.device("cuda"))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from within torch.compile
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("model", "settings"),
@@ -355,6 +356,7 @@ def test_evaluating_takes_no_more_memory_than_training(prepared):
     assert peaks[-1] == peaks[-2], "the evaluation is the last report"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from within torch.compile
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_run_taken_up_again_on_a_gpu_goes_on_as_it_would_have(prepared, compiled):
