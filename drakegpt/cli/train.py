@@ -91,7 +91,7 @@ def train(
             raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
         return
-    with _processes() as world:
+    with _processes(given.get("device", "auto")) as world:
         if not world.first:
             _follow(world, resume=resume is not None)
             return
@@ -143,12 +143,12 @@ def _train_seeds(
 
 
 @contextmanager
-def _processes() -> Iterator["World"]:
+def _processes(device: str) -> Iterator["World"]:
     """All processes of this training, if torchrun has started several."""
     from drakegpt.training.world import end, start
 
     try:
-        yield start()
+        yield start(device)
     finally:
         end()
 

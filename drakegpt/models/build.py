@@ -75,7 +75,7 @@ class _Undrawn(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func.__module__ == nn.init.__name__:
+        if getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 
@@ -91,9 +91,11 @@ def choose_device(name: str) -> torch.device:
         name = next(kind for kind, here in available.items() if here)
     if not available[name]:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
+        wrong_build = name == "cuda" and torch.version.cuda is None
+        other = "; https://pytorch.org has builds for NVIDIA's GPUs" if wrong_build else ""
         raise UsageError(
             f"There is no {name} device that this PyTorch ({torch.__version__}) can use.",
-            f"Take --device auto, or one that is here: {here}.",
+            f"Take --device auto, or one that is here: {here}{other}.",
         )
     return torch.device(name)
 

@@ -38,6 +38,8 @@ WHOLE_UP_TO = 2**20
 BLOCK = 64
 # Heads that are computed together there, so that their block fits a CPU's caches.
 HEADS = 24
+# Activations from which a kernel in Triton pays: that of fewer takes longer to compile than to run.
+TRITON_FROM = 2**20
 # Dropout decides with 16 random bits.
 LEVELS = 2**16
 
@@ -54,7 +56,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         result: Tensor = _OneDNNLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
     learning = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-    if learning and x.is_cuda and not torch.is_autocast_enabled() and triton_works():
+    if learning and _for_triton(x) and not torch.is_autocast_enabled():
         return _GPULinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return F.linear(x, weight, bias)
 
@@ -119,6 +121,10 @@ class _GPULinear(torch.autograd.Function):
         return grad @ weight, for_weight, column_sums(rows)
 
 
+def _for_triton(x: Tensor) -> bool:
+    return x.is_cuda and x.numel() >= TRITON_FROM and triton_works()
+
+
 @cache
 def triton_works() -> bool:
     """Whether Triton is here, with a GPU and the C compiler that it needs: a kernel is tried."""
@@ -145,10 +151,12 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """`nn.LayerNorm` on a GPU where Triton works."""
+    """`nn.LayerNorm` for many activations on a GPU where Triton works."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
+        if not _for_triton(x):
+            return super().forward(x)
         from drakegpt.models import triton_kernels
 
         result: Tensor = triton_kernels.LayerNorm.apply(  # type: ignore[no-untyped-call]
@@ -158,7 +166,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 def with_quick_norms_(model: nn.Module) -> None:
-    """Let the layer norms of a model on a GPU compute by `triton_kernels`, in place."""
+    """Let a model's layer norms be those that may compute by `triton_kernels`, in place."""
     for module in model.modules():
         if type(module) is nn.LayerNorm:
             module.__class__ = LayerNorm

@@ -33,11 +33,12 @@ Way = Literal["plain", "tape", "graph"]
 # Steps that run as written before one is recorded: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
 FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
-# Weights of few bits are rounded anew in each step, by many operations, which a compiler fuses.
-# It takes nine seconds for that, so a short run does not win them back, nor does a small model.
-COMPILED_FROM = 2000
+# To compile takes 5 to 9 seconds on an H200, which longer runs win back: it saves 0.5 of 5.6 ms of
+# a step of the scaled model, and 10.8 of 18.9 ms with weights of 1.58 bits, which are rounded anew
+# in each step by many operations. A small model's step takes 0.4 ms, compiled or not.
+COMPILED_FROM, COMPILED_FROM_FEW_BITS = 20_000, 1000
 # What the compiler shall not do on a GPU: fuse the sums of a norm's gradients with its rows' work,
-# which takes a step of the scaled model on an H200 from 5.15 to 5.61 ms.
+# which takes a step of the scaled model from 5.15 to 5.61 ms.
 GPU_OPTIONS = {"triton.mix_order_reduction": False}
 
 
@@ -65,8 +66,8 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
     compiled = config.compile
     if compiled is None:
         wide = config.embedding_dim >= WIDE
-        few_bits = config.bits != "full"
-        compiled = on_gpu and wide and few_bits and config.iters >= COMPILED_FROM
+        least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
+        compiled = on_gpu and wide and config.iters >= least
     windows = config.batch_size * config.grad_accumulation
     small = windows * config.context_length * config.embedding_dim <= TAPED_UP_TO and kept_whole(
         config.batch_size, config.context_length, config.num_heads

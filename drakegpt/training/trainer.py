@@ -25,7 +25,6 @@ from drakegpt.data.windows import (
     sequential_windows,
 )
 from drakegpt.errors import DivergedError
-from drakegpt.models.kernels import triton_works
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
 from drakegpt.training.engine import Compiled, Engine, as_written, choose
@@ -237,7 +236,7 @@ class Trainer:
         dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
         if not self.plan.compiled and dtype == torch.float32:
             return None
-        quick_norms = self.device.type == "cuda" and not self.plan.compiled and triton_works()
+        quick_norms = self.device.type == "cuda" and not self.plan.compiled
         return WorkingCopy(self.model, self.optimizer.weights, dtype, quick_norms=quick_norms)
 
     def _arithmetic(self) -> AbstractContextManager[object]:

@@ -40,7 +40,7 @@ MISTAKES = [
     ("train BigramLM --learning-rate 1", 2, ["No such option", "--learning-rate"]),
     ("train BigramLM --scale False", 2, ["--scale"]),
     ("train BigramLM --scaled False", 2, ["False"]),
-    ("train BigramLM --device cuda", 2, ["no cuda device", "--device auto"]),
+    ("train BigramLM --device cuda", 2, ["no cuda device", "--device auto", "pytorch.org"]),
     ("train BigramLM --device tpu", 2, ["tpu"]),
     ("train BigramLM --data nothing", 1, ["no dataset named 'nothing'", "data fetch"]),
     ("train BigramLM --name r", 2, ["named 'r' already"]),

@@ -286,7 +286,12 @@ def test_a_cuda_graph_gives_the_losses_of_plain_steps(prepared, bits, optimizer)
 
 
 @pytest.mark.gpu
-def test_norms_and_biases_learn_by_kernels_of_their_own(prepared):
+def test_norms_and_biases_learn_by_kernels_of_their_own(prepared, monkeypatch):
+    settings = {"iters": 20, "dtype": "float32", "dropout": 0.0, "bits": "full", "compile": False}
+    monkeypatch.setattr(kernels, "TRITON_FROM", 0)
+    quick = losses(cuda_trainer(prepared, **settings | {"dtype": "bfloat16"}))
+    exact = losses(cuda_trainer(prepared, **settings))
+    assert quick == pytest.approx(exact, abs=0.05)
     training = cuda_trainer(prepared, iters=2)
     norms = [m for m in training._computing.modules() if isinstance(m, nn.LayerNorm)]
     assert {type(norm) for norm in norms} == {kernels.LayerNorm}
