@@ -296,7 +296,7 @@ def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
 ):
     """But a run that has a checkpoint stays as it is."""
     run = new_run(prepared, batch_size=16, grad_accumulation=2)
-    learn = Trainer._update
+    learn = Trainer._step
 
     def fail(*_):
         raise error
@@ -304,7 +304,7 @@ def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
     def fail_later(self):
         return learn(self) if self.iteration < (2 if moment == "step" else 9) else fail()
 
-    monkeypatch.setattr(Trainer, "_update", fail_later)
+    monkeypatch.setattr(Trainer, "_step", fail_later)
     if moment == "start":
         monkeypatch.setattr(recorder_module, "build_model", fail)
     with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
