@@ -393,6 +393,37 @@ def test_compare_trains_with_the_presets_settings_where_none_are_given(drakegpt,
     assert "minutes would give each run other iterations" in refused.err
 
 
+def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakegpt, song, tmp_path):
+    """As they were imported once: they are refused now."""
+    import torch
+
+    from drakegpt.config import resolve
+    from drakegpt.data import dataset
+    from drakegpt.models.build import build_model
+    from drakegpt.training.checkpoint import save_checkpoint
+    from drakegpt.training.run import create_run
+
+    data = dataset.load("song")
+    for model in ("BigramLM", "SingleHeadAttentionLM"):
+        config = resolve(model, "default", "song")
+        run = create_run(config, data, facts={"imported_from": "old.pt", "final_norm": False})
+        weights = build_model(run.model_config).state_dict()
+        if model == "SingleHeadAttentionLM":
+            weights = {name: torch.full_like(w, float("nan")) for name, w in weights.items()}
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+    page = tmp_path / "report.html"
+    shown = drakegpt("compare", "--claims", "--html", page, "--json")
+    assert shown.code == 0, shown.err
+    row = shown.json["rows"][1]
+    assert (row["val_loss"], row["runs"][0]["val_loss"], row["val_gain"]) == (None, None, None)
+    assert [claim["holds"] for claim in shown.json["claims"]] == [None, None]
+    text = page.read_text(encoding="utf-8")
+    assert "SingleHeadAttentionLM has a loss that is not finite, so it is in no verdict." in text
+    assert "--at:nan" not in text
+    assert drakegpt("compare").code == 0
+    assert drakegpt("eval", "--json").json["run"].split("/")[-1].startswith("BigramLM")
+
+
 def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, song, tmp_path):
     few = ("--iters", 3, "--eval-iters", 1)
     for model in ("BigramLM", "SingleHeadAttentionLM", "BlocksLM"):
