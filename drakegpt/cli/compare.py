@@ -166,10 +166,7 @@ def _chosen(
     runs = select_runs(dataset, sizes, identity, wanted)
     others = select_others(dataset, sizes, identity, wanted)
     for run in newer_runs(dataset, runs, identity, wanted):
-        console.note(
-            f"Left out: {run.name}, newer but trained otherwise. Settings choose, as in "
-            f"`drakegpt compare --data {dataset.name}{_choosing(run, runs)}`."
-        )
+        console.note(_left_out(run, runs[run.config.model, run.config.size][0]))
     if not runs and not others:
         asked = bool(identity or seeds or size)
         such = " with these settings" if asked else ""
@@ -224,19 +221,24 @@ def _show(
         console.note(f"Report: {html}")
     for row in comparison.rows:
         if row.differs:
-            console.warn(f"{row.label} was trained otherwise: `{row.command}` is as the others")
+            console.warn(
+                f"{row.label} was trained otherwise: `{row.command}` trains it as they were"
+            )
     for missing in comparison.missing:
         console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
     console.next_commands([f"drakegpt generate --data {data} --length 500"])
 
 
-def _choosing(run: "Run", runs: "dict[tuple[str, str], list[Run]]") -> str:
-    """The settings that choose a run before those that were taken, as flags."""
+def _left_out(run: "Run", taken: "Run") -> str:
+    """What is said of a newer run in whose place one that agrees with the others is taken."""
     from drakegpt.evaluation.selection import agreement, differences
 
-    taken = runs[run.config.model, run.config.size][0]
-    found = {name: own for name, (own, _) in differences(run, agreement(taken)).items()}
-    return "".join(f" --set {name}={value}" for name, value in found.items())
+    told = f"Left out: {run.name}, newer but trained otherwise."
+    if run.derived:
+        return told
+    differing = differences(run, agreement(taken))
+    chosen = "".join(f" --set {name}={own}" for name, (own, _) in differing.items())
+    return f"{told} Settings choose: `drakegpt compare --data {run.config.data}{chosen}`."
 
 
 def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -439,7 +439,7 @@ def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, 
     assert f"* {told}" in " ".join(shown.out.split())
     assert re.search(r"│ MultiHeadAttentionLM \* +│", shown.out)
     command = "drakegpt train MultiHeadAttentionLM --data song --iters 3 --eval-iters 1"
-    assert f"`{command}` is as the others" in shown.err
+    assert f"`{command}` trains it as they were" in shown.err
     assert " ".join(html.unescape(page.read_text(encoding="utf-8")).split()).count(told) == 2
     assert "trained otherwise</span>" in page.read_text(encoding="utf-8")
     drakegpt(*command.split()[1:], "-q")
