@@ -12,6 +12,7 @@ from itertools import pairwise
 from drakegpt.config import IDEAS
 from drakegpt.evaluation.comparison import PAIRS, Comparison
 from drakegpt.evaluation.rows import Row, fall, lowest, val_loss
+from drakegpt.evaluation.selection import TRAINED_BY
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -140,16 +141,21 @@ def _caveats(comparison: Comparison) -> list[str]:
     elif single and len(comparison.rows) > 1:
         told.append(
             "Each row is a single seed, and another would move it a little; "
-            f"{_commands(comparison)}, with the settings that these have, says by how much."
+            f"{_commands(comparison)} says by how much."
         )
     return told
 
 
 def _commands(comparison: Comparison) -> str:
-    """What trains more seeds: a command for each size there is."""
-    command = f"drakegpt compare --train --seeds 3 --data {comparison.data}"
-    flags = {row.size: " --scaled" if row.size == "scaled" else "" for row in comparison.rows}
-    return " or ".join(f"`{command}{flag}`" for flag in flags.values())
+    """What trains more seeds with the settings that these have: a command for each size."""
+    commands = {}
+    for row in comparison.rows:
+        if not row.differs:
+            size = " --scaled" if row.size == "scaled" else ""
+            flags = [f" --set {name}={value}" for name, value in row.shared if name != TRAINED_BY]
+            command = f"drakegpt compare --train --seeds 3 --data {comparison.data}{size}"
+            commands[row.size] = f"`{command}{''.join(flags)}`"
+    return " or ".join(commands.values())
 
 
 def listed(names: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ class Difference:
     def grounds(self) -> str:
         """What a sentence adds in brackets: noise, pairs, one seed against several."""
         least, most = min(self.runs), max(self.runs)
-        told = [f"within noise: {self.amount} of {self.noise:.3f} nats"] * self.within_noise
+        told = [f"within noise: {abs(self.fall):.4f} of {self.noise:.4f} nats"] * self.within_noise
         told += ["paired by seed"] * self.paired
         told += [f"one seed against a mean of {most}"] * (least == 1 < most)
         return f" ({'; '.join(told)})" if told else ""

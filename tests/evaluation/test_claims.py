@@ -57,13 +57,13 @@ def test_steps_smaller_than_the_spread_of_seeds_are_no_falls():
     falls, lowest, _ = check_claims([*before, *last])
     assert (falls.holds, falls.verdict) == (None, "unknown")
     assert falls.finding == (
-        "TransformerLM is level with the model before (within noise: 0.003 of 0.129 nats). "
+        "TransformerLM is level with the model before (within noise: 0.0030 of 0.1291 nats). "
         "Of one seed, beside means of several: BigramLM, SingleHeadAttentionLM, "
         "MultiHeadAttentionLM, BlocksLM."
     )
     assert lowest.holds is None
     assert lowest.finding == (
-        "It ends level with ResidualBlocksLM (within noise: 0.003 of 0.129 nats)."
+        "It ends level with ResidualBlocksLM (within noise: 0.0030 of 0.1291 nats)."
     )
 
 

@@ -11,7 +11,7 @@ from drakegpt.config import resolve
 from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.claims import check_claims
-from drakegpt.evaluation.comparison import Comparison, compare
+from drakegpt.evaluation.comparison import Comparison, compare, row_of
 from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.ngrams import Floor, floors
 from drakegpt.evaluation.scoring import Score, score
@@ -106,6 +106,41 @@ def test_a_model_without_a_run_that_agrees_is_set_apart(prepared):
         assert "MultiHead" not in claim.finding
     assert all(m.command.endswith("--iters 4 --eval-interval 2 --eval-iters 1")
                for m in comparison.missing)  # fmt: skip
+
+
+def begun(prepared, **settings):
+    """A run before its first step: its row's key, its weights and its first windows."""
+    given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "seed": 5, **settings}
+    run = create_run(resolve("TransformerLM", "default", prepared.name, given), prepared)
+    with Recorder(run) as recorder:
+        weights = {k: v.clone() for k, v in recorder.trainer.model.state_dict().items()}
+        windows = recorder.trainer._windows.at(0)[0].clone()
+        list(recorder.reports())
+    return row_of([run]).drawn_by, weights, windows
+
+
+@pytest.mark.parametrize(
+    ("changes", "alike"),
+    [
+        ({"dropout": 0.0, "schedule": "constant", "patience": 3}, True),
+        ({"max_lr": 6e-3, "weight_decay": 0.0}, True),
+        ({"batch_size": 16}, False),
+        ({"embedding_dim": 16}, False),
+        ({"bits": "1.58"}, False),
+        ({"windows": "shuffled"}, False),
+    ],
+)
+def test_rows_are_paired_only_where_weights_and_windows_are_the_same(prepared, changes, alike):
+    key, weights, windows = begun(prepared)
+    other_key, other_weights, other_windows = begun(prepared, **changes)
+    same = (
+        weights.keys() == other_weights.keys()
+        and all(v.shape == other_weights[k].shape for k, v in weights.items())
+        and all(v.equal(other_weights[k]) for k, v in weights.items())
+        and windows.shape == other_windows.shape
+        and bool(windows.equal(other_windows))
+    )
+    assert (key == other_key) is same is alike
 
 
 def test_of_groups_of_equal_size_the_newest_is_taken(prepared):

@@ -104,12 +104,12 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
     ]
     trained, rounded, to_8_bits, *_ = findings(rows)
     assert trained == (
-        "Trained with 1.58 bits the model ends level with float32 (within noise: 0.020 of 0.168 "
+        "Trained with 1.58 bits the model ends level with float32 (within noise: 0.0200 of 0.1677 "
         "nats); means of 3 seeds each."
     )
     assert to_8_bits == (
-        "Rounded to 8 bits after training, it ends level with float32 (within noise: 0.000 of "
-        "0.005 nats; paired by seed)."
+        "Rounded to 8 bits after training, it ends level with float32 (within noise: 0.0001 of "
+        "0.0050 nats; paired by seed)."
     )
     assert rounded == (
         "Rounded to 1.58 bits after training, it ends 1.000 nats above float32 (paired by seed)."

@@ -74,7 +74,7 @@ def test_a_step_within_noise_is_neither_gain_nor_loss():
     sentences = told(of("BigramLM", 1.9, 2.1), of("SingleHeadAttentionLM", 2.0, 2.1))
     assert (
         "SingleHeadAttentionLM neither gains nor loses: it ends level with BigramLM (within noise: "
-        "0.050 of 0.224 nats)." in sentences
+        "0.0500 of 0.2236 nats)." in sentences
     )
     sentences = told(of("BigramLM", 1.99, 2.01), of("SingleHeadAttentionLM", 2.49, 2.51))
     assert any(s.endswith("gains nothing: it ends 0.500 nats above BigramLM.") for s in sentences)
@@ -84,7 +84,7 @@ def test_a_step_within_noise_is_neither_gain_nor_loss():
 def test_a_tie_is_level_and_no_zero_is_negative():
     sentences = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.0))
     text = " ".join(sentences)
-    assert "stays level (within noise: 0.000 of 0.014 nats)" in text
+    assert "stays level (within noise: 0.0000 of 0.0141 nats)" in text
     assert "predicts best (within noise of it: SingleHeadAttentionLM)" in text
     assert "-0.0" not in text
     assert "−0.0" not in text
@@ -156,8 +156,8 @@ def test_overfitting_and_lengths_are_told():
 
 
 def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
-    def offered(*sizes):
-        rows = [of(m, 2.0) for m in ("BigramLM", "BlocksLM")]
+    def offered(*sizes, shared=()):
+        rows = [of(m, 2.0, shared=shared) for m in ("BigramLM", "BlocksLM")]
         sized = [dataclasses.replace(row, size=size) for size in sizes for row in rows]
         return next(s for s in told(*sized) if "single seed" in s).split("`")[1::2]
 
@@ -165,6 +165,8 @@ def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
     assert offered("default") == [command]
     assert offered("scaled") == [f"{command} --scaled"]
     assert offered("default", "scaled") == [command, f"{command} --scaled"]
+    shared = (("iters", 20), ("origin", "imported"))  # which no command makes
+    assert offered("default", shared=shared) == [f"{command} --set iters=20"]
 
 
 def test_names_are_listed_as_people_do():

@@ -51,8 +51,8 @@ def test_seeds_that_share_chance_are_paired_where_that_is_less_noise():
     [
         (2.0, 1.5, "0.500 nats below", ""),
         (2.0, 2.5, "0.500 nats above", ""),
-        (2.0, 2.0, "level with", " (within noise: 0.000 of 0.014 nats)"),
-        (2.0, 2.0003, "level with", " (within noise: 0.000 of 0.014 nats)"),
+        (2.0, 2.0, "level with", " (within noise: 0.0000 of 0.0141 nats)"),
+        (2.0, 2.0003, "level with", " (within noise: 0.0003 of 0.0141 nats)"),
     ],
 )
 def test_where_a_loss_lies(first, second, where, grounds):

@@ -70,10 +70,10 @@ def test_findings_say_what_the_rows_do():
         "Without a remedy validation is lowest after 10 iterations and then rises by 0.300 nats, "
         "while training falls to 1.000.",
         "Early stopping ends 0.250 nats lower; by the best weights of both, level (within noise: "
-        "0.000 of 0.014 nats).",
+        "0.0000 of 0.0141 nats).",
         "Dropout 0.2 ends 0.350 nats lower; by the best weights of both, 0.100 nats lower.",
         "Step decay ends 0.400 nats higher; by the best weights of both, level (within noise: "
-        "0.010 of 0.014 nats).",
+        "0.0100 of 0.0141 nats).",
         "The lowest loss in the end, 1.750: dropout 0.2.",
     ]
     (only,) = findings({NONE: remedied(1.8, 1.8), "dropout 0.2": remedied(1.7, 1.7)})
@@ -97,5 +97,5 @@ def test_seeds_that_share_their_chance_are_paired():
     assert sentences[-1] == "The lowest loss in the end, 2.180: dropout 0.2."
     table["dropout 0.2"] = dataclasses.replace(table["dropout 0.2"], drawn_by=("TransformerLM", 9))
     sentences = findings(table)
-    assert "Dropout 0.2 ends level (within noise: 0.020 of 0.164 nats); " in sentences[1]
+    assert "Dropout 0.2 ends level (within noise: 0.0200 of 0.1637 nats); " in sentences[1]
     assert sentences[-1].endswith("2.180: dropout 0.2; within noise of it: none.")
