@@ -329,11 +329,11 @@ def _render(run: "Run", scores: "Scores") -> None:
     )
     if run.ending.get("reason") == "patience":
         console.show(
-            f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
-            f"validation loss was lowest ({best['val_loss']:.4f}). Those weights are kept: "
+            f"Stopped early: the validation loss was estimated lowest at iteration "
+            f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
             f"`drakegpt generate {run.name} --best`."
         )
-    elif (row := row_of([run])).overfits_from:
+    if (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "

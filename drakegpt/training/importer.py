@@ -35,12 +35,23 @@ def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | 
     tensors = read_state_dict(file)
     model_config = config.model_settings(data.tokenizer.vocab_size)
     weights = convert(tensors, replace(model_config, final_norm=False))
+    _check_finite(file, weights)
     with file.open("rb") as content:
         checksum = hashlib.file_digest(content, "sha256").hexdigest()
     origin = {"imported_from": str(file.resolve()), "imported_sha256": checksum}
     run = create_run(config, data, name, facts={**origin, "final_norm": False})
     save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
     return run
+
+
+def _check_finite(file: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers: every loss of theirs would be none either."""
+    wrong = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise UsageError(
+            f"{file} holds weights that are not finite, in {wrong[0]}: its training had diverged.",
+            "Import an earlier checkpoint.",
+        )
 
 
 def read_state_dict(file: Path) -> Mapping[str, Tensor]:
