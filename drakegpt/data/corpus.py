@@ -105,8 +105,6 @@ class CsvColumn:
         table = Table(pieces, self.separator, self._source)
         header: list[str] = []
         for row in table:
-            if len(row.cells) == 1 != len(header) and row.blank:
-                continue  # a line of blanks
             if not header:
                 header = [name.strip() for name in row.texts()]
                 table.wanted = self._place(header)

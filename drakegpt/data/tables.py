@@ -44,7 +44,7 @@ class Row:
 class Table:
     """The rows of a text that comes in pieces, in which lines end in line feeds alone.
 
-    Lines without anything in them are no rows. Raises `CorpusError` if a quote is never closed,
+    Blank lines are no rows. Raises `CorpusError` if a quote is never closed,
     or if something follows a closing one.
     """
 
@@ -58,7 +58,7 @@ class Table:
         row, line = Row(1), 1
         for event in self._events:
             if event is Mark.ROW:
-                if len(row.cells) > 1 or row.cells[0]:
+                if len(row.cells) > 1 or not row.blank:
                     yield row
                 line += 1
                 row = Row(line)
@@ -69,7 +69,7 @@ class Table:
                 row.blank = row.blank and not event.strip()
                 if self.wanted in (None, len(row.cells) - 1):
                     row.cells[-1] += event.encode()
-        if len(row.cells) > 1 or row.cells[0]:
+        if len(row.cells) > 1 or not row.blank:
             yield row
 
 
