@@ -222,8 +222,6 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
             "Run `drakegpt data fetch` with a source or a file of your own, "
             "or `drakegpt data list` to see what there is.",
         )
-    if not NAME.fullmatch(name):
-        raise _damaged(name, "its folder has a name that no dataset can have")
     parent = paths.datasets() / name
     named = version[:16] if version else _read(parent / "current", name)
     if not VERSION.fullmatch(named):

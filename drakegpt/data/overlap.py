@@ -43,6 +43,12 @@ def measure(corpus: Corpus, found: Survey, report: Report | None = None) -> Over
     return Overlap(shared / (found.characters - found.cut), songs)
 
 
+def lines_in_both(text: str, other: Iterable[str]) -> set[str]:
+    """The lines of a text that stand in another one too, which comes in pieces."""
+    own = dict(zip((mark for _, mark in lines([text])), text.split("\n"), strict=True))
+    return {own[mark] for _, mark in lines(other) if mark in own}
+
+
 def lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
     """The length of each line of a text in characters, and its fingerprint, 64 bits."""
     length, digest = 0, blake2b(digest_size=8)
