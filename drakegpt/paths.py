@@ -161,6 +161,7 @@ def workplace(parent: Path) -> Iterator[Path]:
             lock.acquire()
             if (folder / _LOCK).exists():
                 break
+            lock.release()
         except (Timeout, OSError):  # before it was locked, another took it for a dead one's
             shutil.rmtree(folder, ignore_errors=True)
             if not tries_left:

@@ -133,6 +133,7 @@ def show(
 
     try:
         data = _checked(dataset.load(name))
+        beginning = data.text("train", 400)[:400]
     except DamagedDatasetError as error:
         damaged = {"name": name or dataset.default_name(), "damaged": error.problem}
         if json:
@@ -141,7 +142,6 @@ def show(
             console.show(f"{key + ':':18}{_visible(str(value))}")
         console.note(_visible(error.fix))
         return
-    beginning = data.text("train", 400)[:400]
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return

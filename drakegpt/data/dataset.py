@@ -14,6 +14,7 @@ Not here: where texts come from (`sources`), how they become tokens (`passes`).
 import codecs
 import re
 import shlex
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -58,8 +59,9 @@ class Dataset:
     def split(self, name: str) -> Tensor:
         """The tokens of "train" or "val", (N,), uint8 or wider, mapped from the disk."""
         try:
-            array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:  # numpy's, for bad headers
+            with warnings.catch_warnings(action="error"):  # numpy's, that it had to guess
+                array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        except Exception as error:  # numpy meets bad headers with a dozen kinds of them
             raise _damaged(self.name, f"{name}.npy: {error}") from error
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
@@ -228,6 +230,8 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         raise _damaged(name, f"{named[:40]!r} is the name of no version")
     folder = parent / named
     if not folder.is_dir():
+        if version is None:
+            raise _damaged(name, f"its version {named} is gone")
         raise CorpusError(
             f"The version {folder.name} of dataset '{name}' is gone from {parent}.",
             "Fetch the text it was made from again, or train on what there is.",
