@@ -138,6 +138,8 @@ def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
     told = drakegpt("compare", "--html", page)
     assert told.code == 0
     assert "of the validation text stands in lines of 20 characters or more" in told.err
+    result = drakegpt("compare", "--json").json
+    assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
     text = page.read_text(encoding="utf-8")
     assert "4 whole songs stand in both." in text
     assert "they may know by heart" in text
