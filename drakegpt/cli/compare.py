@@ -87,6 +87,8 @@ def compare(
     if html:
         report.check_target(html)
     dataset = choose_dataset(data)
+    if dataset.metadata.overlap and not json:
+        console.warn(dataset.metadata.overlap)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
         from drakegpt.cli.few_bits import SEEDS, compare_bits
@@ -110,7 +112,7 @@ def compare(
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         paths.write_text(html, page)
-    _show(comparison, samples, tested, html, json=json)
+    _show(dataset, comparison, samples, tested, html, json=json)
 
 
 def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
@@ -189,6 +191,7 @@ def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
 
 
 def _show(
+    dataset: "Dataset",
     comparison: "Comparison",
     samples: "Samples",
     claims: "list[Claim] | None",
@@ -209,6 +212,8 @@ def _show(
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
         result["samples"] = samples.to_json()
+        result["seen_share"] = dataset.metadata.seen_share
+        result["songs_in_both"] = dataset.metadata.songs_in_both
         result |= {"report": str(html)} if html else {}
         if claims is not None:
             result["claims"] = [asdict(claim) for claim in claims]

@@ -43,7 +43,7 @@ def _best(comparison: Comparison) -> list[str]:
     also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
     return [
         f"{among}{best.label} predicts best{near}: it needs {best.bits_per_character:.3f} bits for "
-        f"a character that it has never seen{also}, so that each is {hard}."
+        f"a character of the validation text{also}, so that each is {hard}."
     ]
 
 

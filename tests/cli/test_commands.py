@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import pathlib
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -90,6 +92,110 @@ def test_bpe_datasets_live_beside_those_of_characters(drakegpt, song, tmp_path):
     assert (char["tokenizer"], bpe["tokenizer"]) == ("char", "bpe")
     assert char["text_sha256"] == bpe["text_sha256"]
     assert char["begins"] == bpe["begins"]
+
+
+SONGS = [f"line {i} of a song about the rain\nand line {i * i} about the river" for i in range(40)]
+
+
+def csv_of(songs, separator=","):
+    rows = "".join(f'{i}{separator}"{song}"\n' for i, song in enumerate(songs))
+    return f"id{separator}Lyric\n{rows}"
+
+
+def test_what_one_should_know_of_a_text_is_told(drakegpt, tmp_path):
+    """Its separator, the rows left out, NUL characters, and what both splits have."""
+    songs = [*SONGS, "", "nan", *SONGS[:3], "\0"]
+    (tmp_path / "songs.csv").write_text(csv_of(songs, ";"))
+    told = drakegpt("data", "fetch", tmp_path / "songs.csv")
+    assert told.code == 0
+    assert "separated by semicolons" in told.err
+    assert "Left out: 2 rows with nothing, nan or null in the column 'Lyric'" in told.err
+    assert "NUL characters" in told.err
+    assert "3 whole songs stand in both" in told.err
+    shown = drakegpt("data", "show", "songs", "--json").json
+    assert (shown["songs"], shown["rows_left_out"], shown["songs_in_both"]) == (44, 2, 3)
+    assert 0.5 < shown["seen_share"] < 1
+    people = drakegpt("data", "show", "songs")
+    assert re.search(rf"^seen_share: +{shown['seen_share']:.2%} of validation$", people.out, re.M)
+    assert re.search(r"^songs_in_both: +3$", people.out, re.M)
+    assert "Note: " in people.err
+
+
+def test_nothing_is_told_of_a_text_without_peculiarities(drakegpt, tmp_path):
+    (tmp_path / "songs.csv").write_text(csv_of(SONGS))
+    assert "Note" not in drakegpt("data", "fetch", tmp_path / "songs.csv").err
+    shown = drakegpt("data", "show", "songs")
+    assert re.search(r"^seen_share: +0\.00% of validation$", shown.out, re.M)
+    assert re.search(r"^songs_in_both: +0$", shown.out, re.M)
+    assert "Note" not in shown.err
+
+
+def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
+    (tmp_path / "songs.csv").write_text(csv_of([*SONGS, *SONGS[:6]]))
+    drakegpt("data", "fetch", tmp_path / "songs.csv")
+    assert drakegpt("train", "BigramLM", *BRIEF, "-q").code == 0
+    page = tmp_path / "page.html"
+    told = drakegpt("compare", "--html", page)
+    assert told.code == 0
+    assert "of the validation text stands in lines of 20 characters or more" in told.err
+    result = drakegpt("compare", "--json").json
+    assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
+    text = page.read_text(encoding="utf-8")
+    assert "4 whole songs stand in both." in text
+    assert "they may know by heart" in text
+    assert "never seen" not in text
+
+
+def test_another_source_takes_a_name_by_force_alone(drakegpt, tmp_path):
+    drakegpt("data", "fetch", "sample")
+    before = drakegpt("data", "show", "sample", "--json").json
+    (tmp_path / "other.txt").write_text(TEXT)
+    refused = drakegpt("data", "fetch", tmp_path / "other.txt", "--name", "sample")
+    assert refused.code == 2
+    assert "already, from drakegpt/data/sample_lyrics.csv" in refused.err
+    assert drakegpt("data", "show", "sample", "--json").json == before
+    forced = drakegpt("data", "fetch", tmp_path / "other.txt", "--name", "sample", "--force")
+    assert forced.code == 0
+    assert drakegpt("data", "show", "sample", "--json").json["characters"] == len(TEXT)
+
+
+def test_kaggles_column_can_be_told(program, home):
+    table = "id,Lyrics\n" + "".join(f'{i},"{song}"\n' for i, song in enumerate(SONGS))
+    with KaggleServer({"song-lyrics-dataset": Answer(table.encode())}) as server:
+        variables = environment(server.address, str(home.parent)) | {"DRAKEGPT_HOME": str(home)}
+        refused = program("data", "fetch", **variables)
+        assert refused.code == 1
+        assert "its columns are: id, Lyrics." in refused.err
+        assert "--text-column" in refused.err
+        told = ("data", "fetch", "drake", "--text-column", "Lyrics", "--json")
+        assert program(*told, **variables).json["outcome"] == "prepared"
+        again = program(*told, **variables).json
+        assert (again["outcome"], again["text_column"]) == ("already there", "Lyrics")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_what_a_killed_fetch_leaves_is_cleared_by_the_next_command(drakegpt, tmp_path, home):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "drakegpt", "data", "fetch", "/dev/stdin", "--name", "piped"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=-3, stderr=-3, env=environment
+    )
+    process.stdin.write(TEXT.encode() * 2000)
+    process.stdin.flush()
+    while not [path for path in temporary.rglob("copy") if path.stat().st_size]:
+        time.sleep(0.01)
+        assert process.poll() is None
+    alive = list(temporary.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(temporary))
+        assert drakegpt("data", "list").code == 0
+        assert list(temporary.iterdir()) == alive
+        process.kill()
+        process.communicate()
+        assert drakegpt("runs", "list").code in (0, 1)
+    assert list(temporary.iterdir()) == []
 
 
 def test_train_json_is_one_object_with_true_figures(drakegpt, run):
