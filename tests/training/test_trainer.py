@@ -10,9 +10,10 @@ import torch
 from learning import losses, new_trainer
 
 from drakegpt.config import MODEL_NAMES
-from drakegpt.data.windows import Stream, TrainingWindows, random_windows, sequential_windows
+from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
-from drakegpt.models.loss import mean_loss, next_token_loss
+from drakegpt.evaluation.scoring import validation_score
+from drakegpt.models.loss import next_token_loss
 from drakegpt.training.trainer import Evaluation, Step, whole_validation
 
 trainer = partial(new_trainer, iters=20, eval_interval=5, eval_iters=3)
@@ -124,8 +125,6 @@ def test_validation_is_scored_whole_where_that_is_less(prepared, settings, whole
     """Which makes it exact: the loss that `eval` finds. The original's recipe draws windows."""
     training = new_trainer(prepared, iters=2, eval_interval=2, **settings)
     *_, evaluation = training.reports()
-    tokens = prepared.split("val")
-    windows = sequential_windows(tokens, training.config.context_length, 64)
-    exact = mean_loss(training.model, windows, training.device)
-    assert whole_validation(training.config, len(tokens)) == whole
+    exact = validation_score(training.model.eval(), prepared, training.device).loss
+    assert whole_validation(training.config, len(prepared.split("val"))) == whole
     assert (abs(evaluation.val_loss - exact) < 1e-6) == whole
