@@ -34,6 +34,10 @@ class CorpusError(DrakeGPTError):
     """A text cannot serve as a corpus: wrong encoding, empty, too short, column missing."""
 
 
+class DamagedDatasetError(CorpusError):
+    """A prepared dataset is not what was stored."""
+
+
 class RunError(DrakeGPTError):
     """A run is missing, incomplete or damaged."""
 

@@ -2,12 +2,14 @@
 
 The folders are computed at each call, never at import, and are created by those
 who write into them. Files and folders come into the home by `write_atomically`
-and `folder_atomically`: whole, or not at all.
+and `folder_atomically`: whole, or not at all. What takes long to make is made in
+a `workplace`, of which a process that is killed leaves nothing for long.
 """
 
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,15 +53,15 @@ def sweeps() -> Path:
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[IO[bytes]]:
+def write_atomically(path: Path, place: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a binary file that becomes `path` only if the block succeeds.
 
-    The bytes go to a temporary file beside `path`, are forced to the disk, and
-    take its place in one step: a reader or a crash sees the old file or the
-    new one, never half of one.
+    The bytes go to a temporary file beside `path` or in `place`, a folder on the
+    same disk, are forced to the disk, and take its place in one step: a reader or
+    a crash sees the old file or the new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    temporary = _temporary(path, place)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -73,17 +75,18 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def folder_atomically(path: Path) -> Iterator[Path]:
+def folder_atomically(path: Path, place: Path | None = None) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` only if the block succeeds.
 
-    A folder that is there already makes way just before, and comes back if the
-    new one cannot take its place.
+    It is beside `path` or in `place`, a folder on the same disk. A folder that is
+    there already makes way just before, and comes back if the new one cannot take
+    its place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, aside = _beside(path), _beside(path)
-    temporary.mkdir()
+    temporary, aside = _temporary(path, place), _temporary(path, place)
+    temporary.mkdir(parents=True)
     try:
         yield temporary
+        path.parent.mkdir(parents=True, exist_ok=True)
         for tries_left in reversed(range(_TRIES)):
             with suppress(FileNotFoundError):  # there is none, or another has just moved it
                 os.replace(path, aside)
@@ -103,9 +106,9 @@ def folder_atomically(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with line feeds, atomically."""
-    with write_atomically(path) as file:
+def write_text(path: Path, text: str, place: Path | None = None) -> None:
+    """Write `text` as UTF-8 with line feeds, atomically, by way of `place` if it is given."""
+    with write_atomically(path, place) as file:
         file.write(text.encode("utf-8"))
 
 
@@ -133,8 +136,63 @@ _SUFFIX = ".unfinished"
 _TRIES = 20  # of several that make the same folder at the same time
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{_SUFFIX}")
+def _temporary(path: Path, place: Path | None) -> Path:
+    return (place or path.parent) / f".{path.name}.{os.urandom(4).hex()}{_SUFFIX}"
+
+
+_WORKPLACE = ".drakegpt-work-"
+_LOCK = "lock"  # in a workplace, held by the process it belongs to
+
+
+@contextmanager
+def workplace(parent: Path) -> Iterator[Path]:
+    """Give a temporary folder in `parent`, which is gone after the block.
+
+    If the process is killed, `remove_dead_workplaces` does that: the system has let
+    go of the lock in it.
+    """
+    from filelock import FileLock, Timeout
+
+    parent.mkdir(parents=True, exist_ok=True)
+    for tries_left in reversed(range(_TRIES)):
+        folder = Path(tempfile.mkdtemp(prefix=_WORKPLACE, dir=parent))
+        lock = FileLock(folder / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+            if (folder / _LOCK).exists():
+                break
+            lock.release()
+        except (Timeout, OSError):  # before it was locked, another took it for a dead one's
+            shutil.rmtree(folder, ignore_errors=True)
+            if not tries_left:
+                raise
+    try:
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_dead_workplaces() -> None:
+    """Remove the workplaces of processes that are no more; others' are left alone."""
+    for parent in (Path(tempfile.gettempdir()), datasets()):
+        for folder in parent.glob(f"{_WORKPLACE}*"):
+            with suppress(OSError):
+                _remove_if_dead(folder)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    # The folder for temporary files is everybody's: nothing is opened that another user has made.
+    if os.name == "posix" and folder.lstat().st_uid != os.getuid():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with suppress(Timeout):
+        with FileLock(folder / _LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # an open file may have been in the way
 
 
 def _sync_names(folder: Path) -> None:

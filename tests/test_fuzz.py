@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from drakegpt import paths
 from drakegpt.cli import train as train_command
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config_files import from_file
-from drakegpt.data import dataset
+from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.evaluation.scoring import Scores, score
@@ -35,6 +36,8 @@ WEIGHTS_EXAMPLES = 150
 RUN_FILE_EXAMPLES = 150
 CONFIG_EXAMPLES = 150
 IMPORT_EXAMPLES = 150
+FETCH_EXAMPLES = 100
+DATASET_EXAMPLES = 100
 
 CPU = torch.device("cpu")
 NAMES = [field.name for field in fields(TrainConfig)]
@@ -534,3 +537,132 @@ def test_random_bytes_are_nothing_to_import(home, suffix, content):
 @given(damage=damages)
 def test_damaged_files_to_import(home, name, damage):
     read(home.parent, name, damaged(WHOLE[name], damage))
+
+
+# --- (5) files to fetch, and prepared datasets ------------------------------------------------
+
+
+def fetched(content, suffix):
+    """The dataset of a file with these bytes; None if it is refused, which changes nothing."""
+    file = paths.home().parent / f"fuzz.{suffix}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    before = contents(paths.datasets())
+    try:
+        data = sources.fetch(str(file), name="fuzz").dataset
+    except DrakeGPTError as error:
+        check_explained(error)
+        assert contents(paths.datasets()) == before
+        data = None
+    assert file.read_bytes() == content
+    assert not [path for path in paths.datasets().rglob(".*") if path.exists()]
+    if data:
+        data.verify()
+    return data
+
+
+def whole_text(data):
+    return "".join(piece for split in ("train", "val") for piece in data.pieces(split))
+
+
+long_texts = st.lists(
+    st.sampled_from(["a line of a song\n", "é…“”", "\r\n", "\r", "日本", "👩", "\0", " ", ";,\t"]),
+    min_size=1,
+).map(lambda parts: "x" * 90 + "".join(parts))
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-32-be", "windows-1252"]
+csv_pieces = st.sampled_from(
+    ["a", '"', '""', ",", ";", "\t", "\n", "\r\n", " ", "nan", "é", "\0", '"a\nb"', "Lyric", "1,"]
+)
+csv_texts = st.lists(csv_pieces, max_size=30).map("".join)
+
+
+@examples(FETCH_EXAMPLES)
+@given(text=long_texts, encoding=st.sampled_from(ENCODINGS), suffix=st.sampled_from(["txt", "csv"]))
+def test_texts_in_any_encoding(home, text, encoding, suffix):
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    data = fetched(text.encode(encoding, "replace"), suffix)
+    if suffix == "txt" and encoding.startswith(("utf-8", "utf-16", "utf-32")):
+        assert (data is None) == encoding.endswith(("-le", "-be"))
+    if data and encoding != "windows-1252":
+        assert whole_text(data) == plain
+
+
+@examples(FETCH_EXAMPLES)
+@given(content=st.binary(max_size=300), suffix=st.sampled_from(["txt", "csv"]))
+def test_files_of_any_bytes(home, content, suffix):
+    fetched(content, suffix)
+
+
+@examples(FETCH_EXAMPLES)
+@given(header=st.sampled_from(["Lyric", "a,Lyric", "a; Lyric ", "Lyric\ta", ""]), rest=csv_texts)
+def test_csvs_of_any_form(home, header, rest):
+    song = "la " * 40 + "\n"
+    separator = next((c for c in ",;\t" if c in header), "")
+    row = separator.join([song.strip()] * (2 if separator else 1))
+    data = fetched(f"{header}\n{row}\n{rest}".encode(), "csv")
+    if data:
+        assert whole_text(data).startswith(song.strip())
+        assert data.metadata.songs >= 1
+        assert data.metadata.rows_left_out >= 0
+
+
+@examples(FETCH_EXAMPLES)
+@given(damage=damages)
+def test_damaged_csvs(home, damage):
+    rows = "".join(f'{i},"a song, number {i}\nabout ""rain""",x\n' for i in range(9))
+    fetched(damaged(f"id,Lyric,other\n{rows}".encode(), damage), "csv")
+
+
+DATASET_FILES = ["current", "dataset.json", "tokenizer.json", "train.npy", "val.npy"]
+
+
+def look_at_datasets(drakegpt):
+    """Every look at the datasets goes well or tells what is wrong, and changes nothing."""
+    before = contents(paths.datasets())
+    for command in (["list"], ["list", "--json"], ["show", "small"], ["show", "small", "--json"]):
+        outcome = drakegpt("data", *command)
+        assert outcome.code == 0, outcome.err
+        if "--json" in command:
+            assert outcome.json
+    assert contents(paths.datasets()) == before
+
+
+@pytest.fixture
+def two_datasets(home):
+    """Makes a fresh dataset "small" beside a whole one, and gives a file of it."""
+    text = "the quick brown fox jumps over the lazy dog\n" * 12
+    about = {"source": "t", "provenance": "t", "source_sha256": ""}
+    dataset.prepare(text + "!", name="whole", **about)
+
+    def file(name):
+        shutil.rmtree(paths.datasets() / "small", ignore_errors=True)
+        data = dataset.prepare(text, name="small", **about)
+        return (data.folder.parent if name == "current" else data.folder) / name
+
+    return file
+
+
+@pytest.mark.parametrize("name", DATASET_FILES)
+@examples(DATASET_EXAMPLES // 4)
+@given(damage=damages)
+def test_damaged_datasets(drakegpt, two_datasets, name, damage):
+    file = two_datasets(name)
+    file.write_bytes(damaged(file.read_bytes(), damage))
+    look_at_datasets(drakegpt)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "tokenizer.json"])
+@examples(DATASET_EXAMPLES // 2)
+@given(path=paths_inside, new=json_values)
+def test_datasets_with_a_value_replaced(drakegpt, two_datasets, name, path, new):
+    file = two_datasets(name)
+    file.write_text(json.dumps(replaced_inside(json.loads(file.read_text()), path, new)))
+    look_at_datasets(drakegpt)
+
+
+@pytest.mark.parametrize("huge", HUGE)
+@pytest.mark.parametrize("name", DATASET_FILES)
+def test_datasets_beyond_what_python_reads(drakegpt, two_datasets, name, huge):
+    file = two_datasets(name)
+    file.write_text(HUGE[huge])
+    look_at_datasets(drakegpt)

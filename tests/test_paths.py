@@ -1,5 +1,7 @@
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,80 @@ def test_files_get_the_permissions_the_user_wants(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_workplace_is_gone_after_the_block(tmp_path):
+    with paths.workplace(tmp_path / "a") as folder:
+        (folder / "file").write_text("x")
+        with pytest.raises(RuntimeError), paths.workplace(tmp_path / "a") as other:
+            assert other != folder
+            raise RuntimeError
+        assert not other.exists()
+        assert folder.parent == tmp_path / "a"
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+WORK = """
+import sys, time
+from pathlib import Path
+from drakegpt import paths
+with paths.workplace(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("x" * 1000)
+    print(folder, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_the_workplaces_of_the_dead_are_removed_and_no_others(tmp_path, monkeypatch):
+    place = paths.datasets()
+    place.mkdir(parents=True)
+    mine = place / ".drakegpt-work"
+    mine.mkdir()
+    (place / ".drakegpt-work-link").symlink_to(mine)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WORK, place], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    dead, alive = (Path(process.stdout.readline().strip()) for process in processes)
+    paths.remove_dead_workplaces()
+    assert dead.is_dir()
+    processes[0].kill()
+    processes[0].communicate()
+    paths.remove_dead_workplaces()
+    assert not dead.exists()
+    assert (alive / "half").exists()
+    assert mine.is_dir()
+    processes[1].kill()
+    processes[1].communicate()
+    paths.remove_dead_workplaces()
+    assert not alive.exists()
+
+
+def test_workplaces_are_made_while_others_are_cleared(tmp_path, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stop, failures = threading.Event(), []
+
+    def clear():
+        while not stop.is_set():
+            paths.remove_dead_workplaces()
+
+    def work():
+        try:
+            for _ in range(60):
+                with paths.workplace(tmp_path) as folder:
+                    (folder / "file").write_text("x")
+                    assert (folder / "file").read_text() == "x"
+        except Exception as error:
+            failures.append(error)
+
+    clearing = threading.Thread(target=clear)
+    working = [threading.Thread(target=work) for _ in range(3)]
+    for thread in (clearing, *working):
+        thread.start()
+    for thread in working:
+        thread.join()
+    stop.set()
+    clearing.join()
+    assert not failures

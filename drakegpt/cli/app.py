@@ -69,11 +69,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback(epilog="Try: drakegpt compare --train --iters 2000, then: drakegpt generate")
 def drakegpt_(
-    version: Annotated[
+    _asked: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
+    paths.remove_dead_workplaces()
 
 
 def main() -> None:

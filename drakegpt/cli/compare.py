@@ -87,6 +87,8 @@ def compare(
     if html:
         report.check_target(html)
     dataset = choose_dataset(data)
+    if dataset.metadata.overlap:
+        console.warn(dataset.metadata.overlap)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
         from drakegpt.cli.few_bits import SEEDS, compare_bits

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.errors import DrakeGPTError
+from drakegpt.errors import DamagedDatasetError, DrakeGPTError
 
 if TYPE_CHECKING:
-    from drakegpt.data.dataset import Metadata
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.data.metadata import Metadata
     from drakegpt.data.tokens import Tokenizer
 
 # Of the longest tokens of a BPE vocabulary, those that `show` prints.
@@ -28,7 +29,7 @@ def fetch(
         typer.Option(help="Name for the dataset; the source's own if not given."),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Column of a .csv that holds the text. [Lyric]")
+        str | None, typer.Option(help="Column of a CSV that holds the text. [Lyric]")
     ] = None,
     tokenizer: Annotated[
         Literal["char", "bpe"],
@@ -62,6 +63,8 @@ def fetch(
             f"The text supports a vocabulary of {metadata.vocab_size:,} tokens, "
             f"fewer than the {asked:,} asked for."
         )
+    for note in fetched.notes:
+        console.warn(_visible(note))
     if json:
         console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
         return
@@ -82,36 +85,39 @@ def fetch(
 def list_(json: options.Json = False) -> None:
     """List the prepared datasets and the known sources."""
     from rich.table import Table
+    from rich.text import Text
 
     from drakegpt.data import dataset, sources
 
-    datasets, damaged = [], []
+    datasets: list[Metadata] = []
+    damaged: dict[str, str] = {}
     for name in dataset.names():
         try:
-            datasets.append(dataset.load(name).metadata)
+            datasets.append(_checked(dataset.load(name)).metadata)
         except DrakeGPTError as error:
-            damaged.append(name)
-            console.warn(f"{error.problem} {error.fix}")
+            damaged[name] = error.problem
+            console.warn(_visible(f"{error.problem} {error.fix}"))
     default = dataset.default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
+        broken = [{"name": name, "damaged": problem} for name, problem in damaged.items()]
         known = {name: source.description for name, source in sources.SOURCES.items()}
-        console.show_json({"datasets": prepared, "sources": known})
+        console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
         return
     table = Table()
     for column in ("dataset", "size", "prepared", "from"):
         table.add_column(column, overflow="fold")
-    for metadata in datasets:
-        mark = " (default)" if metadata.name == default else ""
-        table.add_row(
-            metadata.name + mark, _size(metadata), metadata.prepared_at[:10], metadata.provenance
-        )
-    for name in damaged:
-        table.add_row(name, "damaged", style="red")
-    prepared_names = {*damaged, *(metadata.name for metadata in datasets)}
-    for name, source in sources.SOURCES.items():
-        if name not in prepared_names:
-            table.add_row(name, "not fetched", "", source.description, style="dim")
+    rows = [(m.name, _size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
+    rows += [(name, "damaged", "", problem, "red") for name, problem in damaged.items()]
+    there = {name for name, *_ in rows}
+    rows = [(row[0] + " (default)" * (row[0] == default), *row[1:]) for row in rows]
+    rows += [
+        (name, "not fetched", "", source.description, "dim")
+        for name, source in sources.SOURCES.items()
+        if name not in there
+    ]
+    for *cells, style in rows:
+        table.add_row(*(Text(_visible(cell)) for cell in cells), style=style)
     console.show(table)
 
 
@@ -125,23 +131,59 @@ def show(
     """Show where a dataset came from, its sizes and checksums, and how its text begins."""
     from drakegpt.data import dataset
 
-    data = dataset.load(name)
-    beginning = data.text("train", 400)[:400]
+    try:
+        data = _checked(dataset.load(name))
+        beginning = data.text("train", 400)[:400]
+    except DamagedDatasetError as error:
+        damaged = {"name": name or dataset.default_name(), "damaged": error.problem}
+        if json:
+            console.show_json(damaged)
+        for key, value in damaged.items() if not json else ():
+            console.show(f"{key + ':':18}{_visible(str(value))}")
+        console.note(_visible(error.fix))
+        return
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
-    for key, value in _as_json(data.metadata).items():
-        if isinstance(value, str | int) and value != "":
-            console.show(f"{key + ':':18}{value}")
-    for key, value in _vocabulary(data.tokenizer):
-        console.show(f"{key + ':':18}{value}")
-    console.show(f"\n{beginning.rstrip()} …")
+    for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
+        console.show(f"{key + ':':18}{_visible(value)}")
+    console.show(f"\n{_visible(beginning.rstrip())} …")
+    if data.metadata.overlap:
+        console.warn(data.metadata.overlap)
+
+
+def _checked(data: "Dataset") -> "Dataset":
+    """A dataset whose arrays can be read, else `DamagedDatasetError`; their checksums cost more."""
+    for split in ("train", "val"):
+        data.text(split, 1)
+    return data
 
 
 def _as_json(metadata: "Metadata") -> dict[str, object]:
     from dataclasses import asdict
 
     return asdict(metadata)
+
+
+def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
+    """What `show` tells of a dataset; what does not concern it is left out."""
+    facts = {key: str(v) for key, v in _as_json(metadata).items() if isinstance(v, str | int)}
+    share = metadata.seen_share
+    facts["seen_share"] = "unknown" if share is None else f"{share:.2%} of validation"
+    if metadata.songs is None:
+        facts["songs_in_both"] = "the text is not in songs"
+    else:
+        facts.setdefault("songs_in_both", "unknown")
+        facts.setdefault("rows_left_out", "unknown")
+    return [(key, value) for key, value in facts.items() if value]
+
+
+def _visible(text: str) -> str:
+    """A text that does to a terminal nothing but be read: control characters are spelt."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
+        for character in text
+    )
 
 
 def _size(metadata: "Metadata") -> str:

@@ -22,6 +22,14 @@ from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
 from drakegpt.presets import PRESETS
 
+
+def _not_empty(name: str | None) -> str | None:
+    """Refuse an empty name, such as that of a variable which was never set."""
+    if name is not None and not name.strip():
+        raise UsageError("--data is empty.", "Name a dataset, or leave --data out.")
+    return name
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Scaled = Annotated[
@@ -41,7 +49,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="Dataset by name; the one fetched last if not given.", envvar="DRAKEGPT_DATA",
-        show_envvar=False, show_default=False,
+        show_envvar=False, show_default=False, callback=_not_empty,
     ),
 ]  # fmt: skip
 Target = Annotated[

@@ -46,7 +46,8 @@ def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]
     Takes what is being done, the bytes done, and the bytes in all if known.
     """
     screen, doing = console.messages(), ""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(), DownloadColumn())
     progress = Progress(*columns, TransferSpeedColumn(), console=screen, transient=True)
     task = progress.add_task(f"Fetching {name}", total=None)
 

@@ -244,11 +244,15 @@ def _holds(data: Any, facts: dict[str, Any]) -> bool:
 
 
 def _is_merge(pair: Any, vocab: dict[str, int]) -> bool:
+    if not isinstance(pair, list) or len(pair) != 2:
+        return False
+    first, second = pair
     return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(isinstance(token, str) and vocab.get(token, 0) >= len(SPECIALS) for token in pair)
-        and vocab.get(pair[0] + pair[1], 0) >= len(SPECIALS)
+        isinstance(first, str)
+        and isinstance(second, str)
+        and vocab.get(first, 0) >= len(SPECIALS)
+        and vocab.get(second, 0) >= len(SPECIALS)
+        and vocab.get(first + second, 0) >= len(SPECIALS)
     )
 
 

@@ -2,27 +2,29 @@
 
 A `Corpus` gives its documents one after another, as often as asked: the songs
 of a CSV's rows, or a whole text file as one document in pieces. What comes out
-is the same each time: UTF-8 decoded, without byte-order mark, every line end a
-line feed. A row of a CSV is held as a whole; nothing else grows with the file.
+is the same each time: without byte-order mark, every line end a line feed. Of a
+CSV, a song is held as a whole; nothing else grows with the file.
 
-Not here: how the file came to be on the disk (`sources`).
+Not here: how the file came to be on the disk (`sources`), what encodings are
+read (`encodings`), what a CSV looks like (`tables`).
 """
 
-import codecs
-import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from io import IncrementalNewlineDecoder
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from drakegpt.errors import CorpusError, FetchError
+from drakegpt.data.encodings import decoded
+from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
+from drakegpt.errors import CorpusError, FetchError, did_you_mean
 
 Report = Callable[[int, int], None]  # bytes read, bytes in all
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes done, in all if known
 
 CHUNK = 1 << 18  # bytes read at once
-BOMS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+NO_TEXT = ("nan", "null")  # what programs write where a table has nothing
+LONGEST_NAME, MOST_NAMES = 60, 20  # of columns, in messages
 
 
 class Corpus(Protocol):
@@ -31,6 +33,10 @@ class Corpus(Protocol):
     @property
     def has_songs(self) -> bool:
         """Whether its documents are songs, which are worth counting."""
+
+    @property
+    def left_out(self) -> int | None:
+        """Rows without text that were passed over in the last reading; `None` without rows."""
 
     def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
         """Each document in pieces, to be read before the next is asked for.
@@ -52,6 +58,7 @@ class Text:
     """A text in memory, as one document."""
 
     has_songs = False
+    left_out = None
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -67,6 +74,7 @@ class TextFile:
     """A file of plain text, as one document."""
 
     has_songs = False
+    left_out = None
 
     def __init__(self, path: Path, source: str) -> None:
         """`source`: what messages call the file."""
@@ -74,7 +82,7 @@ class TextFile:
 
     def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
         """The file's text."""
-        yield _decoded(chunks(self._path, self._source, report), self._source)
+        yield decoded(chunks(self._path, self._source, report), self._source)
 
 
 class CsvColumn:
@@ -84,30 +92,75 @@ class CsvColumn:
 
     def __init__(self, path: Path, column: str, source: str) -> None:
         """`source`: what messages call the file."""
-        self._path, self._column, self._source = path, column, source
+        self._path, self._column, self._source = path, column.strip(), source
+        self.separator = ","
+        self.left_out: int | None = None
 
     def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
-        """The songs."""
-        csv.field_size_limit(2**31 - 1)  # a field may be a whole book
-        raw = chunks(self._path, self._source, report)
-        reader = csv.DictReader(_lines(_decoded(raw, self._source)))
-        try:
-            header = list(reader.fieldnames or [])
-            if header and self._column not in header:
-                raise CorpusError(
-                    f"{self._source} has no column '{self._column}'; "
-                    f"its columns are: {', '.join(header)}.",
-                    "Name the one that holds the text with --text-column.",
-                )
-            for row in reader:
-                song = row[self._column]
-                if song and song.strip():
-                    yield [song]
-        except csv.Error as error:
+        """The songs; read to the end, `separator` and `left_out` say what was found."""
+        left_out = 0
+        pieces = decoded(chunks(self._path, self._source, report), self._source)
+        first, pieces = _with_first_line(pieces)
+        self.separator = separator_of(first, self._column)
+        table = Table(pieces, self.separator, self._source)
+        header: list[str] = []
+        for row in table:
+            if not header:
+                header = [name.strip() for name in row.texts()]
+                table.wanted = self._place(header)
+            elif len(row.cells) != len(header):
+                raise self._uneven(row, header)
+            elif holds_text(row, table.wanted or 0):
+                yield row.pieces(table.wanted or 0)
+            else:
+                left_out += 1
+        self.left_out = left_out
+
+    def _place(self, header: list[str]) -> int:
+        """Where the column stands among the names in the header."""
+        if header.count(self._column) == 1:
+            return header.index(self._column)
+        listed = ", ".join(name[:LONGEST_NAME] for name in header[:MOST_NAMES])
+        listed += ", …" if len(header) > MOST_NAMES else ""
+        if self._column in header:
             raise CorpusError(
-                f"{self._source} is not a readable CSV: line {reader.line_num}: {error}.",
-                "Fix that line, or save the text as a .txt file.",
-            ) from error
+                f"{self._source} has several columns '{self._column}'; its columns are: {listed}.",
+                "Give them names of their own.",
+            )
+        raise CorpusError(
+            f"{self._source} has no column '{self._column}'; its columns are: {listed}.",
+            "Name the one that holds the text with --text-column. "
+            f"{did_you_mean(self._column, header)}".rstrip(),
+        )
+
+    def _uneven(self, row: Row, header: list[str]) -> CorpusError:
+        cells, names = len(row.cells), len(header)
+        return CorpusError(
+            f"{self._source} is not a readable CSV: the row in line {row.line} has {cells} "
+            f"field{'s' if cells > 1 else ''}, and the header {names} "
+            f"name{'s' if names > 1 else ''}, separated by {SEPARATORS[self.separator]}.",
+            "Put text that holds the separator or line ends in double quotes, "
+            "or save the text as a .txt file.",
+        )
+
+
+def holds_text(row: Row, place: int) -> bool:
+    """Whether a cell holds more than white space, and not only what programs write for none."""
+    return row.has_text(place) and not (
+        len(row.cells[place]) < LONGEST_NAME
+        and row.cells[place].decode().strip().lower() in NO_TEXT
+    )
+
+
+def _with_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:
+    """The first line that is not blank, and all the pieces."""
+    rest, begin, lines = iter(pieces), "", [""]
+    for piece in rest:
+        begin += piece
+        lines = [line for line in begin.split("\n") if line.strip()] or [""]
+        if "\n" in begin[begin.find(lines[0]) :] or len(begin) > CHUNK:
+            break
+    return lines[0], chain([begin], rest)
 
 
 def chunks(path: Path, source: str, report: Report | None = None) -> Iterator[bytes]:
@@ -132,62 +185,3 @@ def checksum(path: Path, source: str, report: Report | None = None) -> str:
     for chunk in chunks(path, source, report):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _decoded(raw: Iterable[bytes], source: str) -> Iterator[str]:
-    """UTF-8 with or without a byte-order mark, any line ends, to text with line feeds."""
-    newlines = IncrementalNewlineDecoder(None, translate=True)
-    place, line, held, start = 0, 1, b"", b""  # of `held`: bytes that wait for more
-    for chunk, last in _with_last(raw):
-        held += chunk
-        if place == 0:
-            start = held[:3]
-            if len(start) < 3 and not last:
-                continue
-            if start == codecs.BOM_UTF8:
-                place, held = 3, held[3:]
-        try:
-            text, used = codecs.utf_8_decode(held, "strict", last)
-        except UnicodeDecodeError as error:
-            line += held.count(b"\n", 0, error.start)
-            byte = held[error.start]
-            raise _not_utf_8(source, start, line, place + error.start, byte) from error
-        line += held.count(b"\n", 0, used)
-        place, held = place + used, held[used:]
-        yield newlines.decode(text, final=last)
-
-
-def _with_last(raw: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each chunk, and an empty one that is marked as the last."""
-    for chunk in raw:
-        yield chunk, False
-    yield b"", True
-
-
-def _not_utf_8(source: str, start: bytes, line: int, place: int, byte: int) -> CorpusError:
-    """What to do about a byte that is not UTF-8, at offset `place` of a file with that start."""
-    name, suffix = Path(source).name, Path(source).suffix
-    if start.startswith(BOMS_OF_UTF_16):
-        return CorpusError(
-            f"{source} is not UTF-8 but UTF-16: line 1 begins with its mark.",
-            "Save it as UTF-8 in your editor, or convert it: "
-            f"`iconv -f utf-16 -t utf-8 {name} > utf8{suffix}`.",
-        )
-    return CorpusError(
-        f"{source} is not UTF-8: line {line} has the byte 0x{byte:02x} at position {place:,}.",
-        "Save it as UTF-8 in your editor, or convert it: "
-        f"`iconv -f latin1 -t utf-8 {name} > utf8{suffix}`.",
-    )
-
-
-def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    """A text cut after each line feed; `str.splitlines` would cut in other places too."""
-    held: list[str] = []
-    for piece in pieces:
-        first, *others = piece.split("\n")
-        held.append(first)
-        for line in others:
-            yield "".join(held) + "\n"
-            held = [line]
-    if any(held):
-        yield "".join(held)

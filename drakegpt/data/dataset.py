@@ -12,9 +12,11 @@ Not here: where texts come from (`sources`), how they become tokens (`passes`).
 """
 
 import codecs
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,48 +25,22 @@ import torch
 from torch import Tensor
 
 from drakegpt import paths
-from drakegpt.data import arrays, passes
+from drakegpt.data import arrays, overlap, passes
 from drakegpt.data.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.corpus import Corpus, Progress, Text
+from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.passes import Survey, reporter
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer, token_type
-from drakegpt.errors import CorpusError, DrakeGPTError
-from drakegpt.paths import parse_json
+from drakegpt.errors import CorpusError, DamagedDatasetError, DrakeGPTError, UsageError
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
 SHORTEST_SPLIT = 9
 SHORTEST_CORPUS = 90  # characters
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metadata:
-    """What is known of a prepared dataset, as stored in `dataset.json`."""
-
-    name: str
-    version: str  # sha256 of text and tokenizer
-    source: str  # what was asked for: drake, shakespeare, sample or a path
-    provenance: str  # where the bytes came from
-    source_sha256: str  # of the bytes as they came
-    prepared_at: str  # ISO 8601, UTC
-    characters: int
-    songs: int | None  # rows of a CSV that held text
-    vocab_size: int
-    train_tokens: int
-    val_tokens: int
-    array_sha256: Mapping[str, str]
-    tokenizer: str = "char"  # its kind
-    text_sha256: str = ""  # of the text as UTF-8, whatever the tokenizer; "" in old datasets
-    vocab_asked: int | None = None  # tokens a BPE tokenizer could have had
-    text_column: str = ""  # of a CSV, where it had to be named
-
-    def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
-        """Whether preparing the same text with that tokenizer would lead to this one's again."""
-        if tokenizer != self.tokenizer or tokenizer == CharTokenizer.kind:
-            return tokenizer == self.tokenizer
-        asked, before = vocab_size or DEFAULT_VOCAB_SIZE, self.vocab_asked or self.vocab_size
-        return asked == before or (self.vocab_size < before and self.vocab_size <= asked)
+NAME = re.compile(r"(?!default$)[A-Za-z0-9][\w.-]{0,63}", re.ASCII)  # safe as a folder everywhere
+VERSION = re.compile("[0-9a-f]{16}")  # a version's folder: the beginning of its checksum
+BLOCK = 1 << 16  # tokens that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -83,12 +59,16 @@ class Dataset:
     def split(self, name: str) -> Tensor:
         """The tokens of "train" or "val", (N,), uint8 or wider, mapped from the disk."""
         try:
-            array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:  # numpy's, for bad headers
+            with warnings.catch_warnings(action="error"):  # numpy's, that it had to guess
+                array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        except Exception as error:  # numpy meets bad headers with a dozen kinds of them
             raise _damaged(self.name, f"{name}.npy: {error}") from error
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
             raise _damaged(self.name, f"{name}.npy holds {array.shape}, not {expected} tokens")
+        kind = np.dtype(token_type(self.tokenizer.vocab_size))
+        if array.dtype != kind:
+            raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not {kind}")
         return torch.from_numpy(array)
 
     def verify(self) -> None:
@@ -109,8 +89,22 @@ class Dataset:
 
     def text(self, split: str, length: int) -> str:
         """The first `length` tokens of a split as text, but for a last part of a character."""
-        tokens = self.tokenizer.to_bytes(self.split(split)[:length].numpy())
+        tokens = self._bytes(self.split(split)[:length])
         return codecs.getincrementaldecoder("utf-8")("replace").decode(tokens)
+
+    def pieces(self, split: str) -> Iterator[str]:
+        """The whole text of a split, bit by bit."""
+        blocks = self.split(split).split(BLOCK)
+        return codecs.iterdecode(map(self._bytes, blocks), "utf-8", "replace")
+
+    def _bytes(self, tokens: Tensor) -> bytes:
+        """The UTF-8 of tokens, (N,); `CorpusError` for numbers that are none."""
+        if (
+            len(tokens)
+            and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.metadata.vocab_size
+        ):
+            raise _damaged(self.name, "its arrays hold numbers that are no tokens")
+        return self.tokenizer.to_bytes(tokens.tolist())
 
 
 def prepare(
@@ -154,15 +148,18 @@ def prepare(
         text_sha256=found.sha256,
         vocab_asked=None if made.end is None else vocab_size or DEFAULT_VOCAB_SIZE,
         text_column=text_column,
+        rows_left_out=found.left_out,
     )
-    if not _intact(folder, identity, made):
-        try:
-            _store(folder, metadata, made, corpus, found, progress)
-        except OSError:
-            # Or another fetch was faster with the same bytes.
-            if not _intact(folder, identity, made):
-                raise
-    paths.write_text(folder.parent / "current", folder.name)
+    stored = _intact(folder, identity, made)
+    if stored is None or stored.seen_share is None:
+        both = overlap.measure(corpus, found, reporter(progress, "comparing the splits"))
+        metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
+    with paths.workplace(paths.datasets()) as place:
+        if stored:
+            _renew(folder, metadata, stored, place)
+        else:
+            _store(folder, metadata, made, corpus, found, place, progress)
+        paths.write_text(folder.parent / "current", folder.name, place)
     make_default(name)
     return load(name)
 
@@ -217,7 +214,9 @@ def _before(name: str) -> Dataset | None:
 
 def load(name: str | None = None, version: str | None = None) -> Dataset:
     """The dataset of that name (or the default one), as it is now or in the given version."""
-    name = name or default_name()
+    name = default_name() if name is None else name
+    if name == "":
+        raise UsageError("An empty name names no dataset.", "`drakegpt data list` lists them.")
     if name is None or name not in names():
         here = ", ".join(names()) or "none yet"
         raise CorpusError(
@@ -226,23 +225,36 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
             "or `drakegpt data list` to see what there is.",
         )
     parent = paths.datasets() / name
-    folder = parent / (version[:16] if version else _read(parent / "current", name))
+    named = version[:16] if version else _read(parent / "current", name)
+    if not VERSION.fullmatch(named):
+        raise _damaged(name, f"{named[:40]!r} is the name of no version")
+    folder = parent / named
     if not folder.is_dir():
+        if version is None:
+            raise _damaged(name, f"its version {named} is gone")
         raise CorpusError(
             f"The version {folder.name} of dataset '{name}' is gone from {parent}.",
             "Fetch the text it was made from again, or train on what there is.",
         )
     try:
-        metadata = Metadata(**parse_json(_read(folder / "dataset.json", name)))
+        metadata = metadata_from_json(_read(folder / "dataset.json", name))
         tokenizer = tokenizer_from_json(_read(folder / "tokenizer.json", name))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise _damaged(name, str(error)) from error
+    for what, stored, true in (
+        ("name", metadata.name, name),
+        ("version", metadata.version[:16], named),
+        ("tokenizer", metadata.tokenizer, tokenizer.kind),
+        ("vocab_size", metadata.vocab_size, tokenizer.vocab_size),
+    ):
+        if stored != true:
+            raise _damaged(name, f"{what} in dataset.json is {stored!r:.60}, not {true!r}")
     return Dataset(folder, metadata, tokenizer)
 
 
 def names() -> list[str]:
     """All prepared datasets, sorted."""
-    return sorted(file.parent.name for file in paths.datasets().glob("*/current"))
+    return sorted(file.parent.name for file in paths.datasets().glob("[!.]*/current"))
 
 
 def default_name() -> str | None:
@@ -257,22 +269,36 @@ def default_name() -> str | None:
 
 def make_default(name: str) -> None:
     """Let commands take this dataset when none is named."""
-    paths.write_text(paths.datasets() / "default", name)
+    with paths.workplace(paths.datasets()) as place:
+        paths.write_text(paths.datasets() / "default", name, place)
 
 
-def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> bool:
-    """Whether the version is there already, with the very tokens it should have."""
+def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> Metadata | None:
+    """What is stored of a version that is there already, with the very tokens it should have."""
     try:
         stored = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        metadata = Metadata(**parse_json((folder / "dataset.json").read_text(encoding="utf-8")))
+        metadata = metadata_from_json((folder / "dataset.json").read_text(encoding="utf-8"))
         Dataset(folder, metadata, tokenizer).verify()
-    except (OSError, ValueError, TypeError, AttributeError, DrakeGPTError):
-        return False
-    return (
-        metadata.version == identity
-        and stored == tokenizer.to_json()
-        and metadata.array_sha256.keys() == {"train", "val"}
+    except (OSError, ValueError, DrakeGPTError):
+        return None
+    whole = metadata.version == identity and stored == tokenizer.to_json()
+    return metadata if whole else None
+
+
+def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> None:
+    """Write what is known now of a version whose tokens are there already, if it is news."""
+    known = replace(
+        metadata,
+        prepared_at=stored.prepared_at,
+        train_tokens=stored.train_tokens,
+        val_tokens=stored.val_tokens,
+        array_sha256=stored.array_sha256,
+        vocab_asked=stored.vocab_asked,  # the largest that leads here
     )
+    if stored.seen_share is not None:
+        known = replace(known, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
+    if known != stored:
+        paths.write_text(folder / "dataset.json", known.to_json(), place)
 
 
 def _store(
@@ -281,11 +307,28 @@ def _store(
     tokenizer: Tokenizer,
     corpus: Corpus,
     found: Survey,
+    place: Path,
     progress: Progress | None,
 ) -> None:
-    """Write a version's files."""
+    """Write a version's files, unless another fetch is faster with the same bytes."""
+    try:
+        _write(folder, metadata, tokenizer, corpus, found, place, progress)
+    except OSError:
+        if not _intact(folder, metadata.version, tokenizer):
+            raise
+
+
+def _write(
+    folder: Path,
+    metadata: Metadata,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    found: Survey,
+    place: Path,
+    progress: Progress | None,
+) -> None:
     kind = token_type(tokenizer.vocab_size)
-    with paths.folder_atomically(folder) as temporary:
+    with paths.folder_atomically(folder, place) as temporary:
         splits = passes.encoded(tokenizer, corpus, found, reporter(progress, "encoding"))
         written = {
             split: arrays.write(temporary / f"{split}.npy", kind, blocks)
@@ -305,18 +348,21 @@ def _store(
             array_sha256={split: array.sha256 for split, array in written.items()},
         )
         paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        paths.write_text(temporary / "dataset.json", json.dumps(asdict(metadata), indent=2))
+        paths.write_text(temporary / "dataset.json", metadata.to_json())
 
 
 def _read(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _damaged(name, f"{path.name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise _damaged(name, f"{path.name}: {error}") from error
 
 
-def _damaged(name: str, what: str) -> DrakeGPTError:
-    return CorpusError(
+def _damaged(name: str, what: str) -> DamagedDatasetError:
+    return DamagedDatasetError(
         f"Dataset '{name}' is damaged ({what}).",
-        f"Prepare it again from its source: `drakegpt data fetch SOURCE --name {name} --force`.",
+        "Prepare it again from its source: "
+        f"`drakegpt data fetch SOURCE --name {shlex.quote(name)} --force`.",
     )

@@ -32,6 +32,7 @@ class Survey:
     alphabet: str  # each character once, sorted
     sha256: str  # of the UTF-8 of the text, documents joined by line feeds
     documents: int
+    left_out: int | None  # rows without text, if the documents are rows
 
     @property
     def cut(self) -> int:
@@ -54,7 +55,7 @@ def survey(corpus: Corpus, report: Report | None = None) -> Survey:
             characters += len(text)
             digest.update(text.encode())
             seen.add(text)
-    return Survey(characters, seen.characters(), digest.hexdigest(), documents)
+    return Survey(characters, seen.characters(), digest.hexdigest(), documents, corpus.left_out)
 
 
 def learn(
@@ -63,7 +64,7 @@ def learn(
     """A BPE tokenizer of the first `cut` characters of a corpus."""
 
     def pieces() -> Iterator[str | None]:
-        for split, part in _divided(parts(corpus, reporter(progress, "finding words")), cut):
+        for split, part in divided(parts(corpus, reporter(progress, "finding words")), cut):
             if split != "train":
                 break
             yield part
@@ -106,8 +107,8 @@ def encoded(
         except ValueError as error:  # a character that was not there before
             raise changed from error
 
-    for split, divided in groupby(_divided(watched(), found.cut), key=lambda item: item[0]):
-        yield split, as_surveyed(tokenizer.encode_parts(part for _, part in divided))
+    for split, some in groupby(divided(watched(), found.cut), key=lambda item: item[0]):
+        yield split, as_surveyed(tokenizer.encode_parts(part for _, part in some))
     if digest.hexdigest() != found.sha256:
         raise changed
 
@@ -117,7 +118,7 @@ def reporter(progress: Progress | None, what: str) -> Report | None:
     return (lambda done, total: progress(what, done, total)) if progress else None
 
 
-def _divided(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
+def divided(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
     """Each part with the split it is in; the one that spans the cut becomes two.
 
     The boundary of two documents counts as one character, the line feed it stands for.

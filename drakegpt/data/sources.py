@@ -20,11 +20,13 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
+from drakegpt import paths
 from drakegpt.data import corpus, dataset, kaggle
 from drakegpt.data.bpe import check_vocab_size
 from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.passes import reporter
+from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers import KINDS
 from drakegpt.errors import FetchError, UsageError
 
@@ -48,6 +50,7 @@ class Fetched:
 
     dataset: Dataset
     outcome: str  # "prepared", "already there" or "changed"
+    notes: tuple[str, ...] = ()  # what one should know of the text, a sentence each
 
 
 def fetch(
@@ -63,39 +66,38 @@ def fetch(
     """Fetch a known source or a user's file and prepare it as a dataset.
 
     `vocab_size` is for the tokenizer "bpe", whose datasets have names that end
-    in "-bpe" unless a name is given. A dataset that is there already is left
-    alone unless `force`; a user's file that has changed since, or another
-    vocabulary, becomes a new version. Raises `FetchError`, `CorpusError` or
-    `UsageError`; nothing that was there before is touched then.
+    in "-bpe" unless a name is given; `text_column` is for CSVs. A dataset that is
+    there already is left alone unless `force`; a user's file that has changed
+    since, another column or another vocabulary becomes a new version. Raises
+    `FetchError`, `CorpusError` or `UsageError`; nothing that was there before is
+    touched then.
     """
     known = SOURCES.get(source)
-    chosen = bool(name)
+    _check_given(source=source, name=name, text_column=text_column)
     _check_tokenizer(tokenizer, vocab_size)
     own_name = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
-    name = _checked_name(name or own_name, chosen=chosen)
+    name = _checked_name(name or own_name, chosen=name is not None)
     existing = dataset.load(name) if name in dataset.names() and not force else None
-    provenance = known.provenance if known else str(Path(source).resolve())
-    if existing and not chosen and existing.metadata.provenance != provenance:
+    provenance = known.provenance if known else _place(source)
+    if existing and existing.metadata.provenance != provenance:
         raise UsageError(
             f"There is a dataset '{name}' already, from {existing.metadata.provenance}.",
             "Give this one another --name, or replace that one with --force.",
         )
-    as_asked = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
-    if known and existing and existing.metadata.source == source and as_asked:
-        dataset.make_default(name)
-        return Fetched(existing, "already there")
     is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
-    if text_column and (known or not is_csv):
-        raise UsageError(
-            f"--text-column is for CSV files of your own, which {source} is not.", "Leave it out."
-        )
-    column = (text_column or LYRIC_COLUMN) if is_csv else None
-    prepared = _prepare(source, name, column, tokenizer, vocab_size, progress)
+    if text_column and not is_csv:
+        raise UsageError(f"--text-column is for CSV files, which {source} is not.", "Leave it out.")
+    column = (text_column or LYRIC_COLUMN).strip() if is_csv else None
+    as_asked = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
+    if known and existing and as_asked and existing.metadata.text_column == _to_note(column):
+        dataset.make_default(name)
+        return Fetched(existing, "already there", _notes(existing))
+    prepared, notes = _prepare(source, name, column, tokenizer, vocab_size, progress)
     if existing is None:
-        return Fetched(prepared, "prepared")
+        return Fetched(prepared, "prepared", notes)
     if existing.metadata.version == prepared.metadata.version:
-        return Fetched(prepared, "already there")
-    return Fetched(prepared, "changed" if as_asked else "prepared")
+        return Fetched(prepared, "already there", notes)
+    return Fetched(prepared, "changed" if as_asked else "prepared", notes)
 
 
 def _prepare(
@@ -105,25 +107,52 @@ def _prepare(
     tokenizer: str,
     vocab_size: int | None,
     progress: Progress | None,
-) -> Dataset:
+) -> tuple[Dataset, tuple[str, ...]]:
     """Bring a source's file and make a dataset of it: of one `column`, if it is a CSV."""
     known = SOURCES.get(source)
-    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
+    with paths.workplace(Path(tempfile.gettempdir())) as folder:
         if known:
-            path = known.download(Path(folder), _downloading(progress))
+            path = known.download(folder, _downloading(progress))
         else:
-            path = _own_file(Path(source), Path(folder))
-        return dataset.prepare(
-            CsvColumn(path, column, source) if column else TextFile(path, source),
+            path = _own_file(Path(source), folder)
+        text = CsvColumn(path, column, source) if column else TextFile(path, source)
+        prepared = dataset.prepare(
+            text,
             name=name,
             source=source,
-            provenance=known.provenance if known else str(Path(source).resolve()),
+            provenance=known.provenance if known else _place(source),
             source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
-            text_column="" if column in (None, LYRIC_COLUMN) else column,
+            text_column=_to_note(column),
             progress=progress,
         )
+    notes = _notes(prepared)
+    if isinstance(text, CsvColumn) and text.separator != ",":
+        notes = (f"{source} has its columns separated by {SEPARATORS[text.separator]}.", *notes)
+    return prepared, notes
+
+
+def _to_note(column: str | None) -> str:
+    """What a dataset's metadata say of the column it was read from."""
+    return "" if column in (None, LYRIC_COLUMN) else str(column)
+
+
+def _notes(prepared: Dataset) -> tuple[str, ...]:
+    """What one should know of a text, if there is anything."""
+    left_out = prepared.metadata.rows_left_out
+    rows = f"{left_out:,} row{'' if left_out == 1 else 's'}" if left_out else ""
+    column = prepared.metadata.text_column or LYRIC_COLUMN
+    return tuple(
+        note
+        for note, worth_telling in (
+            (f"Left out: {rows} with nothing, nan or null in the column '{column}'.", left_out),
+            ("The text has NUL characters, which are tokens like any other.",
+             "\0" in getattr(prepared.tokenizer, "characters", "")),
+            (prepared.metadata.overlap, prepared.metadata.overlap),
+        )
+        if worth_telling
+    )  # fmt: skip
 
 
 def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
@@ -132,7 +161,8 @@ def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
     The second value says whether the sample has just been prepared for this.
     """
     default = dataset.default_name()
-    if (name or default or "sample") != "sample" or "sample" in dataset.names():
+    wanted = (default or "sample") if name is None else name
+    if wanted != "sample" or "sample" in dataset.names():
         return dataset.load(name), False
     prepared = fetch("sample").dataset
     dataset.make_default(default or "sample")
@@ -225,6 +255,12 @@ SOURCES: dict[str, Source] = {
 }
 
 
+def _place(source: str) -> str:
+    """Where a file of the user's lies; a pipe, which is another one each time, has its name."""
+    path = Path(source).absolute()
+    return str(path if path.is_relative_to("/dev") else path.resolve())
+
+
 def _own_file(path: Path, folder: Path) -> Path:
     """Where to read a file of the user's again and again: where it lies, or a copy of a pipe.
 
@@ -263,11 +299,19 @@ def _check_tokenizer(kind: str, vocab_size: int | None) -> None:
         check_vocab_size(vocab_size)
 
 
+def _check_given(**given: str | None) -> None:
+    """Raise `UsageError` for what is given but empty, such as a variable that was never set."""
+    for what, value in given.items():
+        if value is not None and not value.strip():
+            flag = "The source" if what == "source" else f"--{what.replace('_', '-')}"
+            raise UsageError(f"{flag} is empty.", "Give it a value, or leave it out.")
+
+
 def _checked_name(name: str, *, chosen: bool) -> str:
     """A name that is safe as a folder everywhere; a file's own name is made so."""
     if not chosen:
         name = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-._") or "corpus"
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, flags=re.ASCII) or name == "default":
+    if not dataset.NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' cannot name a dataset.",
             "Use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit.",

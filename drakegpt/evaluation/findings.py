@@ -32,7 +32,7 @@ def _best(comparison: Comparison) -> str:
     also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
     return (
         f"{best.label} predicts best: it needs {best.bits_per_character:.3f} bits for a character "
-        f"that it has never seen{also}, so that each is {hard}."
+        f"of the validation text{also}, so that each is {hard}."
     )
 
 

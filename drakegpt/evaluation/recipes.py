@@ -11,7 +11,7 @@ from typing import Any
 
 from drakegpt.config import TrainConfig
 from drakegpt.config_files import to_command
-from drakegpt.data.dataset import Metadata
+from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.training.run import Run
 

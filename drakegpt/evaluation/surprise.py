@@ -1,4 +1,4 @@
-"""How surprised a model is by each piece of a verse that it has never seen, in bits.
+"""How surprised a model is by each piece of a verse that it was not trained on, in bits.
 
 The surprise of a token is -log2 p, where p is the probability that the model
 gave it: 0 bits for what was certain, 1 for the toss of a coin, log2 V where the
@@ -12,13 +12,14 @@ Not here: how a verse is coloured (`report`).
 import codecs
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
 from drakegpt.data.tokens import Tokenizer
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
@@ -36,6 +37,7 @@ class Verse:
 
     text: str
     before: str  # all of the split that comes before it
+    new: bool = True  # not in lines that the training split has too
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,61 @@ class Piece:
 
 
 def find_verse(data: Dataset) -> Verse:
-    """The first stanza of the validation split that is long enough, cut at a line's end.
+    """The first stanza of the validation split that is new and long enough, cut at a line's end.
 
-    Where no stanza has `SHORTEST` characters, whatever follows the first blank
-    line, else the first line feed, else the beginning, up to `LONGEST` characters.
+    New is what does not stand in the training split, line by line. Where no stanza
+    has `SHORTEST` characters, whatever follows the first blank line, else the first
+    line feed, else the beginning, up to `LONGEST` characters. Where none of this is
+    new, new lines that follow each other; else the first of it, and `new` is false.
     The same dataset has the same verse.
     """
     text = data.text("val", LOOKED_AT)
-    breaks = [match.end() for match in BLANK_LINE.finditer(text)]
-    for start in breaks:
-        stanza = BLANK_LINE.split(text[start:], maxsplit=1)[0]
-        if len(stanza.rstrip()) >= SHORTEST:
-            return Verse(_cut(stanza), text[:start])
-    starts = [*breaks[:1], text.find("\n") + 1, 0]
+    known = lines_in_both(text, data.pieces("train"))
+    usual = [*_stanzas(text), _anything(text)]
+    for start, stop in [*usual, *_new_lines(text, known)]:
+        verse = Verse(_cut(text[start:stop]), text[:start])
+        if _is_new(text, verse, known):
+            return verse
+    start, stop = usual[0]
+    return Verse(_cut(text[start:stop]), text[:start], new=False)
+
+
+def _stanzas(text: str) -> list[tuple[int, int]]:
+    """Where the stanzas begin and end that are long enough."""
+    breaks = list(BLANK_LINE.finditer(text))
+    stops = [*(match.start() for match in breaks[1:]), len(text)]
+    both = [(match.end(), stop) for match, stop in zip(breaks, stops, strict=False)]
+    return [(start, stop) for start, stop in both if len(text[start:stop].rstrip()) >= SHORTEST]
+
+
+def _anything(text: str) -> tuple[int, int]:
+    """Where something long enough begins, if anything is, and the end of the text."""
+    first = BLANK_LINE.search(text)
+    starts = [*([first.end()] if first else []), text.find("\n") + 1, 0]
     start = next(s for s in starts if len(text[s:].rstrip()) >= SHORTEST or s == starts[-1])
-    return Verse(_cut(text[start:]), text[:start])
+    return start, len(text)
+
+
+def _new_lines(text: str, known: Set[str]) -> list[tuple[int, int]]:
+    """Where neighbouring lines begin and end that are new, together long enough."""
+    found, start, place = [], 0, 0
+    for line in (*text.split("\n"), None):
+        if line is None or line in known:
+            if len(text[start:place].strip()) >= SHORTEST:
+                found.append((start, place))
+            start = place + len(line or "") + 1
+        place += len(line or "") + 1
+    return found
+
+
+def _is_new(text: str, verse: Verse, known: Set[str]) -> bool:
+    """Whether no long line of a verse is known, and most of its characters are in new ones."""
+    start = len(verse.before)
+    stop = text.find("\n", start + len(verse.text))
+    lines = text[start : stop if stop >= 0 else len(text)].split("\n")
+    new = sum(len(line) for line in lines if line not in known)
+    long = [line for line in lines if len(line) >= SHORTEST_LINE]
+    return known.isdisjoint(long) and 2 * new >= sum(map(len, lines))
 
 
 def _cut(text: str) -> str:

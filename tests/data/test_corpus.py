@@ -4,50 +4,10 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from drakegpt.data import corpus
 from drakegpt.data.corpus import CsvColumn, TextFile, parts
 from drakegpt.errors import CorpusError, FetchError
-
-fragments = st.sampled_from(
-    [b"\r", b"\n", b"\r\n", b"a", b"bc\x0b", "é".encode(), "日".encode(), "👩".encode(),
-     "\u2028".encode(), b"\xef\xbb\xbf", b"\xc3", b"\xff", b"\xfe", b"\xe6\x97"]
-)  # fmt: skip
-
-
-def at_once(raw):
-    """The text of a file's bytes or what is wrong with them, in the plainest way."""
-    start = 3 if raw.startswith(b"\xef\xbb\xbf") else 0
-    try:
-        text = raw[start:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        place = error.start + start
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return None, "not UTF-8 but UTF-16: line 1 begins with its mark"
-        line = raw.count(b"\n", 0, place) + 1
-        return None, f"line {line} has the byte 0x{raw[place]:02x} at position {place}."
-    return text.replace("\r\n", "\n").replace("\r", "\n"), None
-
-
-@settings(max_examples=300)
-@given(st.lists(fragments, max_size=12).map(b"".join), st.integers(1, 5))
-def test_chunks_make_no_difference(raw, size):
-    chunks = [raw[i : i + size] for i in range(0, len(raw), size)]
-    text, problem = at_once(raw)
-    if problem is None:
-        assert "".join(corpus._decoded(chunks, "x.txt")) == text
-    else:
-        with pytest.raises(CorpusError) as caught:
-            list(corpus._decoded(chunks, "x.txt"))
-        assert problem in caught.value.problem
-
-
-@given(st.lists(st.text("ab\n\x0b\u2028", max_size=5), max_size=5))
-def test_lines_end_at_line_feeds_alone(pieces):
-    text = "".join(pieces)
-    assert list(corpus._lines(pieces)) == list(io.StringIO(text, newline="\n"))
 
 
 def test_a_csv_comes_song_by_song_whatever_the_chunks(tmp_path, monkeypatch):
@@ -75,3 +35,94 @@ def test_progress_ends_with_everything(tmp_path, monkeypatch):
 def test_a_file_that_went_away_is_explained(tmp_path):
     with pytest.raises(FetchError, match=r"t\.txt cannot be read: No such file"):
         list(parts(TextFile(tmp_path / "t.txt", "t.txt")))
+
+
+def songs_of(tmp_path, text, column="Lyric"):
+    (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    table = CsvColumn(tmp_path / "t.csv", column, "t.csv")
+    return ["".join(song) for song in table.documents()], table
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('a,Lyric\n1,"one\n2,two\n', "line 2: a quote opens a cell and is never closed"),
+        ('a,Lyric\n\n1,one\n2,"two\n\n', "line 4: a quote opens a cell and is never closed"),
+        ('a,Lyric\n1,"one\n2,"two"\n', "line 3: text follows the quote that closes a cell, which"
+         " a quote in line 2"),
+        ('a,Lyric\n1,"one" more\n', "line 2: text follows"),
+        ("a,Lyric\n1,one\n2\n", "line 3 has 1 field, and the header 2 names, separated by c"),
+        ("a,Lyric\n1,one, two\n", "row in line 2 has 3 fields"),
+        ('a,Lyric\n1,"o\nn\ne"\n2,two,\n', "row in line 5 has 3 fields"),
+        ("a;Lyric\n1;one;two\n", "line 2 has 3 fields, and the header 2 names, separated by s"),
+        ("Lyric\n1,one\n", "row in line 2 has 2 fields, and the header 1 name,"),
+        ("Lyric,Lyric\n1,2\n", "several columns 'Lyric'"),
+        ("Lyric , Lyric\n1,2\n", "several columns 'Lyric'"),
+        ("a;b\n1;2\n", "no column 'Lyric'; its columns are: a, b."),
+        ("a\tb\n1\t2\n", "no column 'Lyric'; its columns are: a, b."),
+        (",".join("x" * 99 for _ in range(99)) + "\n", "no column 'Lyric'; its columns are: xxx"),
+    ],
+)  # fmt: skip
+def test_a_malformed_csv_is_an_error_with_its_line(tmp_path, text, words):
+    with pytest.raises(CorpusError) as caught:
+        songs_of(tmp_path, text)
+    assert words in caught.value.problem
+    assert len(caught.value.problem) < 2000
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("blank", ["", " ", "  "])
+def test_separators_and_blanks(tmp_path, separator, blank):
+    rows = [("id", " Lyric "), ("1", '"one;,\t""1"""'), ("2", '"zwei\n\nTeile" '), ("", "three  ")]
+    text = "\n" + "\n".join((separator + blank).join(row) for row in rows) + "\n  \n\n"
+    songs, table = songs_of(tmp_path, text, " Lyric")
+    assert songs == ['one;,\t"1"', "zwei\n\nTeile", f"{blank}three  "]
+    assert (table.separator, table.left_out) == (separator, 0)
+
+
+def test_rows_without_text_are_counted(tmp_path):
+    cells = [
+        "one",
+        "",
+        " ",
+        "nan",
+        "NaN",
+        "null",
+        '"NULL"',
+        " nan ",
+        "nano",
+        "none",
+        '"\n"',
+        "\u3000",
+    ]
+    text = "id,Lyric\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells))
+    songs, table = songs_of(tmp_path, text)
+    assert songs == ["one", "nano", "none"]
+    assert table.left_out == 9
+
+
+def test_quotes_elsewhere_are_characters(tmp_path):
+    assert songs_of(tmp_path, 'Lyric\nsay "hi"\na"\n')[0] == ['say "hi"', 'a"']
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_csv_may_be_in_any_marked_encoding(tmp_path, encoding):
+    assert songs_of(tmp_path, "id\tLyric\r\n1\té👩\r\n".encode(encoding))[0] == ["é👩"]
+
+
+def test_a_large_cell_is_held_in_little_more_than_its_size(tmp_path):
+    """Also one of short pieces between quotes; measured by Python's own account of its memory."""
+    import tracemalloc
+
+    size = 4_000_000
+    for unit in ("a song, ", 'a ""song"" ', "日本\n", "👩 and much of nothing "):
+        cell = unit * (size // len(unit.encode()))
+        (tmp_path / "t.csv").write_text(f'id,Lyric\n1,"{cell}"\n', encoding="utf-8")
+        del cell
+        tracemalloc.start()
+        (song,) = CsvColumn(tmp_path / "t.csv", "Lyric", "t.csv").documents()
+        assert sum(map(len, song)) > size / 5
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * size + 3_000_000, unit  # some pieces of the file, of 2^18 bytes

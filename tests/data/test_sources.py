@@ -43,7 +43,7 @@ def test_no_line_of_the_sample_is_shared_by_many_songs():
 @pytest.mark.parametrize(
     "raw",
     [TEXT.encode(), TEXT.encode("utf-8-sig"), TEXT.replace("\n", "\r\n").encode(),
-     TEXT.replace("\n", "\r").encode()],
+     TEXT.replace("\n", "\r").encode(), TEXT.encode("utf-16"), TEXT.encode("utf-32")],
 )  # fmt: skip
 def test_boms_and_line_ends_do_not_matter(tmp_path, raw):
     (tmp_path / "my song.txt").write_bytes(raw)
@@ -107,7 +107,13 @@ def test_another_column_of_the_same_file_is_another_text(tmp_path):
         ("a.txt", b"ok\nna\xefve" + b"x" * 99, {}, CorpusError, ["line 2", "0xef", "UTF-8"]),
         ("a.txt", b"\xef\xbb\xbfok\n\xe9\n", {}, CorpusError, ["line 2", "0xe9", "position 6."]),
         ("a.txt", b"ok" * 99 + b"\n\xe6\x97", {}, CorpusError, ["line 2", "0xe6", "position 199"]),
-        ("a.txt", TEXT.encode("utf-16"), {}, CorpusError, ["line 1", "UTF-16", "iconv -f utf-16"]),
+        ("a.txt", TEXT.encode("utf-16-le"), {}, CorpusError, ["UTF-16", "iconv -f utf-16le"]),
+        ("a.csv", b'Lyric\n"never closed\n' * 9, {}, CorpusError, ["line 4", "line 2"]),
+        ("a.csv", b"Lyric\nnan\n,\n", {}, CorpusError, ["line 3", "2 fields"]),
+        ("a.csv", b"Lyric\nnan\n", {}, CorpusError, ["no text"]),
+        ("a.csv", TEXT.encode(), {"text_column": " "}, UsageError, ["--text-column is empty"]),
+        ("a.txt", TEXT.encode(), {"name": ""}, UsageError, ["--name is empty"]),
+        ("a.txt", TEXT.encode(), {"name": "sample"}, UsageError, ["already, from drakegpt/data"]),
         ("a.csv", b"x,y\n1,2\n", {}, CorpusError, ["no column 'Lyric'", "x, y", "--text-column"]),
         ("a.csv", b"", {}, CorpusError, ["no text"]),
         ("a.csv", b"Lyric\n\n", {}, CorpusError, ["no text"]),
@@ -153,6 +159,8 @@ def test_a_missing_file_and_a_folder_are_explained(tmp_path):
         sources.fetch(str(tmp_path / "nowhere.txt"))
     with pytest.raises(FetchError, match="cannot be read"):
         sources.fetch(str(tmp_path))
+    with pytest.raises(UsageError, match="The source is empty"):
+        sources.fetch("")
 
 
 class Web:

@@ -28,7 +28,7 @@ def told(*rows, **given):
 def test_the_best_is_named_first_with_what_its_figures_mean():
     first, *_ = told(of("BigramLM", 2.0), of("BlocksLM", 1.5))
     assert first == (
-        "BlocksLM predicts best: it needs 3.000 bits for a character that it has never seen "
+        "BlocksLM predicts best: it needs 3.000 bits for a character of the validation text "
         "(1.5000 nats per character), so that each is as hard to guess as one of 8.0 equally "
         "likely ones."
     )

@@ -107,6 +107,37 @@ def test_a_split_of_line_feeds_is_a_verse_of_line_feeds():
     assert verse.text == "\n" * len(verse.text)
 
 
+OLD = "a line that the training text has too\n" * 4
+NEW = "a line of which the training text has none\n" * 4
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (f"x\n\n{OLD}\n{NEW}\n{NEW}", NEW.rstrip()),  # a stanza
+        (f"x\n\n{OLD}{NEW}{OLD}", NEW.rstrip()),  # lines of one
+        (f"x\n{OLD}{NEW}{OLD}", NEW.rstrip()),  # lines of a text without stanzas
+        ("x\n\n" + "old lines\n" * 20 + "\n" + NEW, NEW.rstrip()),  # short ones, known by chance
+    ],
+    ids=["stanza", "in a stanza", "no stanza", "short lines"],
+)
+@pytest.mark.parametrize("tokenizer", ["char", "bpe"])
+def test_the_verse_is_of_new_lines(end, expected, tokenizer):
+    before = (OLD + "old lines\n") * 60
+    data = prepare(before[-9 * len(end) :] + end, "d", tokenizer=tokenizer)
+    assert data.text("val", 10**6) == end
+    verse = find_verse(data)
+    assert (verse.text, verse.new) == (expected, True)
+    assert end.startswith(verse.before + verse.text)
+
+
+def test_a_verse_that_is_not_new_says_so():
+    data = prepare(OLD * 10, "d")
+    verse = find_verse(data)
+    assert not verse.new
+    assert OLD.endswith(verse.text + "\n")
+
+
 def test_pieces_of_characters_are_the_characters():
     data = with_end("x\n\n" + STANZA)
     run, verse = train(data, "TransformerLM"), find_verse(data)

@@ -1,0 +1,119 @@
+"""What stands in both splits, against sets of whole lines and songs."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drakegpt.data import dataset, overlap, passes
+from drakegpt.data.corpus import Text
+from drakegpt.data.overlap import SHORTEST_LINE, lines, lines_in_both
+
+ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}
+
+
+class Songs:
+    """Songs in memory, each in two pieces."""
+
+    has_songs, left_out = True, 0
+
+    def __init__(self, songs):
+        self.songs = songs
+
+    def documents(self, report=None):
+        for song in self.songs:
+            yield iter([song[:7], song[7:]])
+
+
+def in_both(songs):
+    """The share and the number of songs, in the plainest way."""
+    text = "\n".join(songs)
+    cut = int(0.9 * len(text))
+    train, val = text[:cut], text[cut:]
+    known = set(train.split("\n"))
+    share = sum(len(x) for x in val.split("\n") if len(x) >= SHORTEST_LINE and x in known)
+    starts = [sum(len(song) + 1 for song in songs[:i]) for i in range(len(songs))]
+    ours = {song for start, song in zip(starts, songs, strict=True) if start + len(song) <= cut}
+    return share / len(val), sum(
+        song in ours for start, song in zip(starts, songs, strict=True) if start >= cut
+    )
+
+
+some_lines = st.sampled_from(
+    ["a line of no more and no less", "another one that comes up", "é" * 19, "é" * 20, "short", ""]
+)
+some_songs = st.lists(
+    st.lists(some_lines, min_size=1, max_size=4).map("\n".join), min_size=12, max_size=40
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(some_songs.filter(lambda songs: len("\n".join(songs)) > 20))
+def test_the_figures_are_those_of_sets(songs):
+    corpus = Songs(songs)
+    found = overlap.measure(corpus, passes.survey(corpus))
+    share, both = in_both(songs)
+    assert found.share == pytest.approx(share, abs=1e-12)
+    assert found.songs == both
+    whole = Text("\n".join(songs))
+    alone = overlap.measure(whole, passes.survey(whole))
+    assert alone.share == found.share
+    assert alone.songs is None
+
+
+@given(st.lists(st.text("ab\n", max_size=4), max_size=6))
+def test_lines_are_those_of_the_whole_text(pieces):
+    expected = "".join(pieces).split("\n")
+    found = list(lines(pieces))
+    assert [length for length, _ in found] == list(map(len, expected))
+    assert [mark for _, mark in found] == [mark for x in expected for _, mark in lines([x])]
+
+
+def test_lines_in_both():
+    assert lines_in_both("a\nb\nc", ["x\nb", "\nc", "a\n"]) == {"b"}
+
+
+def test_many_lines_are_looked_up_in_batches(monkeypatch):
+    monkeypatch.setattr(overlap, "BATCH", 3)
+    chance = random.Random(1)
+    songs = [
+        "\n".join(f"line number {chance.randrange(40)} of the songs" for _ in range(4))
+        for _ in range(60)
+    ]
+    corpus = Songs([*songs, *songs[:3]])
+    found = overlap.measure(corpus, passes.survey(corpus))
+    assert found.songs == 3
+    assert found.share == pytest.approx(in_both(corpus.songs)[0])
+    assert found.share > 0.9
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "bpe"])
+def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(tokenizer):
+    songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
+    how = {"name": "d", "tokenizer": tokenizer, **ABOUT}
+    new = dataset.prepare(Songs([*songs, *songs[:2]]), **how).metadata
+    assert (new.songs_in_both, new.rows_left_out) == (2, 0)
+    assert new.seen_share == in_both([*songs, *songs[:2]])[0]
+    assert "2 whole songs stand in both" in new.overlap
+    file = dataset.load("d").folder / "dataset.json"
+    import json
+
+    stored = json.loads(file.read_text())
+    for name in ("seen_share", "songs_in_both", "rows_left_out"):
+        del stored[name]
+    file.write_text(json.dumps(stored))
+    old = dataset.load("d").metadata
+    assert (old.seen_share, old.songs_in_both, old.overlap) == (None, None, "")
+    again = dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    assert again.metadata == new
+    before = file.stat().st_mtime_ns
+    dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_little_in_common_is_not_told():
+    text = "".join(f"line number {i} of a long text\n" for i in range(2000))
+    data = dataset.prepare(text + "line number 1 of a long text\n", name="d", **ABOUT)
+    assert 0 < data.metadata.seen_share < 0.01
+    assert data.metadata.overlap == ""
