@@ -117,13 +117,14 @@ def to_command(config: TrainConfig) -> str:
         if filled(config.model, config.size, config.data, given)[name] != value:
             given[name] = value
     size = ["--scaled"] if config.size == "scaled" else []
-    flags = [_flag(name, given[name]) for name in names if name in given]
+    flags = [to_flag(name, given[name]) for name in names if name in given]
     return shlex.join(
         ["drakegpt", "train", config.model, *size, "--data", config.data, *chain(*flags)]
     )
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def to_flag(name: str, value: Any) -> list[str]:
+    """A setting as words of the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]

@@ -16,6 +16,7 @@ from drakegpt.cli import (
     eval_,
     export,
     generate,
+    options,
     params,
     runs,
     sweep,
@@ -58,7 +59,7 @@ for panel, name, what, kind in COMMANDS:
     if isinstance(what, typer.Typer):
         app.add_typer(what, name=name, rich_help_panel=panel)
     else:
-        app.command(name, cls=kind, rich_help_panel=panel)(what)
+        app.command(name, cls=kind or options.Command, rich_help_panel=panel)(what)
 
 
 def _version(wanted: bool) -> None:
@@ -74,7 +75,7 @@ def drakegpt_(
     ] = False,
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
-    paths.remove_dead_workplaces()
+    paths.clear_leftovers()
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ LONGEST_SHOWN = 12
 app = typer.Typer(no_args_is_help=True, help="Fetch a text, list what is there, look at it.")
 
 
-@app.command()
+@app.command(cls=options.Command)
 def fetch(
     source: Annotated[
         str,
@@ -81,7 +81,7 @@ def fetch(
     console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
 
 
-@app.command("list")
+@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List the prepared datasets and the known sources."""
     from rich.table import Table
@@ -121,7 +121,7 @@ def list_(json: options.Json = False) -> None:
     console.show(table)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def show(
     name: Annotated[
         str | None, typer.Argument(help="Its name; the one fetched last if not given.")

@@ -14,7 +14,7 @@ def _group() -> None:
     """Keep `packed` a command of its own while it is the only one."""
 
 
-@app.command()
+@app.command(cls=options.Command)
 def packed(
     target: options.Target = None,
     bits: Annotated[

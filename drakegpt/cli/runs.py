@@ -1,7 +1,6 @@
 """`drakegpt runs`: list, show and remove training runs, and import the original's."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +26,7 @@ def _list_by_default(context: typer.Context, json: options.Json = False) -> None
         raise UsageError("--json stands behind the command.", "As in `drakegpt runs list --json`.")
 
 
-@app.command("list")
+@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first; also what a bare `drakegpt runs` does."""
     from rich.table import Table
@@ -63,7 +62,7 @@ def list_(json: options.Json = False) -> None:
     console.show(table)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt import config_files
@@ -88,7 +87,7 @@ def show(run: RunName, json: options.Json = False) -> None:
         )
 
 
-@app.command()
+@app.command(cls=options.Command)
 def remove(
     run: RunName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
@@ -109,11 +108,11 @@ def remove(
     if folder.is_symlink():
         folder.unlink()
     else:
-        shutil.rmtree(folder)
+        paths.remove_folder(folder)
     console.show(f"Removed {folder.name}")
 
 
-@app.command("import")
+@app.command("import", cls=options.Command)
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save(model.state_dict(), …).")],
     model: Annotated[

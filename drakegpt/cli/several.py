@@ -27,7 +27,7 @@ import typer
 from drakegpt import paths
 from drakegpt.cli import console
 from drakegpt.cli.train import start_run, train_and_score
-from drakegpt.config_files import to_command
+from drakegpt.config_files import to_command, to_flag
 from drakegpt.errors import RunError
 from drakegpt.presets import PRESETS
 
@@ -134,6 +134,12 @@ def _titles(configs: "Sequence[TrainConfig]") -> list[str]:
     ]
 
 
+def _changes(run: "Run") -> list[str]:
+    """The settings with which a run goes on that are not on the disk yet, as flags."""
+    changed = {name: new for name, (_, new) in run.changes.items() if new is not None}
+    return [word for name, value in changed.items() for word in to_flag(name, value)]
+
+
 class _Process:
     """One run in training, in a process of its own, which ends when this one does."""
 
@@ -148,7 +154,7 @@ class _Process:
         }
         self._process = subprocess.Popen(
             # -P: no module of the folder we are in is to be taken for one of Python's.
-            [sys.executable, "-P", "-m", "drakegpt.cli.side", str(run.folder)],
+            [sys.executable, "-P", "-m", "drakegpt.cli.side", str(run.folder), *_changes(run)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,

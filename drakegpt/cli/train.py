@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from drakegpt import config, config_files
 from drakegpt.cli import console, options
@@ -25,16 +24,17 @@ if TYPE_CHECKING:
     from drakegpt.training.world import World
 
 SAMPLE_LENGTH = 200
+LATEST = "-"  # what a lone `--resume` stands for, and no run is named
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(options.Command):
     """Lets `--resume` stand alone or take a value, which typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a lone `--resume` the empty value."""
+        """Give a lone `--resume` a value."""
         followers = [*args, "-"][1:]
         args = [
-            "--resume=" if arg == "--resume" and after.startswith("-") else arg
+            f"--resume={LATEST}" if arg == "--resume" and after.startswith("-") else arg
             for arg, after in zip(args, followers, strict=True)
         ]
         return super().parse_args(ctx, args)
@@ -79,6 +79,8 @@ def train(
 
         show_presets(json=json, quiet=quiet)
         return
+    if resume is not None and name is not None:
+        raise UsageError("A run that goes on keeps its name.", "Leave out --name, or --resume.")
     given = config_files.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
@@ -156,13 +158,12 @@ def _processes() -> Iterator["World"]:
 def _follow(world: "World", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.training.recorder import follow
-    from drakegpt.training.run import open_run
     from drakegpt.training.world import ProcessLostError, end
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # when the first process stops, so does this one
     try:
-        follow(open_run(Path(world.tell())), world, resume=resume)
+        follow(Path(world.tell()), world, resume=resume)
     except ProcessLostError:  # the first has said why, or was stopped
         raise typer.Exit(1) from None
     end()
@@ -258,7 +259,7 @@ def train_and_score(
 def named_model(given: "Mapping[str, Any]", example: str) -> str:
     """The model that the settings name, by itself or as a system's; `example` is for the error."""
     system = SYSTEMS.get(str(given.get("preset")))
-    if model := given.get("model") or (system and system.settings["model"]):
+    if (model := given.get("model", system and system.settings["model"])) is not None:
         return str(model)
     raise UsageError(
         "No model is named.",
@@ -276,7 +277,7 @@ def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
 def _dataset_name(given: dict[str, Any]) -> str:
     from drakegpt.data import dataset
 
-    return given.get("data") or dataset.default_name() or "sample"
+    return given.get("data", dataset.default_name() or "sample")
 
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
@@ -285,7 +286,9 @@ def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
     from drakegpt.training.run import with_changes
 
     run = find_unfinished(
-        target or given.get("model"), size=given.get("size"), data=given.get("data")
+        given.get("model") if target == LATEST else target,
+        size=given.get("size"),
+        data=given.get("data"),
     )
     return with_changes(run, given)
 
