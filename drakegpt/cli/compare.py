@@ -234,6 +234,10 @@ def _show(
             f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
             f"--data {data} --iters {trained[-1]}` makes them alike"
         )
+    for row in (*comparison.rows, *comparison.others):
+        for each in row.results:
+            if each.history:
+                console.warn(f"{each.run} was {each.history}")
     for missing in comparison.missing:
         console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
     console.next_commands([f"drakegpt generate --data {data} --length 500"])

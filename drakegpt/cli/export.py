@@ -1,5 +1,6 @@
 """`drakegpt export`: a trained run in another form."""
 
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -63,4 +64,4 @@ def packed(
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([f"drakegpt eval {made.name}", f"drakegpt generate {made.name}"])
+    console.next_commands([f"drakegpt {what} {quote(made.name)}" for what in ("eval", "generate")])

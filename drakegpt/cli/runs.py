@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,16 +36,16 @@ def list_(json: options.Json = False) -> None:
     from drakegpt.training.run import open_all_runs
 
     runs, unreadable = open_all_runs()
+    whole = [_summary(run) for run in runs]
     if json:
-        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss"))
+        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss", "parts"))
         others = [
             unknown
             | {"run": folder.name, "state": error.state, "problem": error.problem}
             | {"folder": str(folder)}
             for folder, error in unreadable
         ]
-        whole = [_summary(run) | {"problem": ""} for run in runs]
-        console.show_json({"runs": [*whole, *others]})
+        console.show_json({"runs": [*(row | {"problem": ""} for row in whole), *others]})
         return
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
@@ -53,13 +54,15 @@ def list_(json: options.Json = False) -> None:
     table.add_column("run", overflow="fold")
     for column in ("iterations", "validation", "state"):
         table.add_column(column, justify="right", no_wrap=True)
-    for run in runs:
-        summary = _summary(run)
-        loss = f"{summary['val_loss']:.4f}" if summary["val_loss"] is not None else ""
-        table.add_row(Text(run.name), f"{summary['iteration']:,}", loss, summary["state"])
+    for row in whole:
+        loss = f"{row['val_loss']:.4f}" if row["val_loss"] is not None else ""
+        parts = f", in {len(row['parts'])} parts" if len(row["parts"]) > 1 else ""
+        table.add_row(Text(row["run"]), f"{row['iteration']:,}", loss, row["state"] + parts)
     for folder, error in unreadable:
         table.add_row(Text(folder.name), "", "", error.state)
     console.show(table)
+    for folder, error in unreadable:
+        console.warn(f"{folder.name}: {error.problem}")
 
 
 @app.command(cls=options.Command)
@@ -74,11 +77,18 @@ def show(run: RunName, json: options.Json = False) -> None:
 
         console.show_json(
             _summary(found)
-            | {"settings": asdict(found.config), "info": found.info, "metrics": found.metrics}
+            | {
+                "history": found.history,
+                "settings": asdict(found.config),
+                "info": found.info,
+                "metrics": found.metrics,
+            }
         )
         return
-    for key, value in (_summary(found) | found.info).items():
-        console.show(f"{key + ':':18}{value}")
+    shown = _summary(found) | found.info | {"parts": found.history}
+    for key, value in shown.items():
+        if key != "changes" and value != "":
+            console.show(f"{key + ':':18}{value}")
     console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
     for line in found.evaluations:
         console.show(
@@ -146,20 +156,25 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([f"drakegpt generate {run.name}"])
+    console.next_commands([f"drakegpt generate {quote(run.name)}"])
 
 
 def _summary(run: "Run") -> dict[str, Any]:
-    evaluations = run.evaluations
-    ending = run.ending.get("reason")
-    state = {"iterations": "finished", "patience": "stopped early", None: "unfinished"}[ending]
+    from dataclasses import asdict
+
+    metrics = run.metrics  # once, for they are read from the disk
+    evaluations = [line for line in metrics if line["event"] == "evaluation"]
+    reasons = {line["event"]: line["reason"] for line in metrics if line["event"] != "evaluation"}
+    states = {"iterations": "finished", "patience": "stopped early", None: "unfinished"}
+    state = states[reasons.get("finished")]
     return {
         "run": run.name,
         "model": run.config.model,
         "size": run.config.size,
         "data": run.config.data,
-        "state": run.derived or run.stopped or state,
+        "state": run.derived or reasons.get("stopped") or state,
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
+        "parts": [asdict(part) for part in run.parts],
         "folder": str(run.folder),
     }

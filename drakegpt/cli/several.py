@@ -99,7 +99,7 @@ def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, g
     if go_on:
         console.note("The same command goes on.", style="")
         return
-    console.next_commands(f"drakegpt train --resume {run.name}" for run in unfinished)
+    console.next_commands(f"drakegpt train --resume {shlex.quote(run.name)}" for run in unfinished)
     for config, name, _ in rest:
         as_named = f" --name {shlex.quote(name)}" if name else ""
         console.next_commands([to_command(config) + as_named])
@@ -200,7 +200,7 @@ class _Process:
             problem, fix = f"its process ended with code {self._process.returncode}: {last}", ""
         raise RunError(
             f"Training {self.run.name} failed: {problem}",
-            fix or f"Go on with it: `drakegpt train --resume {self.run.name}`.",
+            fix or f"Go on with it: `drakegpt train --resume {shlex.quote(self.run.name)}`.",
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,7 +112,7 @@ def train(
         return
     _render(run, scores)
     console.next_commands(
-        [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
+        [f"drakegpt generate {quote(run.name)}", f"drakegpt compare --data {run.config.data}"]
     )
 
 
@@ -251,7 +252,7 @@ def train_and_score(
             recorder.figure = draw_run(run)
         if interrupts.requested:
             console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
-            console.next_commands([f"drakegpt train --resume {run.name}"])
+            console.next_commands([f"drakegpt train --resume {quote(run.name)}"])
             raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
@@ -301,6 +302,7 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
         "size": run.config.size,
         "data": run.config.data,
         "iterations": last["iteration"],
+        "parts": [asdict(part) for part in run.parts],
         "train_loss": scores.train.loss,
         "val_loss": scores.val.loss,
         "bits_per_character": scores.val.bits_per_character,
@@ -334,13 +336,16 @@ def _render(run: "Run", scores: "Scores") -> None:
         console.show(
             f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
             f"validation loss was lowest ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`drakegpt generate {run.name} --best`."
+            f"`drakegpt generate {quote(run.name)} --best`."
         )
     elif (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`drakegpt generate {run.name} --best`; what helps: `drakegpt compare --remedies`."
+            f"`drakegpt generate {quote(run.name)} --best`; "
+            "what helps: `drakegpt compare --remedies`."
         )
+    if run.history:
+        console.show(f"It was {run.history}.")
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

@@ -164,4 +164,5 @@ def _result(run: Run, device_name: str) -> Result:
         seconds=last.get("seconds"),
         iterations=last.get("iteration"),
         evaluations=tuple(evaluations),
+        history=run.history,
     )
