@@ -302,7 +302,8 @@ def workplace(parent: Path) -> Iterator[Path]:
 
 def remove_dead_workplaces() -> None:
     """Remove the workplaces of processes that are no more; others' are left alone."""
-    for parent in (Path(tempfile.gettempdir()), datasets(), runs(), sweeps()):
+    places = (Path(tempfile.gettempdir()), datasets(), runs(), *_folders(sweeps()))
+    for parent in places:
         for folder in parent.glob(f"{_WORKPLACE}*"):
             with suppress(OSError):
                 _remove_if_dead(folder)

@@ -11,6 +11,7 @@ from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an HTML report too.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let --html replace a file that is no report.")
+    ] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Test what the original DrakeGPT claims.")
     ] = False,
@@ -80,12 +84,13 @@ def compare(
     data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
     data, size = data or data_in_file, "scaled" if scaled else size_in_file
     others_own = {
-        "--html": html, "--prompt": prompt, "--claims": claims,
+        "--html": html, "--force": force, "--prompt": prompt, "--claims": claims,
         "--preset": settings.get("preset", "none") != "none",
     }  # fmt: skip
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
-        report.check_target(html)
+        report.check_target(html, replace=force)
+        paths.remove_leftovers(html.absolute().parent)
     dataset = choose_dataset(data)
     if dataset.metadata.overlap:
         console.warn(dataset.metadata.overlap)
@@ -105,12 +110,13 @@ def compare(
     together = [*runs.values(), *others]
     if not json:
         count = sum(map(len, together))
-        console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
+        console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device_name, others, settings)
     samples = samples_of([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else None
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
+        report.check_target(html, replace=force)  # training may have taken hours
         paths.write_text(html, page)
     _show(comparison, samples, tested, html, json=json)
 

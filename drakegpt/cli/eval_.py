@@ -1,6 +1,7 @@
 """`drakegpt eval`: the exact loss of a run on whole splits."""
 
 from drakegpt.cli import console, options
+from drakegpt.evaluation.words import counted
 
 
 def eval_(
@@ -39,7 +40,7 @@ def eval_(
             }
         )
         return
-    after = "" if run.derived else f" after {iteration:,} iteration{'' if iteration == 1 else 's'}"
+    after = "" if run.derived else f" after {counted(iteration, 'iteration')}"
     title = Text(f"{run.config.model} on {run.config.data}{after}")
     table = Table(title=title, title_justify="left")
     table.add_column("split", style="bold")

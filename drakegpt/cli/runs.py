@@ -54,12 +54,14 @@ def list_(json: options.Json = False) -> None:
     table.add_column("run", overflow="fold")
     for column in ("iterations", "validation", "state"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in whole:
-        loss = f"{row['val_loss']:.4f}" if row["val_loss"] is not None else ""
-        parts = f", in {len(row['parts'])} parts" if len(row["parts"]) > 1 else ""
-        table.add_row(Text(row["run"]), f"{row['iteration']:,}", loss, row["state"] + parts)
-    for folder, error in unreadable:
-        table.add_row(Text(folder.name), "", "", error.state)
+    rows = [_cells(row) for row in whole]
+    rows += [(_one_line(folder.name), "", "", error.state) for folder, error in unreadable]
+    # Many rows in one take rich a fraction of the time, where none of them is wrapped.
+    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    unwrapped = sum(longest) + len("iterations validation") + 20 < console.results().width
+    together = ["\n".join(column) for column in zip(*rows, strict=True)]
+    for cells in [together] if unwrapped else rows:
+        table.add_row(*map(Text, cells))
     console.show(table)
     for folder, error in unreadable:
         console.warn(f"{folder.name}: {error.problem}")
@@ -157,6 +159,18 @@ def import_(
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
     console.next_commands([f"drakegpt generate {quote(run.name)}"])
+
+
+def _one_line(name: str) -> str:
+    """A folder's name in a table, whatever it is."""
+    return console.visible(name).replace("\n", "\\n")
+
+
+def _cells(row: "dict[str, Any]") -> tuple[str, ...]:
+    """A run in the table."""
+    loss = f"{row['val_loss']:.4f}" if row["val_loss"] is not None else ""
+    parts = f", in {len(row['parts'])} parts" if len(row["parts"]) > 1 else ""
+    return _one_line(row["run"]), f"{row['iteration']:,}", loss, row["state"] + parts
 
 
 def _summary(run: "Run") -> dict[str, Any]:

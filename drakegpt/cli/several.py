@@ -29,6 +29,7 @@ from drakegpt.cli import console
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.config_files import to_command, to_flag
 from drakegpt.errors import RunError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -218,7 +219,9 @@ class _Together:
         processes: list[_Process] = []
         under_way: list[_Process] = []
         if not self._quiet:
-            console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
+            console.note(
+                f"{counted(len(plan), 'run')}, {self._at_once} at a time, each on one thread"
+            )
         with (
             Interrupts() as interrupts,
             side_by_side(len(plan), quiet=self._quiet) as show,
@@ -264,7 +267,7 @@ class _Together:
                 not_begun.append(entry)
         not_begun += plan[len(processes) :]
         console.note(
-            f"Stopped: {len(saved)} unfinished runs are saved, {len(not_begun)} not begun.",
+            f"Stopped: {counted(len(saved), 'unfinished run')} saved, {len(not_begun)} not begun.",
             style="",
         )
         _say_how_to_go_on(saved, not_begun, go_on=self._go_on)
@@ -301,7 +304,7 @@ def _render(row: "Row") -> None:
         Column("run", lambda result: result.run, 4),
     )
     best = min(result.val_loss for result in row.results)
-    title = f"{row.label}, {len(row.results)} seeds"
+    title = f"{row.label}, {counted(len(row.results), 'seed')}"
     console.show(fitting(title, columns, row.results, lambda result: result.val_loss == best))
     spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f} (standard deviation)"
     console.show(

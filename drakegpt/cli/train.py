@@ -15,6 +15,7 @@ import typer
 from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import SYSTEMS
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def train(
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        sys.stdout.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
+        console.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
         return
     if seeds > 1:
         if resume is not None:
@@ -215,10 +216,11 @@ def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) 
     if resolved.epochs and given.get("iters"):
         raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
     length = length_of(resolved, dataset)
+    iterations = counted(length.get("iters", 0), "iteration")
     if resolved.epochs:
-        console.note(f"Epochs: {resolved.epochs:,}, which are {length['iters']:,} iterations")
+        console.note(f"Epochs: {resolved.epochs:,}, which are {iterations}")
     elif resolved.minutes:
-        console.note(f"{resolved.minutes:g} minutes hold about {length['iters']:,} iterations here")
+        console.note(f"{resolved.minutes:g} minutes hold about {iterations} here")
     return length
 
 
@@ -328,7 +330,7 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
-        f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
+        f"{counted(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )

@@ -151,7 +151,8 @@ def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = 
 
 def _result(run: Run, device_name: str) -> Result:
     scores = score(run, device_name)
-    evaluations = run.evaluations
+    reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
+    evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     last = evaluations[-1] if evaluations else {}
     return Result(
         run=run.name,

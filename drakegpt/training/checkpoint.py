@@ -12,7 +12,9 @@ data, never as code.
 import hashlib
 import io
 import json
+import os
 import pickle
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from drakegpt.paths import (
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
 METADATA_KEY = "drakegpt"
+NAME = re.compile("[0-9]{8}")  # of a checkpoint: its iteration
 KEPT = 2  # the last good one, and the one before in case that is damaged later
 
 
@@ -113,7 +116,11 @@ def save_checkpoint(
 
 def list_checkpoints(parent: Path) -> list[Checkpoint]:
     """The checkpoints in `parent`, oldest first."""
-    return [Checkpoint(folder) for folder in sorted(parent.glob("[0-9]" * 8))]
+    try:
+        names = os.listdir(parent)  # noqa: PTH208 - thousands of runs are listed
+    except OSError:
+        return []
+    return [Checkpoint(parent / name) for name in sorted(names) if NAME.fullmatch(name)]
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

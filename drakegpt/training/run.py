@@ -14,6 +14,7 @@ Here: opening, making and finding runs; what fills the folder while a model lear
 is `recorder`.
 """
 
+import errno
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from shlex import quote
 from typing import Any, get_args
@@ -56,6 +58,9 @@ TRAIN = "Run `drakegpt train MODEL` first."
 # Of the folder. It grows where a run from before would be misread: settings that are gone or mean
 # something else.
 FORMAT = 2
+# Of an evaluation in the metrics; and why training may have come to its end or been given up.
+FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
+REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
 LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
 
 
@@ -99,19 +104,14 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+        path = self.folder / "metrics.jsonl"
         try:
-            lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+            status = path.stat()
+            return _metrics(path, status.st_mtime_ns, status.st_size)
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
-        try:
-            metrics = [parse_json(line) for line in lines[:-1]]
-            for line in metrics:
-                _check_line(line)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
-        return metrics
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -355,8 +355,10 @@ def open_run(folder: Path) -> Run:
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )
-        tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = _tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # nothing is known of the run then
         fix = TRAIN
         if folder.parent == paths.runs():
             fix = f"Remove it: `drakegpt runs remove {quote(folder.name)}`; or train it again."
@@ -452,18 +454,32 @@ def _named(made: Path, name: str | None, stem: str) -> Path:
             return folder
 
 
+_tokenizer = lru_cache(maxsize=8)(tokenizer_from_json)  # most runs have that of another
+
+
+@lru_cache(maxsize=1 << 14)
+def _metrics(path: Path, _written: int, _size: int) -> list[dict[str, Any]]:
+    """The lines of metrics, read once as long as the file is the same; raises what is wrong."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    metrics = parse_json(f"[{','.join(lines)}]")  # many lines at once are read much faster
+    if len(metrics) != len(lines):
+        raise ValueError("not an object in each line")
+    for line in metrics:
+        _check_line(line)
+    return list(metrics)
+
+
 def _check_line(line: Mapping[str, Any]) -> None:
     """Raise `ValueError`, or what a missing entry raises, for a line that is none of metrics."""
     if type(line["iteration"]) is not int or line["iteration"] < 0:
         raise ValueError(f"{line['iteration']!r:.40} is no number of iterations")
-    reasons = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
     if (event := line["event"]) == "evaluation":
-        for name in ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds"):
-            if type(line[name]) not in (int, float) or not math.isfinite(line[name]):
-                raise ValueError(f"{name} is {line[name]!r:.40}, which is no finite number")
-    elif event not in reasons:
+        values = [line[name] for name in FIGURES]
+        if not set(map(type, values)) <= {int, float} or not math.isfinite(sum(values)):
+            raise ValueError(f"{', '.join(FIGURES)} are {values!r:.80}, not finite numbers")
+    elif event not in REASONS:
         raise ValueError(f"it has an event {event!r:.40}")
-    elif line["reason"] not in reasons[event]:
+    elif line["reason"] not in REASONS[event]:
         raise ValueError(f"{event} for a reason that is not known: {line['reason']!r:.40}")
 
 

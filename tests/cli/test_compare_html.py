@@ -64,7 +64,7 @@ def test_a_prompt_that_only_the_ladder_knows_is_fitted_to_the_others(drakegpt, h
 
 def test_with_json_the_object_names_the_report(drakegpt, trained, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text("an older one")
+    path.write_text('<meta name="generator" content="drakegpt 0">')
     shown = drakegpt("compare", "--json", "--html", path)
     assert shown.code == 0, shown.err
     assert shown.json["report"] == str(path)
