@@ -10,6 +10,7 @@ removes what one has left that was killed.
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -155,7 +156,7 @@ def parse_json(text: str | bytes) -> Any:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files and folders that a killed process left in `folder`."""
     with suppress(OSError):
-        leftovers = [e.name for e in os.scandir(folder) if e.name.endswith(_SUFFIX)]
+        leftovers = [e.name for e in os.scandir(folder) if _LEFTOVER.fullmatch(e.name)]
         for name in leftovers:
             _remove_if_left(folder / name)
 
@@ -178,6 +179,7 @@ def clear_leftovers() -> None:
 
 
 _SUFFIX = ".unfinished"
+_LEFTOVER = re.compile(rf"\..+\.[0-9a-f]+{re.escape(_SUFFIX)}", re.DOTALL)
 _TRIES = 20  # of several that make the same folder at the same time
 
 

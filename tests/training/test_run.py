@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -129,3 +130,121 @@ def test_data_of_another_tokenizer_are_refused(prepared):
     (run.folder / "tokenizer.json").write_text(other.to_json(), encoding="utf-8")
     with pytest.raises(RunError, match="prepared with another tokenizer"):
         open_run(run.folder).dataset()
+
+
+def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    config = resolve("BigramLM", "default", prepared.name)
+    with pytest.raises(OSError, match="No space"):
+        create_run(config, prepared, "r", fill=full)
+    assert list(paths.runs().iterdir()) == []
+    assert create_run(config, prepared, "r").name == "r"
+
+
+@pytest.mark.parametrize("left", [(), ("run.json",), ("config.toml",), ("checkpoints",)])
+def test_what_is_left_of_a_run_is_listed_removable_and_its_name_is_free_then(
+    drakegpt, prepared, home, left
+):
+    run, _ = train(prepared, "BigramLM", "r")
+    for path in list(run.folder.iterdir()):
+        if path.name not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert drakegpt("runs", "list", "--json").json["runs"][0]["state"] == "damaged"
+    refused = drakegpt("train", "BigramLM", "--iters", 2, "--name", "r")
+    assert refused.code == 2
+    assert "not a whole run" in refused.err
+    assert "drakegpt runs remove r" in refused.err
+    assert drakegpt("runs", "remove", "r", "-y").code == 0
+    assert not (home / "runs" / "r").exists()
+    assert drakegpt("train", "BigramLM", "--iters", 2, "--name", "r", "-q").code == 0
+
+
+EVALUATION = {
+    "event": "evaluation", "iteration": 3, "train_loss": 1.0, "val_loss": 1.0,
+    "learning_rate": 0.1, "tokens_per_second": 1.0, "seconds": 1.0,
+}  # fmt: skip
+ODD = [
+    EVALUATION | {"iteration": "3"}, EVALUATION | {"iteration": -3},
+    EVALUATION | {"iteration": 1.5}, EVALUATION | {"iteration": True},
+    EVALUATION | {"val_loss": "1"},
+    EVALUATION | {"train_loss": float("nan")}, EVALUATION | {"seconds": None},
+    EVALUATION | {"tokens_per_second": float("inf")}, EVALUATION | {"event": "holiday"},
+    EVALUATION | {"event": "finished", "reason": "minutes"},
+    EVALUATION | {"event": "finished", "reason": ["patience"]}, EVALUATION | {"event": ["a"]},
+    {"event": "stopped", "reason": "pruned"}, {"event": "finished", "reason": "iterations"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ODD, ids=str)
+def test_one_odd_run_is_one_odd_row(drakegpt, prepared, line):
+    train(prepared, "BigramLM", "good")
+    run, _ = train(prepared, "BigramLM", "odd")
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    listed = drakegpt("runs")
+    assert listed.code == 0, listed.err
+    assert "metrics.jsonl of odd is damaged" in listed.err
+    rows = {row["run"]: row for row in drakegpt("runs", "list", "--json").json["runs"]}
+    assert (rows["good"]["state"], rows["odd"]["state"]) == ("finished", "damaged")
+    assert "metrics.jsonl" in rows["odd"]["problem"]
+    assert drakegpt("compare").code == 0
+    assert drakegpt("eval").code == 0
+    told = drakegpt("runs", "show", "odd")
+    assert told.code == 1
+    assert "damaged" in told.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dataset_version", "../../x"), ("dataset_version", "A" * 64), ("created_at", 7),
+        ("final_norm", "yes"), ("packed", {"bits": "9", "trained": True, "from": "r"}),
+        ("packed", {"bits": "8", "trained": 1, "from": "r"}), ("packed", []), ("sweep", ["s"]),
+        ("packed", {"bits": ["8"], "trained": True, "from": "r"}), ("imported_from", 3),
+    ],
+)  # fmt: skip
+def test_what_run_json_cannot_say_is_damage(prepared, name, value):
+    run, _ = train(prepared, "BigramLM", "r")
+    info = json.loads((run.folder / "run.json").read_text()) | {name: value}
+    (run.folder / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="not a whole run"):
+        open_run(run.folder)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", "r"), ("generate", "r", "-n", "3"), ("export", "packed", "r"),
+        ("train", "--resume", "r", "--iters", "9"), ("compare",),
+        ("train", "TransformerLM", "--embedding-dim", "16", "--init-from", "r", "--iters", "2"),
+    ],
+)  # fmt: skip
+def test_a_shape_that_is_not_that_of_the_weights_is_a_sentence_everywhere(
+    drakegpt, prepared, command
+):
+    sizes = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "context_length": 4}
+    run, _ = train(prepared, "TransformerLM", "r", **sizes)
+    text = (
+        (run.folder / "config.toml").read_text().replace("embedding_dim = 8", "embedding_dim = 16")
+    )
+    (run.folder / "config.toml").write_text(text)
+    sizes = [w for n, v in sizes.items() if n != "embedding_dim" for w in (f"--{n}", str(v))]
+    sizes = [word.replace("_", "-") for word in sizes] if "--init-from" in command else []
+    told = drakegpt(*command, *sizes)
+    assert told.code in (1, 2), told.out
+    assert "Error: " in told.err
+    assert "Traceback" not in told.err
+    assert "fit" in told.err or "cannot begin" in told.err
+
+
+def test_the_best_run_whose_weights_are_whole_is_taken(drakegpt, prepared):
+    for name, iters in (("good", 4), ("better", 30)):
+        train(prepared, "BigramLM", name, iters=iters, max_lr=0.05, base_lr=0.01)
+    for file in (paths.runs() / "better" / "checkpoints").rglob("*.safetensors"):
+        file.write_bytes(b"")
+    told = drakegpt("eval", "--json")
+    assert told.code == 0, told.err
+    assert told.json["run"].endswith("good")
+    assert "Passing over better" in drakegpt("generate", "-n", 3).err
