@@ -205,7 +205,7 @@ def check(kind, choose, drakegpt, home, tmp_path, monkeypatch):
     work = home.parent / "tmp"
     work.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(work))
-    case, place = kind(), str(home.parent)
+    case, place = kind(), (str(home), str(work))
     case.prepare(tmp_path, drakegpt)
     kept = tmp_path / "kept"
     shutil.copytree(home, kept)
@@ -217,7 +217,8 @@ def check(kind, choose, drakegpt, home, tmp_path, monkeypatch):
         shutil.rmtree(home)
         shutil.copytree(kept, home)
         code, _ = in_a_child(case.command, place, crash_at=n)
-        assert code == CRASHED, f"{case.name} at {n} of {count}"
+        # With what was loaded meanwhile, a command may make one change less, and so end well.
+        assert code == CRASHED or (code == 0 and n == count), f"{case.name} at {n} of {count}"
         listed = drakegpt("runs", "list", "--json")
         assert [r for r in listed.json["runs"] if r["problem"]] == [], f"{case.name} at {n}"
         assert left_in(home, work) == [], f"{case.name} at {n} of {count}"
