@@ -34,7 +34,10 @@ def open_storage(place: str) -> BaseStorage:
         if file.exists() or file.is_symlink():
             _check_file(file)
         elif not file.parent.is_dir():
-            raise UsageError(f"There is no folder {file.parent}.", "Make it first.")
+            raise UsageError(
+                f"There is no folder {file.parent}.",
+                "Make it first, or name a file elsewhere with --storage.",
+            )
         else:
             _make_file(file)
         return _open(_url(file))
