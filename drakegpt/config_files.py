@@ -65,14 +65,16 @@ def _from_own_toml(text: str) -> dict[str, Any] | None:
     Such lines are JSON but for the sign between, and thousands of runs are then listed in
     half the time.
     """
-    pairs = [line.partition(" = ") for line in text.splitlines()]
-    lines = ",".join(f'"{key}": {value}' for key, _, value in pairs)
+    said = [line.partition(" = ") for line in text.splitlines()]
+    lines = ",".join(f'"{key}": {value}' for key, _, value in said)
     try:
-        settings = json.loads(f"{{{lines}}}")
+        pairs = json.loads(f"{{{lines}}}", object_pairs_hook=list)
     except (ValueError, RecursionError):
         return None
-    plain = all(type(value) in (str, int, float, bool) for value in settings.values())
-    return settings if plain and settings.keys() == {key for key, *_ in pairs} else None
+    names = [key for key, *_ in said]
+    plain = all(type(value) in (str, int, float, bool) for _, value in pairs)
+    known = plain and len(set(names)) == len(names) and [key for key, _ in pairs] == names
+    return dict(pairs) if known else None
 
 
 def _from_yaml(text: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -248,3 +250,54 @@ def test_the_best_run_whose_weights_are_whole_is_taken(drakegpt, prepared):
     assert told.code == 0, told.err
     assert told.json["run"].endswith("good")
     assert "Passing over better" in drakegpt("generate", "-n", 3).err
+
+
+def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
+    """Thousands of runs are listed in a second or two."""
+    for name in ("a", "b"):
+        train(prepared, "BigramLM", name)
+    drakegpt("runs")
+    for name in ("a", "b"):  # as if another process had written them
+        os.utime(paths.runs() / name / "metrics.jsonl")
+    opened = []
+    before = Path.open
+
+    def counted(path, *arguments, **how):
+        opened.append(path)
+        return before(path, *arguments, **how)
+
+    monkeypatch.setattr(Path, "open", counted)
+    listed = drakegpt("runs")
+    assert listed.code == 0
+    of_runs = [path for path in opened if paths.runs() in path.parents]
+    assert sorted(set(of_runs)) == sorted(of_runs)
+    assert {path.name for path in of_runs} == {
+        "run.json", "config.toml", "tokenizer.json", "metrics.jsonl"
+    }  # fmt: skip
+
+
+def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
+    """They go through the table in one piece."""
+    run, _ = train(prepared, "BigramLM", "a")
+    one = drakegpt("runs").out.splitlines()
+    for name in ("b", "c"):
+        shutil.copytree(run.folder, run.folder.with_name(name))
+    many = drakegpt("runs").out.splitlines()
+    assert [line.replace("│ a", "│ b") for line in one[3:4]] == many[4:5]
+    assert len(many) == len(one) + 2
+    narrow = drakegpt("runs", COLUMNS=30)
+    assert narrow.code == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['seed = 7\nseed = 8', "seed = null", "seed = 7 = 8", "[seed]", "seed = [1]", "seed = NaN",
+     'seed = 7, "iters": 3'],
+)  # fmt: skip
+def test_settings_that_only_look_like_ours_are_read_as_toml(prepared, line):
+    run, _ = train(prepared, "BigramLM", "a")
+    file = run.folder / "config.toml"
+    lines = [each for each in file.read_text().splitlines() if not each.startswith("seed")]
+    file.write_text("\n".join([*lines, line]) + "\n")
+    with pytest.raises(RunError, match="not a whole run"):
+        open_run(run.folder)
