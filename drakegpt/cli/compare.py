@@ -1,5 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its samples."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,7 +108,12 @@ def compare(
         return
     device_name = settings.get("device", "auto")
     runs, others = _chosen(dataset, size, settings, seeds, train=train, quiet=quiet)
+    damaged: dict[str, str] = {}
+    runs = {key: whole for key, some in runs.items() if (whole := _whole(some, damaged))}
+    others = [whole for some in others if (whole := _whole(some, damaged))]
     together = [*runs.values(), *others]
+    if not together:
+        raise RunError(f"{next(iter(damaged.values()))}", "Train the models again.")
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
@@ -118,7 +124,7 @@ def compare(
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         report.check_target(html, replace=force)  # training may have taken hours
         paths.write_text(html, page)
-    _show(comparison, samples, tested, html, json=json)
+    _show(comparison, samples, tested, html, damaged, json=json)
 
 
 def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
@@ -192,6 +198,25 @@ def _chosen(
     return runs, others
 
 
+def _whole(runs: "Sequence[Run]", damaged: dict[str, str]) -> "list[Run]":
+    """Those of the runs whose weights and data can be used; of others, `damaged` tells why not."""
+    import torch
+
+    from drakegpt.errors import CorpusError
+
+    whole = []
+    for run in runs:
+        try:
+            run.load_model(torch.device("cpu"))
+            run.dataset().verify()
+        except (RunError, CorpusError) as error:
+            damaged[run.name] = error.problem
+            console.warn(f"{run.name} is damaged and left out. {error.problem}")
+        else:
+            whole.append(run)
+    return whole
+
+
 def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
     """Raise `UsageError` for options of another table than the one that is asked for."""
     if bits and remedies:
@@ -207,6 +232,7 @@ def _show(
     samples: "Samples",
     claims: "list[Claim] | None",
     html: Path | None,
+    damaged: dict[str, str],
     *,
     json: bool,
 ) -> None:
@@ -224,6 +250,7 @@ def _show(
         result["figures"] = [str(path) for path in figures]
         result["samples"] = samples.to_json()
         result |= {"report": str(html)} if html else {}
+        result["damaged"] = [{"run": run, "problem": what} for run, what in damaged.items()]
         if claims is not None:
             result["claims"] = [asdict(claim) for claim in claims]
         console.show_json(result)

@@ -168,16 +168,23 @@ def warn(text: str) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Shows what the library logs as warnings."""
+    """Shows what the library logs as warnings, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one warning on stderr."""
-        warn(record.getMessage())
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            warn(text)
 
 
 def pass_on_warnings() -> None:
     """Let the library's warnings appear as notes."""
-    logging.getLogger("drakegpt").addHandler(_Warnings(logging.WARNING))
+    logging.getLogger("drakegpt").addHandler(_Warnings())
 
 
 def fail(error: DrakeGPTError) -> int:

@@ -301,3 +301,43 @@ def test_settings_that_only_look_like_ours_are_read_as_toml(prepared, line):
     file.write_text("\n".join([*lines, line]) + "\n")
     with pytest.raises(RunError, match="not a whole run"):
         open_run(run.folder)
+
+
+def no_weights(run):
+    for file in (run.folder / "checkpoints").rglob("*.safetensors"):
+        file.write_bytes(b"")
+
+
+def other_shape(run):
+    file = run.folder / "config.toml"
+    file.write_text(file.read_text().replace("embedding_dim = 32", "embedding_dim = 64"))
+
+
+def other_tokenizer(run):
+    other = CharTokenizer(run.tokenizer.characters[:-1] + "~")
+    (run.folder / "tokenizer.json").write_text(other.to_json(), encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [no_weights, other_shape, other_tokenizer])
+def test_a_comparison_leaves_a_damaged_run_out_and_says_what_is_wrong(drakegpt, prepared, damage):
+    train(prepared, "BigramLM", "good")
+    run, _ = train(prepared, "MultiHeadAttentionLM", "odd")
+    damage(run)
+    shown = drakegpt("compare")
+    assert shown.code == 0, shown.err
+    assert "odd is damaged and left out. " in shown.err
+    compared = drakegpt("compare", "--json").json
+    assert [row["model"] for row in compared["rows"]] == ["BigramLM"]
+    (odd,) = compared["damaged"]
+    assert odd["run"] == "odd"
+    assert odd["problem"]
+
+
+def test_what_was_trained_beyond_the_last_whole_checkpoint_is_not_counted(drakegpt, prepared):
+    run, _ = train(prepared, "BigramLM", "r", iters=8, save_interval=4)
+    run.last_checkpoint().weights.write_bytes(b"")
+    compared = drakegpt("compare", "--json")
+    assert compared.json["rows"][0]["iterations"] == 4
+    assert compared.err.count("Going back to iteration 4") == 1
+    evaluated = drakegpt("eval", "r")
+    assert "after 4 iterations" in evaluated.out
