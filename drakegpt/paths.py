@@ -115,12 +115,12 @@ def folder_atomically(path: Path, place: Path | None = None) -> Iterator[Path]:
         _release(handle)
 
 
-def move_new(folder: Path, path: Path) -> None:
-    """Let a folder become `path` in one step; raises `FileExistsError` if that is taken."""
+def move_new(made: Path, path: Path) -> None:
+    """Let a folder or file become `path` in one step; `FileExistsError` if that is taken."""
     if path.exists() or path.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     try:
-        os.rename(folder, path)  # noqa: PTH104 - the atomic step
+        os.rename(made, path)  # noqa: PTH104 - the atomic step
     except OSError as error:
         if not path.exists():
             raise
@@ -140,6 +140,26 @@ def write_text(path: Path, text: str, place: Path | None = None) -> None:
     """Write `text` as UTF-8 with line feeds, atomically, by way of `place` if it is given."""
     with write_atomically(path, place) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write `text` into a file that is whole when it appears; `FileExistsError` if one is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, file = _new_file(path, None)
+    try:
+        with file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                move_new(temporary, path)
+        _sync_names(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -191,7 +211,8 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _temporary(path: Path, place: Path | None) -> Path:
-    return (place or path.parent) / f".{path.name[:100]}.{os.urandom(4).hex()}{_SUFFIX}"
+    name = path.name.encode()[:100].decode(errors="ignore")  # names are limited in bytes
+    return (place or path.parent) / f".{name}.{os.urandom(4).hex()}{_SUFFIX}"
 
 
 def _new_file(path: Path, place: Path | None) -> tuple[Path, IO[bytes]]:

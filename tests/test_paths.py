@@ -213,6 +213,25 @@ def test_a_folder_takes_a_new_name_only_if_that_is_free(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_never_over_another(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "no links")))
+    paths.write_new(tmp_path / "a", "one")
+    with pytest.raises(FileExistsError):
+        paths.write_new(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["a"]
+
+
+def test_temporary_names_fit_where_names_are_long(tmp_path):
+    path = tmp_path / ("é" * 120)
+    paths.write_text(path, "x")
+    with paths.folder_atomically(tmp_path / ("ü" * 120)):
+        pass
+    assert path.read_text() == "x"
+
+
 def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
