@@ -69,11 +69,14 @@ class Setting:
     """What a setting means, for help texts, and the panel of the help it belongs to.
 
     `unlisted` are values that help does not offer: they come with another setting.
+    `incidental`: it says where a run computes and how it is kept, or is turned into
+    another setting; runs that differ in nothing else are the same mathematics.
     """
 
     help: str
     panel: str
     unlisted: tuple[str, ...] = ()
+    incidental: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +232,9 @@ class TrainConfig:
         float,
         Bound(ge=0.0),
         Bound(le=100_000.0),
-        Setting("Time to spend: sets --iters by a short trial on this machine.", "Run"),
+        Setting(
+            "Time to spend: sets --iters by a short trial on this machine.", "Run", incidental=True
+        ),
     ]
     eval_interval: Annotated[
         int,
@@ -255,11 +260,16 @@ class TrainConfig:
         int,
         Bound(ge=0),
         Setting(
-            "Iterations between checkpoints; 0: at evaluations, for at most 2 % of the time.", "Run"
+            "Iterations between checkpoints; 0: at evaluations, for at most 2 % of the time.",
+            "Run",
+            incidental=True,
         ),
     ]
-    wandb: Annotated[Wandb, Setting("Mirror the run to Weights & Biases.", "Run")]
-    device: Annotated[Device, Setting("Where to compute; auto takes a GPU if there is one.", "Run")]
+    wandb: Annotated[Wandb, Setting("Mirror the run to Weights & Biases.", "Run", incidental=True)]
+    device: Annotated[
+        Device,
+        Setting("Where to compute; auto takes a GPU if there is one.", "Run", incidental=True),
+    ]
     dtype: Annotated[
         Dtype,
         Setting(
@@ -390,6 +400,11 @@ def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
 def setting_of(name: str) -> Setting:
     """The meaning and the panel of one field of `TrainConfig`."""
     return next(item for item in _hints()[name].__metadata__ if isinstance(item, Setting))
+
+
+def incidental_settings() -> tuple[str, ...]:
+    """The settings that may differ between runs that count as the same."""
+    return tuple(name for name in _hints() if setting_of(name).incidental)
 
 
 def type_of(name: str) -> Any:

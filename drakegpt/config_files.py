@@ -129,8 +129,8 @@ def to_toml(config: TrainConfig) -> str:
 _LEADING = ("preset", "recipe", "bits", "embedding_dim", "schedule", "iters")
 
 
-def to_command(config: TrainConfig) -> str:
-    """The `drakegpt train` that gives these very settings, with no flag that it could do without.
+def named_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that the shortest command for a run names, beside model, size and data.
 
     But for settings that are `None`, which are left to the machine.
     """
@@ -140,8 +140,16 @@ def to_command(config: TrainConfig) -> str:
         value = getattr(config, name)
         if filled(config.model, config.size, config.data, given)[name] != value:
             given[name] = value
+    return {name: given[name] for name in names if name in given}
+
+
+def to_command(config: TrainConfig) -> str:
+    """The `drakegpt train` that gives these very settings, with no flag that it could do without.
+
+    But for settings that are `None`, which are left to the machine.
+    """
     size = ["--scaled"] if config.size == "scaled" else []
-    flags = [to_flag(name, given[name]) for name in names if name in given]
+    flags = [to_flag(name, value) for name, value in named_settings(config).items()]
     return shlex.join(
         ["drakegpt", "train", config.model, *size, "--data", config.data, *chain(*flags)]
     )

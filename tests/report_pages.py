@@ -6,7 +6,7 @@ from pathlib import Path
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.claims import check_claims
-from drakegpt.evaluation.comparison import Comparison, compare
+from drakegpt.evaluation.comparison import Comparison, compare, with_gains
 from drakegpt.evaluation.report import render
 from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.samples import Samples, samples_of
@@ -102,4 +102,4 @@ def row(model, *results, **given):
 
 
 def comparison(*rows, others=(), floors=()):
-    return Comparison("d", rows, (), others, floors, (8,))
+    return Comparison("d", with_gains(rows), (), others, floors, (8,))

@@ -1,5 +1,6 @@
 """The program: its commands in the order one meets them, and its exit codes."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -78,8 +79,21 @@ def drakegpt_(
     paths.clear_leftovers()
 
 
+# How OpenMP's threads wait for each other: of GCC on Linux, turns of a loop; of LLVM and Intel on
+# macOS and Windows, milliseconds. By default they spin, at a thousand barriers in each training
+# step, and where another program takes a core, the one that is waited for cannot run.
+WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
+
+
+def let_threads_wait() -> None:
+    """Have threads sleep soon where they wait, unless the user says how; before PyTorch loads."""
+    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
+        os.environ.update(WAITING)
+
+
 def main() -> None:
     """Run the command line; every error a user can cause ends here, in one message."""
+    let_threads_wait()
     with console.streams():
         sys.exit(_run())
 

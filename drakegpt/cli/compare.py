@@ -68,10 +68,10 @@ def compare(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare the latest run of each model: table, curves, samples.
+    """Compare the models, trained alike: table, curves, samples.
 
-    Seeds of one model are one row. Settings choose among the runs: with --iters 2000, only
-    runs of 2,000 iterations count.
+    Taken are the runs with equal settings that most models have. Seeds of one model are one
+    row. Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.evaluation import report
     from drakegpt.evaluation.claims import check_claims
@@ -93,7 +93,7 @@ def compare(
         report.check_target(html, replace=force)
         paths.remove_leftovers(html.absolute().parent)
     dataset = choose_dataset(data)
-    if dataset.metadata.overlap:
+    if dataset.metadata.overlap and not json:
         console.warn(dataset.metadata.overlap)
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
@@ -124,7 +124,7 @@ def compare(
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         report.check_target(html, replace=force)  # training may have taken hours
         paths.write_text(html, page)
-    _show(comparison, samples, tested, html, damaged, json=json)
+    _show(dataset, comparison, samples, tested, html, damaged, json=json)
 
 
 def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
@@ -163,30 +163,24 @@ def _chosen(
     Raises `RunError` if there are none.
     """
     from drakegpt.cli.several import seeds_from
-    from drakegpt.evaluation.selection import (
-        INCIDENTAL,
-        missing_models,
-        select_others,
-        select_runs,
-    )
+    from drakegpt.evaluation.selection import INCIDENTAL, newer_runs, select_others, select_runs
 
     sizes = [size] if size else (["default"] if train else SIZES)
     settings = settings | _length(dataset, sizes[0], settings)
+    if train and settings.get("minutes"):
+        raise UsageError("minutes would give each run other iterations.", "Give --iters instead.")
     if train and seeds:
         return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
-    identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
     if train:
-        if identity.get("preset", "none") == "none":
-            identity = {"recipe": "original"} | identity
-        missing = missing_models(select_runs(dataset, sizes, identity), sizes)
-        configs = [settled(settings | {"model": m, "size": s}, dataset) for m, s in missing]
-        _train(configs, dataset, quiet=quiet)
-        return select_runs(dataset, sizes, identity), []
+        return _with_trained(dataset, sizes[0], settings, quiet=quiet), []
+    identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
     wanted = seeds_from(identity, seeds or 0)
     if seeds:
         identity.pop("seed", None)
     runs = select_runs(dataset, sizes, identity, wanted)
     others = select_others(dataset, sizes, identity, wanted)
+    for run in newer_runs(dataset, runs, identity, wanted):
+        console.note(_left_out(run, runs[run.config.model, run.config.size][0]))
     if not runs and not others:
         asked = bool(identity or seeds or size)
         such = " with these settings" if asked else ""
@@ -228,6 +222,7 @@ def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
 
 
 def _show(
+    dataset: "Dataset",
     comparison: "Comparison",
     samples: "Samples",
     claims: "list[Claim] | None",
@@ -249,6 +244,8 @@ def _show(
         result = comparison.to_json()
         result["figures"] = [str(path) for path in figures]
         result["samples"] = samples.to_json()
+        result["seen_share"] = dataset.metadata.seen_share
+        result["songs_in_both"] = dataset.metadata.songs_in_both
         result |= {"report": str(html)} if html else {}
         result["damaged"] = [{"run": run, "problem": what} for run, what in damaged.items()]
         if claims is not None:
@@ -260,20 +257,32 @@ def _show(
         console.note(f"Figure: {path}")
     if html:
         console.note(f"Report: {html}")
-    trained = sorted({row.iterations for row in comparison.rows if row.iterations})
-    if len(trained) > 1:
-        listed = ", ".join(f"{iterations:,}" for iterations in trained)
-        console.warn(
-            f"these runs differ in length ({listed} iterations); `drakegpt compare --train "
-            f"--data {data} --iters {trained[-1]}` makes them alike"
-        )
     for row in (*comparison.rows, *comparison.others):
         for each in row.results:
             if each.history:
                 console.warn(f"{each.run} was {each.history}")
+    for row in comparison.rows:
+        if row.differs:
+            console.warn(
+                f"{row.label} was trained otherwise: `{row.command}` trains it as they were"
+            )
     for missing in comparison.missing:
         console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
     console.next_commands([f"drakegpt generate --data {data} --length 500"])
+
+
+def _left_out(run: "Run", taken: "Run") -> str:
+    """What is said of a newer run in whose place one that agrees with the others is taken."""
+    from drakegpt.evaluation.selection import TRAINED_BY, agreement, differences
+
+    told = f"Left out: {run.name}, newer but trained otherwise."
+    if run.origin:
+        return told
+    differing = differences(run, agreement(taken))
+    chosen = "".join(
+        f" --set {name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY
+    )
+    return f"{told} Settings choose: `drakegpt compare --data {run.config.data}{chosen}`."
 
 
 def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -286,6 +295,22 @@ def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str
     return length_of(resolve("TransformerLM", size, dataset.name, settings), dataset)
 
 
+def _with_trained(
+    dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool
+) -> "dict[tuple[str, str], list[Run]]":
+    """The runs of each model with these settings, else the preset's; trained now if missing.
+
+    Of all seeds there are, unless one is given.
+    """
+    from drakegpt.evaluation.selection import select_agreeing
+
+    configs = [settled(settings | {"model": model, "size": size}, dataset) for model in LADDER]
+    seeds = [settings["seed"]] if "seed" in settings else []
+    found = select_agreeing(dataset, configs, seeds)
+    _train([c for c in configs if (c.model, c.size) not in found], dataset, quiet=quiet)
+    return select_agreeing(dataset, configs, seeds)
+
+
 def _trained(
     dataset: "Dataset", size: str, settings: dict[str, Any], seeds: int, *, quiet: bool
 ) -> "dict[tuple[str, str], list[Run]]":
@@ -293,8 +318,6 @@ def _trained(
     from drakegpt.cli.several import seeds_from
     from drakegpt.evaluation.selection import find_finished, runs_on
 
-    if settings.get("minutes"):
-        raise UsageError("minutes would give each seed other iterations.", "Give --iters instead.")
     configs = {
         (model, seed): settled(settings | {"model": model, "size": size, "seed": seed}, dataset)
         for seed in seeds_from(settings, seeds)

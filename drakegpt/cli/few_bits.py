@@ -8,6 +8,7 @@ from drakegpt.cli.several import seeds_from
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import NOISE, measured, of_seeds
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -83,15 +84,18 @@ def _runs(
 
 
 def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
+    from drakegpt.evaluation.few_bits import lowest_rows
+
     seeds = len(rows[0].val_losses)
-    best = min(row.val_loss for row in rows)
+    best = lowest_rows(rows)
     title = f"TransformerLM with fewer bits, on {data}"
-    console.show(fitting(title, _QUALITY, rows, lambda row: row.val_loss == best))
+    console.show(fitting(title, _QUALITY, rows, lambda row: row in best))
     console.show(fitting("What its weights weigh", _BYTES, rows))
     console.show(fitting("What it takes", _WORK, rows))
-    of_seeds = f", means of {seeds} seeds, ± their standard deviation" if seeds > 1 else ""
+    means = f" {of_seeds([seeds])}" if seeds > 1 else ""
+    noise = f" {NOISE}" if any(row.below_first.within_noise for row in rows[1:]) else ""
     console.show(
-        f"Losses: nats per {unit} over the whole validation split{of_seeds}. Training: all its "
+        f"Losses: nats per {unit} over the whole validation split.{means}{noise} Training: all its "
         "steps, at the time that one takes now, without evaluations. Packed: the weights of few "
         "bits and their scales; remainder: all others, in floats. Peak: what a process grows by "
         "that reads the file and writes. Times: as fast as float32, the median of the rounds in "
@@ -99,6 +103,10 @@ def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
     )
     for sentence in found:
         console.show(sentence)
+
+
+def _to_float32(row: "Row") -> str:
+    return measured(row.difference, within_noise=row.below_first.within_noise)
 
 
 def _kilobytes(count: int | None) -> str:
@@ -112,7 +120,7 @@ _QUALITY: "tuple[Column[Row], ...]" = (
     Column("validation", lambda row: f"{row.val_loss:.4f}"),
     Column("±", lambda row: "" if row.spread is None else f"{row.spread:.4f}", 1),
     Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 3),
-    Column("to float32", lambda row: f"{row.difference:+.4f}" if row.difference else ""),
+    Column("to float32", lambda row: "" if row.name == "float32" else _to_float32(row)),
     Column("training,\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
 )
 _BYTES: "tuple[Column[Row], ...]" = (

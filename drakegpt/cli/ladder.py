@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, fitting
-from drakegpt.evaluation.words import or_blank
+from drakegpt.evaluation.words import NOISE, of_seeds, or_blank
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.baseline import Floor
@@ -27,16 +27,25 @@ def render(
 
     from drakegpt.cli.curves import curves
     from drakegpt.evaluation.figures import TITLES
+    from drakegpt.evaluation.rows import lowest
 
     rows = [*comparison.rows, *comparison.others]
-    best = min(row.bits_per_character for row in rows)
+    best = lowest(rows)
     title = f"The ladder on {comparison.data}"
     columns = _columns(comparison.unit)
-    console.show(fitting(title, columns, rows, lambda row: row.bits_per_character == best))
-    console.show(
-        f"Losses: nats per {comparison.unit} over the whole splits. Gain: how far validation fell "
-        "from the rung before." + _of_seeds(comparison) + _of_overfitting(comparison)
-    )
+    console.show(fitting(title, columns, rows, lambda row: row in best))
+    gained = any(row.gain and row.gain.within_noise for row in rows)
+    told = [
+        f"Losses: nats per {comparison.unit} over the whole splits.",
+        "Gain: how far validation fell from the rung before.",
+        NOISE if gained else "",
+        of_seeds(len(row.seeds) for row in rows),
+        _of_overfitting(comparison),
+    ]
+    console.show(" ".join(filter(None, told)))
+    for row in rows:
+        if row.differs:
+            console.show(f"* {row.set_apart}")
     if any(row.unit != comparison.unit for row in rows):
         console.show(
             "Losses per token of other length stand for something else, so only bits per character "
@@ -92,21 +101,12 @@ def _render_floors(comparison: "Comparison") -> None:
     console.show("")
 
 
-def _of_seeds(comparison: "Comparison") -> str:
-    """What the spread is of, if there is one."""
-    counts = sorted({len(row.seeds) for row in (*comparison.rows, *comparison.others)})
-    if counts == [1]:
-        return ""
-    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-    return f" Means of {many} seeds each; ±: standard deviation."
-
-
 def _of_overfitting(comparison: "Comparison") -> str:
     """What that column says, if it says anything."""
     if not any(row.overfits_from for row in (*comparison.rows, *comparison.others)):
         return ""
     return (
-        " Overfits from: the iteration after which validation rose, by more than a hundredth "
+        "Overfits from: the iteration after which validation rose, by more than a hundredth "
         "of a nat in the end, while training fell."
     )
 
@@ -118,12 +118,12 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
         return figure if row.unit == unit else ""
 
     return (
-        Column("model", lambda row: row.label),
+        Column("model", lambda row: row.marked_label),
         Column("parameters", lambda row: f"{row.parameters:,}", 2),
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
         Column("±", lambda row: alike(row, or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: or_blank(row.val_gain, "+.4f"), 3),
+        Column("gain", lambda row: row.gain_shown, 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
         Column("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), 8),

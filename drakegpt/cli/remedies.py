@@ -6,7 +6,7 @@ from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.words import from_to, or_blank
+from drakegpt.evaluation.words import from_to, of_seeds, or_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,17 +71,20 @@ def _runs(
 
 
 def _render(data: str, remedied: "Mapping[str, Row]") -> None:
-    lowest = min(row.best_val_loss for row in remedied.values())
+    from drakegpt.evaluation.remedies import best_val_loss
+    from drakegpt.evaluation.rows import lowest
+
+    best = lowest(remedied.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"
     entries = list(remedied.items())
-    console.show(fitting(title, _COLUMNS, entries, lambda entry: entry[1].best_val_loss == lowest))
-    count = len(entries[0][1].seeds)
-    of_seeds = f" Means of {count} seeds each; ±: standard deviation." if count > 1 else ""
+    console.show(fitting(title, _COLUMNS, entries, lambda entry: entry[1] in best))
+    means = of_seeds(len(row.seeds) for row in remedied.values())
     unit = entries[0][1].unit
     console.show(
         f"Losses: nats per {unit} over the whole splits. Best: of the weights whose estimate was "
         "lowest, which every run keeps (`generate --best`). Overfits from: the iteration after "
-        f"which validation rose while training fell.{of_seeds}\n"
+        f"which validation rose while training fell. {means}".rstrip()
+        + "\n"
     )
 
 

@@ -306,7 +306,9 @@ def _render(row: "Row") -> None:
     best = min(result.val_loss for result in row.results)
     title = f"{row.label}, {counted(len(row.results), 'seed')}"
     console.show(fitting(title, columns, row.results, lambda result: result.val_loss == best))
-    spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f} (standard deviation)"
+    spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
+    seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"
     console.show(
         f"Validation loss {row.val_loss:.4f}{spread} nats per {row.unit}, over the whole split"
+        + (f"; {seeds}" if spread else "")
     )

@@ -95,7 +95,7 @@ def train(
             raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
         return
-    with _processes() as world:
+    with _processes(given.get("device", "auto")) as world:
         if not world.first:
             _follow(world, resume=resume is not None)
             return
@@ -147,12 +147,12 @@ def _train_seeds(
 
 
 @contextmanager
-def _processes() -> Iterator["World"]:
+def _processes(device: str) -> Iterator["World"]:
     """All processes of this training, if torchrun has started several."""
     from drakegpt.training.world import end, start
 
     try:
-        yield start()
+        yield start(device)
     finally:
         end()
 
@@ -336,11 +336,11 @@ def _render(run: "Run", scores: "Scores") -> None:
     )
     if run.ending.get("reason") == "patience":
         console.show(
-            f"Stopped early: overfitting from iteration {best['iteration']:,} on, where the "
-            f"validation loss was lowest ({best['val_loss']:.4f}). Those weights are kept: "
+            f"Stopped early: the validation loss was estimated lowest at iteration "
+            f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
             f"`drakegpt generate {quote(run.name)} --best`."
         )
-    elif (row := row_of([run])).overfits_from:
+    if (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "

@@ -104,9 +104,31 @@ def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     if best:
         console.show(
             f"\nBest: trial {best.number}, validation loss {best.val_loss:.4f} with "
-            f"{_values(best.params)}. The same run again:"
+            f"{_values(best.params)}.{_also(near_best(rows))} The same run again:"
         )
         console.show(_command(definition, best), soft_wrap=True)
+
+
+def near_best(rows: "list[Row]") -> "list[Row]":
+    """The other complete trials within noise of the best; each is a single run."""
+    from drakegpt.evaluation.noise import difference, lowest
+
+    losses = {row.number: row.val_loss for row in rows if row.state == "complete"}
+    known = [(number, loss) for number, loss in losses.items() if loss is not None]
+    ranked = lowest(known, lambda it: it[1], lambda a, b: difference([a[1]], [b[1]]))
+    near = [number for number, _ in ranked[1:]]
+    return [row for row in rows if row.number in near]
+
+
+def _also(near: "list[Row]") -> str:
+    """A sentence on trials that may be as good."""
+    from drakegpt.evaluation.findings import listed
+
+    if not near:
+        return ""
+    numbers = listed([str(row.number) for row in near])
+    which, are = ("Trial", "is") if len(near) == 1 else ("Trials", "are")
+    return f" {which} {numbers} {are} within noise of it (single runs)."
 
 
 def _columns(study: "Study") -> "list[Column[Row]]":
@@ -172,6 +194,7 @@ def _as_json(
         "params": dict(best.params),
         "val_loss": best.val_loss,
         "run": best.run,
+        "within_noise": [row.number for row in near_best(rows)],
         "command": _command(definition, best),
     }
     return {

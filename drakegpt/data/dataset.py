@@ -66,9 +66,8 @@ class Dataset:
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
             raise _damaged(self.name, f"{name}.npy holds {array.shape}, not {expected} tokens")
-        kind = np.dtype(token_type(self.tokenizer.vocab_size))
-        if array.dtype != kind:
-            raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not {kind}")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not tokens")
         return torch.from_numpy(array)
 
     def verify(self) -> None:
@@ -151,7 +150,8 @@ def prepare(
         rows_left_out=found.left_out,
     )
     stored = _intact(folder, identity, made)
-    if stored is None or stored.seen_share is None:
+    measured = stored and stored.seen_share is not None and stored.songs == metadata.songs
+    if not measured:
         both = overlap.measure(corpus, found, reporter(progress, "comparing the splits"))
         metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
     with paths.workplace(paths.datasets()) as place:
@@ -230,7 +230,7 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         raise _damaged(name, f"{named[:40]!r} is the name of no version")
     folder = parent / named
     if not folder.is_dir():
-        if version is None:
+        if not version:
             raise _damaged(name, f"its version {named} is gone")
         raise CorpusError(
             f"The version {folder.name} of dataset '{name}' is gone from {parent}.",
@@ -295,7 +295,7 @@ def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> N
         array_sha256=stored.array_sha256,
         vocab_asked=stored.vocab_asked,  # the largest that leads here
     )
-    if stored.seen_share is not None:
+    if known.seen_share is None:  # not measured again
         known = replace(known, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
     if known != stored:
         paths.write_text(folder / "dataset.json", known.to_json(), place)

@@ -23,6 +23,7 @@ from pathlib import Path
 from drakegpt import paths
 from drakegpt.data import corpus, dataset, kaggle
 from drakegpt.data.bpe import check_vocab_size
+from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.passes import reporter
@@ -148,7 +149,8 @@ def _notes(prepared: Dataset) -> tuple[str, ...]:
         for note, worth_telling in (
             (f"Left out: {rows} with nothing, nan or null in the column '{column}'.", left_out),
             ("The text has NUL characters, which are tokens like any other.",
-             "\0" in getattr(prepared.tokenizer, "characters", "")),
+             isinstance(prepared.tokenizer, CharTokenizer)
+             and "\0" in prepared.tokenizer.characters),
             (prepared.metadata.overlap, prepared.metadata.overlap),
         )
         if worth_telling

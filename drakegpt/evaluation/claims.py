@@ -2,16 +2,20 @@
 
 Each claim is stated as strongly as it stands there, and tested on each set of rows that could
 show it: six models of one size, and the set that the original shows, TransformerLM at scaled
-size beside the five others at default size.
+size beside the five others at default size. A claim is true or false by what lies beyond noise;
+rows that were trained otherwise than the others, or whose losses are not finite, tell nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from drakegpt.config import LADDER, SIZES
-from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation import noise
+from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.rows import Result, Row, fall
 
 INTRODUCTION = "What the original DrakeGPT's documentation claims of its runs, tested on these"
 MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all
@@ -36,12 +40,12 @@ class Claim:
 
 def check_claims(rows: Sequence[Row]) -> list[Claim]:
     """Each claim, on each set of at least two of the ladder's `rows`; none of a preset's."""
-    rows = [row for row in rows if row.preset == "none"]
+    rows = [row for row in rows if row.preset == "none" and not row.differs]
     sets = {f"{size} size": [row for row in rows if row.size == size] for size in SIZES}
     *small, _ = LADDER
     shown = [row for row in rows if row.size == "default" and row.model in small]
     large = [row for row in rows if row.size == "scaled" and row.model == LADDER[-1]]
-    if shown and large:
+    if shown and large and shown[0].shared == large[0].shared:
         sets["as the original shows it: the last one scaled"] = [*shown, *large]
     return [
         claim for name, of_set in sets.items() if len(of_set) > 1 for claim in _claims(name, of_set)
@@ -56,63 +60,88 @@ def _claims(name: str, rows: Sequence[Row]) -> list[Claim]:
     return claims
 
 
-def _can_tell(rows: Sequence[Row]) -> bool:
-    """Whether all models are there, each with losses that are numbers."""
-    return len(rows) == len(LADDER) and all(math.isfinite(row.train_loss) for row in rows)
+def _verdict(rows: Sequence[Row], found: Sequence[Difference]) -> bool | None:
+    """Whether all of these falls are falls; only all models can show that they are."""
+    if any(step.higher for step in found):
+        return False
+    complete = len(rows) == len(LADDER)
+    return True if complete and all(step.lower for step in found) else None
+
+
+def _training(result: Result) -> float:
+    return result.train_loss
 
 
 def _falls_with_each_component(name: str, rows: Sequence[Row]) -> Claim:
     steps = [
-        (row, before.train_loss - row.train_loss)
+        (row, fall(before, row, _training))
         for before, row in pairwise(rows)
         if LADDER.index(row.model) == LADDER.index(before.model) + 1
     ]
-    rises = [(row, fall) for row, fall in steps if fall <= 0]
-    finding = "; ".join(
-        f"{row.model} is {-fall:.3f} nats above the model before" for row, fall in rises
-    )
-    if not finding:
+    told = [_step(row, step) for row, step in steps if not step.lower]
+    if not told:
         falls = f"It falls at each of the {len(steps)} steps between neighbours"
-        finding = falls if steps and all(fall > 0 for _, fall in steps) else "No step can tell"
+        told = [falls if steps else "No step can tell"]
     return Claim(
         f"The training loss falls with each added component ({name}).",
-        False if rises else (True if _can_tell(rows) else None),
-        f"{finding}.",
+        _verdict(rows, [step for _, step in steps]),
+        f"{'; '.join(told)}.{_unlike_means(rows)}",
     )
+
+
+def _step(row: Row, step: Difference) -> str:
+    """A step that is no fall."""
+    if not step.finite:
+        return f"{row.model} or the model before has a loss that is not finite"
+    where = step.where("below", "above", "level with")
+    return f"{row.model} is {where} the model before{step.grounds}"
+
+
+def _unlike_means(rows: Sequence[Row]) -> str:
+    """A sentence for rows of one seed beside means of several."""
+    single = [row.model for row in rows if len(row.seeds) == 1]
+    if not single or len(single) == len(rows):
+        return ""
+    return f" Of one seed, beside means of several: {', '.join(single)}."
 
 
 def _last_is_lowest(name: str, rows: Sequence[Row]) -> Claim:
     last, others = rows[-1], rows[:-1]
-    next_best = min(others, key=lambda row: row.train_loss)
-    ahead = next_best.train_loss - last.train_loss
-    factor = ""
-    if 0 < ahead < MOST_FACTOR_NATS:
-        factor = f", e^{ahead:.2f} = {math.exp(ahead):.2f} times"
-    where = "ahead of" if ahead > 0 else "behind"
+    known = [row for row in others if math.isfinite(row.train_loss)]
+    found = [fall(row, last, _training) for row in others]
+    finding = "No losses can tell"
+    if known and math.isfinite(last.train_loss):
+        next_best = min(known, key=lambda row: row.train_loss)
+        finding = _ahead(next_best, fall(next_best, last, _training))
     published = ""
     if last.size == "scaled":
         published = " Published: 1.35 nats, called 4.85 times better; e^1.35 = 3.86."
     return Claim(
         f"{last.model} has the lowest training loss ({name}).",
-        False if ahead <= 0 else (True if _can_tell(rows) else None),
-        f"It ends {abs(ahead):.3f} nats {where} {next_best.model}{factor}.{published}",
+        _verdict(rows, found),
+        f"{finding}.{published}",
     )
+
+
+def _ahead(next_best: Row, ahead: Difference) -> str:
+    """How far the last model is ahead of the lowest of the others."""
+    factor = ""
+    if ahead.lower and ahead.fall < MOST_FACTOR_NATS:
+        factor = f", e^{ahead.fall:.2f} = {math.exp(ahead.fall):.2f} times"
+    where = ahead.where("ahead of", "behind", "level with")
+    return f"It ends {where} {next_best.model}{factor}{ahead.grounds}"
 
 
 def _some_overfit(name: str, rows: Sequence[Row]) -> Claim:
     """The original says neither which models nor by how much."""
-    moves = {row.model: _second_half(row) for row in rows}
-    found = {
-        model: move
-        for model, move in moves.items()
-        if move and move[0] > PLATEAU_NATS and move[1] <= PLATEAU_NATS
-    }
+    moves = {row.model: _second_half(row) if row.comparable else None for row in rows}
+    found = {model: m for model, m in moves.items() if m and m[0].lower and not m[1].lower}
     named = "; ".join(
-        f"{model}: training falls by {train:.3f}, validation {_moved(val)}"
+        f"{model}: training falls by {train.amount}, validation {_moved(val)}"
         for model, (train, val) in found.items()
     )
     # A run whose curve is not on record may have overfitted unseen.
-    told = _can_tell(rows) and all(moves.values())
+    told = len(rows) == len(LADDER) and all(moves.values())
     return Claim(
         "For some of the models, training loss goes on falling while validation loss plateaus "
         f"or increases ({name}).",
@@ -121,19 +150,28 @@ def _some_overfit(name: str, rows: Sequence[Row]) -> Claim:
     )
 
 
-def _second_half(row: Row) -> tuple[float, float] | None:
-    """How far training and validation fell from half-way to the end; `None` without a curve."""
-    if len(row.evaluations) < 2:
+def _second_half(row: Row) -> tuple[Difference, Difference] | None:
+    """How far training and validation fell from half-way to the end; `None` without a curve.
+
+    Of each run by itself, so that the noise is that of the falls. `None` too where
+    one of the losses is not finite.
+    """
+    if len(row.histories) < len(row.results) or any(len(h) < 2 for h in row.histories):
         return None
-    *before, last = row.evaluations
+    falls = tuple(
+        noise.own_fall([_from_half_way(history, key) for history in row.histories], PLATEAU_NATS)
+        for key in ("train_loss", "val_loss")
+    )
+    train, val = falls
+    return (train, val) if train.finite and val.finite else None
+
+
+def _from_half_way(history: Sequence[Mapping[str, Any]], key: str) -> float:
+    *before, last = history
     half = last["iteration"] / 2
     middle = next((line for line in before if line["iteration"] >= half), before[-1])
-    falls = (
-        middle["train_loss"] - last["train_loss"],
-        middle["val_loss"] - last["val_loss"],
-    )
-    return falls if all(map(math.isfinite, falls)) else None
+    return float(middle[key] - last[key])
 
 
-def _moved(fall: float) -> str:
-    return f"falls by {fall:.3f}" if fall > 0 else f"rises by {-fall:.3f}"
+def _moved(fall: Difference) -> str:
+    return f"rises by {fall.amount}" if fall.higher else "stays level"

@@ -5,20 +5,36 @@ are the estimates recorded while training. Beside the rows stands the baseline,
 what counting alone reaches on the same text.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.config_files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.baseline import Floor, floors
+from drakegpt.evaluation.noise import Difference, below
 from drakegpt.evaluation.parameters import count_parameters
-from drakegpt.evaluation.rows import Result, Row
+from drakegpt.evaluation.rows import Result, Row, fall, nats_per_character, val_loss
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.selection import missing_models
+from drakegpt.evaluation.selection import (
+    TRAINED_BY,
+    Agreement,
+    agreement,
+    agrees,
+    differences,
+    leading_agreement,
+    missing_models,
+)
 from drakegpt.training.run import Run
 
+# Settings that decide on initial weights and on the windows of training.
+DRAWN_BY = (
+    "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
+    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "windows",
+)  # fmt: skip
 PAIRS = 2  # the order whose counts BigramLM could learn
 
 
@@ -54,23 +70,25 @@ class Comparison:
         return tuple(floor for floor in self.floors if floor.order == 1 or floor is lowest)
 
     @property
-    def beyond_pairs(self) -> tuple[Row, ...]:
-        """The rows, of the others too, that predict better than counted pairs of tokens do.
+    def pairs(self) -> Floor | None:
+        """What counted pairs of tokens reach, where there are floors."""
+        return next((floor for floor in self.floors if floor.order == PAIRS), None)
 
-        In bits per character, for others may have other tokens; where the
-        tokens are the same, that ranks as the loss does.
+    def beside(self, floor: Floor | None) -> tuple[list[Row], list[Row], list[Row]]:
+        """The rows, of the others too, that predict better than counting, as well, and worse.
+
+        In nats per character, for others may have other tokens. Rows that cannot be
+        compared are in none.
         """
-        reached = [f.score.bits_per_character for f in self.floors if f.order == PAIRS]
-        return self._below(min(reached, default=0.0))
-
-    @property
-    def beyond_counting(self) -> tuple[Row, ...]:
-        """The rows, of the others too, that predict better than counting does at any order."""
-        return self._below(min((f.score.bits_per_character for f in self.floors), default=0.0))
-
-    def _below(self, bits_per_character: float) -> tuple[Row, ...]:
-        every = (*self.rows, *self.others)
-        return tuple(row for row in every if row.bits_per_character < bits_per_character)
+        better: list[Row] = []
+        level: list[Row] = []
+        worse: list[Row] = []
+        for row in (*self.rows, *self.others):
+            if floor and row.comparable:
+                losses = [nats_per_character(result) for result in row.results]
+                apart = below(floor.score.bits_per_character * math.log(2), losses)
+                (better if apart.lower else worse if apart.higher else level).append(row)
+        return better, level, worse
 
     @property
     def unit(self) -> str:
@@ -85,9 +103,13 @@ class Comparison:
             "others": [row.to_json() for row in self.others],
             "missing": [asdict(missing) for missing in self.missing],
             "floors": [floor.to_json() for floor in self.floors],
-            "beyond_pairs": [run for row in self.beyond_pairs for run in row.runs],
-            "beyond_counting": [run for row in self.beyond_counting for run in row.runs],
+            "beyond_pairs": _runs(self.beside(self.pairs)[0]),
+            "beyond_counting": _runs(self.beside(self.lowest_floor)[0]),
         }
+
+
+def _runs(rows: Sequence[Row]) -> list[str]:
+    return [run for row in rows for run in row.runs]
 
 
 def compare(
@@ -99,40 +121,74 @@ def compare(
 ) -> Comparison:
     """Score the runs on `data` and set them side by side, the others and the baseline with them.
 
-    Runs that stand together, differing in their seed, become one row.
+    Runs that stand together, differing in their seed, become one row. A row that
+    does not agree with the largest group of its size is told apart and has no gain.
 
-    The floors are scored in the windows of the ladder's runs; where these have
-    several context lengths, in the longest, and where there are none, in the
+    The floors are scored in the windows of the ladder's runs that agree; where these
+    have several context lengths, in the longest, and where there are none, in the
     longest of the others.
     """
+    leading = _leading(runs)
     rows: list[Row] = []
     for (model, size), of_model in runs.items():
-        place = LADDER.index(model)
-        before = rows[-1] if rows and place and rows[-1].size == size else None
-        if before and before.model != LADDER[place - 1]:
-            before = None
-        rows.append(row_of(of_model, device_name, before))
+        row = row_of(of_model, device_name)
+        if differs := differences(of_model[0], leading[size]):
+            command = _command(model, size, data, settings or {}, leading[size])
+            row = replace(row, differs=differs, command=command)
+        rows.append(row)
     beside = tuple(row_of(of_other, device_name) for of_other in others)
-    compared = list(runs.values()) or others
+    agreeing = [some for (_, size), some in runs.items() if agrees(some[0], leading[size])]
+    compared = agreeing or others
     lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
     return Comparison(
         data.name,
-        tuple(rows),
-        tuple(_missing(*of, data, settings or {}) for of in missing_models(runs)),
+        with_gains(rows),
+        tuple(
+            Missing(model, size, _command(model, size, data, settings or {}, leading.get(size, ())))
+            for model, size in missing_models(runs)
+        ),
         beside,
         floors(data, lengths[-1]) if lengths else (),
         lengths,
     )
 
 
-def _missing(model: str, size: str, data: Dataset, settings: Mapping[str, Any]) -> Missing:
-    return Missing(model, size, to_command(resolve(model, size, data.name, settings)))
+def _leading(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
+    """What the largest group of runs that agree shares, for each size."""
+    return {
+        size: leading_agreement([run for (_, s), some in runs.items() if s == size for run in some])
+        for size in dict.fromkeys(size for _, size in runs)
+    }
 
 
-def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = None) -> Row:
-    """Score runs that differ in their seed alone, as one row, which may follow on another."""
+def with_gains(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The ladder's rows, those of a size together, with what each gained on the rung before."""
+    return tuple(
+        replace(row, gain=_gain(*pair))
+        for row, pair in zip(rows, pairwise([None, *rows]), strict=True)
+    )
+
+
+def _gain(before: Row | None, row: Row | None) -> Difference | None:
+    """How far the validation loss fell from the rung before, if both rows can tell."""
+    if before is None or row is None or before.size != row.size:
+        return None
+    follows = LADDER.index(row.model) == LADDER.index(before.model) + 1
+    return fall(before, row, val_loss) if follows and before.comparable and row.comparable else None
+
+
+def _command(
+    model: str, size: str, data: Dataset, settings: Mapping[str, Any], shared: Agreement
+) -> str:
+    """How to train a model so that it agrees with the runs that share these settings."""
+    named = {name: value for name, value in shared if name != TRAINED_BY}
+    return to_command(resolve(model, size, data.name, settings, named))
+
+
+def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
+    """Score runs that differ in their seed alone, as one row."""
     first = runs[0]
-    row = Row(
+    return Row(
         model=first.config.model,
         size=first.config.size,
         preset=first.config.preset,
@@ -140,13 +196,19 @@ def row_of(runs: Sequence[Run], device_name: str = "auto", before: Row | None = 
         vocab_size=first.tokenizer.vocab_size,
         parameters=sum(count_parameters(first.model_config).values()),
         results=tuple(_result(run, device_name) for run in runs),
+        drawn_by=_drawn_by(first),
+        shared=agreement(first),
     )
-    if before is None:
-        return row
-    return replace(
-        row,
-        val_gain=before.val_loss - row.val_loss,
-    )
+
+
+def _drawn_by(run: Run) -> tuple[Any, ...]:
+    """What decides, with its seed, on a run's initial weights and on its windows.
+
+    Nothing of one that was not trained here.
+    """
+    if run.derived:
+        return ()
+    return (run.info["dataset_version"], *(getattr(run.config, name) for name in DRAWN_BY))
 
 
 def _result(run: Run, device_name: str) -> Result:

@@ -26,6 +26,7 @@ from drakegpt.evaluation.bench import Entry, Times, race, warm_up
 from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
 from drakegpt.evaluation.forms import FORMS, Form, form_of
 from drakegpt.evaluation.memory import peak_memory
+from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score, score, validation_score
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads, load_model
@@ -58,6 +59,8 @@ class Row:
     val_losses: tuple[float, ...]
     bits_per_character: float
     difference: float  # of the mean loss to that of the first row
+    noise: float  # of that difference
+    paired: bool  # whether the noise is that of differences between runs of one seed
     file_bytes: int
     packed_bytes: int
     remainder_bytes: int
@@ -74,8 +77,14 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """The standard deviation over seeds; `None` for a single one."""
+        """The sample standard deviation over seeds; `None` for a single one."""
         return statistics.stdev(self.val_losses) if len(self.val_losses) > 1 else None
+
+    @property
+    def below_first(self) -> Difference:
+        """How far the mean loss lies below that of the first row."""
+        counts = (len(self.val_losses), len(self.val_losses))
+        return Difference(-self.difference, self.noise, counts, self.paired)
 
 
 def measure(
@@ -94,21 +103,26 @@ def measure(
     prompt = data.split("val")[: models[forms[0].name].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
     steps = _training_steps(runs[0], data, device, progress)
-    reference = _mean_loss(scores[forms[0].name])
+    first = [score.loss for score in scores[forms[0].name]]
     rows: list[Row] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
         model = models[form.name]
         counted, of_form = sizes(model), scores[form.name]
+        losses = tuple(score.loss for score in of_form)
+        # Made of the same runs, two forms share their seeds, and all that follows from them.
+        below = difference(first, losses, share_chance=form.trained == forms[0].trained)
         file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
         rows.append(
             Row(
                 name=form.name,
                 runs=tuple(of_seed[form.trained].name for of_seed in runs),
                 embedding_dim=model.config.embedding_dim,
-                val_losses=tuple(score.loss for score in of_form),
+                val_losses=losses,
                 bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
-                difference=_mean_loss(of_form) - reference,
+                difference=0.0 - below.fall,
+                noise=below.noise,
+                paired=below.paired,
                 file_bytes=file_bytes,
                 packed_bytes=counted.packed,
                 remainder_bytes=counted.remainder,
@@ -125,10 +139,6 @@ def measure(
     return rows
 
 
-def _mean_loss(scores: Sequence[Score]) -> float:
-    return statistics.fmean(score.loss for score in scores)
-
-
 def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
         return score(run, str(device)).val
@@ -142,10 +152,10 @@ def findings(rows: Sequence[Row]) -> list[str]:
     full, few = rows[0], named.get("1.58 bits")
     if full.name != FORMS[0].name or few is None:
         return []
-    noise = max(full.spread or 0.0, few.spread or 0.0)
+    seeds = len(full.val_losses)
     found = [
-        f"Trained with 1.58 bits the model ends {_apart(few.difference)} float32"
-        + (f"; over seeds the two move by {noise:.3f}." if noise else "; of one seed each.")
+        f"Trained with 1.58 bits the model ends {_apart(few.below_first, 'float32')}; "
+        + (f"means of {seeds} seeds each." if seeds > 1 else "of one seed each.")
     ]
     for name, verb in (
         ("1.58 bits, rounded after training", "Rounded to 1.58 bits after training, it ends"),
@@ -154,12 +164,12 @@ def findings(rows: Sequence[Row]) -> list[str]:
         ("1.58 bits, twice as wide", "Twice as wide, with 1.58 bits, it ends"),
     ):
         if row := named.get(name):
-            found.append(f"{verb} {_apart(row.difference)} float32.")
+            found.append(f"{verb} {_apart(row.below_first, 'float32')}.")
     if small := named.get("float32, in as many bytes"):
         found.append(
             f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
             f"float32 model of that size (width {small.embedding_dim}) ends "
-            f"{_apart(small.val_loss - few.val_loss)} it."
+            f"{_apart(difference(few.val_losses, small.val_losses), 'it')}."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
         times = few.times_faster[batch]
@@ -169,8 +179,18 @@ def findings(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _apart(difference: float) -> str:
-    return f"{abs(difference):.3f} nats {'above' if difference > 0 else 'below'}"
+def _apart(below: Difference, other: str) -> str:
+    """Where a loss lies beside that of another form."""
+    return f"{below.where('below', 'above', 'level with')} {other}{below.grounds}"
+
+
+def lowest_rows(rows: Sequence[Row]) -> list[Row]:
+    """The form with the lowest loss, and those within noise of it."""
+    return lowest(
+        rows,
+        lambda row: row.val_loss,
+        lambda least, row: difference(least.val_losses, row.val_losses),
+    )
 
 
 # --- Speed and memory ---------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """What a comparison comes to, in sentences: computed from its rows, never written beforehand.
 
+What lies within noise is told as neither gain nor loss; of rows that were trained
+otherwise than the others, or whose losses are not finite, no verdict is told.
+
 Not here: the original's claims (`claims`).
 """
 
@@ -7,69 +10,77 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from drakegpt.config import IDEAS
-from drakegpt.evaluation.comparison import PAIRS, Comparison
-from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.comparison import Comparison
+from drakegpt.evaluation.rows import Row, fall, lowest, val_loss
+from drakegpt.evaluation.selection import TRAINED_BY
 from drakegpt.evaluation.words import from_to
 
 
 def findings(comparison: Comparison) -> list[str]:
     """The sentences, most telling first."""
+    sizes = _sizes(comparison)
     return [
-        _best(comparison),
-        *(_descent(of_size) for of_size in _sizes(comparison) if len(of_size) > 1),
-        *(_rise(row, before) for before, row in _rising(comparison)),
+        *_best(comparison),
+        *(_descent(of_size) for of_size in sizes if len(of_size) > 1),
+        *(_no_gain(row, before) for before, row in _without_gain(sizes)),
         *counting(comparison),
         *_overfitting(comparison),
         *_caveats(comparison),
     ]
 
 
-def _best(comparison: Comparison) -> str:
+def _best(comparison: Comparison) -> list[str]:
     rows = [*comparison.rows, *comparison.others]
-    best = min(rows, key=lambda row: row.bits_per_character)
+    near_lowest = lowest(rows)
+    if not near_lowest:
+        return []
+    best, *level = near_lowest
+    apart = [row.label for row in rows if row.differs]
+    among = f"Apart from {listed(apart)}, trained otherwise, " if apart else ""
+    near = f" (within noise of it: {listed([row.label for row in level])})" if level else ""
     choices = 2 ** min(best.bits_per_character, 64.0)  # as good as no end of them
     hard = f"as hard to guess as one of {choices:,.1f} equally likely ones"
     also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
-    return (
-        f"{best.label} predicts best: it needs {best.bits_per_character:.3f} bits for a character "
-        f"of the validation text{also}, so that each is {hard}."
-    )
+    return [
+        f"{among}{best.label} predicts best{near}: it needs {best.bits_per_character:.3f} bits for "
+        f"a character of the validation text{also}, so that each is {hard}."
+    ]
 
 
 def _sizes(comparison: Comparison) -> list[list[Row]]:
-    """The ladder's rows, those of a size together."""
-    sizes = dict.fromkeys(row.size for row in comparison.rows)
-    return [[row for row in comparison.rows if row.size == size] for size in sizes]
+    """The ladder's rows that can be compared, those of a size together."""
+    rows = [row for row in comparison.rows if row.comparable]
+    return [
+        [row for row in rows if row.size == size] for size in dict.fromkeys(r.size for r in rows)
+    ]
 
 
 def _descent(rows: Sequence[Row]) -> str:
     """From the first rung to the last, and the largest step between neighbours."""
     first, last = rows[0], rows[-1]
-    fall = first.val_loss - last.val_loss
-    told = (
-        f"From {first.label} to {last.label} the validation loss "
-        f"{'falls' if fall > 0 else 'rises'} by {abs(fall):.3f} nats"
-    )
-    largest = max(rows, key=lambda row: row.val_gain or 0.0)
-    if largest.val_gain is None or largest.val_gain <= 0:
+    whole = fall(first, last, val_loss)
+    moves = "falls" if whole.lower else "rises"
+    moved = "stays level" if whole.within_noise else f"{moves} by {whole.amount} nats"
+    told = f"From {first.label} to {last.label} the validation loss {moved}{whole.grounds}"
+    gains = [(row.gain.fall, row) for row in rows if row.gain and row.gain.lower]
+    if not gains:
         return f"{told}."
+    step, largest = max(gains, key=lambda gain: gain[0])
     idea = IDEAS[largest.model]
-    return f"{told}; the largest step, {largest.val_gain:.3f}, is {largest.label}'s: {idea}."
+    return f"{told}; the largest step, {step:.3f}, is {largest.label}'s: {idea}."
 
 
-def _rising(comparison: Comparison) -> list[tuple[Row, Row]]:
+def _without_gain(sizes: Sequence[Sequence[Row]]) -> list[tuple[Row, Row]]:
     """Neighbouring rungs of which the later one gains nothing."""
-    neighbours = [pair for rows in _sizes(comparison) for pair in pairwise(rows)]
-    return [(a, b) for a, b in neighbours if b.val_gain is not None and b.val_gain <= 0]
+    neighbours = [pair for rows in sizes for pair in pairwise(rows)]
+    return [(before, row) for before, row in neighbours if row.gain and not row.gain.lower]
 
 
-def _rise(row: Row, before: Row) -> str:
-    rise = -(row.val_gain or 0.0)
-    told = f"{row.label} gains nothing: it ends {rise:.3f} nats above {before.label}"
-    spreads = [spread for spread in (row.val_spread, before.val_spread) if spread is not None]
-    if len(spreads) == 2 and rise <= sum(spreads):
-        told += ", no more than seeds differ by"
-    return f"{told}."
+def _no_gain(row: Row, before: Row) -> str:
+    assert row.gain is not None
+    neither = "neither gains nor loses" if row.gain.within_noise else "gains nothing"
+    where = row.gain.where("below", "above", "level with")
+    return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.grounds}."
 
 
 def counting(comparison: Comparison) -> list[str]:
@@ -81,10 +92,10 @@ def counting(comparison: Comparison) -> list[str]:
     told = [
         f"Counting alone reaches {lowest.score.bits_per_character:.3f} bits per character, with "
         f"the counts of {lowest.ngrams:,} different {what}.",
-        _beyond_counting(comparison),
+        *_beyond_counting(comparison),
     ]
-    if any(floor.order == PAIRS for floor in comparison.floors):
-        beyond = [row.label for row in comparison.beyond_pairs]
+    if comparison.pairs:
+        beyond = [row.label for row in comparison.beside(comparison.pairs)[0]]
         told.append(
             f"{_of_all(beyond, len(comparison.rows) + len(comparison.others))} learnt more than "
             f"counting pairs: {listed(beyond) or 'none'}."
@@ -92,22 +103,23 @@ def counting(comparison: Comparison) -> list[str]:
     return told
 
 
-def _beyond_counting(comparison: Comparison) -> str:
+def _beyond_counting(comparison: Comparison) -> list[str]:
     """Who does better than the best counts and who does not, and what each has for it."""
-    every = (*comparison.rows, *comparison.others)
-    beyond = comparison.beyond_counting
-    behind = [row for row in every if row not in beyond]
+    groups = comparison.beside(comparison.lowest_floor)
+    count = sum(map(len, groups))
     told = []
-    for rows, one, many in (
-        (beyond, "does better than that", "do better than that"),
-        (behind, "stays behind that", "stay behind that"),
+    for rows, one, many in zip(
+        groups,
+        ("does better than that", "ends level with that", "stays behind that"),
+        ("do better than that", "end level with that", "stay behind that"),
+        strict=True,
     ):
         if rows:
-            everyone = len(rows) == len(every) > 2
+            everyone = len(rows) == count > 2
             who = f"All {len(rows)} models" if everyone else listed([row.label for row in rows])
             parameters = from_to(sorted(row.parameters for row in rows))
             told.append(f"{who} {one if len(rows) == 1 else many}, with {parameters} parameters")
-    return f"{'; '.join(told)}."
+    return [f"{'; '.join(told)}."] if told else []
 
 
 def _of_all(some: Sequence[str], count: int) -> str:
@@ -126,27 +138,41 @@ def _overfitting(comparison: Comparison) -> list[str]:
 
 def _caveats(comparison: Comparison) -> list[str]:
     """What keeps these rows from saying more."""
-    told = []
-    lengths = sorted({row.iterations for row in comparison.rows if row.iterations})
+    every = (*comparison.rows, *comparison.others)
+    told = [row.set_apart for row in comparison.rows if row.differs]
+    told += [
+        f"{row.label} has a loss that is not finite, so it is in no verdict."
+        for row in every
+        if not (row.differs or row.comparable)
+    ]
+    compared = [row for row in comparison.rows if row.comparable]
+    lengths = sorted({row.iterations for row in compared if row.iterations})
     if len(lengths) > 1:
         told.append(
             f"These models were trained for different lengths, {lengths[0]:,} to "
             f"{lengths[-1]:,} iterations, so their differences are not those of the ideas alone."
         )
-    every = (*comparison.rows, *comparison.others)
-    if all(len(row.runs) == 1 for row in every) and len(comparison.rows) > 1:
+    single = [row.label for row in every if len(row.runs) == 1]
+    if 0 < len(single) < len(every):
+        told.append(f"Of one seed, beside means of several: {listed(single)}.")
+    elif single and len(comparison.rows) > 1:
         told.append(
             "Each row is a single seed, and another would move it a little; "
-            f"{_commands(comparison)}, with the settings that these have, says by how much."
+            f"{_commands(comparison)} says by how much."
         )
     return told
 
 
 def _commands(comparison: Comparison) -> str:
-    """What trains more seeds: a command for each size there is."""
-    command = f"drakegpt compare --train --seeds 3 --data {comparison.data}"
-    flags = {row.size: " --scaled" if row.size == "scaled" else "" for row in comparison.rows}
-    return " or ".join(f"`{command}{flag}`" for flag in flags.values())
+    """What trains more seeds with the settings that these have: a command for each size."""
+    commands = {}
+    for row in comparison.rows:
+        if not row.differs:
+            size = " --scaled" if row.size == "scaled" else ""
+            flags = [f" --set {name}={value}" for name, value in row.shared if name != TRAINED_BY]
+            command = f"drakegpt compare --train --seeds 3 --data {comparison.data}{size}"
+            commands[row.size] = f"`{command}{''.join(flags)}`"
+    return " or ".join(commands.values())
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.selection import find_finished, runs_on
-from drakegpt.models.build import build_model, load_model
+from drakegpt.models.build import build_model, load_model, without_weights
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import PackedBits, packed_skeleton_, quantized_after_training_, sizes
 from drakegpt.training.budget import length_of
@@ -76,7 +76,7 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
 
 def as_small_as(few: ModelConfig) -> int:
     """The width at which a model in float32 has about as many bytes as `few` when packed."""
-    with torch.device("meta"):
+    with without_weights():
         model = build_model(replace(few, bits="full"))
         goal = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
     full = replace(few, bits="full")

@@ -5,7 +5,7 @@ from collections import Counter
 from torch import nn
 
 from drakegpt.config import LADDER, ModelConfig, ModelName
-from drakegpt.models.build import build_model
+from drakegpt.models.build import build_model, without_weights
 
 # What the original's documentation prints; all else is its formula for other shapes.
 PRINTED = {(name, "default") for name in LADDER[:-1]} | {(LADDER[-1], "scaled")}
@@ -64,7 +64,5 @@ def published_parameters(config: ModelConfig) -> int | None:
 
 def _empty(config: ModelConfig) -> nn.Module:
     """The model without memory for its weights: counting needs their shapes only."""
-    import torch
-
-    with torch.device("meta"):
+    with without_weights():
         return build_model(config)

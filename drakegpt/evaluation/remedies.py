@@ -13,7 +13,8 @@ from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.comparison import row_of
-from drakegpt.evaluation.rows import Row
+from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.rows import Result, Row, fall, lowest, val_loss
 from drakegpt.evaluation.selection import find_finished
 from drakegpt.training.run import Run
 
@@ -91,13 +92,30 @@ def findings(remedied: Mapping[str, Row]) -> list[str]:
         f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
     ]
     for name, row in remedied.items():
-        if name != NONE:
-            ends = _apart(row.val_loss, plain.val_loss)
-            best = _apart(row.best_val_loss, plain.best_val_loss)
-            found.append(f"{name.capitalize()} ends {ends}; by the best weights of both, {best}.")
-    lowest = min(remedied, key=lambda name: remedied[name].val_loss)
-    return [*found, f"The lowest loss in the end, {remedied[lowest].val_loss:.3f}: {lowest}."]
+        ends = fall(plain, row, val_loss)
+        best = fall(plain, row, best_val_loss)
+        if name != NONE and ends.finite and best.finite:
+            found.append(
+                f"{name.capitalize()} ends {_apart(ends)}; by the best weights of both, "
+                f"{_apart(best)}."
+            )
+    return [*found, *_lowest(remedied)]
 
 
-def _apart(ours: float, theirs: float) -> str:
-    return f"{abs(ours - theirs):.3f} nats {'lower' if ours <= theirs else 'higher'}"
+def best_val_loss(result: Result) -> float:
+    """The loss of the weights whose estimate was lowest."""
+    return result.best_val_loss
+
+
+def _apart(ends: Difference) -> str:
+    return ends.where("lower", "higher", "level") + ends.grounds
+
+
+def _lowest(remedied: Mapping[str, Row]) -> list[str]:
+    """Which ends lowest, and what noise does not tell from it."""
+    ends = lowest(remedied.values(), val_loss)
+    least, *level = [name for row in ends for name, other in remedied.items() if other is row] or [
+        ""
+    ]
+    near = f"; within noise of it: {', '.join(level)}" if level else ""
+    return [f"The lowest loss in the end, {ends[0].val_loss:.3f}: {least}{near}."] if ends else []

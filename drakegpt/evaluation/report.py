@@ -7,6 +7,7 @@ Here: what the page needs as plain values. Not here: the sentences (`findings`),
 the figures (`report_figures`), the surprise at a verse (`surprise`).
 """
 
+import math
 import os
 import tempfile
 import unicodedata
@@ -31,7 +32,7 @@ from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
 from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
-from drakegpt.evaluation.words import from_to, or_blank
+from drakegpt.evaluation.words import NOISE, from_to, of_seeds, or_blank
 from drakegpt.training.run import Run
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def render(
         findings=findings(comparison),
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
+        means=of_seeds(len(row.seeds) for row in rows),
+        noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
         figures=[(picture, Markup(picture.svg)) for picture in drawn],
         legend=legend(drawn),
@@ -239,10 +242,13 @@ class Scale:
         floors = tuple(f for f in comparison.floors if f.order == PAIRS or f is lowest)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [floor.score.loss for floor in floors]
+        losses = [loss for loss in losses if math.isfinite(loss)]
         return cls(min(losses, default=0.0), max(losses, default=1.0), floors)
 
     def place(self, loss: float) -> str:
-        """In per cent of the way from low to high, for CSS."""
+        """In per cent of the way from low to high, for CSS; what is not finite, at the high end."""
+        if not math.isfinite(loss):
+            return "100.00"
         return f"{100 * (loss - self.low) / ((self.high - self.low) or 1.0):.2f}"
 
 
@@ -286,7 +292,7 @@ COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("parameters", lambda row: f"{row.parameters:,}", False),
     ("train", lambda row: _nats(row.train_loss, row.train_spread), True),
     ("validation", lambda row: _nats(row.val_loss, row.val_spread), True),
-    ("gain", lambda row: or_blank(row.val_gain, "+.4f"), True),
+    ("gain", lambda row: row.gain_shown, True),
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
     ("overfits from", lambda row: or_blank(row.overfits_from, ","), False),

@@ -1,14 +1,19 @@
 """One row of a comparison: a model with its settings, and what its runs came to.
 
 Several runs that differ in their seed alone make one row, whose figures are
-their means. Not here: choosing runs, and setting rows side by side.
+their means. Two rows are compared by `fall`, which knows what is noise.
+Not here: choosing runs, and setting rows side by side.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from drakegpt.evaluation import noise
+from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.words import measured
 
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
@@ -55,7 +60,13 @@ class Row:
     vocab_size: int = 0
     parameters: int
     results: tuple[Result, ...]
-    val_gain: float | None = None  # how far the loss fell against the model before, if there
+    gain: Difference | None = None  # from the model before, where both agree
+    # What decides, with its seeds, on initial weights and windows; empty where that is not known.
+    drawn_by: tuple[Any, ...] = ()
+    shared: tuple[tuple[str, Any], ...] = ()  # settings that it shares with those it agrees with
+    # Where it was trained otherwise than the others of its size: settings, its values and theirs.
+    differs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    command: str = ""  # that then trains its model as the others were
 
     @property
     def label(self) -> str:
@@ -66,6 +77,38 @@ class Row:
         if any(result.history for result in self.results):
             special.append("made longer")
         return self.model + (f" ({', '.join(special)})" if special else "")
+
+    @property
+    def marked_label(self) -> str:
+        """The label, with a mark where it was trained otherwise than the others."""
+        return f"{self.label} *" if self.differs else self.label
+
+    @property
+    def gain_shown(self) -> str:
+        """The gain in a table; nothing where there is none to tell."""
+        if self.gain is None or not self.gain.finite:
+            return ""
+        return measured(self.gain.fall, within_noise=self.gain.within_noise)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its losses say anything beside those of the others: finite, trained alike."""
+        losses = (self.train_loss, self.val_loss, self.bits_per_character)
+        return not self.differs and all(map(math.isfinite, losses))
+
+    @property
+    def set_apart(self) -> str:
+        """What it was trained with and the others were not, in a sentence; nothing if alike."""
+        if not self.differs:
+            return ""
+        told = ", ".join(
+            f"{name} {_said(own)}, theirs {_said(theirs)}"
+            for name, (own, theirs) in self.differs.items()
+        )
+        return (
+            f"{self.label} was trained otherwise than the others ({told}), so it has no gain and "
+            "is in no verdict."
+        )
 
     @property
     def per_character(self) -> bool:
@@ -114,12 +157,12 @@ class Row:
 
     @property
     def train_spread(self) -> float | None:
-        """Standard deviation of the training loss over seeds; `None` for a single run."""
+        """Sample standard deviation of the training loss over seeds; `None` for a single run."""
         return self._spread([result.train_loss for result in self.results])
 
     @property
     def val_spread(self) -> float | None:
-        """Standard deviation of the validation loss over seeds; `None` for a single run."""
+        """Sample standard deviation of the validation loss over seeds; `None` for a single run."""
         return self._spread([result.val_loss for result in self.results])
 
     @property
@@ -181,24 +224,81 @@ class Row:
         """Means and spreads, and what each run came to."""
         own = ("model", "size", "preset", "tokenizer", "vocab_size", "parameters")
         means = (
-            "train_loss", "train_spread", "val_loss", "val_spread", "val_gain",
+            "train_loss", "train_spread", "val_loss", "val_spread",
             "best_val_loss", "bits_per_character", "perplexity", "tokens_per_second", "seconds",
             "iterations", "overfits_from",
         )  # fmt: skip
-        results = [asdict(r) | {"overfits_from": r.overfits_from} for r in self.results]
-        return {name: getattr(self, name) for name in own + means} | {"runs": results}
+        results = [_plain(asdict(r) | {"overfits_from": r.overfits_from}) for r in self.results]
+        gain = self.gain and {"val_gain": self.gain.fall, "val_gain_noise": self.gain.noise}
+        differs = {
+            name: {"run": own, "others": theirs} for name, (own, theirs) in self.differs.items()
+        }
+        return (
+            {name: getattr(self, name) for name in own}
+            | _plain({name: getattr(self, name) for name in means})
+            | _plain(gain or dict.fromkeys(("val_gain", "val_gain_noise")))
+            | {"differs": differs, "command": self.command, "runs": results}
+        )
 
     def _mean(self, figure: Callable[[Result], float]) -> float:
         return statistics.fmean(figure(result) for result in self.results)
 
     @staticmethod
     def _spread(values: list[float]) -> float | None:
-        return statistics.stdev(values) if len(values) > 1 else None
+        if len(values) < 2 or not all(map(math.isfinite, values)):
+            return None
+        return statistics.stdev(values)
 
     @staticmethod
     def _mean_if_known(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
+
+
+def fall(before: Row, row: Row, loss: Callable[[Result], float]) -> Difference:
+    """How far the mean of a loss lies below that of another row, and what of that is noise."""
+    alike = before.drawn_by == row.drawn_by != () and before.seeds == row.seeds
+    losses = ([loss(result) for result in each.results] for each in (before, row))
+    return noise.difference(*losses, share_chance=alike)
+
+
+def val_loss(result: Result) -> float:
+    """The loss that gains are of."""
+    return result.val_loss
+
+
+def nats_per_character(result: Result) -> float:
+    """The loss by which rows of different tokens can be compared."""
+    return result.bits_per_character * math.log(2)
+
+
+def lowest(rows: Iterable[Row], loss: Callable[[Result], float] = nats_per_character) -> list[Row]:
+    """The row with the lowest mean loss, and after it those within noise of it.
+
+    Of those that can be compared.
+    """
+    return noise.lowest(
+        [row for row in rows if row.comparable],
+        lambda row: statistics.fmean(map(loss, row.results)),
+        lambda least, row: fall(least, row, loss),
+    )
+
+
+def _said(value: Any) -> str:
+    """The value of a setting in a sentence."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "left to the machine"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "none"
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures for JSON, which has no number that is not finite."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }
 
 
 def _mean_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from drakegpt.errors import RunError
 from drakegpt.generation.prompt import fit
 from drakegpt.generation.text import write
 from drakegpt.models.build import choose_device
@@ -48,9 +49,17 @@ class Samples:
 def samples_of(runs: Sequence[Run], prompt: str = "", device_name: str = "auto") -> Samples:
     """A sample by each of the runs, from the same seed and as much of the prompt as it knows."""
     given = {run.name: fit(prompt, run.tokenizer, skip_unknown=True).text for run in runs}
-    texts = {run.name: sample(run, LENGTH, device_name, prompt=given[run.name]) for run in runs}
+    texts = {run.name: _sample_or_why_not(run, device_name, given[run.name]) for run in runs}
     fitted = {name: text for name, text in given.items() if text != prompt}
     return Samples(prompt, SEED, LENGTH, texts, fitted)
+
+
+def _sample_or_why_not(run: Run, device_name: str, prompt: str) -> str:
+    """A sample; in its place, why there is none by weights that are not finite."""
+    try:
+        return sample(run, LENGTH, device_name, prompt=prompt)
+    except RunError as error:
+        return f"{prompt}({error.problem})"
 
 
 def sample(

@@ -22,6 +22,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from drakegpt.models.cuda_graph import CaptureRefusedError, capture, warming_up
+
 log = logging.getLogger(__name__)
 
 # Tokens that are fetched first, so that a text soon begins to show; then twice as many each time.
@@ -175,48 +177,22 @@ class Captured:
             self._step()
         elif self._as_written:
             self._as_written -= 1
-            self._warm_up()
+            with warming_up(self._device):
+                self._step()
         else:
             with torch.cuda.device(self._device):  # or another GPU's stream would be recorded
-                self._graph = _recorded(self._step)
-            self._refused = self._graph is None
+                self._record()
             self()
 
-    def _warm_up(self) -> None:
-        now = torch.cuda.current_stream(self._device)
-        beside = _side_stream(now.device)
-        beside.wait_stream(now)
-        with torch.cuda.stream(beside):
-            self._step()
-        now.wait_stream(beside)
-
-
-def _recorded(step: Step) -> torch.cuda.CUDAGraph | None:
-    """The step as a graph, not carried out yet, or none, after a warning, if that is refused."""
-    graph = torch.cuda.CUDAGraph()
-    before = torch.cuda.current_stream()
-    try:
-        with torch.cuda.graph(graph, stream=_side_stream(before.device)):
-            step()
-    except RuntimeError as error:
-        reason = str(error.__context__ or error).strip().splitlines()[0]
-    else:
-        return graph
-    # A capture that fails leaves its stream, and a generator that believes it still goes on.
-    torch.cuda.set_stream(before)
-    generator = torch.cuda.default_generators[before.device.index]
-    generator.graphsafe_set_state(generator.clone_state())
-    _warn(reason)
-    return None
+    def _record(self) -> None:
+        try:
+            self._graph = capture(self._step)
+        except CaptureRefusedError as refused:
+            self._refused = True
+            _warn(str(refused))
 
 
 @cache
 def _warn(reason: str) -> None:
     """Say once what PyTorch refused."""
     log.warning("Writing cannot be recorded as a CUDA graph, so it is slower: %s", reason)
-
-
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Where steps warm up and are recorded: one for all, as each stream keeps memory of its own."""
-    return torch.cuda.Stream(device)

@@ -1,11 +1,14 @@
 """From a configuration to a model, and from a device's name to the device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from drakegpt.config import ModelConfig
 from drakegpt.errors import UsageError
@@ -51,12 +54,30 @@ def load_model(
     `packing`: how they are packed, if they are; `dtype`: the floats that it
     computes with. Raises `ValueError` if the weights are of another model.
     """
-    with torch.device("meta"):  # no memory and no chance: all weights are replaced
+    with without_weights():
         model = build_model(replace(config, bits="full") if packing else config).to(dtype)
         if packing:
             packed_skeleton_(model, packing.bits, normed=packing.trained)
     load_packed_(model.to_empty(device="cpu"), weights)
     return model.eval()
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Models made within have shapes alone: no memory, and nothing drawn at random."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """Initial weights stay undrawn: to draw them without memory, PyTorch loads its compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,9 +91,11 @@ def choose_device(name: str) -> torch.device:
         name = next(kind for kind, here in available.items() if here)
     if not available[name]:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
+        wrong_build = name == "cuda" and torch.version.cuda is None
+        other = "; https://pytorch.org has builds for NVIDIA's GPUs" if wrong_build else ""
         raise UsageError(
             f"There is no {name} device that this PyTorch ({torch.__version__}) can use.",
-            f"Take --device auto, or one that is here: {here}.",
+            f"Take --device auto, or one that is here: {here}{other}.",
         )
     return torch.device(name)
 

@@ -2,8 +2,9 @@
 
 You need not read this to understand the models: `linear`, `dropout` and
 `causal_attention` compute what `F.linear`, `F.dropout` and PyTorch's
-`F.scaled_dot_product_attention` compute, and on a GPU call just these. On a CPU it
-pays to choose, and what decides was measured (`drakegpt bench` measures again):
+`F.scaled_dot_product_attention` compute, and on a GPU call these, but for the
+gradients of biases and norms (`triton_kernels`). On a CPU it pays to choose, and
+what decides was measured (`drakegpt bench` measures again):
 
     linear     oneDNN multiplies large float32 matrices up to twice as fast as the
                library behind `torch.mm`, above all on AMD; small ones it does not
@@ -14,14 +15,18 @@ pays to choose, and what decides was measured (`drakegpt bench` measures again):
 Nothing here has parameters, and nothing knows about training loops or text.
 """
 
+import importlib.util
+import logging
 import math
 from collections.abc import Iterator
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+
+log = logging.getLogger("drakegpt")
 
 # A matrix product of so many multiplications or more goes to oneDNN.
 ONEDNN_FROM = 2**21
@@ -33,6 +38,8 @@ WHOLE_UP_TO = 2**20
 BLOCK = 64
 # Heads that are computed together there, so that their block fits a CPU's caches.
 HEADS = 24
+# Activations from which a kernel in Triton pays: that of fewer takes longer to compile than to run.
+TRITON_FROM = 2**20
 # Dropout decides with 16 random bits.
 LEVELS = 2**16
 
@@ -42,11 +49,15 @@ LEVELS = 2**16
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """X @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    if torch.compiler.is_compiling():
+        return F.linear(x, weight, bias)
     large = x.numel() * weight.shape[0] >= ONEDNN_FROM
-    usual = torch.compiler.is_compiling() or not large
-    if not usual and x.device.type == "cpu" and _in_float32(x, weight) and _onednn():
+    if large and x.device.type == "cpu" and _in_float32(x, weight) and _onednn():
         result: Tensor = _OneDNNLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
+    learning = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    if learning and _for_triton(x) and not torch.is_autocast_enabled():
+        return _GPULinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return F.linear(x, weight, bias)
 
 
@@ -89,10 +100,76 @@ class _OneDNNLinear(torch.autograd.Function):
         )
 
 
+class _GPULinear(torch.autograd.Function):
+    """The linear layer with a bias on a GPU, where the bias' gradient is a kernel of its own."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(..., K), (N, K), (N,) -> (..., N)."""
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weight and bias."""
+        from drakegpt.models.triton_kernels import column_sums
+
+        (grad,) = grads
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        rows = grad.reshape(-1, grad.shape[-1])
+        for_weight = rows.t() @ x.reshape(-1, x.shape[-1])
+        return grad @ weight, for_weight, column_sums(rows)
+
+
+def _for_triton(x: Tensor) -> bool:
+    return x.is_cuda and x.numel() >= TRITON_FROM and triton_works()
+
+
+@cache
+def triton_works() -> bool:
+    """Whether Triton is here, with a GPU and the C compiler that it needs: a kernel is tried."""
+    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        from drakegpt.models.triton_kernels import column_sums
+
+        column_sums(torch.ones(2, 8, device="cuda"))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("Triton does not work here, so training is slower: %s", reason)
+        return False
+    return True
+
+
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """X @ weight.T + bias by oneDNN, for float32 on a CPU."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
+
+
+# --- Layer norm ---------------------------------------------------------------------------------
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` for many activations on a GPU where Triton works."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        if not _for_triton(x):
+            return super().forward(x)
+        from drakegpt.models import triton_kernels
+
+        result: Tensor = triton_kernels.LayerNorm.apply(  # type: ignore[no-untyped-call]
+            x, self.weight, self.bias, self.eps
+        )
+        return result
+
+
+def with_quick_norms_(model: nn.Module) -> None:
+    """Let a model's layer norms be those that may compute by `triton_kernels`, in place."""
+    for module in model.modules():
+        if type(module) is nn.LayerNorm:
+            module.__class__ = LayerNorm
 
 
 # --- Dropout ------------------------------------------------------------------------------------

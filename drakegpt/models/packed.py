@@ -2,9 +2,11 @@
 
 On disk, five weights of -1, 0, 1 share a byte (3^5 = 243), or eight signs do,
 or each has a byte of its own. In memory a weight is an int8: they are unpacked
-once, when they are loaded, and never turned into floats. (On an NVIDIA GPU it is
-a bfloat16, which holds these whole numbers exactly: its products take no int8
-for few rows, and what counts there is how few kernels are launched.)
+once, when they are loaded, and never turned into floats. (On an NVIDIA GPU what
+counts for few rows is how few kernels are launched: after its norm a layer is one,
+of `packed_kernels`. Many rows, and all where Triton is missing, are multiplied as
+bfloat16, which holds these whole numbers exactly: PyTorch's products of int8 take
+not every shape there.)
 
 A layer rounds its activations to 8 bits per token, multiplies int8 by int8 into
 int32 (`torch._int_mm`: oneDNN with VNNI), and scales the result. Why this form:
@@ -30,10 +32,12 @@ Not here: training. A packed model computes, and learns nothing more.
 Shapes: N rows (outputs) and K columns (inputs) of a weight, P parts of its rows.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Self
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +54,8 @@ from drakegpt.models.bitlinear import (
     replaceable,
     rescale,
 )
+
+log = logging.getLogger(__name__)
 
 PackedBits = Literal["8", "1.58", "1"]
 
@@ -186,9 +192,8 @@ def _dense(matrix: Tensor) -> Tensor:
 class PackedLinear(nn.Module):
     """A linear layer of whole numbers, for inference: (codes of x) @ codes.T, scaled, + bias.
 
-    `codes` (N, K), whole numbers that are kept as int8, or on an NVIDIA GPU as
-    bfloat16; `scales` float32 (P,), of which each holds for N / P rows; `norm` comes
-    first. Its state has, in place of the codes, `packed`.
+    `codes` int8 (N, K); `scales` float32 (P,), of which each holds for N / P rows;
+    `norm` comes first. Its state has, in place of the codes, `packed`.
     """
 
     codes: Tensor
@@ -206,27 +211,25 @@ class PackedLinear(nn.Module):
         self.bits: PackedBits = bits
         self.norm = norm
         self.bias = bias
-        self.register_buffer("codes", _kept(codes), persistent=False)
+        self.register_buffer("codes", codes.to(torch.int8).contiguous(), persistent=False)
         self.register_buffer("scales", scales)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
         x = self.norm(x)
-        if self.codes.dtype == torch.bfloat16:
+        kernels = _kernels(x.device) if x.is_cuda else None
+        if kernels is not None and kernels.fits(x):
+            return kernels.layer(x, self.codes, self.scales, self.bias)
+        if x.is_cuda:
             activations, token = bfloat16_activations(x)
             exact = EXACT if self.bits == "8" else EXACT_FEW_BITS
-            product = bfloat16_product(activations.flatten(0, -2), self.codes, exact)
+            codes = self.codes.to(torch.bfloat16)
+            product = bfloat16_product(activations.flatten(0, -2), codes, exact)
         else:
             activations, token = quantize_activations(x)
             product = integer_product(activations.to(torch.int8).flatten(0, -2), self.codes)
         product = product.view(*x.shape[:-1], len(self.codes))
         return rescale(product, token, self.scales, self.bias)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Go to another device: the codes are turned into what it multiplies, once."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.codes = _kept(self.codes)
-        return self
 
     def stored_bytes(self) -> int:
         """The bytes of packed weights and their scales."""
@@ -234,7 +237,7 @@ class PackedLinear(nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}packed"] = pack(self.codes.to(torch.int8), self.bits)
+        destination[f"{prefix}packed"] = pack(self.codes, self.bits)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -254,9 +257,24 @@ class PackedLinear(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def _kept(codes: Tensor) -> Tensor:
-    """Codes of any type as they are kept on their device; each type holds them exactly."""
-    return codes.to(torch.bfloat16 if codes.is_cuda else torch.int8)
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The module `packed_kernels`, or none where there is no Triton.
+
+    Nor, after a warning, where Triton cannot compile: it needs a C compiler, and does not
+    know every GPU.
+    """
+    try:
+        from drakegpt.models import packed_kernels
+
+        packed_kernels.try_out(device)
+    except ImportError:
+        return None
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("Triton cannot be used, so packed layers are slower on %s: %s", device, reason)
+        return None
+    return packed_kernels
 
 
 # --- Putting it in place ------------------------------------------------------------------------

@@ -84,6 +84,11 @@ class Repeating:
 class _Recorder(TorchDispatchMode):
     """Writes down every operation that reaches a kernel, after autograd and autocast."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep the compiler out of here PyTorch would load it, which takes a second."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []

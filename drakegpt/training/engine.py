@@ -14,14 +14,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
+from drakegpt.models.cuda_graph import CaptureRefusedError, capture, warming_up
 from drakegpt.models.kernels import kept_whole
 from drakegpt.models.tape import TAPED_UP_TO, Tape
 from drakegpt.presets import WIDE
@@ -33,10 +33,13 @@ Way = Literal["plain", "tape", "graph"]
 # Steps that run as written before one is recorded: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
 FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
-# Compiling the blocks takes 3 seconds on an H200 and saves 2.3 ms of each step of the scaled
-# model; a shorter run does not win it back, nor does a small model, whose steps take half a
-# millisecond. Weights of few bits are rounded anew in each step, and gain more.
-COMPILED_FROM, COMPILED_FROM_FEW_BITS = 2000, 500
+# To compile takes 5 to 9 seconds on an H200, which longer runs win back: it saves 0.5 of 5.6 ms of
+# a step of the scaled model, and 10.8 of 18.9 ms with weights of 1.58 bits, which are rounded anew
+# in each step by many operations. A small model's step takes 0.4 ms, compiled or not.
+COMPILED_FROM, COMPILED_FROM_FEW_BITS = 20_000, 1000
+# What the compiler shall not do on a GPU: fuse the sums of a norm's gradients with its rows' work,
+# which takes a step of the scaled model from 5.15 to 5.61 ms.
+GPU_OPTIONS = {"triton.mix_order_reduction": False}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
         half = config.dtype == "bfloat16"
     compiled = config.compile
     if compiled is None:
-        wide = config.embedding_dim >= WIDE and config.model != "BigramLM"
+        wide = config.embedding_dim >= WIDE
         least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
         compiled = on_gpu and wide and config.iters >= least
     windows = config.batch_size * config.grad_accumulation
@@ -107,7 +110,7 @@ class Engine:
         if self._recorded is None:
             if self._done < FIRST_STEPS[self.way]:
                 self._done += 1
-                with _beside(self._device):
+                with warming_up(self._device):
                     return step().detach().clone()
             return self._record(step)
         return self._recorded().clone()
@@ -124,11 +127,15 @@ class Engine:
         if self.way == "tape":
             self._recorded = tape = Tape(lambda: step().detach())  # recording it carries it out
             return tape.result.clone()
-        self._recorded = _captured(lambda: step().detach())
-        if self._recorded is None:
+        try:
+            self._recorded = graph = _Graph(lambda: step().detach())
+        except CaptureRefusedError as refused:
+            log.warning(
+                "A step cannot be captured as a CUDA graph, so it runs plainly: %s", refused
+            )
             self.way = "plain"
             return step().detach()
-        return self._recorded().clone()
+        return graph().clone()
 
 
 class Compiled:
@@ -142,15 +149,17 @@ class Compiled:
         self._model = model
         self._works: bool | None = None  # not known before it was tried
         blocks = getattr(model, "blocks", None)
-        for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
-            part.compile(dynamic=False)
+        on_gpu = next(model.parameters()).is_cuda
+        options: dict[str, Any] = {"options": GPU_OPTIONS} if on_gpu else {}
+        with _without_warnings():
+            for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
+                part.compile(dynamic=False, **options)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The model's logits. The first call compiles, and finds out whether that works."""
         if self._works is None:
             try:
-                with warnings.catch_warnings():  # the compiler's, about its own code
-                    warnings.simplefilter("ignore")
+                with _without_warnings():
                     logits: Tensor = self._model(tokens)
             except torch.OutOfMemoryError:
                 raise
@@ -162,6 +171,14 @@ class Compiled:
             log.warning("torch.compile does not work here, so training goes on without: %s", reason)
         with nullcontext() if self._works else as_written():
             return self._model(tokens)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without those of the compiler about its own code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _innermost(error: BaseException) -> str:
@@ -180,52 +197,10 @@ class _Graph:
     """A captured CUDA graph of a step."""
 
     def __init__(self, step: Callable[[], Tensor]) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._result = step()
+        results: list[Tensor] = []
+        self._graph = capture(lambda: results.append(step()))
+        (self._result,) = results
 
     def __call__(self) -> Tensor:
         self._graph.replay()
         return self._result
-
-
-def _captured(step: Callable[[], Tensor]) -> _Graph | None:
-    """Capture a CUDA graph of `step`, which carries nothing out yet; `None` where that fails.
-
-    A failed capture leaves its stream behind as the current one, and the random
-    generator waiting for a replay: both are put back. What failed is let go of
-    first, with the memory of its tensors.
-    """
-    before = torch.cuda.current_stream() if torch.cuda.is_available() else None
-    try:
-        return _Graph(step)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        # What ends a capture that is no longer valid fails too, with a message that says less.
-        reason = str(error.__context__ or error).strip().splitlines()[0]
-    if before is not None:
-        torch.cuda.set_stream(before)
-        generator = torch.cuda.default_generators[before.device_index]
-        generator.graphsafe_set_state(generator.clone_state())
-    log.warning("A step cannot be captured as a CUDA graph, so it runs plainly: %s", reason)
-    return None
-
-
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one stream beside the usual one; each more would have memory of its own for good."""
-    return torch.cuda.Stream(device)
-
-
-@contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
-    """On a GPU, another stream, where PyTorch wants the steps before a capture to run."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = _side_stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)

@@ -176,6 +176,11 @@ class Run:
         return f"trained in {len(told)} parts: iterations {', then '.join(told)}"
 
     @property
+    def origin(self) -> str:
+        """How it came about if not by one training here with its settings; else nothing."""
+        return self.derived or self.history
+
+    @property
     def initial_weights(self) -> Path:
         """Where the weights of the run that this one started from are kept, if it did."""
         return self.folder / "initial.safetensors"

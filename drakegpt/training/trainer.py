@@ -41,7 +41,7 @@ def whole_validation(config: TrainConfig, tokens: int) -> bool:
     The original's recipe draws windows, whatever the split's length.
     """
     drawn = config.eval_iters * config.batch_size * config.context_length
-    return config.recipe != "original" and tokens - 1 <= drawn
+    return config.recipe != "original" and tokens <= drawn
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ class Trainer:
         dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
         if not self.plan.compiled and dtype == torch.float32:
             return None
-        return WorkingCopy(self.model, self.optimizer.weights, dtype)
+        quick_norms = self.device.type == "cuda" and not self.plan.compiled
+        return WorkingCopy(self.model, self.optimizer.weights, dtype, quick_norms=quick_norms)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         """The number format of matrix products where it is not that of the weights."""
@@ -294,6 +295,8 @@ class Trainer:
         share = max(1, config.eval_iters * config.batch_size // self.world.size)
         at_once = min(self._windows_at_once(), share)
         if stream is Stream.ESTIMATE_VAL and whole_validation(config, len(tokens)):
+            # Its first token is predicted too, from the last that was trained on.
+            tokens = torch.cat([self._splits[Stream.ESTIMATE_TRAIN][-1:], tokens])
             return sequential_windows(tokens, config.context_length, at_once)
         windows = random_windows(
             tokens,

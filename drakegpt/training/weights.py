@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from drakegpt.models.kernels import with_quick_norms_
 from drakegpt.models.layers import LanguageModel
 
 
@@ -60,9 +61,18 @@ class WorkingCopy:
     gradient back.
     """
 
-    def __init__(self, model: LanguageModel, weights: FlatWeights, dtype: torch.dtype) -> None:
-        """`weights` are those of `model`."""
+    def __init__(
+        self,
+        model: LanguageModel,
+        weights: FlatWeights,
+        dtype: torch.dtype,
+        *,
+        quick_norms: bool = False,
+    ) -> None:
+        """`weights` are those of `model`; with `quick_norms`, its norms are those of `kernels`."""
         self.model = copy.deepcopy(model).to(dtype)
+        if quick_norms:
+            with_quick_norms_(self.model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         copies = dict(self.model.named_parameters())
         order = [copies[names[id(parameter)]] for parameter in weights.parameters]

@@ -71,13 +71,13 @@ class World:
 ALONE = World()
 
 
-def start() -> World:
-    """Meet the other processes that `torchrun` has started, if it has."""
+def start(device: str = "auto") -> World:
+    """Meet the other processes that `torchrun` has started, if it has, each on a `device`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
         return ALONE
     try:
-        if torch.cuda.is_available():
+        if device in ("auto", "cuda") and torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:

@@ -1,5 +1,6 @@
 """Every mistake a user can make: one clear message on stderr, an exit code, nothing lost."""
 
+import gzip
 import hashlib
 import os
 import sys
@@ -40,7 +41,7 @@ MISTAKES = [
     ("train BigramLM --learning-rate 1", 2, ["No such option", "--learning-rate"]),
     ("train BigramLM --scale False", 2, ["--scale"]),
     ("train BigramLM --scaled False", 2, ["False"]),
-    ("train BigramLM --device cuda", 2, ["no cuda device", "--device auto"]),
+    ("train BigramLM --device cuda", 2, ["no cuda device", "--device auto", "pytorch.org"]),
     ("train BigramLM --device tpu", 2, ["tpu"]),
     ("train BigramLM --data nothing", 1, ["no dataset named 'nothing'", "data fetch"]),
     ("train BigramLM --name r", 2, ["named 'r' already"]),
@@ -52,7 +53,15 @@ MISTAKES = [
     ("data fetch {tmp}", 1, ["cannot be read"]),
     ("data fetch {tmp}/empty.txt", 1, ["no text"]),
     ("data fetch {tmp}/short.txt", 1, ["5 characters", "90"]),
-    ("data fetch {tmp}/latin1.txt", 1, ["line 3", "0xe9", "UTF-8"]),
+    ("data fetch {tmp}/latin1.txt", 1, ["line 3", "0xe9", "UTF-8", "windows-1252"]),
+    ("data fetch {tmp}/wide.txt", 1, ["UTF-16, without the mark", "iconv -f utf-16le"]),
+    ("data fetch {tmp}/packed.txt", 1, ["not text but gzip", "gunzip -c packed.txt"]),
+    ("data fetch {tmp}/open.csv", 1, ["line 2: a quote opens a cell and is never closed"]),
+    ("data fetch {tmp}/short.csv", 1, ["line 3 has 1 field", "header 2 names", "semicolons"]),
+    ("data fetch {tmp}/song.txt --name sample --name other --name=", 2, ["--name is empty"]),
+    ("data fetch {tmp}/short.csv --text-column=", 2, ["--text-column is empty"]),
+    ("data fetch {tmp}/latin1.txt --name song", 2, ["dataset 'song' already, from", "--force"]),
+    ("train BigramLM --data=", 2, ["--data is empty"]),
     ("data fetch {tmp}/table.csv", 1, ["no column 'Lyric'", "artist, words"]),
     ("data fetch {tmp}/table.csv --text-column nope", 1, ["no column 'nope'"]),
     ("data fetch {tmp}/latin1.txt --text-column words", 2, ["--text-column"]),
@@ -97,6 +106,10 @@ def bad_files(tmp_path_factory):
     (folder / "short.txt").write_bytes(b"la la")
     (folder / "repeated.txt").write_bytes(b"la" * 99)
     (folder / "latin1.txt").write_bytes(("la\n" * 2 + "caf\xe9 " * 50).encode("latin-1"))
+    (folder / "wide.txt").write_bytes(TEXT.encode("utf-16-le"))
+    (folder / "packed.txt").write_bytes(gzip.compress(TEXT.encode()))
+    (folder / "open.csv").write_text('a,Lyric\n1,"never closed\n2,two\n')
+    (folder / "short.csv").write_text("a;Lyric\n1;one\n2\n")
     (folder / "table.csv").write_text("artist,words\nme,la la la\n")
     (folder / "other").mkdir()
     for place in (folder, folder / "other"):
@@ -119,6 +132,14 @@ def test_mistakes(drakegpt, trained, home, bad_files):
         if line:
             assert outcome.out == "", context
         assert fingerprint(home) == before, context
+
+
+@pytest.mark.parametrize("command", [["data", "fetch"], ["data", "show"]])
+def test_an_empty_name_is_no_missing_one(drakegpt, trained, home, command):
+    before = fingerprint(home)
+    outcome = drakegpt(*command, "")
+    assert (outcome.code, "empty" in outcome.err.lower()) == (2, True)
+    assert fingerprint(home) == before
 
 
 def test_no_results_where_there_are_no_runs(drakegpt):

@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import pathlib
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -90,6 +92,110 @@ def test_bpe_datasets_live_beside_those_of_characters(drakegpt, song, tmp_path):
     assert (char["tokenizer"], bpe["tokenizer"]) == ("char", "bpe")
     assert char["text_sha256"] == bpe["text_sha256"]
     assert char["begins"] == bpe["begins"]
+
+
+SONGS = [f"line {i} of a song about the rain\nand line {i * i} about the river" for i in range(40)]
+
+
+def csv_of(songs, separator=","):
+    rows = "".join(f'{i}{separator}"{song}"\n' for i, song in enumerate(songs))
+    return f"id{separator}Lyric\n{rows}"
+
+
+def test_what_one_should_know_of_a_text_is_told(drakegpt, tmp_path):
+    """Its separator, the rows left out, NUL characters, and what both splits have."""
+    songs = [*SONGS, "", "nan", *SONGS[:3], "\0"]
+    (tmp_path / "songs.csv").write_text(csv_of(songs, ";"))
+    told = drakegpt("data", "fetch", tmp_path / "songs.csv")
+    assert told.code == 0
+    assert "separated by semicolons" in told.err
+    assert "Left out: 2 rows with nothing, nan or null in the column 'Lyric'" in told.err
+    assert "NUL characters" in told.err
+    assert "3 whole songs stand in both" in told.err
+    shown = drakegpt("data", "show", "songs", "--json").json
+    assert (shown["songs"], shown["rows_left_out"], shown["songs_in_both"]) == (44, 2, 3)
+    assert 0.5 < shown["seen_share"] < 1
+    people = drakegpt("data", "show", "songs")
+    assert re.search(rf"^seen_share: +{shown['seen_share']:.2%} of validation$", people.out, re.M)
+    assert re.search(r"^songs_in_both: +3$", people.out, re.M)
+    assert "Note: " in people.err
+
+
+def test_nothing_is_told_of_a_text_without_peculiarities(drakegpt, tmp_path):
+    (tmp_path / "songs.csv").write_text(csv_of(SONGS))
+    assert "Note" not in drakegpt("data", "fetch", tmp_path / "songs.csv").err
+    shown = drakegpt("data", "show", "songs")
+    assert re.search(r"^seen_share: +0\.00% of validation$", shown.out, re.M)
+    assert re.search(r"^songs_in_both: +0$", shown.out, re.M)
+    assert "Note" not in shown.err
+
+
+def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
+    (tmp_path / "songs.csv").write_text(csv_of([*SONGS, *SONGS[:6]]))
+    drakegpt("data", "fetch", tmp_path / "songs.csv")
+    assert drakegpt("train", "BigramLM", *BRIEF, "-q").code == 0
+    page = tmp_path / "page.html"
+    told = drakegpt("compare", "--html", page)
+    assert told.code == 0
+    assert "of the validation text stands in lines of 20 characters or more" in told.err
+    result = drakegpt("compare", "--json").json
+    assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
+    text = page.read_text(encoding="utf-8")
+    assert "4 whole songs stand in both." in text
+    assert "they may know by heart" in text
+    assert "never seen" not in text
+
+
+def test_another_source_takes_a_name_by_force_alone(drakegpt, tmp_path):
+    drakegpt("data", "fetch", "sample")
+    before = drakegpt("data", "show", "sample", "--json").json
+    (tmp_path / "other.txt").write_text(TEXT)
+    refused = drakegpt("data", "fetch", tmp_path / "other.txt", "--name", "sample")
+    assert refused.code == 2
+    assert "already, from drakegpt/data/sample_lyrics.csv" in refused.err
+    assert drakegpt("data", "show", "sample", "--json").json == before
+    forced = drakegpt("data", "fetch", tmp_path / "other.txt", "--name", "sample", "--force")
+    assert forced.code == 0
+    assert drakegpt("data", "show", "sample", "--json").json["characters"] == len(TEXT)
+
+
+def test_kaggles_column_can_be_told(program, home):
+    table = "id,Lyrics\n" + "".join(f'{i},"{song}"\n' for i, song in enumerate(SONGS))
+    with KaggleServer({"song-lyrics-dataset": Answer(table.encode())}) as server:
+        variables = environment(server.address, str(home.parent)) | {"DRAKEGPT_HOME": str(home)}
+        refused = program("data", "fetch", **variables)
+        assert refused.code == 1
+        assert "its columns are: id, Lyrics." in refused.err
+        assert "--text-column" in refused.err
+        told = ("data", "fetch", "drake", "--text-column", "Lyrics", "--json")
+        assert program(*told, **variables).json["outcome"] == "prepared"
+        again = program(*told, **variables).json
+        assert (again["outcome"], again["text_column"]) == ("already there", "Lyrics")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_what_a_killed_fetch_leaves_is_cleared_by_the_next_command(drakegpt, tmp_path, home):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "drakegpt", "data", "fetch", "/dev/stdin", "--name", "piped"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=-3, stderr=-3, env=environment
+    )
+    process.stdin.write(TEXT.encode() * 2000)
+    process.stdin.flush()
+    while not [path for path in temporary.rglob("copy") if path.stat().st_size]:
+        time.sleep(0.01)
+        assert process.poll() is None
+    alive = list(temporary.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(temporary))
+        assert drakegpt("data", "list").code == 0
+        assert list(temporary.iterdir()) == alive
+        process.kill()
+        process.communicate()
+        assert drakegpt("runs", "list").code in (0, 1)
+    assert list(temporary.iterdir()) == []
 
 
 def test_train_json_is_one_object_with_true_figures(drakegpt, run):
@@ -283,7 +389,10 @@ def test_compare_shows_rows_curves_and_samples(drakegpt, run, home):
     assert f"{run['val_loss']:.4f}" in shown.out
     assert "claims" not in shown.out
     assert "Training loss, estimated while training" in shown.out
-    assert "no finished run of BlocksLM: `drakegpt train BlocksLM --data song`" in shown.err
+    assert (
+        "no finished run of BlocksLM: `drakegpt train BlocksLM --data song --iters 20 "
+        "--eval-iters 2` makes one" in shown.err
+    )
     assert len(list((home / "comparisons" / "song").iterdir())) == 4
     result = drakegpt("compare", "--json").json
     assert "What counting alone reaches" in shown.out
@@ -365,14 +474,89 @@ def test_compare_trains_what_is_missing(drakegpt, song):
     assert len(shown.json["rows"]) == 6
     assert shown.json["missing"] == []
     runs = [row["runs"] for row in shown.json["rows"]]
-    again = drakegpt("compare", "--train", "--iters", 3, "--set", "save_interval=1", "--json")
+    kept = ("--set", "save_interval=1")
+    again = drakegpt("compare", "--train", *few, *kept, "--json")
+    assert "none to train" in again.err
     assert [row["runs"] for row in again.json["rows"]] == runs
-    # a short trial of one model does not take its place, where settings are named
-    drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "-q")
-    named = drakegpt("compare", "--iters", 3, "--json")
-    assert [row["runs"] for row in named.json["rows"]] == runs
+    # a short trial of one model does not take its place
+    short = drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "--json", "-q").json
+    for given in ((), ("--iters", 3)):
+        named = drakegpt("compare", *given, "--json")
+        assert [row["runs"] for row in named.json["rows"]] == runs
     latest = drakegpt("compare")
-    assert "differ in length" in latest.err
+    name = pathlib.Path(short["run"]).name
+    assert f"Left out: {name}, newer but trained otherwise." in latest.err
+    choosing = re.search(r"`(drakegpt compare --data song --set iters=1)`", latest.err).group(1)
+    (row,) = drakegpt(*choosing.split()[1:], "--json").json["rows"]
+    assert row["runs"][0]["run"] == name
+
+
+def test_compare_trains_with_the_presets_settings_where_none_are_given(drakegpt, song):
+    """A run without dropout, the README's next command, is none of the ladder that is asked for."""
+    few = ("--iters", 3, "--eval-iters", 1)
+    odd = drakegpt("train", "TransformerLM", *few, "--dropout", 0, "--json", "-q").json
+    shown = drakegpt("compare", "--train", *settings(*few), "--json", "-q")
+    assert shown.code == 0, shown.err
+    names = {row["model"]: [run["run"] for run in row["runs"]] for row in shown.json["rows"]}
+    assert len(names) == 6
+    assert pathlib.Path(odd["run"]).name not in names["TransformerLM"]
+    assert all(row["differs"] == {} for row in shown.json["rows"])
+    refused = drakegpt("compare", "--train", "--set", "minutes=1")
+    assert refused.code == 2
+    assert "minutes would give each run other iterations" in refused.err
+
+
+def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakegpt, song, tmp_path):
+    """As they were imported once: they are refused now."""
+    import torch
+
+    from drakegpt.config import resolve
+    from drakegpt.data import dataset
+    from drakegpt.models.build import build_model
+    from drakegpt.training.checkpoint import save_checkpoint
+    from drakegpt.training.run import create_run
+
+    data = dataset.load("song")
+    for model in ("BigramLM", "SingleHeadAttentionLM"):
+        config = resolve(model, "default", "song")
+        run = create_run(config, data, facts={"imported_from": "old.pt", "final_norm": False})
+        weights = build_model(run.model_config).state_dict()
+        if model == "SingleHeadAttentionLM":
+            weights = {name: torch.full_like(w, float("nan")) for name, w in weights.items()}
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+    page = tmp_path / "report.html"
+    shown = drakegpt("compare", "--claims", "--html", page, "--json")
+    assert shown.code == 0, shown.err
+    row = shown.json["rows"][1]
+    assert (row["val_loss"], row["runs"][0]["val_loss"], row["val_gain"]) == (None, None, None)
+    assert [claim["holds"] for claim in shown.json["claims"]] == [None, None]
+    text = page.read_text(encoding="utf-8")
+    assert "SingleHeadAttentionLM has a loss that is not finite, so it is in no verdict." in text
+    assert "--at:nan" not in text
+    assert drakegpt("compare").code == 0
+    assert drakegpt("eval", "--json").json["run"].split("/")[-1].startswith("BigramLM")
+
+
+def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, song, tmp_path):
+    few = ("--iters", 3, "--eval-iters", 1)
+    for model in ("BigramLM", "SingleHeadAttentionLM", "BlocksLM"):
+        drakegpt("train", model, *few, "-q")
+    drakegpt("train", "MultiHeadAttentionLM", *few, "--context-length", 16, "-q")
+    page = tmp_path / "report.html"
+    shown = drakegpt("compare", "--claims", "--html", page, COLUMNS=200)
+    assert shown.code == 0, shown.err
+    told = (
+        "MultiHeadAttentionLM was trained otherwise than the others (context_length 16, theirs 8), "
+        "so it has no gain and is in no verdict."
+    )
+    assert f"* {told}" in " ".join(shown.out.split())
+    assert re.search(r"│ MultiHeadAttentionLM \* +│", shown.out)
+    command = "drakegpt train MultiHeadAttentionLM --data song --iters 3 --eval-iters 1"
+    assert f"`{command}` trains it as they were" in shown.err
+    assert " ".join(html.unescape(page.read_text(encoding="utf-8")).split()).count(told) == 2
+    assert "trained otherwise</span>" in page.read_text(encoding="utf-8")
+    drakegpt(*command.split()[1:], "-q")
+    assert "trained otherwise than" not in drakegpt("compare").out
 
 
 def test_compare_of_several_seeds(drakegpt, song):
@@ -391,7 +575,7 @@ def test_compare_of_several_seeds(drakegpt, song):
     bare = drakegpt("compare", "--json")
     assert bare.json["rows"] == shown.json["rows"]
     text = drakegpt("compare", "--prompt", "ten ten ten", COLUMNS=200).out
-    assert "Means of 2 seeds each; ±: standard deviation." in " ".join(text.split())
+    assert "Means of 2 seeds each; ±: their sample standard deviation." in " ".join(text.split())
     assert re.search(r"┃ +validation ┃ +± ┃", text)
     assert text.split("By each")[1].count("\nten ten ten") == 6
     refused = drakegpt("compare", "--prompt", "日本")

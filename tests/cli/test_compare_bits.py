@@ -31,7 +31,8 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
 
 ROW = Row(
     name="float32", runs=("a", "b"), embedding_dim=32, val_losses=(2.0, 2.1),
-    bits_per_character=2.957, difference=0.0, file_bytes=169_300, packed_bytes=0,
+    bits_per_character=2.957, difference=0.0, noise=0.05, paired=False,
+    file_bytes=169_300, packed_bytes=0,
     remainder_bytes=165_100, resident_bytes=165_100, peak_memory=17_500_000,
     tokens_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
     training_seconds=9.3,
@@ -55,7 +56,16 @@ def test_what_the_tables_show(monkeypatch, capsys):
     ]  # fmt: skip
     for figure in ("169.3", "17.5", "6,565", "+0.0667", "A finding."):
         assert figure in text
-    assert "means of 2 seeds" in text
+    assert "Means of 2 seeds each; ±: their sample standard deviation." in " ".join(text.split())
+
+
+def test_what_is_noise_is_marked(monkeypatch, capsys):
+    other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
+    text = shown([ROW, other], 140, monkeypatch, capsys)
+    assert "│  ≈ +0.0000 │" in text
+    assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
+    plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
+    assert "≈" not in plain
 
 
 def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):

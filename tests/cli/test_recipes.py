@@ -151,13 +151,23 @@ def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
     done = drakegpt("train", "TransformerLM", "--dropout", 0, "--eval-interval", 20, "--patience",
                     3, "--eval-iters", 5, "--schedule", "constant", "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: overfitting from iteration" in done.out
+    assert "Stopped early: the validation loss was estimated lowest at iteration" in done.out
+    assert "Overfits from iteration" in done.out  # by exact losses
     assert "stopped early" in drakegpt("runs").out
     texts = [
         drakegpt("generate", *which, "-n", 80, "--seed", 1, "--json").json["samples"][0]["text"]
         for which in ((), ("--best",), ("--best",))
     ]
     assert texts[0] != texts[1] == texts[2]
+
+
+def test_early_stopping_by_the_noise_of_an_estimate_is_not_called_overfitting(drakegpt, song):
+    """Two windows an estimate: it ends by chance, while the exact loss still falls."""
+    done = drakegpt("train", "TransformerLM", "--iters", 300, "--eval-interval", 1, "--patience", 1,
+                    "--eval-iters", 1, "--batch-size", 2, "-q")  # fmt: skip
+    assert done.code == 0
+    assert "Stopped early: the validation loss was estimated lowest" in done.out
+    assert "verfit" not in done.out
 
 
 def test_a_failing_loss_names_the_iteration_and_the_remedy(drakegpt, song):

@@ -117,3 +117,12 @@ def test_little_in_common_is_not_told():
     data = dataset.prepare(text + "line number 1 of a long text\n", name="d", **ABOUT)
     assert 0 < data.metadata.seen_share < 0.01
     assert data.metadata.overlap == ""
+
+
+def test_the_same_text_without_songs_is_measured_anew():
+    songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
+    dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
+    text = dataset.prepare("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    assert (text.songs, text.songs_in_both, text.rows_left_out) == (None, None, None)
+    again = dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    assert (again.songs, again.songs_in_both) == (42, 2)

@@ -42,12 +42,66 @@ def test_with_models_missing_the_claims_stay_open_unless_refuted():
     assert falls.holds is False
 
 
+def seeds(model, *losses):
+    """A row with a run of each training loss."""
+    return row(
+        *({"seed": seed, "train_loss": loss} for seed, loss in enumerate(losses)), model=model
+    )
+
+
+def test_steps_smaller_than_the_spread_of_seeds_are_no_falls():
+    """Means of 2.000 ± 0.10 and 1.997 ± 0.05, of three seeds each."""
+    *before, _, _ = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
+    last = seeds("ResidualBlocksLM", 1.9, 2.0, 2.1), seeds("TransformerLM", 1.947, 1.997, 2.047)
+    assert [each.train_spread for each in last] == pytest.approx([0.1, 0.05])
+    falls, lowest, _ = check_claims([*before, *last])
+    assert (falls.holds, falls.verdict) == (None, "unknown")
+    assert falls.finding == (
+        "TransformerLM is level with the model before (within noise: 0.0030 of 0.1291 nats). "
+        "Of one seed, beside means of several: BigramLM, SingleHeadAttentionLM, "
+        "MultiHeadAttentionLM, BlocksLM."
+    )
+    assert lowest.holds is None
+    assert lowest.finding == (
+        "It ends level with ResidualBlocksLM (within noise: 0.0030 of 0.1291 nats)."
+    )
+
+
+@pytest.mark.parametrize("loss", [2.0, 2.0 - 0.0141, 2.0 + 0.0141])
+def test_a_tie_and_what_two_single_runs_can_differ_by_are_no_verdict(loss):
+    claims = check_claims(rows(3.0, 2.8, 2.6, 2.4, 2.0, loss))
+    for claim in claims[:2]:
+        assert claim.holds is None
+        assert "level with" in claim.finding
+        assert "-0.0" not in claim.finding
+        assert "−0.0" not in claim.finding
+    assert check_claims(rows(3.0, 2.8, 2.6, 2.4, 2.0, 2.0 - 0.0142))[0].holds is True
+    assert check_claims(rows(3.0, 2.8, 2.6, 2.4, 2.0, 2.0 + 0.0142))[0].holds is False
+
+
+def test_a_row_that_was_trained_otherwise_is_in_no_claim():
+    ladder = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
+    ladder[-1] = dataclasses.replace(ladder[-1], differs={"dropout": (0.0, 0.1)})
+    falls, overfit = check_claims(ladder)
+    assert falls.finding == "It falls at each of the 4 steps between neighbours."
+    assert falls.holds is None
+    assert "TransformerLM" not in overfit.finding
+
+
+def test_sizes_that_were_trained_unlike_are_no_set():
+    """As the original shows it: the last one scaled, else trained as the others."""
+    default = rows(3.0, 2.8, 2.6, 2.4, 2.0, 2.1)
+    scaled = row({"train_loss": 0.65}, model="TransformerLM", size="scaled", shared=(("iters", 5),))
+    assert not any("as the original" in c.claim for c in check_claims([*default, scaled]))
+
+
 @pytest.mark.parametrize("place", [0, 3, 5])
 def test_a_loss_that_is_no_number_is_no_verdict(place):
     losses = [3.0, 2.8, 2.6, 2.4, 2.0, 1.5]
     losses[place] = NAN
-    falls, *_ = check_claims(rows(*losses))
-    assert falls.holds is None
+    falls, lowest, _ = check_claims(rows(*losses))
+    assert (falls.holds, lowest.holds) == (None, None)
+    assert "nan" not in falls.finding + lowest.finding
 
 
 @pytest.mark.parametrize(

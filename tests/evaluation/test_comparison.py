@@ -1,20 +1,34 @@
 import json
 import math
 import statistics
+from pathlib import Path
 
 import pytest
 from comparison_rows import RESULT, evaluated, row, rows
 from matplotlib.figure import Figure
 
 from drakegpt.config import resolve
+from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Floor, floors
-from drakegpt.evaluation.comparison import Comparison, compare
+from drakegpt.evaluation.claims import check_claims
+from drakegpt.evaluation.comparison import Comparison, compare, row_of
 from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.scoring import Score, score
-from drakegpt.evaluation.selection import find_run, missing_models, select_others, select_runs
+from drakegpt.evaluation.selection import (
+    INCIDENTAL,
+    agreement,
+    agrees,
+    differences,
+    find_run,
+    leading_agreement,
+    missing_models,
+    newer_runs,
+    select_others,
+    select_runs,
+)
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
+from drakegpt.training.run import Run, create_run
 
 
 def train(prepared, model, **settings):
@@ -29,19 +43,146 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
     train(prepared, "TransformerLM")
     train(prepared, "SingleHeadAttentionLM")
     train(prepared, "BigramLM")
-    newest = train(prepared, "BigramLM", iters=5)
+    newest = train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
     first, second, last = comparison.rows
     assert [r.model for r in comparison.rows] == [
         "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
     ]  # fmt: skip
     assert first.runs[-1] == newest.name
-    assert second.val_gain == pytest.approx(first.val_loss - second.val_loss)
+    assert second.gain.fall == pytest.approx(first.val_loss - second.val_loss)
     # no neighbour below, no gain
-    assert first.val_gain is None
-    assert last.val_gain is None
+    assert first.gain is None
+    assert last.gain is None
     assert len(comparison.missing) == 3
     json.dumps(comparison.to_json(), allow_nan=False)
+
+
+def chosen(prepared):
+    """The runs of each row by model."""
+    return {model: [run.name for run in runs] for (model, _), runs in select_runs(prepared).items()}
+
+
+def test_a_run_with_other_settings_does_not_displace_one_that_agrees(prepared):
+    """After the README's own next command, `train TransformerLM --dropout 0`."""
+    for model in ("BigramLM", "ResidualBlocksLM", "TransformerLM"):
+        train(prepared, model)
+    before = chosen(prepared)
+    odd = train(prepared, "TransformerLM", dropout=0.0)
+    wide = train(prepared, "TransformerLM", context_length=128)
+    assert chosen(prepared) == before
+    comparison = compare(prepared, select_runs(prepared))
+    assert not any(row.differs for row in comparison.rows)
+    assert comparison.context_lengths == (8,)
+    assert [run.name for run in newer_runs(prepared, select_runs(prepared))] == [wide.name]
+    (((named,)),) = select_runs(prepared, settings={"dropout": 0.0}).values()
+    assert named.name == odd.name
+
+
+def test_a_model_without_a_run_that_agrees_is_set_apart(prepared):
+    for model in ("BigramLM", "SingleHeadAttentionLM", "BlocksLM"):
+        train(prepared, model)
+    odd = train(prepared, "MultiHeadAttentionLM", context_length=16, iters=6, seed=7)
+    comparison = compare(prepared, select_runs(prepared))
+    by_model = {row.model: row for row in comparison.rows}
+    row_ = by_model["MultiHeadAttentionLM"]
+    assert row_.runs == (odd.name,)
+    assert row_.differs == {"context_length": (16, 8), "iters": (6, 4)}  # but not its seed
+    assert row_.marked_label == "MultiHeadAttentionLM *"
+    assert row_.command == (
+        "drakegpt train MultiHeadAttentionLM --data small --iters 4 --eval-interval 2 "
+        "--eval-iters 1"
+    )
+    assert by_model["SingleHeadAttentionLM"].gain is not None
+    assert row_.gain is None
+    assert by_model["BlocksLM"].gain is None
+    assert comparison.context_lengths == (8,)  # what counting reaches is not scored in 16
+    shown = {r["model"]: r for r in comparison.to_json()["rows"]}
+    assert shown["MultiHeadAttentionLM"]["differs"] == {
+        "context_length": {"run": 16, "others": 8}, "iters": {"run": 6, "others": 4},
+    }  # fmt: skip
+    assert shown["BigramLM"]["differs"] == {}
+    for claim in check_claims(comparison.rows):
+        assert "MultiHead" not in claim.finding
+    assert all(m.command.endswith("--iters 4 --eval-interval 2 --eval-iters 1")
+               for m in comparison.missing)  # fmt: skip
+
+
+def begun(prepared, **settings):
+    """A run before its first step: its row's key, its weights and its first windows."""
+    given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "seed": 5, **settings}
+    run = create_run(resolve("TransformerLM", "default", prepared.name, given), prepared)
+    with Recorder(run) as recorder:
+        weights = {k: v.clone() for k, v in recorder.trainer.model.state_dict().items()}
+        windows = recorder.trainer._windows.at(0)[0].clone()
+        list(recorder.reports())
+    return row_of([run]).drawn_by, weights, windows
+
+
+@pytest.mark.parametrize(
+    ("changes", "alike"),
+    [
+        ({"dropout": 0.0, "schedule": "constant", "patience": 3}, True),
+        ({"max_lr": 6e-3, "weight_decay": 0.0}, True),
+        ({"batch_size": 16}, False),
+        ({"embedding_dim": 16}, False),
+        ({"bits": "1.58"}, False),
+        ({"windows": "shuffled"}, False),
+    ],
+)
+def test_rows_are_paired_only_where_weights_and_windows_are_the_same(prepared, changes, alike):
+    key, weights, windows = begun(prepared)
+    other_key, other_weights, other_windows = begun(prepared, **changes)
+    same = (
+        weights.keys() == other_weights.keys()
+        and all(v.shape == other_weights[k].shape for k, v in weights.items())
+        and all(v.equal(other_weights[k]) for k, v in weights.items())
+        and windows.shape == other_windows.shape
+        and bool(windows.equal(other_windows))
+    )
+    assert (key == other_key) is same is alike
+
+
+def test_of_groups_of_equal_size_the_newest_is_taken(prepared):
+    train(prepared, "BigramLM", iters=6)
+    train(prepared, "BlocksLM", iters=6)
+    train(prepared, "BigramLM")
+    newest = train(prepared, "BlocksLM")
+    assert chosen(prepared)["BlocksLM"] == [newest.name]
+    train(prepared, "TransformerLM", iters=6)
+    comparison = compare(prepared, select_runs(prepared))
+    assert {row.iterations for row in comparison.rows} == {6}
+
+
+def test_incidental_settings_and_seeds_do_not_part_runs(prepared):
+    first = train(prepared, "BigramLM")
+    other = train(prepared, "BlocksLM", seed=3, save_interval=2, device="cpu", wandb="off")
+    assert agrees(first, agreement(other))
+    assert set(INCIDENTAL) == {"device", "minutes", "wandb", "save_interval"}
+    comparison = compare(prepared, select_runs(prepared))
+    assert not any(row.differs for row in comparison.rows)
+
+
+def test_what_a_recipe_sets_by_the_kind_of_model_does_not_part_runs(prepared):
+    """Wide models of the fast recipe differ in their optimizer, as one command trains them."""
+    wide = {"recipe": "fast", "embedding_dim": 96, "num_layers": 1}
+    first, second = (train(prepared, model, **wide) for model in ("BigramLM", "TransformerLM"))
+    assert first.config.optimizer != second.config.optimizer
+    assert agrees(first, agreement(second))
+    assert agrees(second, agreement(first))
+    plain = train(prepared, "BigramLM", embedding_dim=96, num_layers=1)
+    assert not agrees(plain, agreement(first))
+    assert differences(plain, agreement(first)) == {"recipe": ("original", "fast")}
+
+
+def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
+    """4,000 iterations are the fast recipe's for one kind of model, and named for the other."""
+    given = {"recipe": "fast", "embedding_dim": 96, "iters": 4000}
+    configs = [resolve(model, "default", "d", given) for model in ("BigramLM", "TransformerLM")]
+    assert [dict(named_settings(config)).get("iters") for config in configs] == [None, 4000]
+    runs = [Run(Path("r"), config, {"created_at": "1"}, None) for config in configs]
+    assert agrees(runs[0], agreement(runs[1]))
+    assert leading_agreement(runs) == agreement(runs[1])
 
 
 def test_settings_choose_among_the_runs(prepared):
@@ -124,33 +265,33 @@ def test_floors_stand_beside_the_rows(prepared):
     assert [floor["order"] for floor in shown["floors"]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_floors_have_the_longest_context_of_the_ladders_runs(prepared):
+def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
     train(prepared, "BigramLM", context_length=2)
     train(prepared, "BlocksLM", context_length=4)
     other = train(prepared, "GPT1LM", context_length=16)
     comparison = compare(prepared, select_runs(prepared), others=[[other]])
-    assert comparison.context_lengths == (2, 4)
+    assert comparison.context_lengths == (4,)
     assert comparison.floors == floors(prepared, 4)
     assert compare(prepared, {}, others=[[other]]).floors == floors(prepared, 16)
 
 
 def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
-    """By bits per character, of the others too; as good as the counts is not beyond them."""
+    """By bits per character, of the others too; level with the counts is not beyond them."""
     two = math.log(2)
     ladder = [
         row({"run": f"ladder {bits}", "bits_per_character": bits, "val_loss": 0.0})
-        for bits in (3.5, 3.0, 2.999)
+        for bits in (3.5, 2.995, 2.98)
     ]
     other = row({"run": "other", "bits_per_character": 2.0}, tokenizer="bpe")
     counted = (floor(1, 4 * two), floor(2, 3 * two), floor(3, 1 * two))
     comparison = Comparison("d", tuple(ladder), (), (other,), counted)
-    assert [row.runs[0] for row in comparison.beyond_pairs] == ["ladder 2.999", "other"]
-    assert comparison.to_json()["beyond_pairs"] == ["ladder 2.999", "other"]
+    groups = [[row.runs[0] for row in rows] for rows in comparison.beside(comparison.pairs)]
+    assert groups == [["ladder 2.98", "other"], ["ladder 2.995"], ["ladder 3.5"]]
+    assert comparison.to_json()["beyond_pairs"] == ["ladder 2.98", "other"]
     assert comparison.to_json()["beyond_counting"] == []
     lowest = Comparison("d", tuple(ladder), (), (other,), (*counted[:2], floor(3, 2.5 * two)))
-    assert [row.runs[0] for row in lowest.beyond_counting] == ["other"]
     assert lowest.to_json()["beyond_counting"] == ["other"]
-    assert Comparison("d", tuple(ladder), (), (other,)).beyond_counting == ()
+    assert Comparison("d", tuple(ladder), (), (other,)).to_json()["beyond_counting"] == []
 
 
 def test_the_lowest_floor_and_single_tokens_are_in_sight():

@@ -7,10 +7,12 @@ import statistics
 import pytest
 import torch
 
+from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
 from drakegpt.evaluation import few_bits
-from drakegpt.evaluation.few_bits import findings, measure
+from drakegpt.evaluation.few_bits import Row, findings, lowest_rows, measure
 from drakegpt.evaluation.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
+from drakegpt.evaluation.noise import difference
 from drakegpt.evaluation.scoring import score
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedLinear, pack_, sizes
@@ -60,6 +62,9 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     assert few.val_loss == statistics.fmean(few.val_losses)
     assert few.spread == statistics.stdev(few.val_losses)
     assert few.difference == pytest.approx(few.val_loss - full.val_loss)
+    rounded = by_name["8 bits, rounded after training"]
+    assert rounded.noise == 0.005  # both forms are of the same runs
+    assert rounded.below_first.within_noise
     assert few.bits_per_character == pytest.approx(few.val_loss / math.log(2))
     stored = packed.last_checkpoint().weights.stat().st_size
     assert 0 < stored - few.file_bytes < 2000  # settings and tokenizer, as metadata
@@ -76,6 +81,41 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
         assert all(speed > 0 for speed in row.tokens_per_second.values())
     assert len(findings(rows)) == 9
     assert any("round 1 of 1: 1 bit, 32" in what for what, _, _ in heard)
+
+
+def form(name, *losses, first=(2.0, 2.1, 2.2), paired=False):
+    """A row of made-up losses beside those of float32."""
+    below = difference(first, losses, share_chance=paired)
+    return Row(
+        name=name, runs=("r",) * len(losses), embedding_dim=32, val_losses=losses,
+        bits_per_character=2.0, difference=0.0 - below.fall, noise=below.noise,
+        paired=below.paired, file_bytes=10, packed_bytes=1, remainder_bytes=1, resident_bytes=1,
+        peak_memory=None, tokens_per_second={1: 1.0, 32: 1.0}, times_faster={1: 1.0, 32: 1.0},
+        training_seconds=1.0,
+    )  # fmt: skip
+
+
+def test_what_noise_does_not_tell_from_float32_is_level_with_it():
+    rows = [
+        form("float32", 2.0, 2.1, 2.2),
+        form("1.58 bits", 2.02, 2.11, 2.23),
+        form("8 bits, rounded after training", 2.0001, 2.1001, 2.2001, paired=True),
+        form("1.58 bits, rounded after training", 3.0, 3.1, 3.2, paired=True),
+    ]
+    trained, rounded, to_8_bits, *_ = findings(rows)
+    assert trained == (
+        "Trained with 1.58 bits the model ends level with float32 (within noise: 0.0200 of 0.1677 "
+        "nats); means of 3 seeds each."
+    )
+    assert to_8_bits == (
+        "Rounded to 8 bits after training, it ends level with float32 (within noise: 0.0001 of "
+        "0.0050 nats; paired by seed)."
+    )
+    assert rounded == (
+        "Rounded to 1.58 bits after training, it ends 1.000 nats above float32 (paired by seed)."
+    )
+    assert [row.name for row in lowest_rows(rows)] == [row.name for row in rows[:3]]
+    assert [_to_float32(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
 def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):

@@ -10,11 +10,16 @@ from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.findings import findings, listed
 from drakegpt.evaluation.scoring import Score
 
+NAN = float("nan")
 
-def of(model, loss, gain=None, **given):
-    """A row of one run; its bits are twice its nats, for the sake of round figures."""
-    made = dataclasses.replace(result(model, losses=(loss,)), bits_per_character=2 * loss)
-    return row(model, made, val_gain=gain, **given)
+
+def of(model, *losses, **given):
+    """A row of a run for each loss; its bits are twice its nats, for the sake of round figures."""
+    runs = [
+        dataclasses.replace(result(f"{model} {seed}", seed, (loss,)), bits_per_character=2 * loss)
+        for seed, loss in enumerate(losses, 1)
+    ]
+    return row(model, *runs, **given)
 
 
 def bits(order, value):
@@ -48,37 +53,31 @@ def test_the_best_may_stand_beside_the_ladder():
 
 
 def test_the_descent_and_its_largest_step():
-    rows = (of("BigramLM", 2.5), of("SingleHeadAttentionLM", 2.4, 0.1),
-            of("MultiHeadAttentionLM", 2.1, 0.3))  # fmt: skip
+    rows = (of("BigramLM", 2.5), of("SingleHeadAttentionLM", 2.4), of("MultiHeadAttentionLM", 2.1))
     _, descent, *_ = told(*rows)
     assert descent == (
         "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.400 nats; the "
         "largest step, 0.300, is MultiHeadAttentionLM's: look back in several ways at once."
     )
-    _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1, -0.1))
+    _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1))
     assert descent == (
         "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.100 nats."
     )
 
 
 def test_a_rung_that_gains_nothing_is_named():
-    sentences = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1, -0.1))
+    sentences = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1))
     assert "SingleHeadAttentionLM gains nothing: it ends 0.100 nats above BigramLM." in sentences
 
 
-def test_a_rise_within_the_spread_of_seeds_is_said_to_be_so():
-    def seeds(model, *losses, gain=None):
-        runs = [result(f"{model}{n}", n, (loss,)) for n, loss in enumerate(losses)]
-        return row(model, *runs, val_gain=gain)
-
-    sentences = told(
-        seeds("BigramLM", 1.9, 2.1), seeds("SingleHeadAttentionLM", 2.0, 2.1, gain=-0.05)
+def test_a_step_within_noise_is_neither_gain_nor_loss():
+    sentences = told(of("BigramLM", 1.9, 2.1), of("SingleHeadAttentionLM", 2.0, 2.1))
+    assert (
+        "SingleHeadAttentionLM neither gains nor loses: it ends level with BigramLM (within noise: "
+        "0.0500 of 0.2236 nats)." in sentences
     )
-    assert any(s.endswith("above BigramLM, no more than seeds differ by.") for s in sentences)
-    sentences = told(
-        seeds("BigramLM", 1.99, 2.01), seeds("SingleHeadAttentionLM", 2.49, 2.51, gain=-0.5)
-    )
-    assert any(s.endswith("0.500 nats above BigramLM.") for s in sentences)
+    sentences = told(of("BigramLM", 1.99, 2.01), of("SingleHeadAttentionLM", 2.49, 2.51))
+    assert any(s.endswith("gains nothing: it ends 0.500 nats above BigramLM.") for s in sentences)
     assert not any("single seed" in s for s in sentences)
 
 
@@ -107,11 +106,12 @@ def test_what_counting_reaches_and_keeps():
          "and BlocksLM stay behind that, with 4,225 to 16,865 parameters."),
         ((2.0, 1.0, 1.0), "BlocksLM and TransformerLM do better than that, with 16,865 to 42,369 "
          "parameters; BigramLM stays behind that, with 4,225 parameters."),
-        ((2.0, 2.0, 1.25), "All 3 models stay behind that, with 4,225 to 42,369 parameters."),
+        ((2.0, 2.0, 1.3), "All 3 models stay behind that, with 4,225 to 42,369 parameters."),
         ((1.2, 1.2, 1.2), "All 3 models do better than that, with 4,225 to 42,369 parameters."),
         ((2.0,), "BigramLM stays behind that, with 4,225 parameters."),
-        ((2.0, math.nan), "BigramLM and BlocksLM stay behind that, with 4,225 to 16,865 "
-         "parameters."),
+        ((2.0, math.nan), "BigramLM stays behind that, with 4,225 parameters."),
+        ((1.254, 1.5), "BigramLM ends level with that, with 4,225 parameters; BlocksLM stays "
+         "behind that, with 16,865 parameters."),
     ],
 )  # fmt: skip
 def test_who_is_beyond_counting_and_what_each_has_for_it(losses, sentence):
@@ -121,6 +121,55 @@ def test_who_is_beyond_counting_and_what_each_has_for_it(losses, sentence):
         for (model, parameters), loss in zip(models, losses, strict=False)
     ]
     assert sentence in told(*rows, floors=(bits(1, 5.0), bits(2, 3.5), bits(3, 2.5)))
+
+
+def test_a_tie_is_level_and_no_zero_is_negative():
+    sentences = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.0))
+    text = " ".join(sentences)
+    assert "stays level (within noise: 0.0000 of 0.0141 nats)" in text
+    assert "predicts best (within noise of it: SingleHeadAttentionLM)" in text
+    assert "-0.0" not in text
+    assert "−0.0" not in text
+
+
+def test_one_seed_beside_a_mean_of_several_is_said_to_be_so():
+    sentences = told(of("BigramLM", 2.0, 2.01, 1.99), of("SingleHeadAttentionLM", 2.1))
+    assert (
+        "SingleHeadAttentionLM gains nothing: it ends 0.100 nats above BigramLM (one seed against "
+        "a mean of 3)." in sentences
+    )
+    assert "Of one seed, beside means of several: SingleHeadAttentionLM." in sentences
+
+
+@pytest.mark.parametrize("loss", [NAN, math.inf])
+def test_a_row_that_is_not_finite_has_no_verdict(loss):
+    rows = (of("BigramLM", 2.0), of("SingleHeadAttentionLM", loss), of("MultiHeadAttentionLM", 1.9))
+    sentences = told(*rows)
+    assert sentences[0].startswith("MultiHeadAttentionLM predicts best: it needs")
+    assert sentences[1].startswith("From BigramLM to MultiHeadAttentionLM")
+    assert "; the largest step" not in sentences[1]
+    assert (
+        "SingleHeadAttentionLM has a loss that is not finite, so it is in no verdict." in sentences
+    )
+    assert "nan" not in " ".join(sentences)
+    assert comparison(*rows).to_json()["rows"][1]["val_loss"] is None
+
+
+def test_a_row_that_was_trained_otherwise_has_no_gain_and_no_verdict():
+    odd = of("SingleHeadAttentionLM", 1.0, differs={"dropout": (0.0, 0.1)})
+    rows = (of("BigramLM", 2.0), odd, of("MultiHeadAttentionLM", 1.9))
+    assert [row.gain for row in comparison(*rows).rows] == [None, None, None]
+    sentences = told(*rows)
+    assert sentences[0].startswith(
+        "Apart from SingleHeadAttentionLM, trained otherwise, MultiHeadAttentionLM predicts best: "
+    )
+    assert sentences[1] == (
+        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.100 nats."
+    )
+    assert (
+        "SingleHeadAttentionLM was trained otherwise than the others (dropout 0.0, theirs 0.1), "
+        "so it has no gain and is in no verdict." in sentences
+    )
 
 
 def test_who_is_beyond_pairs():
@@ -142,8 +191,8 @@ def test_overfitting_and_lengths_are_told():
 
 
 def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
-    def offered(*sizes):
-        rows = [of(m, 2.0) for m in ("BigramLM", "BlocksLM")]
+    def offered(*sizes, shared=()):
+        rows = [of(m, 2.0, shared=shared) for m in ("BigramLM", "BlocksLM")]
         sized = [dataclasses.replace(row, size=size) for size in sizes for row in rows]
         return next(s for s in told(*sized) if "single seed" in s).split("`")[1::2]
 
@@ -151,6 +200,8 @@ def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
     assert offered("default") == [command]
     assert offered("scaled") == [f"{command} --scaled"]
     assert offered("default", "scaled") == [command, f"{command} --scaled"]
+    shared = (("iters", 20), ("origin", "imported"))  # which no command makes
+    assert offered("default", shared=shared) == [f"{command} --set iters=20"]
 
 
 def test_names_are_listed_as_people_do():

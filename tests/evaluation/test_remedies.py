@@ -69,10 +69,33 @@ def test_findings_say_what_the_rows_do():
     assert findings(table) == [
         "Without a remedy validation is lowest after 10 iterations and then rises by 0.300 nats, "
         "while training falls to 1.000.",
-        "Early stopping ends 0.250 nats lower; by the best weights of both, 0.000 nats lower.",
+        "Early stopping ends 0.250 nats lower; by the best weights of both, level (within noise: "
+        "0.0000 of 0.0141 nats).",
         "Dropout 0.2 ends 0.350 nats lower; by the best weights of both, 0.100 nats lower.",
-        "Step decay ends 0.400 nats higher; by the best weights of both, 0.010 nats lower.",
+        "Step decay ends 0.400 nats higher; by the best weights of both, level (within noise: "
+        "0.0100 of 0.0141 nats).",
         "The lowest loss in the end, 1.750: dropout 0.2.",
     ]
     (only,) = findings({NONE: remedied(1.8, 1.8), "dropout 0.2": remedied(1.7, 1.7)})
     assert only.startswith("This model does not overfit")
+
+
+def test_seeds_that_share_their_chance_are_paired():
+    """Far apart, but each falls by as much: 0.02 ± 0.001 of three seeds."""
+
+    def of_seeds(*losses):
+        one = remedied(1.8, 2.1)
+        runs = [
+            dataclasses.replace(one.results[0], seed=seed, val_loss=loss)
+            for seed, loss in enumerate(losses)
+        ]
+        return dataclasses.replace(one, results=tuple(runs), drawn_by=("TransformerLM", 8))
+
+    table = {NONE: of_seeds(2.1, 2.2, 2.3), "dropout 0.2": of_seeds(2.08, 2.179, 2.281)}
+    sentences = findings(table)
+    assert sentences[1].startswith("Dropout 0.2 ends 0.020 nats lower (paired by seed); ")
+    assert sentences[-1] == "The lowest loss in the end, 2.180: dropout 0.2."
+    table["dropout 0.2"] = dataclasses.replace(table["dropout 0.2"], drawn_by=("TransformerLM", 9))
+    sentences = findings(table)
+    assert "Dropout 0.2 ends level (within noise: 0.0200 of 0.1637 nats); " in sentences[1]
+    assert sentences[-1].endswith("2.180: dropout 0.2; within noise of it: none.")

@@ -127,7 +127,8 @@ def test_figures_in_the_table_are_those_of_the_comparison(ordinary):
         alike = row in comparison.rows
         spread = f" ± {row.val_spread:.4f}" if row.val_spread else ""
         assert shown["validation"] == (f"{row.val_loss:.4f}{spread}" if alike else "")
-        assert shown["gain"] == ("" if row.val_gain is None else f"{row.val_gain:+.4f}")
+        assert shown["gain"] == row.gain_shown
+        assert (row.gain is None) == (row is comparison.rows[0] or not alike)
         assert shown["seeds"] == ", ".join(map(str, row.seeds))
     assert sum(" ± " in cell for cells in body for cell in cells) == 2  # BlocksLM's three seeds
     assert "overfits from" not in head  # nothing to say

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from drakegpt import models
 from drakegpt.config import preset_model
 from drakegpt.models import packed
 from drakegpt.models.bitlinear import BitLinear, quantize_, quantize_activations
@@ -376,33 +378,100 @@ def test_parts_of_a_bfloat16_product_are_summed_exactly(levels, columns, monkeyp
     assert torch.equal(product.long(), x @ weight.t())
 
 
+def one_layer(bits, N, K, bias=True, parts=1):
+    torch.manual_seed(N)
+    name = "layer" if parts == 1 else "query_key_value"
+    linear = nn.ModuleDict({name: nn.Linear(K, N, bias=bias)})
+    return quantized_after_training_(linear, bits)[name]
+
+
 @gpu
 @torch.no_grad()
 @every_width
-@pytest.mark.parametrize("shape", [(1, 1), (32, 1), (2, 8)])
-@pytest.mark.parametrize(("N", "K"), [(1152, 384), (384, 1536), (96, 33), (5, 1)])
-def test_a_gpu_computes_what_a_cpu_does(bits, shape, N, K):
+@pytest.mark.parametrize("with_kernels", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (32, 1), (3, 1), (2, 8), (1, 256), (2, 257)])
+@pytest.mark.parametrize(
+    ("N", "K"), [(1152, 384), (384, 1536), (768, 3072), (96, 33), (5, 1), (16, 5000)]
+)
+def test_a_gpu_computes_what_a_cpu_does(bits, shape, N, K, with_kernels, monkeypatch):
     """A layer without a norm, to the last bit: sums are whole numbers, all else is elementwise."""
-    torch.manual_seed(N)
-    linear = nn.ModuleDict({"layer": nn.Linear(K, N)})
-    layer = quantized_after_training_(linear, bits)["layer"]
+    if not with_kernels:
+        monkeypatch.setattr(packed, "_kernels", lambda _: None)
+    layer = one_layer(bits, N, K, bias=N != 1152, parts=3 if N == 1152 else 1)
     x = torch.randn(*shape, K)
     expected = layer(x)
     assert torch.equal(layer.cuda()(x.cuda()).cpu(), expected)
+
+
+ODD_ACTIVATIONS = {
+    "ties": lambda x: (2 * x).round().clamp(-253, 253).index_fill(-1, torch.tensor(0), 254) / 2,
+    "zeros": torch.zeros_like,
+    "below the floor": lambda x: 1e-6 * x,
+    "tiny": lambda x: 1e-41 * x,
+    "huge": lambda x: 1e36 * x,
+    "largest": lambda x: torch.full_like(x, 127),
+    "not a number": lambda x: x.index_fill(0, torch.tensor(0), torch.nan),
+}
+
+
+@gpu
+@torch.no_grad()
+@every_width
+@pytest.mark.parametrize("rows", [1, 32])
+@pytest.mark.parametrize("odd", list(ODD_ACTIVATIONS))
+def test_a_gpu_rounds_odd_activations_as_a_cpu_does(bits, rows, odd):
+    layer = one_layer(bits, 96, 384)
+    x = ODD_ACTIVATIONS[odd](50 * torch.randn(rows, 384))
+    expected = layer(x)
+    found = layer.cuda()(x.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@gpu
+@torch.no_grad()
+@every_width
+def test_few_rows_on_a_gpu_are_for_triton(bits, monkeypatch):
+    """Where it is there it is used, and nothing else computes a thing."""
+    pytest.importorskip("triton")
+    layer = one_layer(bits, 384, 384).cuda()
+    monkeypatch.delattr(packed, "bfloat16_activations")
+    for rows in (1, 32):
+        assert layer(torch.randn(rows, 384, device="cuda")).shape == (rows, 384)
+    with pytest.raises(NameError):
+        layer(torch.randn(4096, 384, device="cuda"))
+
+
+def test_without_triton_nothing_is_said(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "drakegpt.models.packed_kernels", raising=False)
+    monkeypatch.delattr(models, "packed_kernels", raising=False)
+    assert packed._kernels.__wrapped__(torch.device("cuda", 0)) is None
+    assert not caplog.records
+
+
+def test_where_triton_cannot_compile_it_is_said_and_done_without(monkeypatch, caplog):
+    def try_out(device):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    monkeypatch.delattr(models, "packed_kernels", raising=False)
+    kernels = types.SimpleNamespace(try_out=try_out)
+    monkeypatch.setitem(sys.modules, "drakegpt.models.packed_kernels", kernels)
+    assert packed._kernels.__wrapped__(torch.device("cuda", 0)) is None
+    (warning,) = caplog.messages
+    assert warning.endswith("slower on cuda:0: Failed to find C compiler.")
 
 
 @gpu
 @torch.no_grad()
 @every_width
 def test_a_gpu_and_back(bits):
-    """Codes take two bytes there, which is said, and come back and are stored as they were."""
+    """Codes stay what they are: in bytes, in the state, and on the way back."""
     model = quantized_after_training_(build(), bits)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     codes = model.blocks[0].projection.codes.clone()
     logits, size = model(tokens()), sizes(model)
     on_gpu = copy.deepcopy(model).cuda()
-    count = sum(m.codes.numel() for m in on_gpu.modules() if isinstance(m, PackedLinear))
-    assert sizes(on_gpu) == dataclasses.replace(size, resident=size.resident + count)
+    assert sizes(on_gpu) == size
     torch.testing.assert_close(on_gpu(tokens().cuda()).cpu(), logits, rtol=0.05, atol=0.05)
     for name, tensor in on_gpu.state_dict().items():
         assert tensor.dtype == state[name].dtype

@@ -90,6 +90,26 @@ def test_what_does_not_fit_is_named(prepared, tmp_path):
     assert all_runs(begun=False) == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_before_anything_is_made(
+    drakegpt, prepared, tmp_path, value
+):
+    _, model = original(prepared, "BlocksLM")
+    state = model.state_dict()
+    state["blocks.1.sa_head.heads.2.key.weight"][1, 2] = value
+    torch.save(state, tmp_path / "model.pt")
+    refused = drakegpt("runs", "import", tmp_path / "model.pt", "--model", "BlocksLM")
+    assert refused.code == 2
+    assert "holds weights that are not finite" in refused.err
+    assert all_runs(begun=False) == []
+    # What the conversion leaves out does not matter.
+    state["blocks.1.sa_head.heads.2.key.weight"][1, 2] = 0.0
+    state["blocks.1.sa_head.heads.2.tril"] = torch.full((8, 8), value)
+    torch.save(state, tmp_path / "model.pt")
+    done = drakegpt("runs", "import", tmp_path / "model.pt", "--model", "BlocksLM")
+    assert done.code == 0, done.err
+
+
 class Evil:
     def __reduce__(self):
         return exec, ("raise SystemExit('code was run')",)

@@ -9,12 +9,12 @@ import torch
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.training import recorder as recorder_module
 from drakegpt.training.checkpoint import list_checkpoints, load_weights
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run, open_run, with_changes
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 
 def new_run(prepared, model="TransformerLM", name=None, **settings):
@@ -279,3 +279,48 @@ def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
 def train_reports(run):
     with Recorder(run) as recorder:
         return list(recorder.reports())
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    MemoryError("Unable to allocate 7.28 TiB for an array"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("moment", ["start", "step", "later"])
+def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
+    prepared, monkeypatch, error, moment
+):
+    """But a run that has a checkpoint stays as it is."""
+    run = new_run(prepared, batch_size=16, grad_accumulation=2)
+    learn = Trainer._step
+
+    def fail(*_):
+        raise error
+
+    def fail_later(self):
+        return learn(self) if self.iteration < (2 if moment == "step" else 9) else fail()
+
+    monkeypatch.setattr(Trainer, "_step", fail_later)
+    if moment == "start":
+        monkeypatch.setattr(recorder_module, "build_model", fail)
+    with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
+        train(run)
+    assert e.value.fix.startswith("Take --batch-size 8 --grad-accumulation 4,")
+    assert run.folder.exists() == (moment == "later")
+    if moment == "later":
+        monkeypatch.setattr(Trainer, "_step", learn)
+        train(run, resume=True)
+        assert run.metrics[-1]["event"] == "finished"
+
+
+def test_other_errors_of_pytorch_are_no_lack_of_memory(prepared, monkeypatch):
+    def fail(_self):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Trainer, "_update", fail)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        train(new_run(prepared))

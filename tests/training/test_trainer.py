@@ -12,8 +12,9 @@ from learning import losses, new_trainer
 from drakegpt.config import MODEL_NAMES
 from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
+from drakegpt.evaluation.scoring import validation_score
 from drakegpt.models.loss import next_token_loss
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.trainer import Evaluation, Step, whole_validation
 
 trainer = partial(new_trainer, iters=20, eval_interval=5, eval_iters=3)
 
@@ -110,3 +111,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(prepared):
     with pytest.raises(RunError, match="nan at iteration 2") as caught:
         list(steps)
     assert "--max-lr" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("settings", "whole"),
+    [
+        ({"recipe": "fast", "eval_iters": 1000}, True),
+        ({"recipe": "fast", "eval_iters": 3}, False),
+        ({"recipe": "original", "eval_iters": 1000}, False),
+    ],
+)
+def test_validation_is_scored_whole_where_that_is_less(prepared, settings, whole):
+    """Which makes it exact: the loss that `eval` finds. The original's recipe draws windows."""
+    training = new_trainer(prepared, iters=2, eval_interval=2, **settings)
+    *_, evaluation = training.reports()
+    exact = validation_score(training.model.eval(), prepared, training.device).loss
+    assert whole_validation(training.config, len(prepared.split("val"))) == whole
+    assert (abs(evaluation.val_loss - exact) < 1e-6) == whole

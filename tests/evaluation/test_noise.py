@@ -1,0 +1,105 @@
+"""Differences of losses beside what chance does, worked out by hand."""
+
+import math
+
+import pytest
+
+from drakegpt.evaluation.noise import LEAST, difference, lowest, own_fall
+from drakegpt.evaluation.words import measured, of_seeds, signed
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "noise"),
+    [
+        # 2 √(0.005² + 0.005²): a single run counts as one of a standard deviation of 0.005.
+        ((2.0,), (1.9,), 0.014142),
+        # 2 √(0.1² / 3 + 0.05² / 3)
+        ((1.9, 2.0, 2.1), (1.947, 1.997, 2.047), 0.129099),
+        # 2 √(0.005² + 0.01² / 2)
+        ((2.0,), (1.9, 1.9 + 0.01 * math.sqrt(2)), 0.017321),
+        # Seeds that end alike by chance leave the least.
+        ((2.0, 2.0), (1.9, 1.9), 0.005),
+    ],
+)
+def test_noise_is_two_standard_errors_of_the_difference(first, second, noise):
+    found = difference(first, second)
+    assert found.noise == pytest.approx(noise, abs=1e-6)
+    assert found.runs == (len(first), len(second))
+    assert not found.paired
+
+
+def test_seeds_that_share_chance_are_paired_where_that_is_less_noise():
+    # Falls of 0.02, 0.01 and 0.03: 2 · 0.01 / √3.
+    first, second = (2.1, 2.2, 2.3), (2.08, 2.19, 2.27)
+    found = difference(first, second, share_chance=True)
+    assert found.noise == pytest.approx(0.011547, abs=1e-6)
+    assert found.lower
+    assert found.grounds == " (paired by seed)"
+    assert difference(first, second).within_noise
+    # Against each other, the falls vary more than the means do.
+    apart = difference((2.0, 2.02, 2.04), (1.99, 1.97, 1.95), share_chance=True)
+    assert not apart.paired
+    # Never below the least, and of one seed there is no pair.
+    assert difference(first, (2.09, 2.19, 2.29), share_chance=True).noise == LEAST
+    assert not difference((2.0,), (1.9,), share_chance=True).paired
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "where", "grounds"),
+    [
+        (2.0, 1.5, "0.500 nats below", ""),
+        (2.0, 2.5, "0.500 nats above", ""),
+        (2.0, 2.0, "level with", " (within noise: 0.0000 of 0.0141 nats)"),
+        (2.0, 2.0003, "level with", " (within noise: 0.0003 of 0.0141 nats)"),
+    ],
+)
+def test_where_a_loss_lies(first, second, where, grounds):
+    found = difference([first], [second])
+    assert found.where("below", "above", "level with") == where
+    assert found.grounds == grounds
+
+
+def test_one_seed_against_several_is_said():
+    assert difference([2.0], [1.0, 1.1, 0.9]).grounds == " (one seed against a mean of 3)"
+    assert difference([2.0, 2.1], [1.0, 1.1, 0.9]).grounds == ""
+
+
+@pytest.mark.parametrize("loss", [NAN, math.inf, -math.inf])
+def test_what_is_not_finite_tells_nothing(loss):
+    for found in (
+        difference([2.0, 2.1], [1.0, loss]),
+        difference([loss], [1.0]),
+        own_fall([loss, 1.0]),
+    ):
+        told = (found.finite, found.lower, found.higher, found.within_noise)
+        assert told == (False, False, False, False)
+
+
+def test_the_lowest_comes_first_with_what_noise_does_not_tell_from_it():
+    def of(losses):
+        return lowest(losses, lambda loss: loss, lambda a, b: difference([a], [b]))
+
+    assert of([NAN, 2.3, 2.01, 2.0, 2.02]) == [2.0, 2.01]
+    assert of([NAN]) == []
+
+
+def test_a_fall_within_runs_is_paired_by_itself():
+    assert own_fall([0.02], 0.01).lower
+    assert own_fall([0.01], 0.01).within_noise
+    assert own_fall([-0.1, 0.3]).within_noise  # 0.1, of 2 · 0.2828 / √2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(-0.00001, "+0.0000"), (-0.0, "+0.0000"), (-0.0151, "-0.0151")]
+)
+def test_no_zero_is_negative(value, shown):
+    assert signed(value) == shown
+    assert measured(value, within_noise=True) == f"≈ {shown}"
+
+
+def test_it_is_said_of_how_many_seeds_means_are():
+    assert of_seeds([1, 1]) == ""
+    assert of_seeds([3, 3]) == "Means of 3 seeds each; ±: their sample standard deviation."
+    assert of_seeds([3, 1]).startswith("Means of 1 to 3 seeds each; ")
