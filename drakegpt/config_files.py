@@ -6,6 +6,7 @@ is for `config`.
 
 import codecs
 import dataclasses
+import json
 import re
 import shlex
 from functools import cache
@@ -28,7 +29,7 @@ def from_file(path: Path) -> dict[str, Any]:
     yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
         text = _decoded(path.read_bytes())
-        settings = _from_yaml(text) if yaml else tomllib.loads(text)
+        settings = _from_yaml(text) if yaml else _from_own_toml(text) or tomllib.loads(text)
     except OSError as error:
         raise UsageError(
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
@@ -39,10 +40,8 @@ def from_file(path: Path) -> dict[str, Any]:
             f"{path} is not valid {kind}: {error}.", "Fix that line; strings need quotes."
         ) from error
     # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
-    fields = dataclasses.fields(TrainConfig)
-    names = {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
     return {
-        key: str(value) if key in names and type(value) in (int, float) else value
+        key: str(value) if key in _named() and type(value) in (int, float) else value
         for key, value in settings.items()
     }
 
@@ -51,6 +50,31 @@ def _decoded(data: bytes) -> str:
     """Text in UTF-8, or in UTF-16 where a mark says so, as PowerShell's `>` writes it."""
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n")
+
+
+@cache
+def _named() -> set[str]:
+    """The settings whose values are names."""
+    fields = dataclasses.fields(TrainConfig)
+    return {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
+
+
+def _from_own_toml(text: str) -> dict[str, Any] | None:
+    """Settings in TOML as `to_toml` writes it, a line each; `None` for any other.
+
+    Such lines are JSON but for the sign between, and thousands of runs are then listed in
+    half the time.
+    """
+    said = [line.partition(" = ") for line in text.splitlines()]
+    lines = ",".join(f'"{key}": {value}' for key, _, value in said)
+    try:
+        pairs = json.loads(f"{{{lines}}}", object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
+    names = [key for key, *_ in said]
+    plain = all(type(value) in (str, int, float, bool) for _, value in pairs)
+    known = plain and len(set(names)) == len(names) and [key for key, _ in pairs] == names
+    return dict(pairs) if known else None
 
 
 def _from_yaml(text: str) -> dict[str, Any]:
@@ -125,13 +149,14 @@ def to_command(config: TrainConfig) -> str:
     But for settings that are `None`, which are left to the machine.
     """
     size = ["--scaled"] if config.size == "scaled" else []
-    flags = [_flag(name, value) for name, value in named_settings(config).items()]
+    flags = [to_flag(name, value) for name, value in named_settings(config).items()]
     return shlex.join(
         ["drakegpt", "train", config.model, *size, "--data", config.data, *chain(*flags)]
     )
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def to_flag(name: str, value: Any) -> list[str]:
+    """A setting as words of the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]

@@ -28,7 +28,11 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if "exhaustive" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("exhaustive"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: pytest -m exhaustive"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

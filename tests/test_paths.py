@@ -153,3 +153,91 @@ def test_workplaces_are_made_while_others_are_cleared(tmp_path, monkeypatch):
     stop.set()
     clearing.join()
     assert not failures
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+from drakegpt import paths
+with paths.write_atomically(Path(sys.argv[1]) / "file") as file:
+    with paths.folder_atomically(Path(sys.argv[1]) / "folder") as folder:
+        (folder / "half").write_text("x")
+        print("ready", flush=True)
+        time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+@pytest.mark.parametrize(
+    "place", ["runs", "runs/r", "runs/r/checkpoints", "sweeps/s/locks", "comparisons/d", "data/d"]
+)
+def test_leftovers_of_the_dead_are_cleared_everywhere_and_none_of_the_living(home, place):
+    parent = home / place
+    parent.mkdir(parents=True)
+    kept = parent / "kept.unfinished"
+    kept.mkdir()
+    (kept / "x").write_text("x")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", HELD, parent], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    paths.clear_leftovers()
+    assert len(list(parent.glob(".f*.unfinished"))) == 4
+    for left, process in zip((2, 0), processes, strict=True):
+        process.kill()
+        process.communicate()
+        paths.clear_leftovers()
+        assert len(list(parent.glob(".f*.unfinished"))) == left
+    assert [path.name for path in parent.iterdir()] == ["kept.unfinished"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX links")
+def test_a_leftover_that_is_a_link_leads_nowhere(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".x.12345678.unfinished").symlink_to("mine")
+    paths.remove_leftovers(tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_folder_takes_a_new_name_only_if_that_is_free(tmp_path):
+    for name in ("made", "taken", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "taken" / "file").write_text("x")
+    for name in ("taken", "empty"):
+        with pytest.raises(FileExistsError):
+            paths.move_new(tmp_path / "made", tmp_path / name)
+    paths.move_new(tmp_path / "made", tmp_path / "free")
+    assert (tmp_path / "free").is_dir()
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_never_over_another(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "no links")))
+    paths.write_new(tmp_path / "a", "one")
+    with pytest.raises(FileExistsError):
+        paths.write_new(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["a"]
+
+
+def test_temporary_names_fit_where_names_are_long(tmp_path):
+    path = tmp_path / ("é" * 120)
+    paths.write_text(path, "x")
+    with paths.folder_atomically(tmp_path / ("ü" * 120)):
+        pass
+    assert path.read_text() == "x"
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as told:
+        paths.write_text(tmp_path / "f", "x")
+    assert told.value.filename == str(tmp_path / "f")
+    assert not [path for path in tmp_path.iterdir() if path.name != "home"]

@@ -17,6 +17,7 @@ from drakegpt.cli import (
     eval_,
     export,
     generate,
+    options,
     params,
     runs,
     sweep,
@@ -59,12 +60,12 @@ for panel, name, what, kind in COMMANDS:
     if isinstance(what, typer.Typer):
         app.add_typer(what, name=name, rich_help_panel=panel)
     else:
-        app.command(name, cls=kind, rich_help_panel=panel)(what)
+        app.command(name, cls=kind or options.Command, rich_help_panel=panel)(what)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"drakegpt {drakegpt.__version__}\n")
+        console.write(f"drakegpt {drakegpt.__version__}\n")
         raise typer.Exit
 
 
@@ -75,7 +76,7 @@ def drakegpt_(
     ] = False,
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
-    paths.remove_dead_workplaces()
+    paths.clear_leftovers()
 
 
 # How OpenMP's threads wait for each other: of GCC on Linux, turns of a loop; of LLVM and Intel on
@@ -93,20 +94,28 @@ def let_threads_wait() -> None:
 def main() -> None:
     """Run the command line; every error a user can cause ends here, in one message."""
     let_threads_wait()
-    console.use_utf8()
+    with console.streams():
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code of the command that is asked for, after what there is to say of it."""
     console.pass_on_warnings()
     try:
         app(prog_name="drakegpt")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
     except DrakeGPTError as error:
-        sys.exit(console.fail(error))
+        return console.fail(error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         problem = "There is not enough memory for this."
         fix = "Close other programs, or take a smaller model, text or --batch-size."
-        sys.exit(console.fail(NotEnoughMemoryError(problem, fix)))
+        return console.fail(NotEnoughMemoryError(problem, fix))
     except OSError as error:  # a full disk, a folder without write access
         place = error.filename or paths.home()
         problem = f"{place}: {error.strerror or error}."
         fix = f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder."
-        sys.exit(console.fail(DrakeGPTError(problem, fix)))
+        return console.fail(DrakeGPTError(problem, fix))
+    return 0

@@ -1,5 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its samples."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an HTML report too.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let --html replace a file that is no report.")
+    ] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Test what the original DrakeGPT claims.")
     ] = False,
@@ -80,12 +85,13 @@ def compare(
     data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
     data, size = data or data_in_file, "scaled" if scaled else size_in_file
     others_own = {
-        "--html": html, "--prompt": prompt, "--claims": claims,
+        "--html": html, "--force": force, "--prompt": prompt, "--claims": claims,
         "--preset": settings.get("preset", "none") != "none",
     }  # fmt: skip
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
-        report.check_target(html)
+        report.check_target(html, replace=force)
+        paths.remove_leftovers(html.absolute().parent)
     dataset = choose_dataset(data)
     if dataset.metadata.overlap and not json:
         console.warn(dataset.metadata.overlap)
@@ -102,17 +108,23 @@ def compare(
         return
     device_name = settings.get("device", "auto")
     runs, others = _chosen(dataset, size, settings, seeds, train=train, quiet=quiet)
+    damaged: dict[str, str] = {}
+    runs = {key: whole for key, some in runs.items() if (whole := _whole(some, damaged))}
+    others = [whole for some in others if (whole := _whole(some, damaged))]
     together = [*runs.values(), *others]
+    if not together:
+        raise RunError(f"{next(iter(damaged.values()))}", "Train the models again.")
     if not json:
         count = sum(map(len, together))
-        console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
+        console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device_name, others, settings)
     samples = samples_of([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else None
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
+        report.check_target(html, replace=force)  # training may have taken hours
         paths.write_text(html, page)
-    _show(dataset, comparison, samples, tested, html, json=json)
+    _show(dataset, comparison, samples, tested, html, damaged, json=json)
 
 
 def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
@@ -180,6 +192,25 @@ def _chosen(
     return runs, others
 
 
+def _whole(runs: "Sequence[Run]", damaged: dict[str, str]) -> "list[Run]":
+    """Those of the runs whose weights and data can be used; of others, `damaged` tells why not."""
+    import torch
+
+    from drakegpt.errors import CorpusError
+
+    whole = []
+    for run in runs:
+        try:
+            run.load_model(torch.device("cpu"))
+            run.dataset().verify()
+        except (RunError, CorpusError) as error:
+            damaged[run.name] = error.problem
+            console.warn(f"{run.name} is damaged and left out. {error.problem}")
+        else:
+            whole.append(run)
+    return whole
+
+
 def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
     """Raise `UsageError` for options of another table than the one that is asked for."""
     if bits and remedies:
@@ -196,6 +227,7 @@ def _show(
     samples: "Samples",
     claims: "list[Claim] | None",
     html: Path | None,
+    damaged: dict[str, str],
     *,
     json: bool,
 ) -> None:
@@ -215,6 +247,7 @@ def _show(
         result["seen_share"] = dataset.metadata.seen_share
         result["songs_in_both"] = dataset.metadata.songs_in_both
         result |= {"report": str(html)} if html else {}
+        result["damaged"] = [{"run": run, "problem": what} for run, what in damaged.items()]
         if claims is not None:
             result["claims"] = [asdict(claim) for claim in claims]
         console.show_json(result)
@@ -224,6 +257,10 @@ def _show(
         console.note(f"Figure: {path}")
     if html:
         console.note(f"Report: {html}")
+    for row in (*comparison.rows, *comparison.others):
+        for each in row.results:
+            if each.history:
+                console.warn(f"{each.run} was {each.history}")
     for row in comparison.rows:
         if row.differs:
             console.warn(
@@ -236,13 +273,15 @@ def _show(
 
 def _left_out(run: "Run", taken: "Run") -> str:
     """What is said of a newer run in whose place one that agrees with the others is taken."""
-    from drakegpt.evaluation.selection import agreement, differences
+    from drakegpt.evaluation.selection import TRAINED_BY, agreement, differences
 
     told = f"Left out: {run.name}, newer but trained otherwise."
-    if run.derived:
+    if run.origin:
         return told
     differing = differences(run, agreement(taken))
-    chosen = "".join(f" --set {name}={own}" for name, (own, _) in differing.items())
+    chosen = "".join(
+        f" --set {name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY
+    )
     return f"{told} Settings choose: `drakegpt compare --data {run.config.data}{chosen}`."
 
 

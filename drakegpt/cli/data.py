@@ -18,7 +18,7 @@ LONGEST_SHOWN = 12
 app = typer.Typer(no_args_is_help=True, help="Fetch a text, list what is there, look at it.")
 
 
-@app.command()
+@app.command(cls=options.Command)
 def fetch(
     source: Annotated[
         str,
@@ -64,7 +64,7 @@ def fetch(
             f"fewer than the {asked:,} asked for."
         )
     for note in fetched.notes:
-        console.warn(_visible(note))
+        console.warn(console.visible(note))
     if json:
         console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
         return
@@ -81,7 +81,7 @@ def fetch(
     console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
 
 
-@app.command("list")
+@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List the prepared datasets and the known sources."""
     from rich.table import Table
@@ -96,7 +96,7 @@ def list_(json: options.Json = False) -> None:
             datasets.append(_checked(dataset.load(name)).metadata)
         except DrakeGPTError as error:
             damaged[name] = error.problem
-            console.warn(_visible(f"{error.problem} {error.fix}"))
+            console.warn(console.visible(f"{error.problem} {error.fix}"))
     default = dataset.default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
@@ -117,11 +117,11 @@ def list_(json: options.Json = False) -> None:
         if name not in there
     ]
     for *cells, style in rows:
-        table.add_row(*(Text(_visible(cell)) for cell in cells), style=style)
+        table.add_row(*(Text(console.visible(cell)) for cell in cells), style=style)
     console.show(table)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def show(
     name: Annotated[
         str | None, typer.Argument(help="Its name; the one fetched last if not given.")
@@ -139,15 +139,15 @@ def show(
         if json:
             console.show_json(damaged)
         for key, value in damaged.items() if not json else ():
-            console.show(f"{key + ':':18}{_visible(str(value))}")
-        console.note(_visible(error.fix))
+            console.show(f"{key + ':':18}{console.visible(str(value))}")
+        console.note(console.visible(error.fix))
         return
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
-        console.show(f"{key + ':':18}{_visible(value)}")
-    console.show(f"\n{_visible(beginning.rstrip())} …")
+        console.show(f"{key + ':':18}{console.visible(value)}")
+    console.show(f"\n{console.visible(beginning.rstrip())} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
 
@@ -176,14 +176,6 @@ def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
         facts.setdefault("songs_in_both", "unknown")
         facts.setdefault("rows_left_out", "unknown")
     return [(key, value) for key, value in facts.items() if value]
-
-
-def _visible(text: str) -> str:
-    """A text that does to a terminal nothing but be read: control characters are spelt."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
-        for character in text
-    )
 
 
 def _size(metadata: "Metadata") -> str:

@@ -1,6 +1,7 @@
 """`drakegpt eval`: the exact loss of a run on whole splits."""
 
 from drakegpt.cli import console, options
+from drakegpt.evaluation.words import counted
 
 
 def eval_(
@@ -11,7 +12,10 @@ def eval_(
     json: options.Json = False,
 ) -> None:
     """Score a run on whole splits: loss, bits per character, perplexity."""
+    from dataclasses import asdict
+
     from rich.table import Table
+    from rich.text import Text
 
     from drakegpt.evaluation.scoring import score
     from drakegpt.evaluation.selection import find_run
@@ -19,6 +23,7 @@ def eval_(
     run = find_run(target, scaled=scaled, data=data)
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
     scores = score(run, device)
+    iteration = run.last_checkpoint().iteration
     if json:
         console.show_json(
             {
@@ -26,13 +31,18 @@ def eval_(
                 "model": run.config.model,
                 "size": run.config.size,
                 "data": run.config.data,
+                "iteration": iteration,
+                "parts": [asdict(part) for part in run.parts],
+                "history": run.history,
                 "train": scores.train.to_json(),
                 "val": scores.val.to_json(),
                 "best_val": scores.best_val.to_json(),
             }
         )
         return
-    table = Table(title=f"{run.config.model} on {run.config.data}", title_justify="left")
+    after = "" if run.derived else f" after {counted(iteration, 'iteration')}"
+    title = Text(f"{run.config.model} on {run.config.data}{after}")
+    table = Table(title=title, title_justify="left")
     table.add_column("split", style="bold")
     titles = (
         f"nats per {run.tokenizer.unit}",
@@ -54,3 +64,5 @@ def eval_(
             f"{of.characters:,}",
         )
     console.show(table)
+    if run.history:
+        console.show(f"{run.name} was {run.history}.")

@@ -1,5 +1,6 @@
 """`drakegpt export`: a trained run in another form."""
 
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -14,7 +15,7 @@ def _group() -> None:
     """Keep `packed` a command of its own while it is the only one."""
 
 
-@app.command()
+@app.command(cls=options.Command)
 def packed(
     target: options.Target = None,
     bits: Annotated[
@@ -63,4 +64,4 @@ def packed(
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([f"drakegpt eval {made.name}", f"drakegpt generate {made.name}"])
+    console.next_commands([f"drakegpt {what} {quote(made.name)}" for what in ("eval", "generate")])

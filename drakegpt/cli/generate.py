@@ -236,6 +236,8 @@ def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
         # What is still buffered would fail again when Python exits: send it nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return text, _Ending.CLOSED
+    except OSError as error:
+        raise console.unwritable(error) from error
     except KeyboardInterrupt:
         return text, _Ending.INTERRUPTED
     return text, _Ending.COMPLETE

@@ -22,12 +22,35 @@ from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
 from drakegpt.presets import PRESETS
 
+# Texts for which nothing is something.
+MAY_BE_EMPTY = ("prompt",)
 
-def _not_empty(name: str | None) -> str | None:
-    """Refuse an empty name, such as that of a variable which was never set."""
-    if name is not None and not name.strip():
-        raise UsageError("--data is empty.", "Name a dataset, or leave --data out.")
-    return name
+
+class Command(TyperCommand):
+    """Refuses what is given but empty, such as a variable of a script that was never set.
+
+    Else an empty RUN or name would be taken for one that is not given.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check what stands on the command line before any of it is taken up."""
+        given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.get_params(ctx):
+            value = given.get(parameter.name)
+            values = value if isinstance(value, list | tuple) else [value]
+            if parameter.name not in MAY_BE_EMPTY and any(
+                isinstance(each, str) and not each.strip() for each in values
+            ):
+                raise UsageError(
+                    f"{_as_written(parameter)} is empty.", "Give it a value, or leave it out."
+                )
+        return super().parse_args(ctx, args)
+
+
+def _as_written(parameter: Any) -> str:
+    """An option's longest name, or the word that stands for an argument in the help."""
+    flag: str = max(parameter.opts, key=len)
+    return flag if flag.startswith("-") else (parameter.metavar or flag).upper().strip("[]")
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
@@ -49,7 +72,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="Dataset by name; the one fetched last if not given.", envvar="DRAKEGPT_DATA",
-        show_envvar=False, show_default=False, callback=_not_empty,
+        show_envvar=False, show_default=False,
     ),
 ]  # fmt: skip
 Target = Annotated[
@@ -116,7 +139,7 @@ _SETTINGS = tuple(
 )
 
 
-class SettingsCommand(TyperCommand):
+class SettingsCommand(Command):
     """A command that takes settings by `--set`, and says so where one is given as a flag."""
 
     without: tuple[str, ...] = ()

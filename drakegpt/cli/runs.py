@@ -1,8 +1,8 @@
 """`drakegpt runs`: list, show and remove training runs, and import the original's."""
 
 import os
-import shutil
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +27,7 @@ def _list_by_default(context: typer.Context, json: options.Json = False) -> None
         raise UsageError("--json stands behind the command.", "As in `drakegpt runs list --json`.")
 
 
-@app.command("list")
+@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first; also what a bare `drakegpt runs` does."""
     from rich.table import Table
@@ -36,16 +36,16 @@ def list_(json: options.Json = False) -> None:
     from drakegpt.training.run import open_all_runs
 
     runs, unreadable = open_all_runs()
+    whole = [_summary(run) for run in runs]
     if json:
-        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss"))
+        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss", "parts"))
         others = [
             unknown
             | {"run": folder.name, "state": error.state, "problem": error.problem}
             | {"folder": str(folder)}
             for folder, error in unreadable
         ]
-        whole = [_summary(run) | {"problem": ""} for run in runs]
-        console.show_json({"runs": [*whole, *others]})
+        console.show_json({"runs": [*(row | {"problem": ""} for row in whole), *others]})
         return
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
@@ -54,16 +54,20 @@ def list_(json: options.Json = False) -> None:
     table.add_column("run", overflow="fold")
     for column in ("iterations", "validation", "state"):
         table.add_column(column, justify="right", no_wrap=True)
-    for run in runs:
-        summary = _summary(run)
-        loss = f"{summary['val_loss']:.4f}" if summary["val_loss"] is not None else ""
-        table.add_row(Text(run.name), f"{summary['iteration']:,}", loss, summary["state"])
-    for folder, error in unreadable:
-        table.add_row(Text(folder.name), "", "", error.state)
+    rows = [_cells(row) for row in whole]
+    rows += [(_one_line(folder.name), "", "", error.state) for folder, error in unreadable]
+    # Many rows in one take rich a fraction of the time, where none of them is wrapped.
+    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    unwrapped = sum(longest) + len("iterations validation") + 20 < console.results().width
+    together = ["\n".join(column) for column in zip(*rows, strict=True)]
+    for cells in [together] if unwrapped else rows:
+        table.add_row(*map(Text, cells))
     console.show(table)
+    for folder, error in unreadable:
+        console.warn(f"{folder.name}: {error.problem}")
 
 
-@app.command()
+@app.command(cls=options.Command)
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt import config_files
@@ -75,11 +79,18 @@ def show(run: RunName, json: options.Json = False) -> None:
 
         console.show_json(
             _summary(found)
-            | {"settings": asdict(found.config), "info": found.info, "metrics": found.metrics}
+            | {
+                "history": found.history,
+                "settings": asdict(found.config),
+                "info": found.info,
+                "metrics": found.metrics,
+            }
         )
         return
-    for key, value in (_summary(found) | found.info).items():
-        console.show(f"{key + ':':18}{value}")
+    shown = _summary(found) | found.info | {"parts": found.history}
+    for key, value in shown.items():
+        if key != "changes" and value != "":
+            console.show(f"{key + ':':18}{value}")
     console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
     for line in found.evaluations:
         console.show(
@@ -88,7 +99,7 @@ def show(run: RunName, json: options.Json = False) -> None:
         )
 
 
-@app.command()
+@app.command(cls=options.Command)
 def remove(
     run: RunName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
@@ -109,11 +120,11 @@ def remove(
     if folder.is_symlink():
         folder.unlink()
     else:
-        shutil.rmtree(folder)
+        paths.remove_folder(folder)
     console.show(f"Removed {folder.name}")
 
 
-@app.command("import")
+@app.command("import", cls=options.Command)
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save(model.state_dict(), …).")],
     model: Annotated[
@@ -147,20 +158,37 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([f"drakegpt generate {run.name}"])
+    console.next_commands([f"drakegpt generate {quote(run.name)}"])
+
+
+def _one_line(name: str) -> str:
+    """A folder's name in a table, whatever it is."""
+    return console.visible(name).replace("\n", "\\n")
+
+
+def _cells(row: "dict[str, Any]") -> tuple[str, ...]:
+    """A run in the table."""
+    loss = f"{row['val_loss']:.4f}" if row["val_loss"] is not None else ""
+    parts = f", in {len(row['parts'])} parts" if len(row["parts"]) > 1 else ""
+    return _one_line(row["run"]), f"{row['iteration']:,}", loss, row["state"] + parts
 
 
 def _summary(run: "Run") -> dict[str, Any]:
-    evaluations = run.evaluations
-    ending = run.ending.get("reason")
-    state = {"iterations": "finished", "patience": "stopped early", None: "unfinished"}[ending]
+    from dataclasses import asdict
+
+    metrics = run.metrics  # once, for they are read from the disk
+    evaluations = [line for line in metrics if line["event"] == "evaluation"]
+    reasons = {line["event"]: line["reason"] for line in metrics if line["event"] != "evaluation"}
+    states = {"iterations": "finished", "patience": "stopped early", None: "unfinished"}
+    state = states[reasons.get("finished")]
     return {
         "run": run.name,
         "model": run.config.model,
         "size": run.config.size,
         "data": run.config.data,
-        "state": run.derived or run.stopped or state,
+        "state": run.derived or reasons.get("stopped") or state,
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
+        "parts": [asdict(part) for part in run.parts],
         "folder": str(run.folder),
     }

@@ -27,8 +27,9 @@ import typer
 from drakegpt import paths
 from drakegpt.cli import console
 from drakegpt.cli.train import start_run, train_and_score
-from drakegpt.config_files import to_command
+from drakegpt.config_files import to_command, to_flag
 from drakegpt.errors import RunError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, g
     if go_on:
         console.note("The same command goes on.", style="")
         return
-    console.next_commands(f"drakegpt train --resume {run.name}" for run in unfinished)
+    console.next_commands(f"drakegpt train --resume {shlex.quote(run.name)}" for run in unfinished)
     for config, name, _ in rest:
         as_named = f" --name {shlex.quote(name)}" if name else ""
         console.next_commands([to_command(config) + as_named])
@@ -134,6 +135,12 @@ def _titles(configs: "Sequence[TrainConfig]") -> list[str]:
     ]
 
 
+def _changes(run: "Run") -> list[str]:
+    """The settings with which a run goes on that are not on the disk yet, as flags."""
+    changed = {name: new for name, (_, new) in run.changes.items() if new is not None}
+    return [word for name, value in changed.items() for word in to_flag(name, value)]
+
+
 class _Process:
     """One run in training, in a process of its own, which ends when this one does."""
 
@@ -148,7 +155,7 @@ class _Process:
         }
         self._process = subprocess.Popen(
             # -P: no module of the folder we are in is to be taken for one of Python's.
-            [sys.executable, "-P", "-m", "drakegpt.cli.side", str(run.folder)],
+            [sys.executable, "-P", "-m", "drakegpt.cli.side", str(run.folder), *_changes(run)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
@@ -194,7 +201,7 @@ class _Process:
             problem, fix = f"its process ended with code {self._process.returncode}: {last}", ""
         raise RunError(
             f"Training {self.run.name} failed: {problem}",
-            fix or f"Go on with it: `drakegpt train --resume {self.run.name}`.",
+            fix or f"Go on with it: `drakegpt train --resume {shlex.quote(self.run.name)}`.",
         )
 
 
@@ -212,7 +219,9 @@ class _Together:
         processes: list[_Process] = []
         under_way: list[_Process] = []
         if not self._quiet:
-            console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
+            console.note(
+                f"{counted(len(plan), 'run')}, {self._at_once} at a time, each on one thread"
+            )
         with (
             Interrupts() as interrupts,
             side_by_side(len(plan), quiet=self._quiet) as show,
@@ -258,7 +267,7 @@ class _Together:
                 not_begun.append(entry)
         not_begun += plan[len(processes) :]
         console.note(
-            f"Stopped: {len(saved)} unfinished runs are saved, {len(not_begun)} not begun.",
+            f"Stopped: {counted(len(saved), 'unfinished run')} saved, {len(not_begun)} not begun.",
             style="",
         )
         _say_how_to_go_on(saved, not_begun, go_on=self._go_on)
@@ -295,7 +304,7 @@ def _render(row: "Row") -> None:
         Column("run", lambda result: result.run, 4),
     )
     best = min(result.val_loss for result in row.results)
-    title = f"{row.label}, {len(row.results)} seeds"
+    title = f"{row.label}, {counted(len(row.results), 'seed')}"
     console.show(fitting(title, columns, row.results, lambda result: result.val_loss == best))
     spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
     seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"

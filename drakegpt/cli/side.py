@@ -12,7 +12,7 @@ import threading
 
 
 def main() -> None:
-    """Train the run whose folder is the only argument, from where it is."""
+    """Train the run whose folder is the first argument, from where it is; flags may follow."""
     # A shell may start what it puts in the background without ears for Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_stop_with_stdin, daemon=True).start()

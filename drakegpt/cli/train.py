@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
+from drakegpt.evaluation.words import counted
 from drakegpt.presets import SYSTEMS
 
 if TYPE_CHECKING:
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
     from drakegpt.training.world import World
 
 SAMPLE_LENGTH = 200
+LATEST = "-"  # what a lone `--resume` stands for, and no run is named
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(options.Command):
     """Lets `--resume` stand alone or take a value, which typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a lone `--resume` the empty value."""
+        """Give a lone `--resume` a value."""
         followers = [*args, "-"][1:]
         args = [
-            "--resume=" if arg == "--resume" and after.startswith("-") else arg
+            f"--resume={LATEST}" if arg == "--resume" and after.startswith("-") else arg
             for arg, after in zip(args, followers, strict=True)
         ]
         return super().parse_args(ctx, args)
@@ -79,12 +81,14 @@ def train(
 
         show_presets(json=json, quiet=quiet)
         return
+    if resume is not None and name is not None:
+        raise UsageError("A run that goes on keeps its name.", "Leave out --name, or --resume.")
     given = config_files.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        sys.stdout.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
+        console.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
         return
     if seeds > 1:
         if resume is not None:
@@ -109,7 +113,7 @@ def train(
         return
     _render(run, scores)
     console.next_commands(
-        [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
+        [f"drakegpt generate {quote(run.name)}", f"drakegpt compare --data {run.config.data}"]
     )
 
 
@@ -156,13 +160,12 @@ def _processes(device: str) -> Iterator["World"]:
 def _follow(world: "World", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.training.recorder import follow
-    from drakegpt.training.run import open_run
     from drakegpt.training.world import ProcessLostError, end
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # when the first process stops, so does this one
     try:
-        follow(open_run(Path(world.tell())), world, resume=resume)
+        follow(Path(world.tell()), world, resume=resume)
     except ProcessLostError:  # the first has said why, or was stopped
         raise typer.Exit(1) from None
     end()
@@ -213,10 +216,11 @@ def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) 
     if resolved.epochs and given.get("iters"):
         raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
     length = length_of(resolved, dataset)
+    iterations = counted(length.get("iters", 0), "iteration")
     if resolved.epochs:
-        console.note(f"Epochs: {resolved.epochs:,}, which are {length['iters']:,} iterations")
+        console.note(f"Epochs: {resolved.epochs:,}, which are {iterations}")
     elif resolved.minutes:
-        console.note(f"{resolved.minutes:g} minutes hold about {length['iters']:,} iterations here")
+        console.note(f"{resolved.minutes:g} minutes hold about {iterations} here")
     return length
 
 
@@ -250,7 +254,7 @@ def train_and_score(
             recorder.figure = draw_run(run)
         if interrupts.requested:
             console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
-            console.next_commands([f"drakegpt train --resume {run.name}"])
+            console.next_commands([f"drakegpt train --resume {quote(run.name)}"])
             raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
@@ -258,7 +262,7 @@ def train_and_score(
 def named_model(given: "Mapping[str, Any]", example: str) -> str:
     """The model that the settings name, by itself or as a system's; `example` is for the error."""
     system = SYSTEMS.get(str(given.get("preset")))
-    if model := given.get("model") or (system and system.settings["model"]):
+    if (model := given.get("model", system and system.settings["model"])) is not None:
         return str(model)
     raise UsageError(
         "No model is named.",
@@ -276,7 +280,7 @@ def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
 def _dataset_name(given: dict[str, Any]) -> str:
     from drakegpt.data import dataset
 
-    return given.get("data") or dataset.default_name() or "sample"
+    return given.get("data", dataset.default_name() or "sample")
 
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
@@ -285,7 +289,9 @@ def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
     from drakegpt.training.run import with_changes
 
     run = find_unfinished(
-        target or given.get("model"), size=given.get("size"), data=given.get("data")
+        given.get("model") if target == LATEST else target,
+        size=given.get("size"),
+        data=given.get("data"),
     )
     return with_changes(run, given)
 
@@ -298,6 +304,7 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
         "size": run.config.size,
         "data": run.config.data,
         "iterations": last["iteration"],
+        "parts": [asdict(part) for part in run.parts],
         "train_loss": scores.train.loss,
         "val_loss": scores.val.loss,
         "bits_per_character": scores.val.bits_per_character,
@@ -323,7 +330,7 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
-        f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
+        f"{counted(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
@@ -331,13 +338,16 @@ def _render(run: "Run", scores: "Scores") -> None:
         console.show(
             f"Stopped early: the validation loss was estimated lowest at iteration "
             f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`drakegpt generate {run.name} --best`."
+            f"`drakegpt generate {quote(run.name)} --best`."
         )
     if (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`drakegpt generate {run.name} --best`; what helps: `drakegpt compare --remedies`."
+            f"`drakegpt generate {quote(run.name)} --best`; "
+            "what helps: `drakegpt compare --remedies`."
         )
+    if run.history:
+        console.show(f"It was {run.history}.")
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

@@ -11,6 +11,7 @@ from drakegpt import config_files
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, fitting
 from drakegpt.errors import RunError
+from drakegpt.evaluation.words import counted
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
@@ -83,7 +84,7 @@ def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
     from drakegpt.sweep.figures import draw
 
     definition = study.definition
-    title = f"{definition.model} on {definition.data.name}, {len(rows)} trials"
+    title = f"{definition.model} on {definition.data.name}, {counted(len(rows), 'trial')}"
     loss = f"validation loss, nats per {definition.data.tokenizer.unit}"
     return draw(title, loss, definition.space, rows, study.folder)
 
@@ -161,7 +162,7 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     if left <= 0:
         return
     if over:
-        console.note(f"Time is over with {done} of {study.total} trials done.", style="")
+        console.note(f"Time is over with {done} of {counted(study.total, 'trial')} done.", style="")
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")

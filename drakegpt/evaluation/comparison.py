@@ -213,7 +213,8 @@ def _drawn_by(run: Run) -> tuple[Any, ...]:
 
 def _result(run: Run, device_name: str) -> Result:
     scores = score(run, device_name)
-    evaluations = run.evaluations
+    reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
+    evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     last = evaluations[-1] if evaluations else {}
     return Result(
         run=run.name,
@@ -226,4 +227,5 @@ def _result(run: Run, device_name: str) -> Result:
         seconds=last.get("seconds"),
         iterations=last.get("iteration"),
         evaluations=tuple(evaluations),
+        history=run.history,
     )

@@ -32,6 +32,7 @@ from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads, load_model
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import Packing, sizes
+from drakegpt.paths import workplace
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.engine import choose
 from drakegpt.training.run import Run
@@ -255,8 +256,8 @@ def _stored(
     packing = form.rounded and Packing(form.rounded, trained=False)
     if run.config.bits != "full":
         packing = Packing(run.config.bits, trained=True)
-    with tempfile.TemporaryDirectory(prefix="drakegpt-") as folder:
-        file = Path(folder) / "weights.safetensors"
+    with workplace(Path(tempfile.gettempdir())) as folder:
+        file = folder / "weights.safetensors"
         save_weights(file, model.state_dict(), {})
         dtype = str(form.dtype).removeprefix("torch.")
         order = [str(file), asdict(run.model_config), packing and asdict(packing), dtype]

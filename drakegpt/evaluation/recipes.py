@@ -5,7 +5,7 @@ Not here: the command of a single configuration (`config_files`).
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,12 @@ def _made(run: Run) -> Made:
     if run.derived:
         return Made(run.name, None, NO_COMMAND.get(run.derived, run.derived))
     note = f"begins with the weights of {run.config.init_from}" if run.config.init_from else ""
-    return Made(run.name, to_command(run.config), note)
+    if run.plain:
+        return Made(run.name, to_command(run.config), note)
+    first, *later = run.parts
+    resumed = ", then ".join(f"drakegpt train --resume RUN --iters {part.iters}" for part in later)
+    told = "; ".join(filter(None, (note, f"{run.history}; then {resumed}")))
+    return Made(run.name, to_command(replace(run.config, iters=first.iters)), told)
 
 
 def _setting(name: str, rows: Sequence[Sequence[Run]]) -> Setting | None:

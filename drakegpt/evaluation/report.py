@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATE = "report.html.j2"
+HEAD = 2000  # bytes of a page that hold what it says of itself
 # Bits per character from which a piece of the verse is coloured one step more.
 STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
@@ -76,13 +77,28 @@ class Surprised:
     most: tuple[tuple[str, str, float], ...]  # (right before it, piece, bits), highest first
 
 
-def check_target(path: Path) -> None:
-    """Raise `UsageError` if no report can be written there; leaves all as it was."""
+def check_target(path: Path, *, replace: bool = False) -> None:
+    """Raise `UsageError` if no report may be written there; leaves all as it was.
+
+    A file that is there may be replaced if it is a report, and any other with `replace`.
+    """
+    folder = path.absolute().parent
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link.", "Name a new file with --html, or the one it means.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", f"Name a file: --html {path / 'report.html'}")
-    folder = path.absolute().parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(
+            f"No report can be written to {path}: there is no folder {folder}.",
+            "Make the folder first, or name a file elsewhere with --html.",
+        )
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no plain file.", "Name a new file with --html.")
+    if path.exists() and not replace and not _is_report(path):
+        raise UsageError(
+            f"{path} is there already, and is not a report of drakegpt.",
+            "Name a new file with --html, or replace this one with --force.",
+        )
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -92,6 +108,15 @@ def check_target(path: Path) -> None:
             f"No report can be written to {path}: {reason} ({folder}).",
             "Name a file in a folder of your own with --html.",
         ) from error
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file says at its beginning that this program has written it."""
+    try:
+        with path.open("rb") as file:
+            return b'<meta name="generator" content="drakegpt ' in file.read(HEAD)
+    except OSError:
+        return False
 
 
 def render(

@@ -33,6 +33,7 @@ class Result:
     seconds: float | None
     iterations: int | None
     evaluations: tuple[dict[str, Any], ...]  # made while training, oldest first
+    history: str = ""  # in which parts it was trained, if its length was changed
 
     @property
     def overfits_from(self) -> int | None:
@@ -73,6 +74,8 @@ class Row:
         special = [what for what in (self.size, self.preset) if what not in ("default", "none")]
         if not self.per_character:
             special.append(f"{self.vocab_size:,} {self.tokenizer.upper()} tokens")
+        if any(result.history for result in self.results):
+            special.append("made longer")
         return self.model + (f" ({', '.join(special)})" if special else "")
 
     @property

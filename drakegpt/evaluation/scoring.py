@@ -17,6 +17,7 @@ from drakegpt import paths
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokens import Tokenizer
 from drakegpt.data.windows import sequential_windows
+from drakegpt.errors import RunError
 from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, tokens_at_once
@@ -132,12 +133,12 @@ def recall(run: Run) -> Scores | None:
         scores = {name: Score(**data[name]) for name in ("train", "val", "best_val")}
         counts = (count for s in scores.values() for count in (s.tokens, s.characters))
         losses = (s.loss for s in scores.values())
-        if all(type(loss) is float for loss in losses) and all(
+        if all(type(loss) is float and math.isfinite(loss) for loss in losses) and all(
             type(n) is int and n > 0 for n in counts
         ):
             return Scores(**scores)
         return None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RunError):
         return None
 
 

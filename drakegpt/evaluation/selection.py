@@ -1,6 +1,8 @@
 """Which runs are meant: by folder, by name, by model, the best there is, or all of a ladder."""
 
+import logging
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,13 +21,15 @@ from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.recorder import in_training
 from drakegpt.training.run import CHANGEABLE, Run, all_runs, open_run, with_changes
 
+log = logging.getLogger("drakegpt")
+
 # Settings that may differ between runs that count as the same.
 INCIDENTAL = incidental_settings()
 # What a run of the ladder has set unless asked otherwise.
 LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
 # What runs that are compared need not share; model, size and data are not asked about.
 NOT_SHARED = ("seed", *INCIDENTAL)
-# Beside the settings: how a run came about if not by training here.
+# Beside the settings: how a run came about if not by one training here.
 TRAINED_BY = "origin"
 
 
@@ -36,12 +40,12 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
     a target: the run with the lowest validation loss on `data` or else on the
     default dataset; runs on different texts cannot be ranked. `scaled` asks for
     the scaled size. Raises `RunError` with the command that would make such a
-    run, `CorpusError` for a dataset that is not there.
+    run, `CorpusError` for a dataset that is not there, `UsageError` for an empty
+    target.
     """
-    model = _as_model(target) if target else None
+    model = _as_model(target)
     if target and not model:
-        folder = Path(target) if Path(target).is_dir() else paths.runs() / target
-        if folder.is_dir():
+        if folder := _folder_of(target):
             return open_run(folder)
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
@@ -64,15 +68,38 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
         )
     if not model:
-        return min(runs, key=val_loss)
+        return _best(runs)
     if whole := [run for run in runs if not run.sweep]:
         return whole[-1]
-    return min((run for run in runs if run.sweep == runs[-1].sweep), key=val_loss)
+    return _best([run for run in runs if run.sweep == runs[-1].sweep])
+
+
+def _best(runs: Sequence[Run]) -> Run:
+    """The run with the lowest validation loss whose weights are whole; others are told of."""
+    problem: RunError | None = None
+    for run in sorted(runs, key=val_loss):
+        try:
+            run.last_checkpoint()
+        except RunError as error:
+            problem = problem or error
+            log.warning("%s Passing over %s.", error.problem, run.name)
+        else:
+            return run
+    assert problem
+    raise problem
+
+
+def _folder_of(target: str) -> Path | None:
+    """The folder of the run of that name or, where there is none, the one at that path."""
+    named = paths.runs() / target
+    if Path(target).name == target and named.is_dir():
+        return named
+    return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100
 
 
 def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
     """Who writes: the run that `find_run` finds, or a file of weights if `target` is one."""
-    if target and Path(target).is_file():
+    if target and not _folder_of(target) and Path(target).is_file():
         if scaled or data:
             raise UsageError(
                 f"The weights in {target} have a size and a dataset.",
@@ -103,9 +130,16 @@ def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
 
 
 def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
-    """The runs, latest first, with these settings, wherever they computed and were kept."""
+    """The runs, latest first, with these settings, wherever they computed and were kept.
+
+    Not those that had another length at first.
+    """
     wanted = essential(config)
-    return [run for run in reversed(runs) if essential(run.config) == wanted and not run.derived]
+    return [
+        run
+        for run in reversed(runs)
+        if essential(run.config) == wanted and not run.derived and run.plain
+    ]
 
 
 def essential(config: TrainConfig) -> dict[str, Any]:
@@ -127,13 +161,13 @@ def agreement(run: Run) -> Agreement:
     But for model, size, data and seed, and what is incidental. How it came about
     counts too: of an imported run the settings are not known.
     """
-    return _agreement(run.config, run.derived)
+    return _agreement(run.config, run.origin)
 
 
 @cache
-def _agreement(config: TrainConfig, derived: str) -> Agreement:
+def _agreement(config: TrainConfig, origin: str) -> Agreement:
     named = {name: v for name, v in named_settings(config).items() if name not in NOT_SHARED}
-    return tuple((named | ({TRAINED_BY: derived} if derived else {})).items())
+    return tuple((named | ({TRAINED_BY: origin} if origin else {})).items())
 
 
 def agrees(run: Run, shared: Agreement) -> bool:
@@ -168,7 +202,7 @@ def _departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
     config, others = run.config, dict(shared)
     derived = others.pop(TRAINED_BY, "")
     theirs = filled(config.model, config.size, config.data, others) | {TRAINED_BY: derived}
-    ours = asdict(config) | {TRAINED_BY: run.derived}
+    ours = asdict(config) | {TRAINED_BY: run.origin}
     return {
         name: (value, theirs[name])
         for name, value in ours.items()
@@ -284,6 +318,7 @@ def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bo
         run.finished
         and run.derived != "packed"
         and not run.sweep
+        and (run.plain or "iters" not in wanted)
         and (not seeds or run.config.seed in seeds)
         and all(getattr(run.config, key) == value for key, value in wanted.items())
     )
@@ -328,7 +363,7 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
     A run that is named may be finished: with more iterations it goes on. Trials
     of a sweep go on by name only. Raises `RunError` if there is none.
     """
-    model = _as_model(target) if target else None
+    model = _as_model(target)
     if target and not model:
         return find_run(target)
     runs = [
@@ -349,8 +384,12 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
     return runs[-1]
 
 
-def _as_model(text: str) -> str | None:
-    """The model of that name, in any case, if there is one."""
+def _as_model(text: str | None) -> str | None:
+    """The model of that name, in any case, if there is one; `UsageError` for an empty name."""
+    if text is None:
+        return None
+    if not text.strip():
+        raise UsageError("The name of a run is empty.", "`drakegpt runs` lists them.")
     return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
 
 

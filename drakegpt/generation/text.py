@@ -96,16 +96,14 @@ class _Text:
 def keep(text: str, model: str, size: str) -> Path:
     """Store a text as `generation_<Model>[_scaled]_YYYYMMDD_HHMM.txt`; never over another."""
     folder = paths.generations()
-    folder.mkdir(parents=True, exist_ok=True)
     scaled = "_scaled" if size == "scaled" else ""
     stem = f"generation_{model}{scaled}_{datetime.now():%Y%m%d_%H%M}"
     number = 1
     while True:
         path = folder / (f"{stem}.txt" if number == 1 else f"{stem}_{number}.txt")
         try:
-            path.open("x").close()  # the name is ours now
+            paths.write_new(path, text)
         except FileExistsError:
             number += 1
         else:
-            paths.write_text(path, text)
             return path

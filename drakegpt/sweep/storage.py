@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -15,6 +14,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from drakegpt.errors import RunError, UsageError
+from drakegpt.paths import workplace
 
 PATIENCE = 60  # seconds that SQLite waits for another process
 
@@ -33,6 +33,11 @@ def open_storage(place: str) -> BaseStorage:
         file = Path(place).absolute()
         if file.exists() or file.is_symlink():
             _check_file(file)
+        elif not file.parent.is_dir():
+            raise UsageError(
+                f"There is no folder {file.parent}.",
+                "Make it first, or name a file elsewhere with --storage.",
+            )
         else:
             _make_file(file)
         return _open(_url(file))
@@ -49,9 +54,8 @@ def _url(file: Path) -> str:
 
 def _make_file(file: Path) -> None:
     """Make an empty study file in one step, unless another process is quicker."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=file.parent, prefix=".") as folder:
-        made = Path(folder) / "study.db"
+    with workplace(file.parent) as folder:
+        made = folder / "study.db"
         _open(_url(made)).engine.dispose()
         with suppress(FileExistsError):
             os.link(made, file)
@@ -60,6 +64,8 @@ def _make_file(file: Path) -> None:
 def _check_file(file: Path) -> None:
     """Raise `UsageError` unless `file` holds a study of Optuna's."""
     try:
+        if not file.is_file():  # nor would SQLite ever come back from a pipe
+            raise sqlite3.DatabaseError
         # Not read-only: what a killed process left half written is to be taken back.
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", PATIENCE, uri=True)) as database:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():

@@ -6,6 +6,7 @@ Where the process is gone, so is the lock, and any other with that folder takes
 the trial up as it is. How a trial trains is for `trials`.
 """
 
+import re
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import optuna
 from filelock import FileLock, Timeout
@@ -39,6 +40,8 @@ UNPRUNED_TRIALS = 5
 UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
+# What Optuna and we raise over rows that neither can have written.
+ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError)
 # So often a trial may be begun at the same place and lose its process before it is given up.
 ATTEMPTS = 3
 
@@ -175,21 +178,22 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
+            with self.explained(*ODD):
                 self._check_identity()
 
     def next(self) -> Trial | None:
         """A trial to work on: one that was abandoned, or a new one; `None` if there is none."""
-        with self._turn, self.explained():
+        with self._turn, self.explained(*ODD):
             return self._abandoned() or self._new()
 
     def rows(self) -> list[Row]:
         """All trials, in the order of their numbers."""
-        with self.explained():
+        with self.explained(*ODD):
             return [_row(self, trial, number) for number, trial in self._numbered()]
 
-    def explained(self) -> AbstractContextManager[None]:
-        """Explain what goes wrong with the storage."""
-        return explained(self.place)
+    def explained(self, *more: type[Exception]) -> AbstractContextManager[None]:
+        """Explain what goes wrong with the storage, and `more` that can."""
+        return explained(self.place, *more)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""
@@ -342,6 +346,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     last = max(losses, default=0)
     # A trial that ended as another did was not trained itself.
     estimate = facts.get("estimate", losses.get(last))
+    _check_facts(facts, study.definition.name)
     return Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
@@ -352,3 +357,19 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,
     )
+
+
+def _check_facts(facts: Mapping[str, Any], study: str) -> None:
+    """Raise `ValueError` for what cannot be noted of a trial; its run names a folder."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "run": (str,), "why": (str,), "iterations": (int,), "length": (int,), "attempts": (int,),
+        "reached": (int,), "estimate": (int, float, type(None)), "state": (str,),
+    }  # fmt: skip
+    for name, value in facts.items():
+        if name in kinds and type(value) not in kinds[name]:
+            raise ValueError(f"{name} of a trial cannot be {value!r:.40}")
+    if (state := facts.get("state", "failed")) not in get_args(State):
+        raise ValueError(f"a trial cannot be {state!r:.40}")
+    run = facts.get("run", "")
+    if run and not re.fullmatch(rf"{re.escape(study)}_\d{{4,}}", run):
+        raise ValueError(f"{run!r:.60} is the name of no run of a trial")

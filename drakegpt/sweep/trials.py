@@ -6,16 +6,14 @@ number. What the trial comes to is told to the study; nothing is shown here.
 
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 
 import torch
 
 from drakegpt import paths
 from drakegpt.config import TrainConfig
-from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, UsageError
+from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, RunError, UsageError
 from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_validation
 from drakegpt.evaluation.selection import essential, kept_as
@@ -93,14 +91,18 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _reached(run: Run) -> int:
-    """The last iteration that is saved."""
-    saved = run.checkpoints
-    return saved[-1].iteration if saved else 0
+    """The last iteration that is saved whole; where there is none, the run begins anew."""
+    try:
+        return run.last_checkpoint().iteration if run.checkpoints else 0
+    except RunError:
+        for damaged in run.checkpoints:
+            paths.remove_folder(damaged.folder)
+        return 0
 
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
     """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
-    with Recorder(run, resume=bool(run.checkpoints)) as recorder, show(run.config) as progress:
+    with Recorder(run, resume=True) as recorder, show(run.config) as progress:
         try:
             for report in recorder.reports():
                 progress(report)
@@ -133,22 +135,12 @@ def _finish(run: Run, trial: Trial) -> None:
     trial.complete(loss)
 
 
-def _is_fragment(folder: Path) -> bool:
-    """Whether a folder holds no more than the beginning of a run that was not made whole."""
-    first = ("initial.safetensors", "tokenizer.json", "run.json")
-    return folder.is_dir() and all(
-        file.name in first or file.name.startswith(".") for file in folder.iterdir()
-    )
-
-
 def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     """The run of a trial: a new one, or the one that was begun.
 
     Raises `UsageError` if its name is that of a run with other settings.
     """
     folder = paths.runs() / trial.run_name
-    if _is_fragment(folder):
-        shutil.rmtree(folder)  # the process was killed before the run was whole
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)

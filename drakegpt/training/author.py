@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from drakegpt.config import ModelConfig, uneven_heads
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError, UsageError, is_out_of_memory
 from drakegpt.models.build import choose_threads, load_model
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed import Packing, pack_
@@ -102,7 +102,9 @@ def _loaded(
     choose_threads(config)
     try:
         model = load_model(config, tensors, packing)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RunError(
             f"The weights in {path} do not fit what it says of itself: {error}.",
             "The file was changed; take another copy.",

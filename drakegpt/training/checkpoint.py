@@ -10,9 +10,13 @@ data, never as code.
 """
 
 import hashlib
+import io
 import json
-import shutil
+import os
+import pickle
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.paths import folder_atomically, parse_json, write_atomically, write_text
+from drakegpt.paths import (
+    folder_atomically,
+    parse_json,
+    remove_folder,
+    write_atomically,
+    write_text,
+)
 
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
 METADATA_KEY = "drakegpt"
+NAME = re.compile("[0-9]{8}")  # of a checkpoint: its iteration
 KEPT = 2  # the last good one, and the one before in case that is damaged later
 
 
@@ -60,9 +71,14 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """The training state, loaded as data only."""
-        state: dict[str, Any] = torch.load(
-            self.folder / "state.pt", map_location="cpu", weights_only=True
-        )
+        path = self.folder / "state.pt"
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise RunError(f"{path} is damaged: {first}", _FIX) from error
+        if not isinstance(state, dict):
+            raise RunError(f"{path} is no training state.", _FIX)
         if not state:
             raise RunError(
                 "This run was imported or packed: it has weights, but no training to go on with.",
@@ -86,17 +102,25 @@ def save_checkpoint(
     with folder_atomically(final) as temporary:
         save_weights(temporary / "weights.safetensors", weights, metadata)
         with write_atomically(temporary / "state.pt") as file:
-            torch.save(dict(state), file)
+            # By way of memory: told of a full disk, PyTorch's writer raises a `RuntimeError`.
+            content = io.BytesIO()
+            torch.save(dict(state), content)
+            file.write(content.getbuffer())
         manifest = {name: _sha256(temporary / name) for name in FILES}
         write_text(temporary / "manifest.json", json.dumps(manifest))
     for old in list_checkpoints(parent)[:-KEPT]:
-        shutil.rmtree(old.folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(old.folder)
     return Checkpoint(final)
 
 
 def list_checkpoints(parent: Path) -> list[Checkpoint]:
     """The checkpoints in `parent`, oldest first."""
-    return [Checkpoint(folder) for folder in sorted(parent.glob("[0-9]" * 8))]
+    try:
+        names = os.listdir(parent)  # noqa: PTH208 - thousands of runs are listed
+    except OSError:
+        return []
+    return [Checkpoint(parent / name) for name in sorted(names) if NAME.fullmatch(name)]
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
+from drakegpt.models.build import load_model
 from drakegpt.models.original import convert
 from drakegpt.training.checkpoint import save_checkpoint
 from drakegpt.training.run import Run, create_run
@@ -34,14 +35,33 @@ def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | 
     """
     tensors = read_state_dict(file)
     model_config = config.model_settings(data.tokenizer.vocab_size)
-    weights = convert(tensors, replace(model_config, final_norm=False))
+    _check_kind(tensors)
+    model_config = replace(model_config, final_norm=False)
+    weights = convert(tensors, model_config)
     _check_finite(file, weights)
+    try:
+        load_model(model_config, weights)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{file} does not fit a {config.model}: {error}.", _FIX) from error
     with file.open("rb") as content:
         checksum = hashlib.file_digest(content, "sha256").hexdigest()
     origin = {"imported_from": str(file.resolve()), "imported_sha256": checksum}
-    run = create_run(config, data, name, facts={**origin, "final_norm": False})
-    save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
-    return run
+
+    def save(run: Run) -> None:
+        """The weights, before the run takes its name."""
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+
+    return create_run(config, data, name, facts={**origin, "final_norm": False}, fill=save)
+
+
+def _check_kind(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not as the original kept its weights: dense, float32, with values."""
+    for name, tensor in tensors.items():
+        kind = "without values" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
+        if tensor.layout != torch.strided:
+            kind = "sparse"
+        if kind != "float32":
+            raise UsageError(f"{name} in the checkpoint is {kind}, not dense float32.", _FIX)
 
 
 def _check_finite(file: Path, weights: Mapping[str, Tensor]) -> None:

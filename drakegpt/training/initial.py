@@ -57,7 +57,10 @@ def begin_with_(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         if isinstance(layer, BitLinear)
         for parameter, _ in layer.norm.named_parameters()
     }
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # of other shapes
+        raise ValueError(str(error).splitlines()[-1].strip().rstrip(".")) from error
     if wrong := [*sorted(set(missing) - added), *unexpected]:
         raise ValueError(f"they differ in {wrong[0]}")
     return model

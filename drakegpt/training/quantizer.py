@@ -9,18 +9,19 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from drakegpt.errors import UsageError
+from drakegpt.errors import RunError, UsageError
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
 from drakegpt.training.checkpoint import load_weights, save_checkpoint
-from drakegpt.training.run import Run, create_run
+from drakegpt.training.run import Run, create_run, misfit
 
 
 def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     """Make a new run whose weights are those of `run`, packed in so many bits each.
 
     Raises `UsageError` if `run` is packed already or was trained with other bits,
-    or if its model has nothing to pack, or if `name` is taken.
+    or if its model has nothing to pack, or if `name` is taken; `RunError` if its
+    weights are not those of its settings.
     """
     trained = run.config.bits
     if "packed" in run.info:
@@ -33,7 +34,10 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)
     model = build_model(run.model_config)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise misfit(run, error) from error
     try:
         packed = pack_(model) if trained == bits else quantized_after_training_(model, bits)
     except ValueError as error:
@@ -43,12 +47,18 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     how: dict[str, Any] = {"bits": bits, "trained": trained == bits, "from": run.name}
     origin: dict[str, Any] = {
         key: run.info[key]
-        for key in ("final_norm", "imported_from", "imported_sha256")
+        for key in ("final_norm", "imported_from", "imported_sha256", "changes")
         if key in run.info
     }
     name = name or f"{run.name}_packed_{bits}bit"
-    result = create_run(config, run.dataset(), name, facts={**origin, "packed": how})
-    metadata = result.weights_metadata(checkpoint.iteration) | {"packed": json.dumps(how)}
-    folder = result.folder / "checkpoints"
-    save_checkpoint(folder, checkpoint.iteration, packed.state_dict(), {}, metadata)
-    return result
+    state = packed.state_dict()
+    if wrong := [key for key, t in state.items() if not t.float().isfinite().all()]:
+        problem = f"The weights of {run.name} are not finite, in {wrong[0]}."
+        raise RunError(problem, "Train anew with a lower --max-lr.")
+
+    def save(made: Run) -> None:
+        """The packed weights, before the run takes its name."""
+        metadata = made.weights_metadata(checkpoint.iteration) | {"packed": json.dumps(how)}
+        save_checkpoint(made.folder / "checkpoints", checkpoint.iteration, state, {}, metadata)
+
+    return create_run(config, run.dataset(), name, facts={**origin, "packed": how}, fill=save)

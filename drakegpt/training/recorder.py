@@ -9,10 +9,9 @@ CPU ends with the same bytes.
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +28,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.models.build import build_model, choose_device, choose_threads
-from drakegpt.paths import remove_leftovers, write_text
+from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.training.checkpoint import (
     Checkpoint,
     load_weights,
@@ -37,7 +36,7 @@ from drakegpt.training.checkpoint import (
     save_weights,
 )
 from drakegpt.training.initial import begin_with_
-from drakegpt.training.run import Run
+from drakegpt.training.run import Run, misfit, open_run, record_changes
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 from drakegpt.training.world import ALONE, World
@@ -81,6 +80,7 @@ class Recorder:
         try:
             if self._resume:
                 self._restore()
+                record_changes(self.run, self.trainer.iteration)
             self._tracker = self._mirror()
             self.world.tell()  # the others may read the run now
         except BaseException:
@@ -92,8 +92,8 @@ class Recorder:
         if self._tracker:
             self._tracker.finish(self.figure, exit_code=1 if kind else 0)
         self._lock.release()
-        if kind and issubclass(kind, NotEnoughMemoryError) and not self.run.checkpoints:
-            shutil.rmtree(self.run.folder, ignore_errors=True)
+        if kind and issubclass(kind, NotEnoughMemoryError):
+            _remove_unbegun(self.run)
 
     def reports(self) -> Iterator[Step | Evaluation]:
         """The trainer's reports, each written down before it is passed on.
@@ -185,7 +185,7 @@ class Recorder:
             self._saved = (self.trainer.iteration, len(self.trainer.evaluations))
             for later in self.run.checkpoints:
                 if later.iteration > checkpoint.iteration:  # damaged, or it were the last
-                    shutil.rmtree(later.folder)
+                    remove_folder(later.folder)
         lines = [_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations]
         write_text(folder / "metrics.jsonl", "".join(lines))
 
@@ -235,9 +235,10 @@ def in_training(run: Run) -> bool:
         return True
 
 
-def follow(run: Run, world: World, *, resume: bool = False) -> None:
+def follow(folder: Path, world: World, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
     world.tell()  # waits until the run can be read
+    run = open_run(folder)
     trainer = _trainer(run, world)
     if resume and run.checkpoints:
         _restore(run, trainer)
@@ -253,8 +254,7 @@ def _within_memory(run: Run) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        if not run.checkpoints:
-            shutil.rmtree(run.folder, ignore_errors=True)
+        _remove_unbegun(run)
         config = run.config
         smaller = f"--batch-size {max(1, config.batch_size // 2)}"
         raise NotEnoughMemoryError(
@@ -263,6 +263,13 @@ def _within_memory(run: Run) -> Iterator[None]:
             f"Take {smaller} --grad-accumulation {2 * config.grad_accumulation}, which computes "
             "the same batch in parts, or a smaller model.",
         ) from error
+
+
+def _remove_unbegun(run: Run) -> None:
+    """Remove a run that has nothing to go on from."""
+    if not run.checkpoints:
+        with suppress(OSError):
+            remove_folder(run.folder)
 
 
 def _lock(run: Run) -> FileLock:
@@ -278,7 +285,10 @@ def _trainer(run: Run, world: World) -> Trainer:
     model = build_model(run.model_config)
     if run.initial_weights.exists():
         weights, _ = load_weights(run.initial_weights)
-        begin_with_(model, weights)
+        try:
+            begin_with_(model, weights)
+        except ValueError as error:
+            raise misfit(run, error) from error
     data = run.dataset()
     data.verify()
     splits = data.split("train"), data.split("val")
@@ -290,10 +300,13 @@ def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     checkpoint = run.last_checkpoint()
     state = checkpoint.state()
     weights, _ = load_weights(checkpoint.weights)
-    trainer.model.load_state_dict(weights)
+    try:
+        trainer.model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise misfit(run, error) from error
     try:
         trainer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise RunError(
             f"The training state of {run.name} cannot be taken up: {error}.",
             "It may be from another version of drakegpt; its weights can still be used. "

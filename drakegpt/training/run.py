@@ -1,26 +1,33 @@
 """A run: the folder that remembers one training from its settings to its weights.
 
-    runs/<name>/config.toml       the settings, complete
-    runs/<name>/run.json          what else identifies it: dataset version, device, versions
+    runs/<name>/config.toml       the settings that it began with, complete
+    runs/<name>/run.json          what else identifies it: dataset version, device, versions;
+                                  and which settings changed later, after which iteration
     runs/<name>/tokenizer.json
     runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished or given up
     runs/<name>/checkpoints/      the last states, to go on from and to use
     runs/<name>/best.safetensors  the weights with the lowest validation loss so far
     runs/<name>/initial.safetensors  those it began with, if from another run
 
-A run never overwrites another. Here: opening, making and finding runs; what
-fills the folder while a model learns is `recorder`.
+A run never overwrites another, and takes its name when all of it is on the disk.
+Here: opening, making and finding runs; what fills the folder while a model learns
+is `recorder`.
 """
 
+import errno
 import json
 import logging
+import math
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -33,10 +40,10 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError, UsageError, is_out_of_memory
 from drakegpt.models.build import choose_device, choose_threads, load_model
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed import Packing, pack_
+from drakegpt.models.packed import PackedBits, Packing, pack_
 from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import (
     Checkpoint,
@@ -51,12 +58,25 @@ TRAIN = "Run `drakegpt train MODEL` first."
 # Of the folder. It grows where a run from before would be misread: settings that are gone or mean
 # something else.
 FORMAT = 2
+# Of an evaluation in the metrics; and why training may have come to its end or been given up.
+FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
+REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
+LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
 
 
 class OlderRunError(RunError):
     """A run that an older drakegpt has made."""
 
     state = "from an older drakegpt"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a run's training, all on the schedule of one length."""
+
+    after: int  # iterations trained before it
+    to: int  # and with it
+    iters: int  # the length of the run as it was planned then
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,8 @@ class Run:
     config: TrainConfig
     info: dict[str, Any]
     tokenizer: Tokenizer
+    # Settings that differ from those on the disk, (old, new), until it goes on with them.
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -82,21 +104,14 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+        path = self.folder / "metrics.jsonl"
         try:
-            lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+            status = path.stat()
+            return _metrics(path, status.st_mtime_ns, status.st_size)
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
-        try:
-            metrics = [parse_json(line) for line in lines[:-1]]
-            for line in metrics:
-                line["event"], line["iteration"]
-                if line["event"] == "evaluation":
-                    float(line["train_loss"]), float(line["val_loss"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
-        return metrics
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -133,6 +148,37 @@ class Run:
         if "packed" in self.info:
             return "packed"
         return "imported" if "imported_from" in self.info else ""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts it was trained in, oldest first: one, unless its length was changed."""
+        parts: list[Part] = []
+        done = 0
+        for change in self.info.get("changes", ()):
+            after, settings = change["iteration"], change["settings"]
+            if "iters" in settings and after > done:
+                parts.append(Part(done, after, settings["iters"][0]))
+                done = after
+        reached = self.checkpoints[-1].iteration if self.checkpoints else done
+        return (*parts, Part(done, max(done, reached), self.config.iters))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is what its settings give from the beginning: trained in one part."""
+        return len(self.parts) == 1
+
+    @property
+    def history(self) -> str:
+        """In which parts it was trained, in words; nothing if it is plain."""
+        if self.plain:
+            return ""
+        told = [f"to {part.to:,} on the schedule of {part.iters:,}" for part in self.parts]
+        return f"trained in {len(told)} parts: iterations {', then '.join(told)}"
+
+    @property
+    def origin(self) -> str:
+        """How it came about if not by one training here with its settings; else nothing."""
+        return self.derived or self.history
 
     @property
     def initial_weights(self) -> Path:
@@ -193,11 +239,10 @@ class Run:
             packed = self.info.get("packed")
             packing = Packing(packed["bits"], packed["trained"]) if packed else None
             model = load_model(self.model_config, tensors, packing)
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(
-                f"The weights of {self.name} do not fit its settings: {error}.",
-                "Its config.toml or weights were changed; train again.",
-            ) from error
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise misfit(self, error) from error
         if self.config.bits != "full" and not packing:
             pack_(model)  # computes the same, without rounding its weights each time
         return model.to(device)
@@ -210,18 +255,21 @@ def create_run(
     *,
     facts: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
+    fill: Callable[[Run], object] | None = None,
 ) -> Run:
     """Make the folder of a new run, once all it needs is known to be there.
 
-    `facts` are added to run.json; `initial` are the weights of `config.init_from`.
+    `facts` are added to run.json; `initial` are the weights of `config.init_from`;
+    `fill` writes what else belongs to it before it takes its name.
     Raises `UsageError` if `name` is taken or cannot be one, or for a device that
     is not there, and `CorpusError` for a dataset too short for the context.
     """
+    if name is not None:
+        check_new(name)
     data.check_context(config.context_length)
     device = choose_device(config.device)
     stamp = datetime.now()
     kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"
-    folder = _new_folder(name, f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}")
     info = {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(),
@@ -232,13 +280,17 @@ def create_run(
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         **(facts or {}),
     }
-    run = Run(folder, config, info, data.tokenizer)
-    if initial is not None:
-        save_weights(run.initial_weights, initial, run.weights_metadata(0))
-    paths.write_text(folder / "tokenizer.json", data.tokenizer.to_json())
-    paths.write_text(folder / "run.json", json.dumps(info, indent=2))
-    paths.write_text(folder / "config.toml", config_files.to_toml(config))
-    return run
+    with paths.workplace(paths.runs()) as place:
+        run = Run(place / "run", config, info, data.tokenizer)
+        if initial is not None:
+            save_weights(run.initial_weights, initial, run.weights_metadata(0))
+        paths.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
+        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        paths.write_text(run.folder / "config.toml", config_files.to_toml(config))
+        if fill:
+            fill(run)
+        stem = f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}"
+        return replace(run, folder=_named(run.folder, name, stem))
 
 
 # What may change when a run goes on: how long it trains and how it is kept, not what it computes.
@@ -246,9 +298,10 @@ CHANGEABLE = ("iters", "patience", "save_interval", "wandb", "device")
 
 
 def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
-    """The same run with other settings where that makes sense, written to its folder.
+    """The same run with other settings where that makes sense; its folder stays as it is.
 
-    Raises `UsageError` that names each setting that cannot change.
+    Whoever goes on with it writes them down by `record_changes`. Raises
+    `UsageError` that names each setting that cannot change.
     """
     current = asdict(run.config)
     changes = {key: value for key, value in given.items() if current.get(key) != value}
@@ -267,8 +320,26 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
             f"Give --iters above {done}, or leave it out.",
         )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
-    paths.write_text(run.folder / "config.toml", config_files.to_toml(config))
-    return replace(run, config=config)
+    pairs = {key: (current[key], value) for key, value in changes.items()}
+    return replace(run, config=config, changes={**run.changes, **pairs})
+
+
+def record_changes(run: Run, done: int) -> None:
+    """Write down which settings of a run change after `done` iterations, and in `run.info`.
+
+    Where it has gone back to an earlier iteration, so have the changes before.
+    """
+    known = run.info.get("changes", [])
+    changes = [change | {"iteration": min(change["iteration"], done)} for change in known]
+    latest = {name: new for change in known for name, (_, new) in change["settings"].items()}
+    if fresh := {
+        name: [old, new] for name, (old, new) in run.changes.items() if latest.get(name, old) != new
+    }:
+        changes.append({"iteration": done, "settings": fresh})
+    if changes != known:
+        info = run.info | {"changes": changes}
+        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        run.info.update(info)
 
 
 def open_run(folder: Path) -> Run:
@@ -280,18 +351,34 @@ def open_run(folder: Path) -> Run:
         if known < FORMAT:
             raise OlderRunError(
                 f"{folder.name} is a run from an older drakegpt.",
-                f"Train it again, or remove it: `drakegpt runs remove {folder.name}`.",
+                f"Train it again, or remove it: `drakegpt runs remove {quote(folder.name)}`.",
             )
+        _check_info(info)
         values = config_files.from_file(folder / "config.toml")
+        for change in info.get("changes", ()):
+            values.update({name: new for name, (_, new) in change["settings"].items()})
         config = settings.resolve(
             values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
         )
-        tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        if not all(isinstance(info[key], str) for key in ("dataset_version", "created_at")):
-            raise ValueError("run.json lacks its dataset or its date")
+        tokenizer = _tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise RunError(f"{folder} is not a whole run: {error}", TRAIN) from error
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # nothing is known of the run then
+        fix = TRAIN
+        if folder.parent == paths.runs():
+            fix = f"Remove it: `drakegpt runs remove {quote(folder.name)}`; or train it again."
+        raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, config, info, tokenizer)
+
+
+def misfit(run: Run, error: Exception) -> RunError:
+    """What to say of a run whose weights are not of the shapes that its settings ask for."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[-1] if lines else type(error).__name__  # PyTorch's first is a title
+    return RunError(
+        f"The weights of {run.name} do not fit its settings: {first.rstrip('.')}.",
+        "Its config.toml or weights were changed; train again.",
+    )
 
 
 def all_runs(*, begun: bool = True) -> list[Run]:
@@ -318,15 +405,21 @@ def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
 
 
 def check_name(name: str, what: str = "run") -> None:
-    """Raise `UsageError` if `name` cannot name a folder, or would be taken for a model."""
+    """Raise `UsageError` if `name` cannot name a folder, or would be taken for something else."""
     if (
-        not name
+        not name.strip()
         or Path(name).name != name
-        or name.startswith(".")
+        or "\\" in name
+        or name.startswith((".", "-"))
+        or not name.isprintable()
+        or len(name.encode()) > LONGEST_NAME
         or name.lower() in map(str.lower, settings.MODEL_NAMES)
     ):
-        fix = "Use a plain name without '/' or '\\' that is no model's."
-        raise UsageError(f"'{name}' cannot name a {what}.", fix)
+        fix = (
+            "Use a plain name without '/', '\\' or line breaks, of at most "
+            f"{LONGEST_NAME} bytes, that does not begin with '.' or '-' and is no model's."
+        )
+        raise UsageError(f"{name!r} cannot name a {what}.", fix)
 
 
 def check_new(name: str) -> None:
@@ -337,23 +430,87 @@ def check_new(name: str) -> None:
 
 
 def _taken(name: str) -> UsageError:
-    return UsageError(
-        f"There is a run named '{name}' already, in {paths.runs() / name}.",
-        "Take another --name; a run never overwrites another.",
-    )
+    folder = paths.runs() / name
+    problem = f"There is a run named '{name}' already, in {folder}."
+    try:
+        open_run(folder)
+    except OlderRunError:
+        pass
+    except RunError:
+        problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
+        return UsageError(
+            problem, f"Take another --name, or remove it: `drakegpt runs remove {quote(name)}`."
+        )
+    return UsageError(problem, "Take another --name; a run never overwrites another.")
 
 
-def _new_folder(name: str | None, stem: str) -> Path:
-    if name is not None:
-        check_name(name)
+def _named(made: Path, name: str | None, stem: str) -> Path:
+    """Give the folder of a run that is whole its name, or one that begins with `stem`."""
     number = 1
     while True:
         folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
         try:
-            folder.mkdir(parents=True)
+            paths.move_new(made, folder)
         except FileExistsError:
             if name:
                 raise _taken(name) from None
             number += 1
         else:
             return folder
+
+
+_tokenizer = lru_cache(maxsize=8)(tokenizer_from_json)  # most runs have that of another
+
+
+@lru_cache(maxsize=1 << 14)
+def _metrics(path: Path, _written: int, _size: int) -> list[dict[str, Any]]:
+    """The lines of metrics, read once as long as the file is the same; raises what is wrong."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    metrics = parse_json(f"[{','.join(lines)}]")  # many lines at once are read much faster
+    if len(metrics) != len(lines):
+        raise ValueError("not an object in each line")
+    for line in metrics:
+        _check_line(line)
+    return list(metrics)
+
+
+def _check_line(line: Mapping[str, Any]) -> None:
+    """Raise `ValueError`, or what a missing entry raises, for a line that is none of metrics."""
+    if type(line["iteration"]) is not int or line["iteration"] < 0:
+        raise ValueError(f"{line['iteration']!r:.40} is no number of iterations")
+    if (event := line["event"]) == "evaluation":
+        values = [line[name] for name in FIGURES]
+        if not set(map(type, values)) <= {int, float} or not math.isfinite(sum(values)):
+            raise ValueError(f"{', '.join(FIGURES)} are {values!r:.80}, not finite numbers")
+    elif event not in REASONS:
+        raise ValueError(f"it has an event {event!r:.40}")
+    elif line["reason"] not in REASONS[event]:
+        raise ValueError(f"{event} for a reason that is not known: {line['reason']!r:.40}")
+
+
+def _check_info(info: Mapping[str, Any]) -> None:
+    """Raise `ValueError` or `KeyError` for what cannot be said of a run in run.json."""
+    kinds: dict[str, type] = {
+        "created_at": str, "dataset_version": str, "sweep": str, "trial": int, "device": str,
+        "imported_from": str, "imported_sha256": str, "final_norm": bool, "packed": dict,
+        "changes": list, "machine": str, "drakegpt": str, "torch": str,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if name in info and type(info[name]) is not kind:
+            raise ValueError(f"{name} in run.json cannot be {info[name]!r:.40}")
+    info["created_at"]
+    if not re.fullmatch("[0-9a-f]{64}", info["dataset_version"]):
+        raise ValueError("dataset_version in run.json is no checksum")
+    if packed := info.get("packed"):
+        if packed["bits"] not in get_args(PackedBits) or type(packed["trained"]) is not bool:
+            raise ValueError(f"packed in run.json cannot be {packed!r:.60}")
+        if not isinstance(packed["from"], str):
+            raise ValueError("packed in run.json does not say from what")
+    for change in info.get("changes", ()):
+        if type(change["iteration"]) is not int or change["iteration"] < 0:
+            raise ValueError("a change in run.json is after no number of iterations")
+        for name, (old, _) in change["settings"].items():
+            if name not in CHANGEABLE:
+                raise ValueError(f"{name!r:.40} in run.json is no setting that may change")
+            if name == "iters" and type(old) is not int:
+                raise ValueError(f"the length before in run.json cannot be {old!r:.40}")

@@ -22,6 +22,7 @@ def trained(home):
 
 def test_the_report_is_written_beside_the_usual_output(drakegpt, trained, tmp_path):
     path = tmp_path / "new folder" / "report.html"
+    path.parent.mkdir()
     shown = drakegpt("compare", "--prompt", "the fox", "--html", path)
     assert shown.code == 0, shown.err
     assert f"Report: {path}" in shown.err
@@ -64,7 +65,7 @@ def test_a_prompt_that_only_the_ladder_knows_is_fitted_to_the_others(drakegpt, h
 
 def test_with_json_the_object_names_the_report(drakegpt, trained, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text("an older one")
+    path.write_text('<meta name="generator" content="drakegpt 0">')
     shown = drakegpt("compare", "--json", "--html", path)
     assert shown.code == 0, shown.err
     assert shown.json["report"] == str(path)
@@ -104,7 +105,10 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
     prepare(corpus_with_stanzas())
     path = tmp_path / "report.html"
     path.write_text("before")
-    shown = drakegpt("compare", "--html", path)
+    refused = drakegpt("compare", "--html", path)
+    assert refused.code == 2
+    assert "not a report of drakegpt" in refused.err
+    shown = drakegpt("compare", "--html", path, "--force")
     assert shown.code == 1
     assert "No model is trained" in shown.err
     assert path.read_text() == "before"

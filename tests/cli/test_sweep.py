@@ -123,7 +123,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
     before = trained(home)
     again = drakegpt(*asked, 2)
     assert trained(home) == before
-    assert "Going on: 2 of 2 trials are done" in again.err
+    assert "Going on: 2 of 2 trials done" in again.err
     assert first.json["best"]["command"] in again.out
     more = drakegpt(*asked, 4, "--json").json
     assert more["trials"][:2] == first.json["trials"]

@@ -1,10 +1,13 @@
 """The report's HTML, without a browser: whole, alone, the same again, and true to its figures."""
 
 import dataclasses
+import os
 import re
+import sys
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import product
+from pathlib import Path
 
 import pytest
 from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of, prepare, train
@@ -308,10 +311,37 @@ def test_a_target_that_cannot_be_is_refused_before_and_left_alone(tmp_path):
         check_target(tmp_path)
     with pytest.raises(UsageError, match="No report can be written"):
         check_target(file / "report.html")
-    for path in (file, tmp_path / "new.html", tmp_path / "a" / "b" / "new.html"):
-        check_target(path)
+    with pytest.raises(UsageError, match="there is no folder"):
+        check_target(tmp_path / "a" / "new.html")
+    with pytest.raises(UsageError, match="not a report of drakegpt"):
+        check_target(file)
+    check_target(file, replace=True)
+    check_target(tmp_path / "new.html")
     assert file.read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+@pytest.mark.parametrize("replace", [False, True])
+def test_links_pipes_and_devices_are_never_replaced(tmp_path, replace):
+    """A link leads elsewhere, and a report in a device's place would be the end of the device."""
+    (tmp_path / "page.html").write_text("mine")
+    (tmp_path / "link.html").symlink_to("page.html")
+    (tmp_path / "dangling.html").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.html")
+    for name in ("link.html", "dangling.html"):
+        with pytest.raises(UsageError, match="is a link"):
+            check_target(tmp_path / name, replace=replace)
+    for path in (tmp_path / "pipe.html", Path("/dev/null")):
+        with pytest.raises(UsageError, match="is no plain file"):
+            check_target(path, replace=replace)
+
+
+def test_a_report_may_be_replaced_by_a_newer_one(home, tmp_path):
+    data = prepare(corpus_with_stanzas())
+    train(data, "BigramLM")
+    page_of(data, tmp_path / "r.html")
+    check_target(tmp_path / "r.html")
 
 
 def test_the_old_report_stays_where_the_new_one_fails(home, tmp_path, monkeypatch):

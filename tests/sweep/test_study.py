@@ -1,5 +1,6 @@
 """Whose turn it is: several studies open at once stand for several processes."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_one_too_many_taken_by_another_machine_does_not_count(defined, monkeypat
 def test_storage_of_ones_own(defined, tmp_path, scheme, file):
     if scheme:
         file = file.replace("%", "%25").replace("#", "%23").replace("?", "%3F")
-        (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder").mkdir()
     place = f"{scheme}{tmp_path}/{file}"
     workers = [Study(defined(), None, place) for _ in range(2)]
     for worker in workers * 3:
@@ -203,6 +204,23 @@ def test_storage_of_ones_own(defined, tmp_path, scheme, file):
     assert not (workers[0].folder / "study.db").exists()
     (made,) = tmp_path.rglob("*.db")
     assert "%2" not in made.name
+
+
+@pytest.mark.parametrize("what", ["no folder", "folder", "pipe", "link"])
+def test_storage_where_no_file_can_be_is_refused_before_anything_is_done(defined, tmp_path, what):
+    place = tmp_path / "study.db"
+    if what == "no folder":
+        place = tmp_path / "none" / "study.db"
+    elif what == "folder":
+        place.mkdir()
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("nowhere")
+    with pytest.raises(UsageError) as refused:
+        Study(defined(), None, str(place))
+    assert "--storage" in refused.value.fix
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

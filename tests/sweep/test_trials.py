@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Study
 from drakegpt.sweep.trials import attempt
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import all_runs, create_run
+from drakegpt.training.run import all_runs, create_run, open_run
 
 SETTINGS = {"iters": 20, "eval_iters": 1, "batch_size": 2, "embedding_dim": 8}
 
@@ -77,16 +78,25 @@ def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
     assert one.val_loss == (3.25 if state == "complete" else 3.5)
 
 
-def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(sweep, monkeypatch):
+@pytest.mark.parametrize("checkpoint", ["none", "damaged"])
+def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_scored(
+    sweep, monkeypatch, checkpoint
+):
     space = {"max_lr": Choices((1e-3, 1e-2))}
     first = sweep(space)
     losses = [row.val_loss for row in first.rows()]
     shutil.rmtree(first.folder)
-    half = paths.runs() / "s_0001"  # as if it was killed while being made
-    shutil.rmtree(half / "checkpoints")
-    for file in half.iterdir():
-        if file.name not in ("tokenizer.json", "run.json"):
-            file.unlink()
+    half = paths.runs() / "s_0001"  # as if it was killed before its first checkpoint was whole
+    evaluated = open_run(half).evaluations
+    if checkpoint == "none":
+        shutil.rmtree(half / "checkpoints")
+    for state in half.rglob("state.pt"):
+        state.write_bytes(b"")
+    (half / "scores.json").unlink(missing_ok=True)
+    metrics = half / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:-1]) + lines[0][:9])
+    (half / ".state.pt.12.unfinished").write_bytes(b"half")
     trained = []
     recorder = trials.Recorder
     monkeypatch.setattr(
@@ -94,6 +104,10 @@ def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(swee
     )
     assert [row.val_loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
+    again = open_run(half)
+    assert [e["iteration"] for e in again.evaluations] == [e["iteration"] for e in evaluated]
+    assert again.finished
+    assert not list(half.glob(".*.unfinished"))
 
 
 def test_a_study_from_elsewhere_names_no_folder(sweep, tmp_path, prepared):
@@ -285,3 +299,39 @@ def test_runs_of_a_sweep_are_one_group_in_the_mirror(prepared, home):
         (run,) = [part["run"] for line in parts.splitlines() if "run" in (part := json.loads(line))]
         shown.append((run["display_name"], run["run_group"]))
     assert sorted(shown) == [("mine_0001", "mine"), ("mine_0002", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("run", "../../elsewhere"),
+        ("run", 7),
+        ("state", "glad"),
+        ("iterations", "many"),
+        ("why", []),
+    ],
+)
+def test_a_study_with_an_odd_row_is_told_in_a_sentence(sweep, name, value):
+    study = sweep({"max_lr": Choices((1e-3, 1e-2))})
+    storage, frozen = study._study._storage, study._study.get_trials()[0]
+    with sqlite3.connect(study.place) as database:
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = ?",
+            (json.dumps(value), frozen._trial_id, name),
+        )
+        assert database.total_changes or database.execute(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+            (frozen._trial_id, name, json.dumps(value)),
+        )
+    storage.remove_session()
+    with pytest.raises(RunError, match="cannot be read or written"):
+        sweep({"max_lr": Choices((1e-3, 1e-2))}).rows()
+
+
+def test_a_study_whose_parameters_are_not_its_own_is_told_in_a_sentence(sweep):
+    study = sweep({"max_lr": Choices((1e-3, 1e-2))})
+    with sqlite3.connect(study.place) as database:
+        database.execute("UPDATE trial_params SET distribution_json = '[]'")
+    study._study._storage.remove_session()
+    with pytest.raises(RunError, match="cannot be read or written"):
+        sweep({"max_lr": Choices((1e-3, 1e-2))}).rows()
