@@ -248,6 +248,13 @@ class Run:
         return model.to(device)
 
 
+def _machine(device: torch.device) -> str:
+    """What a run is trained on, in words."""
+    processor = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return f"{processor}{gpu}"
+
+
 def create_run(
     config: TrainConfig,
     data: Dataset,
@@ -277,7 +284,7 @@ def create_run(
         "drakegpt": drakegpt.__version__,
         "torch": torch.__version__,
         "device": str(device),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": _machine(device),
         **(facts or {}),
     }
     with paths.workplace(paths.runs()) as place:
