@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def _render(
     measured: "Sequence[Measurement]", machine: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     size = measured[0].config.size
-    console.show(fitting(f"Training at {size} size, ms per iteration", _TRAINING, measured))
-    console.show(fitting(f"Generation at {size} size, characters/s", _GENERATION, measured))
+    show_table(f"Training at {size} size, ms per iteration", _TRAINING, measured)
+    show_table(f"Generation at {size} size, characters/s", _GENERATION, measured)
     if measured[0].memory:
         if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
             console.show("Peak of memory: not available, this system does not tell it.")
         else:
-            console.show(fitting(f"Peak of memory at {size} size, MiB", _MEMORY, measured))
+            show_table(f"Peak of memory at {size} size, MiB", _MEMORY, measured)
     console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
     console.show(_sentence(machine))
 

@@ -12,6 +12,7 @@ from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
+from drakegpt.wording import command
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -172,10 +173,10 @@ def _chosen(
     if not runs and not others:
         asked = bool(identity or seeds or size)
         such = " with these settings" if asked else ""
-        command = f"`drakegpt compare --train --data {dataset.name}`"
+        whole = f"`{command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
-            f"Train all six: {'the same command with --train' if asked else command}.",
+            f"Train all six: {'the same command with --train' if asked else whole}.",
         )
     return runs, others
 
@@ -231,7 +232,7 @@ def _show(
             )
     for missing in comparison.missing:
         console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
-    console.next_commands([f"drakegpt generate --data {data} --length 500"])
+    console.next_commands([command("generate", data=data, length=500)])
 
 
 def _left_out(run: "Run", taken: "Run") -> str:
@@ -242,8 +243,9 @@ def _left_out(run: "Run", taken: "Run") -> str:
     if run.derived:
         return told
     differing = differences(run, agreement(taken))
-    chosen = "".join(f" --set {name}={own}" for name, (own, _) in differing.items())
-    return f"{told} Settings choose: `drakegpt compare --data {run.config.data}{chosen}`."
+    chosen = [f"{name}={own}" for name, (own, _) in differing.items()]
+    asked = command("compare", data=run.config.data, set_=chosen)
+    return f"{told} Settings choose: `{asked}`."
 
 
 def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 Results go to stdout: text and tables, or exactly one JSON object. Progress,
 notes, warnings and errors go to stderr.
+
+Names, paths, lyrics and other people's messages are text on both: never markup,
+and on a terminal never orders to it. Text that a screen shows is made here, by
+`styled` and by `Screen`, and what is written without rich goes through `write`.
 """
 
 import json
@@ -20,39 +24,95 @@ PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another progr
 INTERRUPTED = 130
 
 
+# A picture of each control character but tab and newline; those beyond ASCII, and what turns the
+# direction of text, have none and are spelt.
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
+_PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
+_PICTURES |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+_PICTURES |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def visible(text: str) -> str:
+    """A text that does nothing to a terminal but be read: its control characters are shown."""
+    return text.translate(_PICTURES)
+
+
+class Screen(Console):
+    """One of the two streams, as rich draws on it; strings are text, not markup.
+
+    It is `limited` where lines cannot be longer than its `width`, a window's if not given.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        self.limited = bool(width) or (sys.stderr if stderr else sys.stdout).isatty()
+        width = width if self.limited else PIPED_WIDTH
+        super().__init__(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
+
+    def text(self, text: str) -> str:
+        """A text as this stream gets it: visible on a terminal, as it is elsewhere."""
+        return visible(text) if self.file.isatty() else text
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """The cells and titles of tables, and whatever else is given as a string."""
+        return super().render_str(self.text(text), **how | {"markup": False})
+
+
 @cache
-def results() -> Console:
+def results() -> Screen:
     """Stdout, for people."""
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(width=width, highlight=False, emoji=False)
+    return Screen(stderr=False)
 
 
 @cache
-def messages() -> Console:
+def messages() -> Screen:
     """Stderr, for people."""
-    width = None if sys.stderr.isatty() else PIPED_WIDTH
-    return Console(stderr=True, width=width, highlight=False, emoji=False)
+    return Screen(stderr=True)
+
+
+def styled(text: str, style: str = "", screen: Screen | None = None) -> Text:
+    """A text in a style, for `screen`: the results' if none is given."""
+    return Text((screen or results()).text(text), style=style)
 
 
 def show(renderable: Any, **how: Any) -> None:
     """A result, on stdout. Strings are text, never markup."""
-    results().print(Text(renderable) if isinstance(renderable, str) else renderable, **how)
+    results().print(styled(renderable) if isinstance(renderable, str) else renderable, **how)
+
+
+def write(text: str) -> None:
+    """A result on stdout as it is, neither wrapped nor styled."""
+    sys.stdout.write(results().text(text))
+
+
+# JSON leaves these as they are, and escaped they are the same value.
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def show_json(value: Any) -> None:
     """The result as one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text.translate(_JSON_ESCAPES) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str, style: str = "dim") -> None:
     """Something worth knowing, on stderr."""
-    messages().print(Text(text, style=style), soft_wrap=True)
+    _say((text, style))
 
 
 def warn(text: str) -> None:
     """Something that may surprise, on stderr."""
-    messages().print(Text.assemble(("Note: ", "yellow"), text), soft_wrap=True)
+    _say(("Note: ", "yellow"), (text, ""))
+
+
+def _say(*parts: tuple[str, str]) -> None:
+    screen = messages()
+    if screen.is_terminal:
+        said = Text.assemble(*(styled(text, style, screen) for text, style in parts))
+        screen.print(said, soft_wrap=True)
+    else:  # rich would drop some control characters
+        screen.file.write("".join(text for text, _ in parts) + "\n")
+        screen.file.flush()
 
 
 class _Warnings(logging.Handler):
@@ -70,15 +130,15 @@ def pass_on_warnings() -> None:
 
 def fail(error: DrakeGPTError) -> int:
     """Print an error and how to mend it; returns the exit code."""
-    messages().print(Text.assemble(("Error: ", "bold red"), error.problem), soft_wrap=True)
-    messages().print(Text(error.fix), soft_wrap=True)
+    _say(("Error: ", "bold red"), (error.problem, ""))
+    _say((error.fix, ""))
     return error.exit_code
 
 
 def next_commands(commands: Iterable[str]) -> None:
     """What to try next, on stderr."""
     for command in commands:
-        messages().print(Text.assemble(("Next: ", "dim"), (command, "cyan")), soft_wrap=True)
+        _say(("Next: ", "dim"), (command, "cyan"))
 
 
 def use_utf8() -> None:

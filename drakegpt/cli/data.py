@@ -64,7 +64,7 @@ def fetch(
             f"fewer than the {asked:,} asked for."
         )
     for note in fetched.notes:
-        console.warn(_visible(note))
+        console.warn(note)
     if json:
         console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
         return
@@ -84,9 +84,7 @@ def fetch(
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """List the prepared datasets and the known sources."""
-    from rich.table import Table
-    from rich.text import Text
-
+    from drakegpt.cli.tables import Column, show_table
     from drakegpt.data import dataset, sources
 
     datasets: list[Metadata] = []
@@ -96,7 +94,7 @@ def list_(json: options.Json = False) -> None:
             datasets.append(_checked(dataset.load(name)).metadata)
         except DrakeGPTError as error:
             damaged[name] = error.problem
-            console.warn(_visible(f"{error.problem} {error.fix}"))
+            console.warn(f"{error.problem} {error.fix}")
     default = dataset.default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
@@ -104,9 +102,6 @@ def list_(json: options.Json = False) -> None:
         known = {name: source.description for name, source in sources.SOURCES.items()}
         console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
         return
-    table = Table()
-    for column in ("dataset", "size", "prepared", "from"):
-        table.add_column(column, overflow="fold")
     rows = [(m.name, _size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
     rows += [(name, "damaged", "", problem, "red") for name, problem in damaged.items()]
     there = {name for name, *_ in rows}
@@ -116,9 +111,13 @@ def list_(json: options.Json = False) -> None:
         for name, source in sources.SOURCES.items()
         if name not in there
     ]
-    for *cells, style in rows:
-        table.add_row(*(Text(_visible(cell)) for cell in cells), style=style)
-    console.show(table)
+    columns: tuple[Column[tuple[str, ...]], ...] = (
+        Column("dataset", lambda row: row[0]),
+        Column("size", lambda row: row[1], wraps=True),
+        Column("prepared", lambda row: row[2], 2),
+        Column("from", lambda row: row[3], 1, wraps=True),
+    )
+    show_table("", columns, rows, style=lambda row: row[4])
 
 
 @app.command()
@@ -139,15 +138,15 @@ def show(
         if json:
             console.show_json(damaged)
         for key, value in damaged.items() if not json else ():
-            console.show(f"{key + ':':18}{_visible(str(value))}")
-        console.note(_visible(error.fix))
+            console.show(f"{key + ':':18}{value}")
+        console.note(error.fix)
         return
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
-        console.show(f"{key + ':':18}{_visible(value)}")
-    console.show(f"\n{_visible(beginning.rstrip())} …")
+        console.show(f"{key + ':':18}{value}")
+    console.write(f"\n{beginning.rstrip()} …\n")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
 
@@ -176,14 +175,6 @@ def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
         facts.setdefault("songs_in_both", "unknown")
         facts.setdefault("rows_left_out", "unknown")
     return [(key, value) for key, value in facts.items() if value]
-
-
-def _visible(text: str) -> str:
-    """A text that does to a terminal nothing but be read: control characters are spelt."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
-        for character in text
-    )
 
 
 def _size(metadata: "Metadata") -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.wording import command
 
 app = typer.Typer(help="Export a trained run in another form.", no_args_is_help=True)
 
@@ -63,4 +64,4 @@ def packed(
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([f"drakegpt eval {made.name}", f"drakegpt generate {made.name}"])
+    console.next_commands([command("eval", made.name), command("generate", made.name)])

@@ -225,7 +225,7 @@ def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
         for piece in pieces:
             text += piece
             if not silent:
-                sys.stdout.write(piece)
+                console.write(piece)
                 if (now := time.monotonic()) - flushed > REDRAW_SECONDS:
                     sys.stdout.flush()
                     flushed = now

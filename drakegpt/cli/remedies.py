@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from, train_runs
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import from_to, of_seeds, or_blank
 
@@ -77,7 +77,7 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
     best = lowest(remedied.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"
     entries = list(remedied.items())
-    console.show(fitting(title, _COLUMNS, entries, lambda entry: entry[1] in best))
+    show_table(title, _COLUMNS, entries, lambda entry: entry[1] in best)
     means = of_seeds(len(row.seeds) for row in remedied.values())
     unit = entries[0][1].unit
     console.show(

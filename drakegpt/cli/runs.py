@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import or_blank
+from drakegpt.wording import command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drakegpt.training.run import Run
 
 app = typer.Typer(help="List, show, remove or import training runs.")
@@ -30,9 +35,6 @@ def _list_by_default(context: typer.Context, json: options.Json = False) -> None
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first; also what a bare `drakegpt runs` does."""
-    from rich.table import Table
-    from rich.text import Text
-
     from drakegpt.training.run import open_all_runs
 
     runs, unreadable = open_all_runs()
@@ -50,17 +52,9 @@ def list_(json: options.Json = False) -> None:
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
         return
-    table = Table()
-    table.add_column("run", overflow="fold")
-    for column in ("iterations", "validation", "state"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for run in runs:
-        summary = _summary(run)
-        loss = f"{summary['val_loss']:.4f}" if summary["val_loss"] is not None else ""
-        table.add_row(Text(run.name), f"{summary['iteration']:,}", loss, summary["state"])
-    for folder, error in unreadable:
-        table.add_row(Text(folder.name), "", "", error.state)
-    console.show(table)
+    rows = [_summary(run) for run in runs]
+    rows += [{"run": folder.name, "state": error.state} for folder, error in unreadable]
+    show_table("", _COLUMNS, rows)
 
 
 @app.command()
@@ -105,7 +99,8 @@ def remove(
     if folder.parent.resolve() != paths.runs().resolve():
         raise UsageError(f"{folder} is not among the runs in {paths.runs()}.", "Remove it by hand.")
     if not yes:
-        typer.confirm(f"Remove {folder.name} for good?", abort=True, err=True)
+        name = console.messages().text(folder.name)
+        typer.confirm(f"Remove {name} for good?", abort=True, err=True)
     if folder.is_symlink():
         folder.unlink()
     else:
@@ -147,7 +142,7 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([f"drakegpt generate {run.name}"])
+    console.next_commands([command("generate", run.name)])
 
 
 def _summary(run: "Run") -> dict[str, Any]:
@@ -164,3 +159,16 @@ def _summary(run: "Run") -> dict[str, Any]:
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
         "folder": str(run.folder),
     }
+
+
+def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
+    """Shows what a run's summary has under that name; nothing where it is not known."""
+    return lambda row: or_blank(row.get(name), form)
+
+
+_COLUMNS: tuple[Column[dict[str, Any]], ...] = (
+    Column("run", lambda row: row["run"]),
+    Column("iterations", _column("iteration", ","), 3),
+    Column("validation", _column("val_loss", ".4f"), 1),
+    Column("state", lambda row: row["state"], 2),
+)

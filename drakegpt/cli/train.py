@@ -16,6 +16,7 @@ from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
 from drakegpt.presets import SYSTEMS
+from drakegpt.wording import command
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -84,7 +85,7 @@ def train(
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        sys.stdout.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
+        console.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
         return
     if seeds > 1:
         if resume is not None:
@@ -108,9 +109,7 @@ def train(
         console.show_json(_as_json(run, scores))
         return
     _render(run, scores)
-    console.next_commands(
-        [f"drakegpt generate {run.name}", f"drakegpt compare --data {run.config.data}"]
-    )
+    console.next_commands([command("generate", run.name), command("compare", data=run.config.data)])
 
 
 def _train_seeds(
@@ -250,7 +249,7 @@ def train_and_score(
             recorder.figure = draw_run(run)
         if interrupts.requested:
             console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
-            console.next_commands([f"drakegpt train --resume {run.name}"])
+            console.next_commands([command("train", resume=run.name)])
             raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
@@ -327,17 +326,18 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
+    best_writes = command("generate", run.name, best=True)
     if run.ending.get("reason") == "patience":
         console.show(
             f"Stopped early: the validation loss was estimated lowest at iteration "
             f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`drakegpt generate {run.name} --best`."
+            f"`{best_writes}`."
         )
     if (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`drakegpt generate {run.name} --best`; what helps: `drakegpt compare --remedies`."
+            f"`{best_writes}`; what helps: `drakegpt compare --remedies`."
         )
     console.show(f"Run: {run.folder}\n")
-    console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
+    console.write(sample(run, SAMPLE_LENGTH, run.config.device).rstrip() + "\n")

@@ -1,6 +1,5 @@
 """What `drakegpt sweep` shows: each trial as it ends, all of them, the best, what to do next."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt import config_files
 from drakegpt.cli import console
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
+from drakegpt.wording import command, join
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
@@ -70,7 +70,7 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
         console.note(f"Figure: {path}")
     _say_what_is_left(study, done, running, over=over)
     if best and not json and _is_here(best):
-        console.next_commands([f"drakegpt generate {best.run}", f"drakegpt eval {best.run}"])
+        console.next_commands([command("generate", best.run), command("eval", best.run)])
 
 
 def _rank(row: "Row") -> tuple[Any, ...]:
@@ -91,7 +91,7 @@ def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
 def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     definition = study.definition
     title = f"{definition.name}: {definition.model} on {definition.data.name}"
-    console.show(fitting(title, _columns(study), rows, lambda row: row is best))
+    show_table(title, _columns(study), rows, lambda row: row is best)
     estimated = any(row.state != "complete" and row.val_loss is not None for row in rows)
     console.show(
         f"Losses: nats per {definition.data.tokenizer.unit} over the whole validation split"
@@ -179,7 +179,7 @@ def say_how_to_go_on(study: "Study") -> None:
     from drakegpt.sweep.storage import without_password
 
     if without_password(study.place) == study.place:
-        console.next_commands([shlex.join(["drakegpt", *sys.argv[1:]])])
+        console.next_commands([join(["drakegpt", *sys.argv[1:]])])
     else:
         console.note("The same command resumes it; it is not shown, for its --storage is secret.")
 

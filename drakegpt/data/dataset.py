@@ -13,7 +13,6 @@ Not here: where texts come from (`sources`), how they become tokens (`passes`).
 
 import codecs
 import re
-import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from drakegpt.data.passes import Survey, reporter
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer, token_type
 from drakegpt.errors import CorpusError, DamagedDatasetError, DrakeGPTError, UsageError
+from drakegpt.wording import command
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
 SHORTEST_SPLIT = 9
@@ -364,5 +364,5 @@ def _damaged(name: str, what: str) -> DamagedDatasetError:
     return DamagedDatasetError(
         f"Dataset '{name}' is damaged ({what}).",
         "Prepare it again from its source: "
-        f"`drakegpt data fetch SOURCE --name {shlex.quote(name)} --force`.",
+        f"`{command('data fetch', 'SOURCE', name=name, force=True)}`.",
     )

@@ -34,6 +34,7 @@ from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
 from drakegpt.evaluation.words import NOISE, from_to, of_seeds, or_blank
 from drakegpt.training.run import Run
+from drakegpt.wording import quoted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -79,7 +80,9 @@ class Surprised:
 def check_target(path: Path) -> None:
     """Raise `UsageError` if no report can be written there; leaves all as it was."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder.", f"Name a file: --html {path / 'report.html'}")
+        raise UsageError(
+            f"{path} is a folder.", f"Name a file: --html {quoted(str(path / 'report.html'))}"
+        )
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -41,6 +41,7 @@ from drakegpt.training.run import Run
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 from drakegpt.training.world import ALONE, World
+from drakegpt.wording import command
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -222,7 +223,7 @@ class Recorder:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `drakegpt train --resume {self.run.name}`.",
+                f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
             ) from error
 
 

@@ -44,6 +44,7 @@ from drakegpt.training.checkpoint import (
     load_weights,
     save_weights,
 )
+from drakegpt.wording import command
 
 log = logging.getLogger("drakegpt")
 
@@ -280,7 +281,7 @@ def open_run(folder: Path) -> Run:
         if known < FORMAT:
             raise OlderRunError(
                 f"{folder.name} is a run from an older drakegpt.",
-                f"Train it again, or remove it: `drakegpt runs remove {folder.name}`.",
+                f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
             )
         values = config_files.from_file(folder / "config.toml")
         config = settings.resolve(
