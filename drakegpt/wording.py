@@ -56,6 +56,7 @@ def quoted(word: str) -> str:
     return '"' + re.sub(r"(\\+)$", r"\1\1", inside) + '"'
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def counted(number: float, noun: str, plural: str = "") -> str:
     """A number of things: 1 run, 2,000 runs; `plural` where it is not the noun with an s."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {noun if number == 1 else plural or noun + 's'}"

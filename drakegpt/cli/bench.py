@@ -8,6 +8,7 @@ import typer
 from drakegpt.cli import console, options
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.bench import Measurement, Times
@@ -81,7 +82,8 @@ def _render(
 
 def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
     return (
-        f"Medians of {settings['rounds']} rounds in which all take turns, on {settings['text']} "
+        f"Medians of {counted(settings['rounds'], 'round')} in which all take turns, on "
+        f"{settings['text']} "
         f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
         "drakegpt's time. An iteration is a whole step: windows, forward, backward, optimizer; "
         f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
@@ -97,8 +99,9 @@ def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
 def _sentence(machine: dict[str, Any]) -> str:
     gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
     return (
-        f"Machine: {gpu}{machine['processor']}, {machine['cores']} cores, PyTorch "
-        f"{machine['torch']} with up to {machine['threads']} threads, {machine['system']}."
+        f"Machine: {gpu}{machine['processor']}, {counted(machine['cores'], 'core')}, PyTorch "
+        f"{machine['torch']} with up to {counted(machine['threads'], 'thread')}, "
+        f"{machine['system']}."
     )
 
 

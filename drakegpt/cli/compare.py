@@ -12,7 +12,7 @@ from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
-from drakegpt.wording import command
+from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -106,7 +106,7 @@ def compare(
     together = [*runs.values(), *others]
     if not json:
         count = sum(map(len, together))
-        console.note(f"Scoring {count} runs on the whole of '{dataset.name}'.")
+        console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, runs, device_name, others, settings)
     samples = samples_of([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else None

@@ -16,6 +16,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.data.tokens import Tokenizer
@@ -199,8 +200,8 @@ def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
             written.append(pieces)
             if time.monotonic() - started > due:
                 due *= 2
-                tokens = f"{len(written):,} of {task.length:,} tokens"
-                console.note(f"Writing {len(seeds)} texts together: {tokens} of each")
+                tokens = f"{len(written):,} of {counted(task.length, 'token')}"
+                console.note(f"Writing {counted(len(seeds), 'text')} together: {tokens} of each")
     except KeyboardInterrupt:
         ending = _Ending.INTERRUPTED
     texts = ["".join(pieces[i] for pieces in written) for i in range(len(seeds))]
@@ -297,7 +298,8 @@ def _explain_window(task: _Task) -> None:
     cached = resolve(task.window, context_length) == "cached" and looks_back(task.model)
     if cached and tokens > context_length:
         console.note(
-            f"The text outgrows the context of {context_length} tokens, so the window is cached: "
+            f"The text outgrows the context of {counted(context_length, 'token')}, so the "
+            "window is cached: "
             f"once full, it drops to the last {kept(task.window, context_length)}. "
             "With --window exact it drops one token at a time, as in the original, but slowly."
         )

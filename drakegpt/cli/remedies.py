@@ -7,6 +7,7 @@ from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import from_to, of_seeds, or_blank
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +62,8 @@ def _runs(
     missing = [config for of_seed in plans for config in find_runs(of_seed, runs)[1].values()]
     if missing and not train:
         raise RunError(
-            f"{len(missing)} of the {sum(map(len, plans))} runs that the table needs are not "
-            f"trained on '{data.name}'.",
+            f"The table needs {counted(sum(map(len, plans)), 'run')} on '{data.name}'; "
+            f"not trained yet: {len(missing)}.",
             "Train them: the same command with --train.",
         )
     train_runs(missing, data, quiet=quiet, go_on=True)

@@ -29,7 +29,7 @@ from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.config_files import to_command
 from drakegpt.errors import RunError
 from drakegpt.presets import PRESETS
-from drakegpt.wording import command, join, option
+from drakegpt.wording import command, counted, join, option
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -212,7 +212,9 @@ class _Together:
         processes: list[_Process] = []
         under_way: list[_Process] = []
         if not self._quiet:
-            console.note(f"{len(plan)} runs, {self._at_once} at a time, each on one thread")
+            console.note(
+                f"{counted(len(plan), 'run')}, {self._at_once} at a time, each on one thread"
+            )
         with (
             Interrupts() as interrupts,
             side_by_side(len(plan), quiet=self._quiet) as show,
@@ -258,7 +260,7 @@ class _Together:
                 not_begun.append(entry)
         not_begun += plan[len(processes) :]
         console.note(
-            f"Stopped: {len(saved)} unfinished runs are saved, {len(not_begun)} not begun.",
+            f"Stopped: {counted(len(saved), 'unfinished run')} saved, {len(not_begun)} not begun.",
             style="",
         )
         _say_how_to_go_on(saved, not_begun, go_on=self._go_on)
@@ -295,7 +297,7 @@ def _render(row: "Row") -> None:
         Column("run", lambda result: result.run, 4),
     )
     best = min(result.val_loss for result in row.results)
-    title = f"{row.label}, {len(row.results)} seeds"
+    title = f"{row.label}, {counted(len(row.results), 'seed')}"
     show_table(title, columns, row.results, lambda result: result.val_loss == best)
     spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
     seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"

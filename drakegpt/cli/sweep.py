@@ -15,6 +15,7 @@ from drakegpt.cli.train import choose_dataset, named_model
 from drakegpt.errors import UsageError
 from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -193,12 +194,13 @@ def _announce(study: "Study") -> None:
     definition = study.definition
     console.note(
         f"Sweep {definition.name}: {definition.model} on '{definition.data.name}', "
-        f"{study.total} trials ({definition.sampler}) over {', '.join(definition.space)}",
+        f"{counted(study.total, 'trial')} ({definition.sampler}) over "
+        f"{', '.join(definition.space)}",
         style="bold",
     )
     rows = study.rows()
     if done := sum(row.state != "unfinished" for row in rows):
-        console.note(f"Going on: {done} of {study.total} trials are done")
+        console.note(f"Going on: {done} of {counted(study.total, 'trial')} done")
 
 
 def _warn_if_none_can_be_pruned(study: "Study") -> None:

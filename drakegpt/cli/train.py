@@ -16,7 +16,7 @@ from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
 from drakegpt.presets import SYSTEMS
-from drakegpt.wording import command
+from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -213,9 +213,14 @@ def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) 
         raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
     length = length_of(resolved, dataset)
     if resolved.epochs:
-        console.note(f"Epochs: {resolved.epochs:,}, which are {length['iters']:,} iterations")
+        console.note(
+            f"Epochs: {resolved.epochs:,}, that is {counted(length['iters'], 'iteration')}"
+        )
     elif resolved.minutes:
-        console.note(f"{resolved.minutes:g} minutes hold about {length['iters']:,} iterations here")
+        console.note(
+            f"--minutes {resolved.minutes:g} holds about "
+            f"{counted(length['iters'], 'iteration')} here"
+        )
     return length
 
 
@@ -322,7 +327,7 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
-        f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
+        f"{counted(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )

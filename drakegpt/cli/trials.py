@@ -10,7 +10,7 @@ from drakegpt import config_files
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.wording import command, join
+from drakegpt.wording import command, counted, join
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
@@ -58,7 +58,7 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
     running = len(rows) - done
     if not best and done >= study.total:
         raise RunError(
-            f"None of the {study.total} trials could be trained: {rows[0].why or rows[0].state}",
+            f"No trial of {study.total} could be trained: {rows[0].why or rows[0].state}",
             "Search other values, or take others for what is given; then under another --name.",
         )
     figures = _figures(study, rows) if best else []
@@ -83,7 +83,7 @@ def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
     from drakegpt.sweep.figures import draw
 
     definition = study.definition
-    title = f"{definition.model} on {definition.data.name}, {len(rows)} trials"
+    title = f"{definition.model} on {definition.data.name}, {counted(len(rows), 'trial')}"
     loss = f"validation loss, nats per {definition.data.tokenizer.unit}"
     return draw(title, loss, definition.space, rows, study.folder)
 
@@ -99,7 +99,7 @@ def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     )
     for why in dict.fromkeys(row.why for row in rows if row.why):
         numbers = ", ".join(str(row.number) for row in rows if row.why == why)
-        console.show(f"Trial{'s' if ',' in numbers else ''} {numbers}: {why}")
+        console.show(f"{'Trials' if ',' in numbers else 'Trial'} {numbers}: {why}")
     if best:
         console.show(
             f"\nBest: trial {best.number}, validation loss {best.val_loss:.4f} with "
@@ -161,7 +161,7 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     if left <= 0:
         return
     if over:
-        console.note(f"Time is over with {done} of {study.total} trials done.", style="")
+        console.note(f"Time is over with {done} of {counted(study.total, 'trial')} done.", style="")
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")

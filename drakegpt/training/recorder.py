@@ -41,7 +41,7 @@ from drakegpt.training.run import Run
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 from drakegpt.training.world import ALONE, World
-from drakegpt.wording import command
+from drakegpt.wording import command, counted
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -260,7 +260,7 @@ def _within_memory(run: Run) -> Iterator[None]:
         smaller = f"--batch-size {max(1, config.batch_size // 2)}"
         raise NotEnoughMemoryError(
             f"There is not enough memory to train {config.model} with batches of "
-            f"{config.batch_size} windows of {config.context_length} tokens.",
+            f"{counted(config.batch_size, 'window')} of {counted(config.context_length, 'token')}.",
             f"Take {smaller} --grad-accumulation {2 * config.grad_accumulation}, which computes "
             "the same batch in parts, or a smaller model.",
         ) from error

@@ -44,7 +44,7 @@ from drakegpt.training.checkpoint import (
     load_weights,
     save_weights,
 )
-from drakegpt.wording import command
+from drakegpt.wording import command, counted
 
 log = logging.getLogger("drakegpt")
 
@@ -230,7 +230,8 @@ def create_run(
         "drakegpt": drakegpt.__version__,
         "torch": torch.__version__,
         "device": str(device),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, "
+        f"{counted(os.cpu_count() or 1, 'core')}",
         **(facts or {}),
     }
     run = Run(folder, config, info, data.tokenizer)
@@ -264,7 +265,7 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
     done = run.checkpoints[-1].iteration if run.checkpoints else 0
     if done and changes.get("iters", done + 1) <= done:
         raise UsageError(
-            f"{run.name} has been trained for {done:,} iterations already.",
+            f"{run.name} has been trained for {counted(done, 'iteration')} already.",
             f"Give --iters above {done}, or leave it out.",
         )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)

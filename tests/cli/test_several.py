@@ -121,7 +121,7 @@ def test_asked_to_stop_all_of_them_are_saved(drakegpt, start, home):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert out == b""
-    assert "2 unfinished runs are saved, 1 not begun" in err.decode()
+    assert "2 unfinished runs saved, 1 not begun" in err.decode()
     rest = re.search(
         r"Next: drakegpt (train TransformerLM .*--seed 44 .*--name r_44)", err.decode()
     )
@@ -165,7 +165,7 @@ def test_stopped_at_its_start_it_says_what_is_there(start, home):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
-    told = re.search(r"(\d) unfinished runs are saved, (\d) not begun", err.decode())
+    told = re.search(r"(\d) unfinished runs? saved, (\d) not begun", err.decode())
     saved, not_begun = map(int, told.groups())
     assert saved + not_begun == 3
     there = sorted(folder.name for folder in runs.iterdir())

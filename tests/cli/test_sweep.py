@@ -123,7 +123,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
     before = trained(home)
     again = drakegpt(*asked, 2)
     assert trained(home) == before
-    assert "Going on: 2 of 2 trials are done" in again.err
+    assert "Going on: 2 of 2 trials done" in again.err
     assert first.json["best"]["command"] in again.out
     more = drakegpt(*asked, 4, "--json").json
     assert more["trials"][:2] == first.json["trials"]
@@ -175,7 +175,7 @@ def test_nothing_but_failures_is_an_error(drakegpt):
     for _ in range(2):
         done = drakegpt(*asked)
         assert done.code == 1
-        assert "None of the 2 trials could be trained: embedding_dim 5 cannot" in done.err
+        assert "No trial of 2 could be trained: embedding_dim 5 cannot" in done.err
         assert done.out == ""
     too_long = drakegpt("sweep", *BRIEF, "--param", "context_length=5000", "--trials", 1)
     assert too_long.code == 1
