@@ -1,6 +1,8 @@
 """The program: its commands in the order one meets them, and its exit codes."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from drakegpt.cli import (
     eval_,
     export,
     generate,
+    options,
     params,
     runs,
     sweep,
@@ -46,6 +49,32 @@ class InOrder(TyperGroup):
         order = [name for _, name, *_ in COMMANDS]
         return sorted(super().list_commands(ctx), key=order.index)
 
+    def make_context(self, *given: Any, **how: Any) -> Any:
+        """Read the program's own options; a word in an error is shown as text."""
+        with _shown_as_text():
+            return super().make_context(*given, **how)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose options are read here."""
+        with _shown_as_text():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_as_text() -> Iterator[None]:
+    """Make typer's errors harmless to a terminal, and have them name the environment's variable."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            ctx, param = getattr(error, "ctx", None), getattr(error, "param", None)
+            if ctx and param and param.envvar:
+                source = ctx.get_parameter_source(param.name)
+                if source and source.name == "ENVIRONMENT":
+                    vars(error)["param_hint"] = param.envvar
+            vars(error)["message"] = console.messages().text(error.message)
+        raise
+
 
 app = typer.Typer(
     cls=InOrder,
@@ -75,6 +104,8 @@ def drakegpt_(
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
     paths.remove_dead_workplaces()
+    for misspelt in options.misspelt_variables():
+        console.warn(misspelt)
 
 
 def main() -> None:

@@ -227,11 +227,11 @@ def _show(
         console.note(f"Report: {html}")
     for row in comparison.rows:
         if row.differs:
-            console.warn(
-                f"{row.label} was trained otherwise: `{row.command}` trains it as they were"
-            )
+            how = f"`{row.command}` trains it" if row.command else "it cannot be trained"
+            console.warn(f"{row.label} was trained otherwise: {how} as they were")
     for missing in comparison.missing:
-        console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
+        makes = f"`{missing.command}` makes one" if missing.command else missing.why
+        console.warn(f"no finished run of {missing.model}: {makes}")
     console.next_commands([command("generate", data=data, length=500)])
 
 

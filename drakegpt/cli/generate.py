@@ -31,6 +31,13 @@ NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several 
 REDRAW_SECONDS = 0.02
 
 
+def _seed(seed: int | None) -> int | None:
+    """Refuse what no generator takes; as bounds of the option they would fill its help."""
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"--seed cannot be {seed}.", "Give a whole number from 0 to 2^63 - 1.")
+    return seed
+
+
 def generate(
     target: options.Target = None,
     run: Annotated[
@@ -67,7 +74,7 @@ def generate(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2**63 - 1, help="The same seed writes the same text; drawn if not given."
+            help="The same seed writes the same text; drawn if not given.", callback=_seed
         ),
     ] = None,
     num_samples: Annotated[

@@ -97,7 +97,10 @@ def train(
             _follow(world, resume=resume is not None)
             return
         if resume is not None:
-            run = _run_to_resume(resume, given)
+            chosen, run = _run_to_resume(resume, given)
+            if world.size == 1 and _is_over(chosen, run):
+                _show_finished(run, json=json)
+                return
             console.note(f"Going on with {run.name}")
         elif world.size > 1 and given.get("minutes"):
             raise UsageError("--minutes tries out one process only.", "Give --iters instead.")
@@ -283,15 +286,40 @@ def _dataset_name(given: dict[str, Any]) -> str:
     return given.get("data") or dataset.default_name() or "sample"
 
 
-def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
-    """The run meant by `--resume [TARGET]` and MODEL, with the changes asked for."""
+def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
+    """The run meant by `--resume [TARGET]` and MODEL, and the same with the changes asked for."""
     from drakegpt.evaluation.selection import find_unfinished
     from drakegpt.training.run import with_changes
 
     run = find_unfinished(
         target or given.get("model"), size=given.get("size"), data=given.get("data")
     )
-    return with_changes(run, given)
+    return run, with_changes(run, given)
+
+
+def _is_over(run: "Run", resumed: "Run") -> bool:
+    """Whether `run` is finished and has neither more iterations nor other patience as `resumed`."""
+    ending = run.ending
+    if not ending or run.config.patience != resumed.config.patience:
+        return False
+    whole = ending["iteration"] >= resumed.config.iters
+    return whole or (ending["reason"] == "patience" and run.config.iters == resumed.config.iters)
+
+
+def _show_finished(run: "Run", *, json: bool) -> None:
+    """Say that a run is finished, and what can be done with it."""
+    from drakegpt.evaluation.scoring import score
+
+    if json:
+        console.show_json(_as_json(run, score(run, run.config.device)))
+        return
+    last = run.evaluations[-1]["iteration"]
+    early = ", stopped early" if run.ending["reason"] == "patience" else ""
+    console.note(f"{run.name} is finished after {counted(last, 'iteration')}{early}.", style="")
+    longer = command("train", resume=run.name, iters=2 * last)
+    console.next_commands(
+        [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
+    )
 
 
 def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
