@@ -409,7 +409,8 @@ def setting_of(name: str) -> Setting:
 def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
     """The names that a setting can be; those that come with bits only where these are given."""
     unlisted = () if (given or {}).get("bits", "full") != "full" else setting_of(name).unlisted
-    return [value for value in get_args(type_of(name)) if value not in unlisted]
+    names = (value for value in get_args(type_of(name)) if isinstance(value, str))
+    return [name for name in names if name not in unlisted]
 
 
 def incidental_settings() -> tuple[str, ...]:

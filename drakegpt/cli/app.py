@@ -72,7 +72,7 @@ def _shown_as_text() -> Iterator[None]:
                 source = ctx.get_parameter_source(param.name)
                 if source and source.name == "ENVIRONMENT":
                     vars(error)["param_hint"] = param.envvar
-            vars(error)["message"] = console.messages().text(error.message)
+            vars(error)["message"] = console.messages().text(str(getattr(error, "message", "")))
         raise
 
 
