@@ -71,12 +71,14 @@ class Setting:
     `unlisted` are values that help does not offer: they come with another setting.
     `incidental`: it says where a run computes and how it is kept, or is turned into
     another setting; runs that differ in nothing else are the same mathematics.
+    `metavar` stands for a value whose choices would take the room of options' names.
     """
 
     help: str
     panel: str
     unlisted: tuple[str, ...] = ()
     incidental: bool = False
+    metavar: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,9 @@ class TrainConfig:
 
     model: Annotated[ModelName, Setting("The model to train.", "Model")]
     size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
-    preset: Annotated[Preset, Setting("A whole system; --list-presets describes them.", "Model")]
+    preset: Annotated[
+        Preset, Setting("A whole system; --list-presets describes them.", "Model", metavar="NAME")
+    ]
     recipe: Annotated[
         Recipe,
         Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
@@ -130,7 +134,11 @@ class TrainConfig:
     ]
     bits: Annotated[
         Bits,
-        Setting("Weights inside the blocks: full, of three values (1.58) or of two (1).", "Model"),
+        Setting(
+            "Weights inside the blocks: full, of three values (1.58) or of two (1).",
+            "Model",
+            metavar="BITS",
+        ),
     ]
     tie_embeddings: Annotated[
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")

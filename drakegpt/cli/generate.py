@@ -97,9 +97,10 @@ def generate(
         Literal["error", "skip"],
         typer.Option(help="What to do with characters of the prompt that the model never saw."),
     ] = "error",
-    stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="Show a text as it is written, or whole.")
-    ] = True,
+    whole: Annotated[
+        bool,
+        typer.Option("--no-stream", help="Show a text when it is whole, not as it comes."),
+    ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -121,7 +122,7 @@ def generate(
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
-    shown = _Shown.NOT if json else (_Shown.AS_WRITTEN if stream else _Shown.WHOLE)
+    shown = _Shown.NOT if json else (_Shown.WHOLE if whole else _Shown.AS_WRITTEN)
     samples, seconds, ending = _write_and_keep(author, task, seed, num_samples, shown)
     if ending is _Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)

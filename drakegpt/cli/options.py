@@ -108,8 +108,6 @@ Set = Annotated[
     ),
 ]
 
-LONGEST_CHOICES = 60  # beyond, a list of choices takes the room that names of options need
-
 # All settings but those that commands spell out themselves.
 _SETTINGS = tuple(
     field.name
@@ -244,11 +242,9 @@ def _option(name: str) -> inspect.Parameter:
 
 
 def _metavar(name: str) -> str | None:
-    """What stands for a value in help: its choices if not all are listed, NAME if they are long."""
-    shown = f"[{'|'.join(config.choices(name))}]"
-    if len(shown) > LONGEST_CHOICES:
-        return "NAME"
-    return shown if config.setting_of(name).unlisted else None
+    """What stands for a value in help, where it is not all choices or the type."""
+    setting = config.setting_of(name)
+    return setting.metavar or (f"[{'|'.join(config.choices(name))}]" if setting.unlisted else None)
 
 
 def _preset_values(name: str) -> str:
