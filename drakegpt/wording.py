@@ -1,4 +1,4 @@
-"""Commands to copy, and counts, as every part of the program words them."""
+"""Commands to copy, counts, and text of others, as every part of the program shows them."""
 
 import os
 import re
@@ -60,3 +60,22 @@ def counted(number: float, noun: str, plural: str = "") -> str:
     """A number of things: 1 run, 2,000 runs; `plural` where it is not the noun with an s."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{shown} {noun if number == 1 else plural or noun + 's'}"
+
+
+# What a terminal obeys: control characters but tab and newline, and what turns text's direction.
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+OBEYED = (*(code for code in range(0x20) if chr(code) not in "\t\n"), *range(0x7F, 0xA0), *_TURNS)
+# Those of ASCII have a picture each; the others are spelt.
+_PICTURES = {code: chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}" for code in OBEYED}
+_PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
+
+
+def visible(text: str) -> str:
+    """A text that does nothing to a terminal but be read: its control characters are shown."""
+    return text.translate(_PICTURES)
+
+
+def plotted(text: str) -> str:
+    """A text for a figure, whose letters have no pictures; there, dollars enclose formulas."""
+    spelt = {code: f"\\x{code:02x}" for code in OBEYED}
+    return text.translate(spelt).replace("$", r"\$")

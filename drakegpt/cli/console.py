@@ -19,22 +19,10 @@ from rich.console import Console
 from rich.text import Text
 
 from drakegpt.errors import DrakeGPTError
+from drakegpt.wording import OBEYED, visible
 
 PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another program
 INTERRUPTED = 130
-
-
-# A picture of each control character but tab and newline; those beyond ASCII, and what turns the
-# direction of text, have none and are spelt.
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
-_PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
-_PICTURES |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
-_PICTURES |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-
-
-def visible(text: str) -> str:
-    """A text that does nothing to a terminal but be read: its control characters are shown."""
-    return text.translate(_PICTURES)
 
 
 class Screen(Console):
@@ -84,8 +72,8 @@ def write(text: str) -> None:
     sys.stdout.write(results().text(text))
 
 
-# JSON leaves these as they are, and escaped they are the same value.
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+# JSON leaves most of these as they are; escaped they are the same value.
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in OBEYED}
 
 
 def show_json(value: Any) -> None:
