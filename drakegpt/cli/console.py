@@ -11,7 +11,8 @@ and on a terminal never orders to it. Text that a screen shows is made here, by
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,18 @@ class Screen(Console):
         self.limited = bool(width) or (sys.stderr if stderr else sys.stdout).isatty()
         width = width if self.limited else PIPED_WIDTH
         super().__init__(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
+
+    @contextmanager
+    def at_least(self, width: int) -> Iterator[None]:
+        """Have lines be so long within the block, where they may be."""
+        usual = self.width
+        if not self.limited:
+            self.width = max(width, usual)
+        try:
+            yield
+        finally:
+            if not self.limited:
+                self.width = usual
 
     def text(self, text: str) -> str:
         """A text as this stream gets it: visible on a terminal, as it is elsewhere."""

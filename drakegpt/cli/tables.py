@@ -6,9 +6,12 @@ stays whole, to be copied.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from drakegpt.cli import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = TypeVar("Row")
 WRAPPED = 24  # the least width of a column that wraps
@@ -64,17 +67,17 @@ def show_table(
         _show_list(title, telling, rows, style_of)
         return
     left_out = [column.title for column in telling if column not in kept]
-    _show_table(title, kept, left_out, rows, style_of, max(needed, screen.width))
+    with screen.at_least(needed):
+        console.show(_table(title, kept, left_out, rows, style_of))
 
 
-def _show_table(
+def _table(
     title: str,
     columns: Sequence[Column[Any]],
     left_out: Sequence[str],
     rows: Sequence[Any],
     style_of: Callable[[Any], str],
-    width: int,
-) -> None:
+) -> "Table":
     from rich.table import Table
 
     names = ", ".join(map(_in_one_line, left_out))
@@ -95,7 +98,7 @@ def _show_table(
         )
     for row in rows:
         table.add_row(*(column.value(row) for column in columns), style=style_of(row))
-    console.show(table, width=width)
+    return table
 
 
 def _show_list(
