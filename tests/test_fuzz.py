@@ -675,7 +675,8 @@ def test_datasets_beyond_what_python_reads(drakegpt, two_datasets, name, huge):
 
 name_pieces = st.sampled_from(
     ["a", "[red]", "[/]", "[/red]", "[link=file:///x]", "\x1b[31m", "\x1b]0;t\x07", "\x9b",
-     "\u202e", " ", "'", '"', "$HOME", "`id`", "\\", "-", "--data", ";", "&&", "*", "~", "\n", "é", "日"]
+     "\u202e", " ",
+     "'", '"', "$HOME", "`id`", "\\", "-", "--data", ";", "&&", "*", "~", "\n", "é", "日"]
 )  # fmt: skip
 odd_names = st.lists(name_pieces, min_size=1, max_size=6).map("".join)
 NAMED = (
