@@ -33,9 +33,18 @@ class Screen(Console):
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        self.limited = bool(width) or (sys.stderr if stderr else sys.stdout).isatty()
-        width = width if self.limited else PIPED_WIDTH
         super().__init__(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
+        self.limited = bool(width) or self.file.isatty()
+        if not self.limited:
+            self.width = PIPED_WIDTH
+
+    def put(self, text: str) -> None:
+        """Write a line as it is, neither wrapped nor styled: rich drops some characters."""
+        try:
+            self.file.write(self.text(text) + "\n")
+            self.file.flush()
+        except BrokenPipeError:
+            self.on_broken_pipe()
 
     @contextmanager
     def at_least(self, width: int) -> Iterator[None]:
@@ -80,8 +89,13 @@ def show(renderable: Any, **how: Any) -> None:
     results().print(styled(renderable) if isinstance(renderable, str) else renderable, **how)
 
 
+def show_text(text: str) -> None:
+    """A text of others, on stdout: neither wrapped nor styled, and in a pipe as it is."""
+    results().put(text)
+
+
 def write(text: str) -> None:
-    """A result on stdout as it is, neither wrapped nor styled."""
+    """A piece of such a text, not flushed; raises `BrokenPipeError` if nobody reads."""
     sys.stdout.write(results().text(text))
 
 
@@ -111,9 +125,8 @@ def _say(*parts: tuple[str, str]) -> None:
     if screen.is_terminal:
         said = Text.assemble(*(styled(text, style, screen) for text, style in parts))
         screen.print(said, soft_wrap=True)
-    else:  # rich would drop some control characters
-        screen.file.write("".join(text for text, _ in parts) + "\n")
-        screen.file.flush()
+    else:
+        screen.put("".join(text for text, _ in parts))
 
 
 class _Warnings(logging.Handler):

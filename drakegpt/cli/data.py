@@ -147,7 +147,7 @@ def show(
         return
     for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
         console.show(f"{key + ':':18}{value}")
-    console.write(f"\n{beginning.rstrip()} …\n")
+    console.show_text(f"\n{beginning.rstrip()} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
 

@@ -62,7 +62,7 @@ def render(
     console.show(console.styled("\nBy each, with the same seed:", "bold"))
     for row in rows:
         console.show(console.styled(f"\n{row.label}", "bold cyan"))
-        console.write(samples[row.runs[0]].strip("\n") + "\n")
+        console.show_text(samples[row.runs[0]].strip("\n"))
 
 
 def _render_claims(claims: "Sequence[Claim]") -> None:

@@ -373,4 +373,4 @@ def _render(run: "Run", scores: "Scores") -> None:
             f"`{best_writes}`; what helps: `drakegpt compare --remedies`."
         )
     console.show(f"Run: {run.folder}\n")
-    console.write(sample(run, SAMPLE_LENGTH, run.config.device).rstrip() + "\n")
+    console.show_text(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
