@@ -71,12 +71,14 @@ class Setting:
     `unlisted` are values that help does not offer: they come with another setting.
     `incidental`: it says where a run computes and how it is kept, or is turned into
     another setting; runs that differ in nothing else are the same mathematics.
+    `metavar` stands for a value whose choices would take the room of options' names.
     """
 
     help: str
     panel: str
     unlisted: tuple[str, ...] = ()
     incidental: bool = False
+    metavar: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,9 @@ class TrainConfig:
 
     model: Annotated[ModelName, Setting("The model to train.", "Model")]
     size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
-    preset: Annotated[Preset, Setting("A whole system; --list-presets describes them.", "Model")]
+    preset: Annotated[
+        Preset, Setting("A whole system; --list-presets describes them.", "Model", metavar="NAME")
+    ]
     recipe: Annotated[
         Recipe,
         Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
@@ -130,7 +134,11 @@ class TrainConfig:
     ]
     bits: Annotated[
         Bits,
-        Setting("Weights inside the blocks: full, of three values (1.58) or of two (1).", "Model"),
+        Setting(
+            "Weights inside the blocks: full, of three values (1.58) or of two (1).",
+            "Model",
+            metavar="BITS",
+        ),
     ]
     tie_embeddings: Annotated[
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
@@ -239,7 +247,11 @@ class TrainConfig:
     eval_interval: Annotated[
         int,
         Bound(ge=1),
-        Setting("Iterations between two evaluations; a twentieth of --iters if not given.", "Run"),
+        Setting(
+            "Iterations between two evaluations; a twentieth of --iters if not given. The cyclic "
+            "schedule moves the rate at each, so their number decides on it.",
+            "Run",
+        ),
     ]
     eval_iters: Annotated[
         int,
@@ -343,7 +355,7 @@ def check_setting(name: str, value: Any) -> None:
         _validator().model_validate({name: value})
     except ValidationError as error:
         if any(complaint["type"] != "missing" for complaint in error.errors()):
-            raise _explained(error) from error
+            raise _explained(error, {name: value}) from error
 
 
 def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:
@@ -402,6 +414,13 @@ def setting_of(name: str) -> Setting:
     return next(item for item in _hints()[name].__metadata__ if isinstance(item, Setting))
 
 
+def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
+    """The names that a setting can be; those that come with bits only where these are given."""
+    unlisted = () if (given or {}).get("bits", "full") != "full" else setting_of(name).unlisted
+    names = (value for value in get_args(type_of(name)) if isinstance(value, str))
+    return [name for name in names if name not in unlisted]
+
+
 def incidental_settings() -> tuple[str, ...]:
     """The settings that may differ between runs that count as the same."""
     return tuple(name for name in _hints() if setting_of(name).incidental)
@@ -439,10 +458,10 @@ def _validate(settings: Mapping[str, Any]) -> TrainConfig:
     try:
         return TrainConfig(**_validator().model_validate(settings).model_dump())
     except ValidationError as error:
-        raise _explained(error) from error
+        raise _explained(error, settings) from error
 
 
-def _explained(error: "ValidationError") -> UsageError:
+def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageError:
     """Turn pydantic's first complaint into a sentence that names the setting and its values."""
     # Settings that are missing come last: where one is checked alone, all others are.
     first = min(error.errors(), key=lambda complaint: complaint["type"] == "missing")
@@ -453,8 +472,12 @@ def _explained(error: "ValidationError") -> UsageError:
             f"There is no setting named '{name}'.",
             f"{did_you_mean(name, known)}The settings are: {', '.join(known)}.",
         )
+    wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    if first["type"] == "literal_error":
+        *others, last = map(repr, choices(name, settings))
+        wanted = f"input should be {', '.join(others)} or {last}"
     return UsageError(
-        f"{name} cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+        f"{name} cannot be {first['input']!r}: {wanted}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
     )
 

@@ -8,7 +8,6 @@ import codecs
 import dataclasses
 import json
 import re
-import shlex
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_origin
 
 from drakegpt.config import TrainConfig, filled, type_of
 from drakegpt.errors import UsageError
+from drakegpt.wording import join, option
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -150,9 +150,8 @@ def to_command(config: TrainConfig) -> str:
     """
     size = ["--scaled"] if config.size == "scaled" else []
     flags = [to_flag(name, value) for name, value in named_settings(config).items()]
-    return shlex.join(
-        ["drakegpt", "train", config.model, *size, "--data", config.data, *chain(*flags)]
-    )
+    data = option("--data", config.data)
+    return join(["drakegpt", "train", config.model, *size, *data, *chain(*flags)])
 
 
 def to_flag(name: str, value: Any) -> list[str]:
@@ -160,4 +159,4 @@ def to_flag(name: str, value: Any) -> list[str]:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", str(value)]
+    return option(f"--{flag}", str(value))

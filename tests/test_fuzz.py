@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from drakegpt import paths
+from drakegpt import paths, wording
 from drakegpt.cli import train as train_command
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config_files import from_file
@@ -38,6 +40,7 @@ CONFIG_EXAMPLES = 150
 IMPORT_EXAMPLES = 150
 FETCH_EXAMPLES = 100
 DATASET_EXAMPLES = 100
+NAME_EXAMPLES = 60
 
 CPU = torch.device("cpu")
 NAMES = [field.name for field in fields(TrainConfig)]
@@ -666,3 +669,50 @@ def test_datasets_beyond_what_python_reads(drakegpt, two_datasets, name, huge):
     file = two_datasets(name)
     file.write_text(HUGE[huge])
     look_at_datasets(drakegpt)
+
+
+# --- (6) names on the command line ------------------------------------------------------------
+
+name_pieces = st.sampled_from(
+    ["a", "[red]", "[/]", "[/red]", "[link=file:///x]", "\x1b[31m", "\x1b]0;t\x07", "\x9b",
+     "\u202e", " ",
+     "'", '"', "$HOME", "`id`", "\\", "-", "--data", ";", "&&", "*", "~", "\n", "é", "日"]
+)  # fmt: skip
+odd_names = st.lists(name_pieces, min_size=1, max_size=6).map("".join)
+NAMED = (
+    ("eval",), ("runs", "show"), ("data", "show"), ("export", "packed"), ("compare", "--data"),
+    ("train", "--resume"), ("generate", "--run"), ("train", "BigramLM", "--name"), ("sweep",),
+)  # fmt: skip
+
+
+@examples(NAME_EXAMPLES)
+@given(name=odd_names, words=st.sampled_from(NAMED))
+@example(name="[/]", words=("eval",))
+@example(name="-", words=("generate", "--run"))
+@example(name="-a 'b' $c", words=("train", "BigramLM", "--name"))
+def test_odd_names_on_the_command_line(drakegpt, home, name, words):
+    """Each is refused in words that hold no traceback; a run that is made can be named again."""
+    if words[-1] == "--name":
+        words = (*words[:-1], "--iters", "1", "--eval-iters", "1", "-q", f"--name={name}")
+        outcome = drakegpt(*words)
+        if outcome.code == 0:
+            (line,) = re.findall(r"^Next: drakegpt (generate .*?)\nNext", outcome.err, re.M | re.S)
+            generate, *names = shlex.split(line)
+            assert drakegpt(generate, "-n", "1", *names).code == 0
+            shutil.rmtree(paths.runs() / name)
+    else:
+        outcome = drakegpt(*words[:-1], f"{words[-1]}={name}") if words[-1].startswith("-") else (
+            drakegpt(*words, "--", name)
+        )  # fmt: skip
+        assert outcome.code in (1, 2), outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@examples(NAME_EXAMPLES)
+@given(name=odd_names)
+def test_odd_names_in_commands(name):
+    words = shlex.split(wording.command("generate", name, data=name, set_=[f"init_from={name}"]))
+    assert name in words
+    assert [word for word in words if word.removeprefix("--data=") == name]
+    assert f"init_from={name}" in words
+    assert all(c.isprintable() or c in "\n\t" for c in wording.visible(name))

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +50,32 @@ class InOrder(TyperGroup):
         order = [name for _, name, *_ in COMMANDS]
         return sorted(super().list_commands(ctx), key=order.index)
 
+    def make_context(self, *given: Any, **how: Any) -> Any:
+        """Read the program's own options; a word in an error is shown as text."""
+        with _shown_as_text():
+            return super().make_context(*given, **how)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose options are read here."""
+        with _shown_as_text():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_as_text() -> Iterator[None]:
+    """Make typer's errors harmless to a terminal, and have them name the environment's variable."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            ctx, param = getattr(error, "ctx", None), getattr(error, "param", None)
+            if ctx and param and param.envvar:
+                source = ctx.get_parameter_source(param.name)
+                if source and source.name == "ENVIRONMENT":
+                    vars(error)["param_hint"] = param.envvar
+            vars(error)["message"] = console.messages().text(str(getattr(error, "message", "")))
+        raise
+
 
 app = typer.Typer(
     cls=InOrder,
@@ -65,7 +93,7 @@ for panel, name, what, kind in COMMANDS:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.write(f"drakegpt {drakegpt.__version__}\n")
+        console.show_text(f"drakegpt {drakegpt.__version__}")
         raise typer.Exit
 
 
@@ -77,6 +105,8 @@ def drakegpt_(
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
     paths.clear_leftovers()
+    for misspelt in options.misspelt_variables():
+        console.warn(misspelt)
 
 
 # How OpenMP's threads wait for each other: of GCC on Linux, turns of a loop; of LLVM and Intel on

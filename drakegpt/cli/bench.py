@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.bench import Measurement, Times
@@ -68,20 +69,21 @@ def _render(
     measured: "Sequence[Measurement]", machine: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     size = measured[0].config.size
-    console.show(fitting(f"Training at {size} size, ms per iteration", _TRAINING, measured))
-    console.show(fitting(f"Generation at {size} size, characters/s", _GENERATION, measured))
+    show_table(f"Training at {size} size, ms per iteration", _TRAINING, measured)
+    show_table(f"Generation at {size} size, characters/s", _GENERATION, measured)
     if measured[0].memory:
         if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
             console.show("Peak of memory: not available, this system does not tell it.")
         else:
-            console.show(fitting(f"Peak of memory at {size} size, MiB", _MEMORY, measured))
+            show_table(f"Peak of memory at {size} size, MiB", _MEMORY, measured)
     console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
     console.show(_sentence(machine))
 
 
 def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
     return (
-        f"Medians of {settings['rounds']} rounds in which all take turns, on {settings['text']} "
+        f"Medians of {counted(settings['rounds'], 'round')} in which all take turns, on "
+        f"{settings['text']} "
         f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
         "drakegpt's time. An iteration is a whole step: windows, forward, backward, optimizer; "
         f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
@@ -97,8 +99,9 @@ def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
 def _sentence(machine: dict[str, Any]) -> str:
     gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
     return (
-        f"Machine: {gpu}{machine['processor']}, {machine['cores']} cores, PyTorch "
-        f"{machine['torch']} with up to {machine['threads']} threads, {machine['system']}."
+        f"Machine: {gpu}{machine['processor']}, {counted(machine['cores'], 'core')}, PyTorch "
+        f"{machine['torch']} with up to {counted(machine['threads'], 'thread')}, "
+        f"{machine['system']}."
     )
 
 

@@ -12,8 +12,8 @@ from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, settled
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
+from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -184,10 +184,10 @@ def _chosen(
     if not runs and not others:
         asked = bool(identity or seeds or size)
         such = " with these settings" if asked else ""
-        command = f"`drakegpt compare --train --data {dataset.name}`"
+        whole = f"`{command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
-            f"Train all six: {'the same command with --train' if asked else command}.",
+            f"Train all six: {'the same command with --train' if asked else whole}.",
         )
     return runs, others
 
@@ -263,12 +263,12 @@ def _show(
                 console.warn(f"{each.run} was {each.history}")
     for row in comparison.rows:
         if row.differs:
-            console.warn(
-                f"{row.label} was trained otherwise: `{row.command}` trains it as they were"
-            )
+            how = f"`{row.command}` trains it" if row.command else "it cannot be trained"
+            console.warn(f"{row.label} was trained otherwise: {how} as they were")
     for missing in comparison.missing:
-        console.warn(f"no finished run of {missing.model}: `{missing.command}` makes one")
-    console.next_commands([f"drakegpt generate --data {data} --length 500"])
+        makes = f"`{missing.command}` makes one" if missing.command else missing.why
+        console.warn(f"no finished run of {missing.model}: {makes}")
+    console.next_commands([command("generate", data=data, length=500)])
 
 
 def _left_out(run: "Run", taken: "Run") -> str:
@@ -279,10 +279,9 @@ def _left_out(run: "Run", taken: "Run") -> str:
     if run.origin:
         return told
     differing = differences(run, agreement(taken))
-    chosen = "".join(
-        f" --set {name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY
-    )
-    return f"{told} Settings choose: `drakegpt compare --data {run.config.data}{chosen}`."
+    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
+    asked = command("compare", data=run.config.data, set_=chosen)
+    return f"{told} Settings choose: `{asked}`."
 
 
 def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,10 @@ notes, warnings and errors go to stderr.
 
 A reader of either that has gone has had enough: what else would be written goes
 nowhere, and the work goes on.
+
+Names, paths, lyrics and other people's messages are text on both: never markup,
+and on a terminal never orders to it. Text that a screen shows is made here, by
+`styled` and by `Screen`, and what is written without rich goes through `write`.
 """
 
 import io
@@ -15,62 +19,106 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from drakegpt.errors import DrakeGPTError
+from drakegpt.wording import OBEYED, visible
 
 PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another program
 INTERRUPTED = 130
 
 
-@cache
-def results() -> Console:
-    """Stdout, for people."""
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return _Results(width=width, highlight=False, emoji=False)
+class Screen(Console):
+    """One of the two streams, as rich draws on it; strings are text, not markup.
 
+    It is `limited` where lines cannot be longer than its `width`, a window's if not given.
+    """
 
-class _Results(Console):
-    """Stdout, whose reader may go."""
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
+        self.limited = bool(width) or self.file.isatty()
+        if not self.limited:
+            self.width = PIPED_WIDTH
+
+    def put(self, text: str) -> None:
+        """Write a line as it is, neither wrapped nor styled: rich drops some characters."""
+        try:
+            self.file.write(self.text(text) + "\n")
+            self.file.flush()
+        except BrokenPipeError:
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """Write the rest nowhere; rich would end the program without a word."""
-        _silence(sys.stdout)
+        _silence(self.file)
+
+    @contextmanager
+    def at_least(self, width: int) -> Iterator[None]:
+        """Have lines be so long within the block, where they may be."""
+        usual = self.width
+        if not self.limited:
+            self.width = max(width, usual)
+        try:
+            yield
+        finally:
+            if not self.limited:
+                self.width = usual
+
+    def text(self, text: str) -> str:
+        """A text as this stream gets it: visible on a terminal, as it is elsewhere."""
+        return visible(text) if self.file.isatty() else text
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """The cells and titles of tables, and whatever else is given as a string."""
+        return super().render_str(self.text(text), **how | {"markup": False})
 
 
 @cache
-def messages() -> Console:
+def results() -> Screen:
+    """Stdout, for people."""
+    return Screen(stderr=False)
+
+
+@cache
+def messages() -> Screen:
     """Stderr, for people."""
-    width = None if sys.stderr.isatty() else PIPED_WIDTH
-    return Console(stderr=True, width=width, highlight=False, emoji=False)
+    return Screen(stderr=True)
 
 
-def visible(text: str) -> str:
-    """A text that does to a terminal nothing but be read: control characters are spelt."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
-        for character in text
-    )
+def styled(text: str, style: str = "", screen: Screen | None = None) -> Text:
+    """A text in a style, for `screen`: the results' if none is given."""
+    return Text((screen or results()).text(text), style=style)
 
 
 def show(renderable: Any, **how: Any) -> None:
     """A result, on stdout. Strings are text, never markup."""
     with _explained():
-        results().print(Text(renderable) if isinstance(renderable, str) else renderable, **how)
+        results().print(styled(renderable) if isinstance(renderable, str) else renderable, **how)
+
+
+def show_text(text: str) -> None:
+    """A text of others, on stdout: neither wrapped nor styled, and in a pipe as it is."""
+    with _explained():
+        results().put(text)
+
+
+def write(text: str) -> None:
+    """A piece of such a text, not flushed; raises `OSError` if it cannot be written."""
+    sys.stdout.write(results().text(text))
+
+
+# JSON leaves most of these as they are; escaped they are the same value.
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in OBEYED}
 
 
 def show_json(value: Any) -> None:
     """The result as one JSON object on stdout."""
-    write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write(text: str) -> None:
-    """A result on stdout as it stands."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     with _explained():
-        sys.stdout.write(text)
+        sys.stdout.write(text.translate(_JSON_ESCAPES) + "\n")
         sys.stdout.flush()
 
 
@@ -132,7 +180,7 @@ class _Messages(io.TextIOBase):
             return None
 
 
-def _silence(stream: TextIO) -> None:
+def _silence(stream: IO[str]) -> None:
     """Let what is still to be written to a stream go nowhere; else Python fails at its exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -159,12 +207,21 @@ def streams() -> Iterator[None]:
 
 def note(text: str, style: str = "dim") -> None:
     """Something worth knowing, on stderr."""
-    messages().print(Text(text, style=style), soft_wrap=True)
+    _say((text, style))
 
 
 def warn(text: str) -> None:
     """Something that may surprise, on stderr."""
-    messages().print(Text.assemble(("Note: ", "yellow"), text), soft_wrap=True)
+    _say(("Note: ", "yellow"), (text, ""))
+
+
+def _say(*parts: tuple[str, str]) -> None:
+    screen = messages()
+    if screen.is_terminal:
+        said = Text.assemble(*(styled(text, style, screen) for text, style in parts))
+        screen.print(said, soft_wrap=True)
+    else:
+        screen.put("".join(text for text, _ in parts))
 
 
 class _Warnings(logging.Handler):
@@ -189,15 +246,15 @@ def pass_on_warnings() -> None:
 
 def fail(error: DrakeGPTError) -> int:
     """Print an error and how to mend it; returns the exit code."""
-    messages().print(Text.assemble(("Error: ", "bold red"), error.problem), soft_wrap=True)
-    messages().print(Text(error.fix), soft_wrap=True)
+    _say(("Error: ", "bold red"), (error.problem, ""))
+    _say((error.fix, ""))
     return error.exit_code
 
 
 def next_commands(commands: Iterable[str]) -> None:
     """What to try next, on stderr."""
     for command in commands:
-        messages().print(Text.assemble(("Next: ", "dim"), (command, "cyan")), soft_wrap=True)
+        _say(("Next: ", "dim"), (command, "cyan"))
 
 
 def use_utf8() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from drakegpt.cli.console import styled
 from drakegpt.cli.progress import sparkline
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def curves(
     Each curve is drawn between its own lowest and highest loss.
     """
     from rich.table import Table
-    from rich.text import Text
 
     if not rows:
         return "no curves: imported and packed runs have none"
@@ -37,8 +37,8 @@ def curves(
         curve = sparkline(losses, bars)
         longest = max(longest, len(curve))
         first, last = (f"{loss:.2f}" for loss in (losses[0], losses[-1]))
-        table.add_row(Text(row.label), first, Text(curve, style="green"), last)
+        table.add_row(row.label, first, styled(curve, "green"), last)
     for floor in floors:
-        across = Text("╌" * longest, style="dim")
-        table.add_row(Text(floor.label), "", across, f"{floor.score.loss:.2f}")
+        across = styled("╌" * longest, "dim")
+        table.add_row(floor.label, "", across, f"{floor.score.loss:.2f}")
     return table

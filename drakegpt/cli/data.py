@@ -6,6 +6,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.errors import DamagedDatasetError, DrakeGPTError
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -60,11 +61,11 @@ def fetch(
     asked = vocab_size or metadata.vocab_asked or 0
     if metadata.vocab_size < asked:
         console.warn(
-            f"The text supports a vocabulary of {metadata.vocab_size:,} tokens, "
+            f"The text supports a vocabulary of {counted(metadata.vocab_size, 'token')}, "
             f"fewer than the {asked:,} asked for."
         )
     for note in fetched.notes:
-        console.warn(console.visible(note))
+        console.warn(note)
     if json:
         console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
         return
@@ -84,9 +85,7 @@ def fetch(
 @app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List the prepared datasets and the known sources."""
-    from rich.table import Table
-    from rich.text import Text
-
+    from drakegpt.cli.tables import Column, show_table
     from drakegpt.data import dataset, sources
 
     datasets: list[Metadata] = []
@@ -96,7 +95,7 @@ def list_(json: options.Json = False) -> None:
             datasets.append(_checked(dataset.load(name)).metadata)
         except DrakeGPTError as error:
             damaged[name] = error.problem
-            console.warn(console.visible(f"{error.problem} {error.fix}"))
+            console.warn(f"{error.problem} {error.fix}")
     default = dataset.default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
@@ -104,9 +103,6 @@ def list_(json: options.Json = False) -> None:
         known = {name: source.description for name, source in sources.SOURCES.items()}
         console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
         return
-    table = Table()
-    for column in ("dataset", "size", "prepared", "from"):
-        table.add_column(column, overflow="fold")
     rows = [(m.name, _size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
     rows += [(name, "damaged", "", problem, "red") for name, problem in damaged.items()]
     there = {name for name, *_ in rows}
@@ -116,9 +112,13 @@ def list_(json: options.Json = False) -> None:
         for name, source in sources.SOURCES.items()
         if name not in there
     ]
-    for *cells, style in rows:
-        table.add_row(*(Text(console.visible(cell)) for cell in cells), style=style)
-    console.show(table)
+    columns: tuple[Column[tuple[str, ...]], ...] = (
+        Column("dataset", lambda row: row[0]),
+        Column("size", lambda row: row[1], wraps=True),
+        Column("prepared", lambda row: row[2], 2),
+        Column("from", lambda row: row[3], 1, wraps=True),
+    )
+    show_table("", columns, rows, style=lambda row: row[4])
 
 
 @app.command(cls=options.Command)
@@ -139,15 +139,15 @@ def show(
         if json:
             console.show_json(damaged)
         for key, value in damaged.items() if not json else ():
-            console.show(f"{key + ':':18}{console.visible(str(value))}")
-        console.note(console.visible(error.fix))
+            console.show(f"{key + ':':18}{value}")
+        console.note(error.fix)
         return
     if json:
         console.show_json(_as_json(data.metadata) | {"begins": beginning})
         return
     for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
-        console.show(f"{key + ':':18}{console.visible(value)}")
-    console.show(f"\n{console.visible(beginning.rstrip())} …")
+        console.show(f"{key + ':':18}{value}")
+    console.show_text(f"\n{beginning.rstrip()} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
 
@@ -179,11 +179,11 @@ def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
 
 
 def _size(metadata: "Metadata") -> str:
-    songs = f"{metadata.songs} songs, " if metadata.songs else ""
+    songs = f"{counted(metadata.songs, 'song')}, " if metadata.songs else ""
     words = f"{metadata.vocab_size} different"
     if metadata.tokenizer != "char":
         words = f"{metadata.tokenizer}, vocabulary of {metadata.vocab_size:,}"
-    return f"{songs}{metadata.characters:,} characters ({words})"
+    return f"{songs}{counted(metadata.characters, 'character')} ({words})"
 
 
 def _vocabulary(tokenizer: "Tokenizer") -> list[tuple[str, str]]:

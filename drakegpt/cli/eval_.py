@@ -1,7 +1,12 @@
 """`drakegpt eval`: the exact loss of a run on whole splits."""
 
+from typing import TYPE_CHECKING
+
 from drakegpt.cli import console, options
-from drakegpt.evaluation.words import counted
+from drakegpt.wording import counted
+
+if TYPE_CHECKING:
+    from drakegpt.evaluation.scoring import Score
 
 
 def eval_(
@@ -14,9 +19,7 @@ def eval_(
     """Score a run on whole splits: loss, bits per character, perplexity."""
     from dataclasses import asdict
 
-    from rich.table import Table
-    from rich.text import Text
-
+    from drakegpt.cli.tables import Column, show_table
     from drakegpt.evaluation.scoring import score
     from drakegpt.evaluation.selection import find_run
 
@@ -40,29 +43,18 @@ def eval_(
             }
         )
         return
-    after = "" if run.derived else f" after {counted(iteration, 'iteration')}"
-    title = Text(f"{run.config.model} on {run.config.data}{after}")
-    table = Table(title=title, title_justify="left")
-    table.add_column("split", style="bold")
-    titles = (
-        f"nats per {run.tokenizer.unit}",
-        "bits per character",
-        "perplexity",
-        "characters scored",
+    unit = f"nats per {run.tokenizer.unit}"
+    columns: tuple[Column[tuple[str, Score]], ...] = (
+        Column("split", lambda row: row[0], wraps=True, style="bold"),
+        Column(unit, lambda row: f"{row[1].loss:.4f}"),
+        Column("bits per character", lambda row: f"{row[1].bits_per_character:.4f}", 1),
+        Column("perplexity", lambda row: f"{row[1].perplexity:.2f}", 2),
+        Column("characters scored", lambda row: f"{row[1].characters:,}", 3),
     )
-    for column in titles:
-        table.add_column(column, justify="right")
     shown = [("train", scores.train), ("validation", scores.val)]
     if scores.best_val != scores.val:
         shown.append(("validation, weights with the lowest estimate", scores.best_val))
-    for name, of in shown:
-        table.add_row(
-            name,
-            f"{of.loss:.4f}",
-            f"{of.bits_per_character:.4f}",
-            f"{of.perplexity:.2f}",
-            f"{of.characters:,}",
-        )
-    console.show(table)
+    after = "" if run.derived else f" after {counted(iteration, 'iteration')}"
+    show_table(f"{run.config.model} on {run.config.data}{after}", columns, shown)
     if run.history:
         console.show(f"{run.name} was {run.history}.")

@@ -1,11 +1,11 @@
 """`drakegpt export`: a trained run in another form."""
 
-from shlex import quote
 from typing import Annotated, Literal
 
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.wording import command
 
 app = typer.Typer(help="Export a trained run in another form.", no_args_is_help=True)
 
@@ -64,4 +64,4 @@ def packed(
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([f"drakegpt {what} {quote(made.name)}" for what in ("eval", "generate")])
+    console.next_commands([command("eval", made.name), command("generate", made.name)])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import NOISE, measured, of_seeds
@@ -89,9 +89,9 @@ def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
     seeds = len(rows[0].val_losses)
     best = lowest_rows(rows)
     title = f"TransformerLM with fewer bits, on {data}"
-    console.show(fitting(title, _QUALITY, rows, lambda row: row in best))
-    console.show(fitting("What its weights weigh", _BYTES, rows))
-    console.show(fitting("What it takes", _WORK, rows))
+    show_table(title, _QUALITY, rows, lambda row: row in best)
+    show_table("What its weights weigh", _BYTES, rows)
+    show_table("What it takes", _WORK, rows)
     means = f" {of_seeds([seeds])}" if seeds > 1 else ""
     noise = f" {NOISE}" if any(row.below_first.within_noise for row in rows[1:]) else ""
     console.show(

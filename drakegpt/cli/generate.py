@@ -16,6 +16,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.data.tokens import Tokenizer
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
 NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
 REDRAW_SECONDS = 0.02
+
+
+def _seed(seed: int | None) -> int | None:
+    """Refuse what no generator takes; as bounds of the option they would fill its help."""
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"--seed cannot be {seed}.", "Give a whole number from 0 to 2^63 - 1.")
+    return seed
 
 
 def generate(
@@ -66,7 +74,7 @@ def generate(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2**63 - 1, help="The same seed writes the same text; drawn if not given."
+            help="The same seed writes the same text; drawn if not given.", callback=_seed
         ),
     ] = None,
     num_samples: Annotated[
@@ -89,9 +97,10 @@ def generate(
         Literal["error", "skip"],
         typer.Option(help="What to do with characters of the prompt that the model never saw."),
     ] = "error",
-    stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="Show a text as it is written, or whole.")
-    ] = True,
+    whole: Annotated[
+        bool,
+        typer.Option("--no-stream", help="Show a text when it is whole, not as it comes."),
+    ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -113,7 +122,7 @@ def generate(
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
-    shown = _Shown.NOT if json else (_Shown.AS_WRITTEN if stream else _Shown.WHOLE)
+    shown = _Shown.NOT if json else (_Shown.WHOLE if whole else _Shown.AS_WRITTEN)
     samples, seconds, ending = _write_and_keep(author, task, seed, num_samples, shown)
     if ending is _Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)
@@ -199,8 +208,8 @@ def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
             written.append(pieces)
             if time.monotonic() - started > due:
                 due *= 2
-                tokens = f"{len(written):,} of {task.length:,} tokens"
-                console.note(f"Writing {len(seeds)} texts together: {tokens} of each")
+                tokens = f"{len(written):,} of {counted(task.length, 'token')}"
+                console.note(f"Writing {counted(len(seeds), 'text')} together: {tokens} of each")
     except KeyboardInterrupt:
         ending = _Ending.INTERRUPTED
     texts = ["".join(pieces[i] for pieces in written) for i in range(len(seeds))]
@@ -225,7 +234,7 @@ def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
         for piece in pieces:
             text += piece
             if not silent:
-                sys.stdout.write(piece)
+                console.write(piece)
                 if (now := time.monotonic()) - flushed > REDRAW_SECONDS:
                     sys.stdout.flush()
                     flushed = now
@@ -299,7 +308,8 @@ def _explain_window(task: _Task) -> None:
     cached = resolve(task.window, context_length) == "cached" and looks_back(task.model)
     if cached and tokens > context_length:
         console.note(
-            f"The text outgrows the context of {context_length} tokens, so the window is cached: "
+            f"The text outgrows the context of {counted(context_length, 'token')}, so the "
+            "window is cached: "
             f"once full, it drops to the last {kept(task.window, context_length)}. "
             "With --window exact it drops one token at a time, as in the original, but slowly."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.evaluation.words import NOISE, of_seeds, or_blank
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ def render(
     comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim] | None" = None
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
-    from rich.text import Text
-
     from drakegpt.cli.curves import curves
     from drakegpt.evaluation.figures import TITLES
     from drakegpt.evaluation.rows import lowest
@@ -33,7 +31,7 @@ def render(
     best = lowest(rows)
     title = f"The ladder on {comparison.data}"
     columns = _columns(comparison.unit)
-    console.show(fitting(title, columns, rows, lambda row: row in best))
+    show_table(title, columns, rows, lambda row: row in best)
     gained = any(row.gain and row.gain.within_noise for row in rows)
     told = [
         f"Losses: nats per {comparison.unit} over the whole splits.",
@@ -57,28 +55,27 @@ def render(
         _render_claims(claims)
     for key, title in TITLES.items() if comparison.rows else ():
         heading = f"\n{title}, estimated while training; each row has a scale of its own"
-        console.show(Text(heading, style="bold"))
+        console.show(console.styled(heading, "bold"))
         trained = [row for row in comparison.rows if row.evaluations]
         floors = comparison.floors_in_sight if key == "val_loss" else ()
         console.show(curves(key, trained, console.results().width, floors))
-    console.show(Text("\nBy each, with the same seed:", style="bold"))
+    console.show(console.styled("\nBy each, with the same seed:", "bold"))
     for row in rows:
-        console.show(Text(f"\n{row.label}", style="bold cyan"))
-        console.show(samples[row.runs[0]].strip("\n"))
+        console.show(console.styled(f"\n{row.label}", "bold cyan"))
+        console.show_text(samples[row.runs[0]].strip("\n"))
 
 
 def _render_claims(claims: "Sequence[Claim]") -> None:
     """What the original's documentation says, each with a verdict."""
     from rich.table import Table
-    from rich.text import Text
 
     from drakegpt.evaluation.claims import INTRODUCTION
 
-    console.show(Text(f"{INTRODUCTION}:", style="bold"))
+    console.show(console.styled(f"{INTRODUCTION}:", "bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
-        verdict = Text(claim.verdict, style=_STYLES[claim.holds])
-        table.add_row(verdict, Text(f"{claim.claim} {claim.finding}"))
+        verdict = console.styled(claim.verdict, _STYLES[claim.holds])
+        table.add_row(verdict, f"{claim.claim} {claim.finding}")
     console.show(table if claims else "None can be: that takes two models of one size.")
 
 
@@ -88,7 +85,7 @@ def _render_floors(comparison: "Comparison") -> None:
 
     floors, lowest = comparison.floors, comparison.lowest_floor
     title = "What counting alone reaches"
-    console.show(fitting(title, _FLOOR_COLUMNS, floors, lambda f: f is lowest))
+    show_table(title, _FLOOR_COLUMNS, floors, lambda f: f is lowest)
     unit = floors[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(

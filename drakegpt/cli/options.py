@@ -12,14 +12,14 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from drakegpt import config
+from drakegpt import config, paths
 from drakegpt.config import TrainConfig
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, did_you_mean
 from drakegpt.presets import PRESETS
 
 # Texts for which nothing is something.
@@ -157,6 +157,35 @@ class SettingsCommand(Command):
             raise UsageError(f"{flag} is a flag of `drakegpt train`.", fix) from None
 
 
+def misspelt_variables() -> list[str]:
+    """A sentence for each variable of the environment that looks like a setting and is none."""
+    known = [paths.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
+    names = [name for name in os.environ if name.startswith("DRAKEGPT_") and name not in known]
+    return [f"{name} is not a variable of drakegpt. {did_you_mean(name, known)}".strip()
+            for name in sorted(names)]  # fmt: skip
+
+
+def _variable(name: str) -> str:
+    """The variable of the environment that stands for a setting."""
+    return f"DRAKEGPT_{name.upper()}"
+
+
+def _check_variable(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Check a setting that comes from the environment, in whose errors no flag is to blame."""
+    source = ctx.get_parameter_source(str(param.name))
+    if value is not None and source is not None and source.name == "ENVIRONMENT":
+        _check_as_variable(str(param.name), lambda name: config.check_setting(name, value))
+    return value
+
+
+def _check_as_variable(name: str, check: Callable[[str], Any]) -> Any:
+    """What `check` gives for a setting; its error names the variable."""
+    try:
+        return check(name)
+    except UsageError as error:
+        raise UsageError(f"{_variable(name)}: {error.problem}", error.fix) from error
+
+
 def settings_given(
     pairs: Sequence[str] | None, without: tuple[str, ...], **flags: Any
 ) -> dict[str, Any]:
@@ -178,12 +207,9 @@ def settings_given(
         said[name] = config.value_from_text(name, text)
     given = {}
     for name in known:
-        variable = f"DRAKEGPT_{name.upper()}"
-        if name not in said and (text := os.environ.get(variable, "")):
-            try:
-                given[name] = config.value_from_text(name, text)
-            except UsageError as error:
-                raise UsageError(f"{variable}: {error.problem}", error.fix) from error
+        if name not in said and (text := os.environ.get(_variable(name), "")):
+            read = functools.partial(config.value_from_text, text=text)
+            given[name] = _check_as_variable(name, read)
     return given | said
 
 
@@ -217,12 +243,16 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def _option(name: str) -> inspect.Parameter:
     setting, flag = config.setting_of(name), name.replace("_", "-")
     switch = config.type_of(name) in (bool, bool | None)
+    # Where not all choices can be taken always, an error is to list those that can.
+    kind = str if setting.unlisted else config.type_of(name)
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
-        metavar=_listed(name),
+        metavar=_metavar(name),
+        autocompletion=(lambda: config.choices(name)) if setting.unlisted else None,
         help=setting.help + _preset_values(name),
         rich_help_panel=f"{setting.panel} settings",
-        envvar=f"DRAKEGPT_{name.upper()}",
+        envvar=_variable(name),
+        callback=_check_variable,
         show_envvar=False,
         show_default=False,
     )
@@ -230,15 +260,14 @@ def _option(name: str) -> inspect.Parameter:
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[config.type_of(name) | None, option],
+        annotation=Annotated[kind | None, option],
     )
 
 
-def _listed(name: str) -> str | None:
-    """The values that help lists, where not all of them are; `None` where they are."""
-    unlisted = config.setting_of(name).unlisted
-    values = [value for value in get_args(config.type_of(name)) if value not in unlisted]
-    return f"[{'|'.join(values)}]" if unlisted else None
+def _metavar(name: str) -> str | None:
+    """What stands for a value in help, where it is not all choices or the type."""
+    setting = config.setting_of(name)
+    return setting.metavar or (f"[{'|'.join(config.choices(name))}]" if setting.unlisted else None)
 
 
 def _preset_values(name: str) -> str:

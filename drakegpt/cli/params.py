@@ -1,11 +1,13 @@
 """`drakegpt params`: parameters counted from the real modules, beside the published figures."""
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from drakegpt.cli import console, options
 from drakegpt.config import LADDER, MODEL_NAMES, SIZES, Preset, model_named
+from drakegpt.wording import counted
 
 
 def params(
@@ -37,12 +39,12 @@ def params(
     sizes, models = list(SIZES), [model] if model else list(LADDER)
     if preset != "none":
         sizes, models = ["default"], [model or SYSTEMS[preset].settings["model"]]
-    counted = []
+    models_counted: list[dict[str, Any]] = []
     for size in sizes:
         for name in models:
             config = preset_model(name, size, vocab_size, preset)
             components = count_parameters(config)
-            counted.append(
+            models_counted.append(
                 {
                     "name": name,
                     "size": size,
@@ -52,35 +54,27 @@ def params(
                 }
             )
     if json:
-        console.show_json({"vocab_size": vocab_size, "preset": preset, "models": counted})
+        console.show_json({"vocab_size": vocab_size, "preset": preset, "models": models_counted})
     else:
-        _render(counted, vocab_size, preset)
+        _render(models_counted, vocab_size, preset)
 
 
-def _render(models: list[dict], vocab_size: int, preset: str) -> None:  # type: ignore[type-arg]
-    from rich.table import Table
-
+def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
+    from drakegpt.cli.tables import Column, show_table
     from drakegpt.evaluation.parameters import PRINTED, WHY_THEY_DIFFER
 
     for size in dict.fromkeys(entry["size"] for entry in models):
         shown = [entry for entry in models if entry["size"] == size]
+        printed = {name for name, of in PRINTED if of == size} if preset == "none" else set()
         where = f"of {preset}" if preset != "none" else f"at {size} size"
-        table = Table(
-            title=f"Parameters {where}, {vocab_size:,} tokens in the vocabulary",
-            title_justify="left",
+        columns: tuple[Column[dict[str, Any]], ...] = (
+            Column("model", lambda entry: entry["name"], style="bold"),
+            Column("counted", lambda entry: f"{entry['counted']:,}", style="green"),
+            Column("published", partial(_published, printed=printed), 2, style="yellow"),
+            Column("counted, by component", _by_component, 1, wraps=True),
         )
-        table.add_column("model", style="bold", no_wrap=True)
-        table.add_column("counted", justify="right", style="green", no_wrap=True)
-        table.add_column("published", justify="right", style="yellow", no_wrap=True)
-        table.add_column("counted, by component")
-        for entry in shown:
-            parts = " · ".join(f"{name} {n:,}" for name, n in entry["components"].items())
-            published = "" if entry["published"] is None else f"{entry['published']:,}"
-            printed = preset == "none" and (entry["name"], size) in PRINTED
-            if published and not printed:
-                published = f"({published})"
-            table.add_row(entry["name"], f"{entry['counted']:,}", published, parts)
-        console.show(table)
+        title = f"Parameters {where}, {counted(vocab_size, 'token')} in the vocabulary"
+        show_table(title, columns, shown)
     published_models = dict.fromkeys(entry["name"] for entry in models if entry["published"])
     if not published_models:
         return
@@ -90,3 +84,15 @@ def _render(models: list[dict], vocab_size: int, preset: str) -> None:  # type: 
     console.show("Figures in brackets were not printed; the same formula gives them.")
     if vocab_size != 80:
         console.show("Published for 80 characters; here the same formula for yours.")
+
+
+def _published(entry: dict[str, Any], printed: set[str]) -> str:
+    """The published figure, in brackets where it was not printed."""
+    if entry["published"] is None:
+        return ""
+    figure = f"{entry['published']:,}"
+    return figure if entry["name"] in printed else f"({figure})"
+
+
+def _by_component(entry: dict[str, Any]) -> str:
+    return " · ".join(f"{name} {count:,}" for name, count in entry["components"].items())

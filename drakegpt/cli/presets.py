@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.presets import SYSTEMS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def show_presets(*, json: bool, quiet: bool) -> None:
     if json:
         console.show_json({"presets": rows})
         return
-    console.show(fitting("Presets, and how long each takes here", _COLUMNS, rows))
+    show_table("Presets, and how long each takes here", _COLUMNS, rows)
     console.show(
         "Time: estimated from a trial of a second or two, evaluations included. Parameters: for "
         "the tokens named. The first two are for every model, here TransformerLM."

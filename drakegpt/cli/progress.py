@@ -16,18 +16,21 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from drakegpt.cli import console
+from drakegpt.cli.console import styled
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from drakegpt.config import TrainConfig
     from drakegpt.training.run import Run
     from drakegpt.training.trainer import Evaluation, Step
@@ -39,6 +42,19 @@ STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
 
 
+class _Plain(ProgressColumn):
+    """A task's description or a field of it, as text; rich's own column would read markup."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def render(self, task: Task) -> "Text":
+        """What the task has under that name."""
+        shown = task.description if self._name == "description" else task.fields[self._name]
+        return styled(shown, screen=console.messages())
+
+
 @contextmanager
 def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar for a download and the passes over a text, drawn if they take a while.
@@ -46,8 +62,7 @@ def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]
     Takes what is being done, the bytes done, and the bytes in all if known.
     """
     screen, doing = console.messages(), ""
-    description = TextColumn("{task.description}", markup=False)
-    columns = (description, BarColumn(), DownloadColumn())
+    columns = (_Plain("description"), BarColumn(), DownloadColumn())
     progress = Progress(*columns, TransferSpeedColumn(), console=screen, transient=True)
     task = progress.add_task(f"Fetching {name}", total=None)
 
@@ -87,7 +102,7 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
     if quiet or not screen.is_terminal:
         yield line
         return
-    columns = (BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(20), TimeRemainingColumn(), _Plain("description"))
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda what, done, total: progress.update(
@@ -114,9 +129,8 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
     if quiet or not screen.is_terminal:
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeRemainingColumn())
-    loss = TextColumn("{task.fields[loss]}")
-    with Progress(*columns, loss, console=screen, transient=True) as progress:
+    columns = (_Plain("description"), BarColumn(20), TimeRemainingColumn())
+    with Progress(*columns, _Plain("loss"), console=screen, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def bars(run: "Run", title: str, running: bool) -> None:
@@ -199,27 +213,26 @@ class TrainingProgress:
         return "?" if left is None else duration(left)
 
     def _picture(self) -> Group:
-        config, step = self._config, self._step
+        config, step, screen = self._config, self._step, console.messages()
         if step is None:
             return Group()
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            Text(f"{config.model} on {config.data}", style="bold"),
+            styled(f"{config.model} on {config.data}", "bold", screen),
             ProgressBar(total=config.iters, completed=step.iteration, width=24),
             f"{step.iteration:,}/{config.iters:,}",
             f"{self._eta(step.iteration)} left",
         )
         lines = [
-            Text(f"batch loss {step.loss.item():.3f}   learning rate {step.learning_rate:.2e}")
+            styled(f"batch loss {step.loss.item():.3f}   learning rate {step.learning_rate:.2e}")
         ]
         if self._evaluations:
             last = self._evaluations[-1]
             lines[0].append(f"   {last.tokens_per_second:,.0f} tokens/s")
             for name, key in (("train", "train_loss"), ("val", "val_loss")):
                 losses = [getattr(evaluation, key) for evaluation in self._evaluations]
-                lines.append(
-                    Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))
-                )
+                lines.append(styled(f"{name:5} {losses[-1]:.4f}  "))
+                lines[-1].append(sparkline(losses), "green")
         return Group(bar, *lines)
 
 

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from, train_runs
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import from_to, of_seeds, or_blank
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +62,8 @@ def _runs(
     missing = [config for of_seed in plans for config in find_runs(of_seed, runs)[1].values()]
     if missing and not train:
         raise RunError(
-            f"{len(missing)} of the {sum(map(len, plans))} runs that the table needs are not "
-            f"trained on '{data.name}'.",
+            f"The table needs {counted(sum(map(len, plans)), 'run')} on '{data.name}'; "
+            f"not trained yet: {len(missing)}.",
             "Train them: the same command with --train.",
         )
     train_runs(missing, data, quiet=quiet, go_on=True)
@@ -77,7 +78,7 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
     best = lowest(remedied.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"
     entries = list(remedied.items())
-    console.show(fitting(title, _COLUMNS, entries, lambda entry: entry[1] in best))
+    show_table(title, _COLUMNS, entries, lambda entry: entry[1] in best)
     means = of_seeds(len(row.seeds) for row in remedied.values())
     unit = entries[0][1].unit
     console.show(

@@ -2,16 +2,20 @@
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
+from drakegpt.evaluation.words import or_blank
+from drakegpt.wording import command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drakegpt.training.run import Run
 
 app = typer.Typer(help="List, show, remove or import training runs.")
@@ -30,9 +34,6 @@ def _list_by_default(context: typer.Context, json: options.Json = False) -> None
 @app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first; also what a bare `drakegpt runs` does."""
-    from rich.table import Table
-    from rich.text import Text
-
     from drakegpt.training.run import open_all_runs
 
     runs, unreadable = open_all_runs()
@@ -50,19 +51,8 @@ def list_(json: options.Json = False) -> None:
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
         return
-    table = Table()
-    table.add_column("run", overflow="fold")
-    for column in ("iterations", "validation", "state"):
-        table.add_column(column, justify="right", no_wrap=True)
-    rows = [_cells(row) for row in whole]
-    rows += [(_one_line(folder.name), "", "", error.state) for folder, error in unreadable]
-    # Many rows in one take rich a fraction of the time, where none of them is wrapped.
-    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    unwrapped = sum(longest) + len("iterations validation") + 20 < console.results().width
-    together = ["\n".join(column) for column in zip(*rows, strict=True)]
-    for cells in [together] if unwrapped else rows:
-        table.add_row(*map(Text, cells))
-    console.show(table)
+    rows = [*whole, *({"run": folder.name, "state": error.state} for folder, error in unreadable)]
+    show_table("", _COLUMNS, rows)
     for folder, error in unreadable:
         console.warn(f"{folder.name}: {error.problem}")
 
@@ -116,7 +106,8 @@ def remove(
     if folder.parent.resolve() != paths.runs().resolve():
         raise UsageError(f"{folder} is not among the runs in {paths.runs()}.", "Remove it by hand.")
     if not yes:
-        typer.confirm(f"Remove {folder.name} for good?", abort=True, err=True)
+        name = console.messages().text(folder.name)
+        typer.confirm(f"Remove {name} for good?", abort=True, err=True)
     if folder.is_symlink():
         folder.unlink()
     else:
@@ -158,19 +149,7 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([f"drakegpt generate {quote(run.name)}"])
-
-
-def _one_line(name: str) -> str:
-    """A folder's name in a table, whatever it is."""
-    return console.visible(name).replace("\n", "\\n")
-
-
-def _cells(row: "dict[str, Any]") -> tuple[str, ...]:
-    """A run in the table."""
-    loss = f"{row['val_loss']:.4f}" if row["val_loss"] is not None else ""
-    parts = f", in {len(row['parts'])} parts" if len(row["parts"]) > 1 else ""
-    return _one_line(row["run"]), f"{row['iteration']:,}", loss, row["state"] + parts
+    console.next_commands([command("generate", run.name)])
 
 
 def _summary(run: "Run") -> dict[str, Any]:
@@ -192,3 +171,21 @@ def _summary(run: "Run") -> dict[str, Any]:
         "parts": [asdict(part) for part in run.parts],
         "folder": str(run.folder),
     }
+
+
+def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
+    """Shows what a run's summary has under that name; nothing where it is not known."""
+    return lambda row: or_blank(row.get(name), form)
+
+
+def _state(row: dict[str, Any]) -> str:
+    parts = len(row.get("parts") or ())
+    return row["state"] + (f", in {parts} parts" if parts > 1 else "")
+
+
+_COLUMNS: tuple[Column[dict[str, Any]], ...] = (
+    Column("run", lambda row: row["run"].replace("\n", "\\n")),
+    Column("iterations", _column("iteration", ","), 3),
+    Column("validation", _column("val_loss", ".4f"), 1),
+    Column("state", _state, 2),
+)

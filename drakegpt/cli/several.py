@@ -11,7 +11,6 @@ two to eight seeds, on one thread).
 """
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -29,8 +28,8 @@ from drakegpt.cli import console
 from drakegpt.cli.train import start_run, train_and_score
 from drakegpt.config_files import to_command, to_flag
 from drakegpt.errors import RunError
-from drakegpt.evaluation.words import counted
 from drakegpt.presets import PRESETS
+from drakegpt.wording import command, counted, join, option
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -100,9 +99,9 @@ def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, g
     if go_on:
         console.note("The same command goes on.", style="")
         return
-    console.next_commands(f"drakegpt train --resume {shlex.quote(run.name)}" for run in unfinished)
+    console.next_commands(command("train", resume=run.name) for run in unfinished)
     for config, name, _ in rest:
-        as_named = f" --name {shlex.quote(name)}" if name else ""
+        as_named = " " + join(option("--name", name)) if name else ""
         console.next_commands([to_command(config) + as_named])
 
 
@@ -201,7 +200,7 @@ class _Process:
             problem, fix = f"its process ended with code {self._process.returncode}: {last}", ""
         raise RunError(
             f"Training {self.run.name} failed: {problem}",
-            fix or f"Go on with it: `drakegpt train --resume {shlex.quote(self.run.name)}`.",
+            fix or f"Go on with it: `{command('train', resume=self.run.name)}`.",
         )
 
 
@@ -289,11 +288,11 @@ def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
         console.show_json(row.to_json())
         return
     _render(row)
-    console.next_commands([f"drakegpt compare --data {runs[0].config.data}"])
+    console.next_commands([command("compare", data=runs[0].config.data)])
 
 
 def _render(row: "Row") -> None:
-    from drakegpt.cli.tables import Column, fitting
+    from drakegpt.cli.tables import Column, show_table
 
     columns: tuple[Column[Result], ...] = (
         Column("seed", lambda result: str(result.seed)),
@@ -305,7 +304,7 @@ def _render(row: "Row") -> None:
     )
     best = min(result.val_loss for result in row.results)
     title = f"{row.label}, {counted(len(row.results), 'seed')}"
-    console.show(fitting(title, columns, row.results, lambda result: result.val_loss == best))
+    show_table(title, columns, row.results, lambda result: result.val_loss == best)
     spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
     seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"
     console.show(

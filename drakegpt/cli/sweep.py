@@ -13,9 +13,9 @@ from drakegpt import config_files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, named_model
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.words import counted
 from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
+from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -194,8 +194,8 @@ def _announce(study: "Study") -> None:
     definition = study.definition
     console.note(
         f"Sweep {definition.name}: {definition.model} on '{definition.data.name}', "
-        f"{counted(study.total, 'trial')} ({definition.sampler}) "
-        f"over {', '.join(definition.space)}",
+        f"{counted(study.total, 'trial')} ({definition.sampler}) over "
+        f"{', '.join(definition.space)}",
         style="bold",
     )
     rows = study.rows()

@@ -1,4 +1,8 @@
-"""Tables that fit the screen: on a narrow one, the least important columns stay away."""
+"""Tables that fit the screen: on a narrow one, the least important columns stay away.
+
+Where not even the others fit, each row becomes a few lines. What names the rows
+stays whole, to be copied.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,39 +14,61 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = TypeVar("Row")
+WRAPPED = 24  # the least width of a column that wraps
+HIGHLIGHT = "bold green"
 
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """A column: its title, a row's value, how soon a narrow screen does without it (0: never)."""
+    """A column: its title, a row's value, how soon a narrow screen does without it (0: never).
+
+    One that `wraps` may be long: it takes the room that the others leave.
+    """
 
     title: str
     value: Callable[[Row], str]
     sooner: int = 0
+    wraps: bool = False
+    style: str = ""
+
+    def width(self, rows: "Sequence[Row]") -> int:
+        """The width it needs in characters, borders and padding included."""
+        from rich.cells import cell_len
+
+        texts = [self.title, *(console.results().text(self.value(row)) for row in rows)]
+        longest = max(cell_len(line) for text in texts for line in text.split("\n"))
+        return 3 + (min(longest, WRAPPED) if self.wraps else longest)
 
 
-def fitting(
+def show_table(
     title: str,
     columns: Sequence[Column[Row]],
     rows: Sequence[Row],
     highlight: Callable[[Row], bool] = lambda _: False,
-) -> "Table":
-    """The columns that say something, as many as the screen is wide enough for.
+    style: Callable[[Row], str] = lambda _: "",
+) -> None:
+    """Show the columns that say something, as many as the screen is wide enough for.
 
     The first names the rows. What is left out is named below the table.
     """
+
+    def style_of(row: Row) -> str:
+        return HIGHLIGHT if highlight(row) else style(row)
+
+    screen = console.results()
     telling = [column for column in columns if any(column.value(row) for row in rows)]
     kept = list(telling)
-    screen = console.results()
-    unbounded = screen.options.update(max_width=10_000)
-    while True:
-        left_out = [column.title for column in telling if column not in kept]
-        table = _table(title, kept, left_out, rows, highlight)
+    while (needed := 1 + sum(column.width(rows) for column in kept)) > screen.width:
         expendable = max(kept, key=lambda column: column.sooner)
-        fits = table.__rich_measure__(screen, unbounded).maximum <= screen.width
-        if fits or not expendable.sooner:
-            return table
+        if not screen.limited or not expendable.sooner:
+            break
         kept.remove(expendable)
+    if screen.limited and (needed > screen.width or len(kept) < min(2, len(telling))):
+        _show_list(title, telling, rows, style_of)
+        return
+    left_out = [column.title for column in telling if column not in kept]
+    with screen.at_least(needed):
+        console.show(_table(title, kept, left_out, rows, style_of))
 
 
 def _table(
@@ -50,21 +76,47 @@ def _table(
     columns: Sequence[Column[Any]],
     left_out: Sequence[str],
     rows: Sequence[Any],
-    highlight: Callable[[Any], bool],
+    style_of: Callable[[Any], str],
 ) -> "Table":
     from rich.table import Table
 
-    names = ", ".join(" ".join(name.split()) for name in left_out)
+    names = ", ".join(map(_in_one_line, left_out))
     hidden = f"Left out: {names}. Widen the window or use --json."
     table = Table(
-        title=title,
+        title=title or None,
         title_justify="left",
         caption=hidden if left_out else None,
         caption_justify="left",
     )
     for place, column in enumerate(columns):
-        table.add_column(column.title, justify="right" if place else "left", no_wrap=True)
+        table.add_column(
+            column.title,
+            justify="right" if place and not column.wraps else "left",
+            no_wrap=not column.wraps,
+            overflow="fold",
+            style=column.style,
+        )
     for row in rows:
-        style = "bold green" if highlight(row) else None
-        table.add_row(*(column.value(row) for column in columns), style=style)
+        table.add_row(*(column.value(row) for column in columns), style=style_of(row))
     return table
+
+
+def _show_list(
+    title: str,
+    columns: Sequence[Column[Any]],
+    rows: Sequence[Any],
+    style_of: Callable[[Any], str],
+) -> None:
+    """Each row as its name and a line for each of its values; the terminal wraps long lines."""
+    if title:
+        console.show(console.styled(title, "italic"))
+    first, *others = columns
+    for row in rows:
+        console.show(console.styled(first.value(row), style_of(row) or "bold"), soft_wrap=True)
+        for column in others:
+            if value := column.value(row):
+                console.show(f"  {_in_one_line(column.title)}: {value}", soft_wrap=True)
+
+
+def _in_one_line(title: str) -> str:
+    return " ".join(title.split())

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +14,8 @@ import typer
 from drakegpt import config, config_files
 from drakegpt.cli import console, options
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.words import counted
 from drakegpt.presets import SYSTEMS
+from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -88,7 +87,7 @@ def train(
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        console.write(config_files.to_toml(_resolved(given, _dataset_name(given))))
+        console.show_text(config_files.to_toml(_resolved(given, _dataset_name(given))).rstrip("\n"))
         return
     if seeds > 1:
         if resume is not None:
@@ -100,7 +99,10 @@ def train(
             _follow(world, resume=resume is not None)
             return
         if resume is not None:
-            run = _run_to_resume(resume, given)
+            chosen, run = _run_to_resume(resume, given)
+            if world.size == 1 and _is_over(chosen, run):
+                _show_finished(run, json=json)
+                return
             console.note(f"Going on with {run.name}")
         elif world.size > 1 and given.get("minutes"):
             raise UsageError("--minutes tries out one process only.", "Give --iters instead.")
@@ -112,9 +114,7 @@ def train(
         console.show_json(_as_json(run, scores))
         return
     _render(run, scores)
-    console.next_commands(
-        [f"drakegpt generate {quote(run.name)}", f"drakegpt compare --data {run.config.data}"]
-    )
+    console.next_commands([command("generate", run.name), command("compare", data=run.config.data)])
 
 
 def _train_seeds(
@@ -218,9 +218,9 @@ def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) 
     length = length_of(resolved, dataset)
     iterations = counted(length.get("iters", 0), "iteration")
     if resolved.epochs:
-        console.note(f"Epochs: {resolved.epochs:,}, which are {iterations}")
+        console.note(f"Epochs: {resolved.epochs:,}, that is {iterations}")
     elif resolved.minutes:
-        console.note(f"{resolved.minutes:g} minutes hold about {iterations} here")
+        console.note(f"--minutes {resolved.minutes:g} holds about {iterations} here")
     return length
 
 
@@ -254,7 +254,7 @@ def train_and_score(
             recorder.figure = draw_run(run)
         if interrupts.requested:
             console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
-            console.next_commands([f"drakegpt train --resume {quote(run.name)}"])
+            console.next_commands([command("train", resume=run.name)])
             raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
@@ -283,8 +283,8 @@ def _dataset_name(given: dict[str, Any]) -> str:
     return given.get("data", dataset.default_name() or "sample")
 
 
-def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
-    """The run meant by `--resume [TARGET]` and MODEL, with the changes asked for."""
+def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
+    """The run meant by `--resume [TARGET]` and MODEL, and the same with the changes asked for."""
     from drakegpt.evaluation.selection import find_unfinished
     from drakegpt.training.run import with_changes
 
@@ -293,7 +293,32 @@ def _run_to_resume(target: str, given: dict[str, Any]) -> "Run":
         size=given.get("size"),
         data=given.get("data"),
     )
-    return with_changes(run, given)
+    return run, with_changes(run, given)
+
+
+def _is_over(run: "Run", resumed: "Run") -> bool:
+    """Whether `run` is finished and has neither more iterations nor other patience as `resumed`."""
+    ending = run.ending
+    if not ending or run.config.patience != resumed.config.patience:
+        return False
+    whole = ending["iteration"] >= resumed.config.iters
+    return whole or (ending["reason"] == "patience" and run.config.iters == resumed.config.iters)
+
+
+def _show_finished(run: "Run", *, json: bool) -> None:
+    """Say that a run is finished, and what can be done with it."""
+    from drakegpt.evaluation.scoring import score
+
+    if json:
+        console.show_json(_as_json(run, score(run, run.config.device)))
+        return
+    last = run.evaluations[-1]["iteration"]
+    early = ", stopped early" if run.ending["reason"] == "patience" else ""
+    console.note(f"{run.name} is finished after {counted(last, 'iteration')}{early}.", style="")
+    longer = command("train", resume=run.name, iters=2 * last)
+    console.next_commands(
+        [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
+    )
 
 
 def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
@@ -334,20 +359,20 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
+    best_writes = command("generate", run.name, best=True)
     if run.ending.get("reason") == "patience":
         console.show(
             f"Stopped early: the validation loss was estimated lowest at iteration "
             f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`drakegpt generate {quote(run.name)} --best`."
+            f"`{best_writes}`."
         )
     if (row := row_of([run])).overfits_from:
         console.show(
             f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
             f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`drakegpt generate {quote(run.name)} --best`; "
-            "what helps: `drakegpt compare --remedies`."
+            f"`{best_writes}`; what helps: `drakegpt compare --remedies`."
         )
     if run.history:
         console.show(f"It was {run.history}.")
     console.show(f"Run: {run.folder}\n")
-    console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
+    console.show_text(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())

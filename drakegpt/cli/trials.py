@@ -1,6 +1,5 @@
 """What `drakegpt sweep` shows: each trial as it ends, all of them, the best, what to do next."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt import config_files
 from drakegpt.cli import console
-from drakegpt.cli.tables import Column, fitting
+from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.evaluation.words import counted
+from drakegpt.wording import command, counted, join
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
@@ -59,7 +58,7 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
     running = len(rows) - done
     if not best and done >= study.total:
         raise RunError(
-            f"None of the {study.total} trials could be trained: {rows[0].why or rows[0].state}",
+            f"No trial of {study.total} could be trained: {rows[0].why or rows[0].state}",
             "Search other values, or take others for what is given; then under another --name.",
         )
     figures = _figures(study, rows) if best else []
@@ -71,7 +70,7 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
         console.note(f"Figure: {path}")
     _say_what_is_left(study, done, running, over=over)
     if best and not json and _is_here(best):
-        console.next_commands([f"drakegpt generate {best.run}", f"drakegpt eval {best.run}"])
+        console.next_commands([command("generate", best.run), command("eval", best.run)])
 
 
 def _rank(row: "Row") -> tuple[Any, ...]:
@@ -92,7 +91,7 @@ def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
 def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     definition = study.definition
     title = f"{definition.name}: {definition.model} on {definition.data.name}"
-    console.show(fitting(title, _columns(study), rows, lambda row: row is best))
+    show_table(title, _columns(study), rows, lambda row: row is best)
     estimated = any(row.state != "complete" and row.val_loss is not None for row in rows)
     console.show(
         f"Losses: nats per {definition.data.tokenizer.unit} over the whole validation split"
@@ -100,7 +99,7 @@ def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     )
     for why in dict.fromkeys(row.why for row in rows if row.why):
         numbers = ", ".join(str(row.number) for row in rows if row.why == why)
-        console.show(f"Trial{'s' if ',' in numbers else ''} {numbers}: {why}")
+        console.show(f"{'Trials' if ',' in numbers else 'Trial'} {numbers}: {why}")
     if best:
         console.show(
             f"\nBest: trial {best.number}, validation loss {best.val_loss:.4f} with "
@@ -180,7 +179,7 @@ def say_how_to_go_on(study: "Study") -> None:
     from drakegpt.sweep.storage import without_password
 
     if without_password(study.place) == study.place:
-        console.next_commands([shlex.join(["drakegpt", *sys.argv[1:]])])
+        console.next_commands([join(["drakegpt", *sys.argv[1:]])])
     else:
         console.note("The same command resumes it; it is not shown, for its --storage is secret.")
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from drakegpt.data.encodings import decoded
 from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
 from drakegpt.errors import CorpusError, FetchError, did_you_mean
+from drakegpt.wording import counted
 
 Report = Callable[[int, int], None]  # bytes read, bytes in all
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes done, in all if known
@@ -136,9 +137,9 @@ class CsvColumn:
     def _uneven(self, row: Row, header: list[str]) -> CorpusError:
         cells, names = len(row.cells), len(header)
         return CorpusError(
-            f"{self._source} is not a readable CSV: the row in line {row.line} has {cells} "
-            f"field{'s' if cells > 1 else ''}, and the header {names} "
-            f"name{'s' if names > 1 else ''}, separated by {SEPARATORS[self.separator]}.",
+            f"{self._source} is not a readable CSV: the row in line {row.line} has "
+            f"{counted(cells, 'field')}, and the header {counted(names, 'name')}, separated by "
+            f"{SEPARATORS[self.separator]}.",
             "Put text that holds the separator or line ends in double quotes, "
             "or save the text as a .txt file.",
         )

@@ -13,7 +13,6 @@ Not here: where texts come from (`sources`), how they become tokens (`passes`).
 
 import codecs
 import re
-import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from drakegpt.data.passes import Survey, reporter
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer, token_type
 from drakegpt.errors import CorpusError, DamagedDatasetError, DrakeGPTError, UsageError
+from drakegpt.wording import command, counted
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
 SHORTEST_SPLIT = 9
@@ -65,7 +65,9 @@ class Dataset:
             raise _damaged(self.name, f"{name}.npy: {error}") from error
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
-            raise _damaged(self.name, f"{name}.npy holds {array.shape}, not {expected} tokens")
+            raise _damaged(
+                self.name, f"{name}.npy holds {array.shape}, not {counted(expected, 'token')}"
+            )
         if not np.issubdtype(array.dtype, np.integer):
             raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not tokens")
         return torch.from_numpy(array)
@@ -82,7 +84,8 @@ class Dataset:
         if shortest <= context_length:
             raise CorpusError(
                 f"Dataset '{self.name}' is too short for a context of {context_length}: its "
-                f"smaller split has {shortest} tokens, and {context_length + 1} are needed.",
+                f"smaller split has {counted(shortest, 'token')}, and {context_length + 1} are "
+                "needed.",
                 f"Take --context-length {max(1, shortest - 1)} or less, or a longer text.",
             )
 
@@ -169,7 +172,7 @@ def _check_length(found: Survey, name: str, source: str) -> None:
         raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
     if found.characters < SHORTEST_CORPUS:
         raise CorpusError(
-            f"'{name}' has {found.characters} characters; the smallest model needs "
+            f"'{name}' has {counted(found.characters, 'character')}; the smallest model needs "
             f"{SHORTEST_CORPUS}.",
             "Take a longer text.",
         )
@@ -337,7 +340,7 @@ def _write(
         shortest = min(array.tokens for array in written.values())
         if shortest < SHORTEST_SPLIT:
             raise CorpusError(
-                f"The smaller split of '{metadata.name}' has {shortest} tokens; "
+                f"The smaller split of '{metadata.name}' has {counted(shortest, 'token')}; "
                 f"the smallest model needs {SHORTEST_SPLIT}.",
                 "Take a longer text, or --tokenizer char.",
             )
@@ -364,5 +367,5 @@ def _damaged(name: str, what: str) -> DamagedDatasetError:
     return DamagedDatasetError(
         f"Dataset '{name}' is damaged ({what}).",
         "Prepare it again from its source: "
-        f"`drakegpt data fetch SOURCE --name {shlex.quote(name)} --force`.",
+        f"`{command('data fetch', 'SOURCE', name=name, force=True)}`.",
     )

@@ -5,13 +5,13 @@ other bytes seem to be is told by how they begin, and the advice says how to mak
 """
 
 import codecs
-import shlex
 from collections.abc import Iterable, Iterator
 from io import IncrementalNewlineDecoder
 from itertools import chain
 from pathlib import Path
 
 from drakegpt.errors import CorpusError
+from drakegpt.wording import quoted
 
 # UTF-32's mark begins with that of UTF-16, so it comes first.
 MARKS = (
@@ -154,7 +154,7 @@ def _conversion(encoding: str, source: str) -> str:
     target = f"utf8{Path(source).suffix}"
     return (
         "Save it as UTF-8 in your editor, or convert it: "
-        f"`iconv -f {encoding} -t utf-8 {_file(source)} > {shlex.quote(target)}`."
+        f"`iconv -f {encoding} -t utf-8 {_file(source)} > {quoted(target)}`."
     )
 
 
@@ -163,4 +163,5 @@ def _named(encoding: str) -> str:
 
 
 def _file(source: str) -> str:
-    return shlex.quote(Path(source).name)
+    name = Path(source).name
+    return quoted(f"./{name}" if name.startswith("-") else name)

@@ -14,6 +14,7 @@ from drakegpt.data.bpe import DEFAULT_VOCAB_SIZE
 from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.overlap import SHORTEST_LINE
 from drakegpt.paths import parse_json
+from drakegpt.wording import counted
 
 WORTH_TELLING = 0.01  # share of the validation split that training has too
 SPLITS = ("train", "val")
@@ -60,8 +61,9 @@ class Metadata:
             return ""
         songs = ""
         if self.songs_in_both:
-            stand = "song stands" if self.songs_in_both == 1 else "songs stand"
-            songs = f"; {self.songs_in_both:,} whole {stand} in both"
+            songs = (
+                f"; {counted(self.songs_in_both, 'whole song stands', 'whole songs stand')} in both"
+            )
         return (
             f"{self.seen_share:.1%} of the validation text stands in lines of {SHORTEST_LINE} "
             f"characters or more that the training text has too{songs}."

@@ -30,6 +30,7 @@ from drakegpt.data.passes import reporter
 from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers import KINDS
 from drakegpt.errors import FetchError, UsageError
+from drakegpt.wording import counted
 
 LYRIC_COLUMN = "Lyric"
 TIMEOUT_SECONDS = 30
@@ -142,7 +143,7 @@ def _to_note(column: str | None) -> str:
 def _notes(prepared: Dataset) -> tuple[str, ...]:
     """What one should know of a text, if there is anything."""
     left_out = prepared.metadata.rows_left_out
-    rows = f"{left_out:,} row{'' if left_out == 1 else 's'}" if left_out else ""
+    rows = counted(left_out or 0, "row")
     column = prepared.metadata.text_column or LYRIC_COLUMN
     return tuple(
         note
@@ -223,7 +224,7 @@ def download_url(
     found = digest.hexdigest()
     if found != sha256:
         raise FetchError(
-            f"{url} sent {length:,} bytes with checksum {found[:12]}…, "
+            f"{url} sent {counted(length, 'byte')} with checksum {found[:12]}…, "
             f"not the expected {sha256[:12]}….",
             "The download was cut or the file has changed; try again, or use a file of your own.",
         )

@@ -29,6 +29,7 @@ from drakegpt.models.build import choose_threads
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.textbook import TextbookLM
 from drakegpt.training.engine import choose
+from drakegpt.wording import counted
 
 OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
 # What textbooks do: every 500 iterations, losses estimated from 200 batches of each split.
@@ -238,8 +239,7 @@ def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
     our_threads = torch.get_num_threads()
     contenders = [(OURS, our_threads, OURS)]
     for threads in sorted({1, all_threads}):
-        plural = "s" if threads > 1 else ""
-        contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {threads} thread{plural}"))
+        contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {counted(threads, 'thread')}"))
     if config.size == "scaled":
         contenders += [(PLAIN, our_threads, PLAIN), (EXACT, our_threads, EXACT)]
     return [

@@ -14,6 +14,7 @@ from typing import Any
 from drakegpt.config import LADDER, resolve
 from drakegpt.config_files import to_command
 from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
 from drakegpt.evaluation.parameters import count_parameters
@@ -40,11 +41,15 @@ PAIRS = 2  # the order whose counts BigramLM could learn
 
 @dataclass(frozen=True)
 class Missing:
-    """A model of the ladder without a run, and the command that makes one for this comparison."""
+    """A model of the ladder without a run, and the command that makes one for this comparison.
+
+    No command where such a run cannot be made; `why` says what prevents it.
+    """
 
     model: str
     size: str
     command: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ def compare(
     for (model, size), of_model in runs.items():
         row = row_of(of_model, device_name)
         if differs := differences(of_model[0], leading[size]):
-            command = _command(model, size, data, settings or {}, leading[size])
-            row = replace(row, differs=differs, command=command)
+            made = _missing(model, size, data, settings or {}, leading[size])
+            row = replace(row, differs=differs, command=made.command)
         rows.append(row)
     beside = tuple(row_of(of_other, device_name) for of_other in others)
     agreeing = [some for (_, size), some in runs.items() if agrees(some[0], leading[size])]
@@ -144,7 +149,7 @@ def compare(
         data.name,
         with_gains(rows),
         tuple(
-            Missing(model, size, _command(model, size, data, settings or {}, leading.get(size, ())))
+            _missing(model, size, data, settings or {}, leading.get(size, ()))
             for model, size in missing_models(runs)
         ),
         beside,
@@ -177,12 +182,16 @@ def _gain(before: Row | None, row: Row | None) -> Difference | None:
     return fall(before, row, val_loss) if follows and before.comparable and row.comparable else None
 
 
-def _command(
+def _missing(
     model: str, size: str, data: Dataset, settings: Mapping[str, Any], shared: Agreement
-) -> str:
+) -> Missing:
     """How to train a model so that it agrees with the runs that share these settings."""
     named = {name: value for name, value in shared if name != TRAINED_BY}
-    return to_command(resolve(model, size, data.name, settings, named))
+    try:
+        command = to_command(resolve(model, size, data.name, settings, named))
+    except UsageError as error:  # a model without heads takes any number of them
+        return Missing(model, size, "", error.problem)
+    return Missing(model, size, command)
 
 
 def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:

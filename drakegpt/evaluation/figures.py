@@ -12,6 +12,7 @@ from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.rows import Row
 from drakegpt.training.run import Run
+from drakegpt.wording import plotted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +142,7 @@ def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
 
 
 def _dress(axes: "Axes", title: str, below: str) -> None:
-    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_title(plotted(title), loc="left", fontweight="bold")
     axes.set_xlabel(below)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -153,7 +154,7 @@ def draw_run(run: Run) -> Path:
     for (key, title), colour in zip(TITLES.items(), COLOURS[::3], strict=True):
         points = [(line["iteration"], line[key]) for line in run.evaluations]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
-    axes.set_title(run.name, loc="left", fontweight="bold")
+    axes.set_title(plotted(run.name), loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
     axes.set_ylabel(f"nats per {run.tokenizer.unit}, estimated")
     axes.legend(frameon=False)

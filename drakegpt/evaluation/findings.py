@@ -14,6 +14,7 @@ from drakegpt.evaluation.comparison import Comparison
 from drakegpt.evaluation.rows import Row, fall, lowest, val_loss
 from drakegpt.evaluation.selection import TRAINED_BY
 from drakegpt.evaluation.words import from_to
+from drakegpt.wording import command
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -168,10 +169,10 @@ def _commands(comparison: Comparison) -> str:
     commands = {}
     for row in comparison.rows:
         if not row.differs:
-            size = " --scaled" if row.size == "scaled" else ""
-            flags = [f" --set {name}={value}" for name, value in row.shared if name != TRAINED_BY]
-            command = f"drakegpt compare --train --seeds 3 --data {comparison.data}{size}"
-            commands[row.size] = f"`{command}{''.join(flags)}`"
+            flags = [f"{name}={value}" for name, value in row.shared if name != TRAINED_BY]
+            scaled = row.size == "scaled"
+            asked = {"train": True, "seeds": 3, "data": comparison.data, "scaled": scaled}
+            commands[row.size] = f"`{command('compare', **asked, set_=flags)}`"
     return " or ".join(commands.values())
 
 

@@ -3,7 +3,6 @@
 Not here: the command of a single configuration (`config_files`).
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from drakegpt.config_files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.training.run import Run
+from drakegpt.wording import command
 
 TOLD_ELSEWHERE = ("model", "size", "data", "seed")
 NO_COMMAND = {"imported": "trained by the original project, and imported"}
@@ -76,13 +76,16 @@ def _text(metadata: Metadata) -> Text:
     """The command without a path, which would be of one machine only."""
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
-    words = ["drakegpt", "data", "fetch", source, "--name", metadata.name]
-    if metadata.text_column:
-        words += ["--text-column", metadata.text_column]
-    if metadata.tokenizer != "char":
-        asked = metadata.vocab_asked or metadata.vocab_size
-        words += ["--tokenizer", metadata.tokenizer, "--vocab-size", str(asked)]
-    return Text(metadata.name, shlex.join(words), not known, metadata.source_sha256)
+    learned = metadata.tokenizer != "char"
+    fetch = command(
+        "data fetch",
+        source,
+        name=metadata.name,
+        text_column=metadata.text_column or None,
+        tokenizer=metadata.tokenizer if learned else None,
+        vocab_size=(metadata.vocab_asked or metadata.vocab_size) if learned else None,
+    )
+    return Text(metadata.name, fetch, not known, metadata.source_sha256)
 
 
 def _made(run: Run) -> Made:

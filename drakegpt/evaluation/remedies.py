@@ -17,6 +17,7 @@ from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.rows import Result, Row, fall, lowest, val_loss
 from drakegpt.evaluation.selection import find_finished
 from drakegpt.training.run import Run
+from drakegpt.wording import counted
 
 MODEL = "TransformerLM"
 NONE = "none"
@@ -88,7 +89,8 @@ def findings(remedied: Mapping[str, Row]) -> list[str]:
     if plain.overfits_from is None:
         return ["This model does not overfit, so there is nothing to remedy."]
     found = [
-        f"Without a remedy validation is lowest after {plain.overfits_from:,} iterations and then "
+        f"Without a remedy validation is lowest after "
+        f"{counted(plain.overfits_from, 'iteration')} and then "
         f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
     ]
     for name, row in remedied.items():

@@ -34,6 +34,7 @@ from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
 from drakegpt.evaluation.words import NOISE, from_to, of_seeds, or_blank
 from drakegpt.training.run import Run
+from drakegpt.wording import quoted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,7 +87,9 @@ def check_target(path: Path, *, replace: bool = False) -> None:
     if path.is_symlink():
         raise UsageError(f"{path} is a link.", "Name a new file with --html, or the one it means.")
     if path.is_dir():
-        raise UsageError(f"{path} is a folder.", f"Name a file: --html {path / 'report.html'}")
+        raise UsageError(
+            f"{path} is a folder.", f"Name a file: --html {quoted(str(path / 'report.html'))}"
+        )
     if not folder.is_dir():
         raise UsageError(
             f"No report can be written to {path}: there is no folder {folder}.",

@@ -14,6 +14,7 @@ from typing import Any
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.words import measured
+from drakegpt.wording import counted
 
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
@@ -73,7 +74,7 @@ class Row:
         """The model's name, with its size, its system and its tokens where these are special."""
         special = [what for what in (self.size, self.preset) if what not in ("default", "none")]
         if not self.per_character:
-            special.append(f"{self.vocab_size:,} {self.tokenizer.upper()} tokens")
+            special.append(counted(self.vocab_size, f"{self.tokenizer.upper()} token"))
         if any(result.history for result in self.results):
             special.append("made longer")
         return self.model + (f" ({', '.join(special)})" if special else "")

@@ -1,6 +1,5 @@
 """Short texts by trained runs, for side by side reading."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ from drakegpt.generation.prompt import fit
 from drakegpt.generation.text import write
 from drakegpt.models.build import choose_device
 from drakegpt.training.run import Run
+from drakegpt.wording import command
 
 SEED = 42
 LENGTH = 160
@@ -32,9 +32,14 @@ class Samples:
     @property
     def command(self) -> str:
         """The command that writes the text of a run again, with RUN for its name."""
-        words = ["drakegpt", "generate", "RUN", "--seed", str(self.seed), "-n", str(self.length)]
-        words += ["--prompt", self.prompt] if self.prompt else []
-        return shlex.join([*words, *(["--unknown", "skip"] if self.fitted else [])])
+        return command(
+            "generate",
+            "RUN",
+            seed=self.seed,
+            length=self.length,
+            prompt=self.prompt or None,
+            unknown="skip" if self.fitted else None,
+        )
 
     def to_json(self) -> dict[str, object]:
         """The prompt, what some were given in its place, the seed and the texts."""

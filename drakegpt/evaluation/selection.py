@@ -20,6 +20,7 @@ from drakegpt.evaluation.scoring import recall
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.recorder import in_training
 from drakegpt.training.run import CHANGEABLE, Run, all_runs, open_run, with_changes
+from drakegpt.wording import command
 
 log = logging.getLogger("drakegpt")
 
@@ -61,11 +62,10 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
         and run.derived != "packed"  # to be asked for by name
     ]
     if not runs:
-        flags = (" --scaled" if scaled else "") + (f" --data {data}" if data else "")
         on = f" on '{ranked}'" if ranked else ""
         raise RunError(
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
-            f"Train it: `drakegpt train {model or 'TransformerLM'}{flags}`.",
+            f"Train it: `{command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
         )
     if not model:
         return _best(runs)

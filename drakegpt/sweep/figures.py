@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.evaluation.figures import new_figure, write_figure
 from drakegpt.sweep.space import Axis, Choices, Space, Value, shown
 from drakegpt.sweep.study import Row
+from drakegpt.wording import plotted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def _parallel(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figu
     axes.set_xlim(-0.4, len(scales) + 0.1)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_title(plotted(title), loc="left", fontweight="bold")
     _finish(figure, [axes], colours, loss, rows)
     return figure
 
@@ -113,7 +114,7 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figur
         field.spines[["top", "right"]].set_visible(False)
         if place % columns == 0:
             field.set_ylabel(loss)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(plotted(title), x=0.01, ha="left", fontweight="bold")
     _finish(figure, list(figure.axes), colours, loss, rows)
     return figure
 

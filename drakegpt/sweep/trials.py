@@ -22,6 +22,7 @@ from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import OlderRunError, Run, create_run, open_run
 from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.wording import command
 
 NEVER_ENDED = (
     f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
@@ -154,6 +155,6 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     if essential(run.config) != essential(config) or run.sweep != definition.name:
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
-            f"Remove it: `drakegpt runs remove {run.name}`; or take another --name.",
+            f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
         )
     return kept_as(run, config)

@@ -131,7 +131,7 @@ def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) 
     iterations = int((config.minutes * 60 - around) / (steps / TRIAL_STEPS))
     if iterations < 1:
         raise UsageError(
-            f"{config.minutes:g} minutes are too short: {EVALUATIONS} evaluations alone would "
+            f"--minutes {config.minutes:g} is too short: {EVALUATIONS} evaluations alone would "
             f"take {around / 60:.2f} minutes here.",
             "Give more --minutes, or fewer --eval-iters.",
         )

@@ -14,6 +14,7 @@ from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
 from drakegpt.training.checkpoint import load_weights, save_checkpoint
 from drakegpt.training.run import Run, create_run, misfit
+from drakegpt.wording import command
 
 
 def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
@@ -29,7 +30,7 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     if trained not in ("full", bits):
         raise UsageError(
             f"{run.name} was trained with {trained} bits and cannot be packed in {bits}.",
-            f"Pack it as it is: `drakegpt export packed {run.name} --bits {trained}`.",
+            f"Pack it as it is: `{command('export packed', run.name, bits=trained)}`.",
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)

@@ -40,6 +40,7 @@ from drakegpt.training.run import Run, misfit, open_run, record_changes
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 from drakegpt.training.world import ALONE, World
+from drakegpt.wording import command, counted
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -222,7 +223,7 @@ class Recorder:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `drakegpt train --resume {self.run.name}`.",
+                f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
             ) from error
 
 
@@ -259,7 +260,7 @@ def _within_memory(run: Run) -> Iterator[None]:
         smaller = f"--batch-size {max(1, config.batch_size // 2)}"
         raise NotEnoughMemoryError(
             f"There is not enough memory to train {config.model} with batches of "
-            f"{config.batch_size} windows of {config.context_length} tokens.",
+            f"{counted(config.batch_size, 'window')} of {counted(config.context_length, 'token')}.",
             f"Take {smaller} --grad-accumulation {2 * config.grad_accumulation}, which computes "
             "the same batch in parts, or a smaller model.",
         ) from error

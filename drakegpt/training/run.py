@@ -51,6 +51,7 @@ from drakegpt.training.checkpoint import (
     load_weights,
     save_weights,
 )
+from drakegpt.wording import command, counted
 
 log = logging.getLogger("drakegpt")
 
@@ -250,7 +251,7 @@ class Run:
 
 def _machine(device: torch.device) -> str:
     """What a run is trained on, in words."""
-    processor = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    processor = f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}"
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return f"{processor}{gpu}"
 
@@ -323,7 +324,7 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
     done = run.checkpoints[-1].iteration if run.checkpoints else 0
     if done and changes.get("iters", done + 1) <= done:
         raise UsageError(
-            f"{run.name} has been trained for {done:,} iterations already.",
+            f"{run.name} has been trained for {counted(done, 'iteration')} already.",
             f"Give --iters above {done}, or leave it out.",
         )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
@@ -358,7 +359,7 @@ def open_run(folder: Path) -> Run:
         if known < FORMAT:
             raise OlderRunError(
                 f"{folder.name} is a run from an older drakegpt.",
-                f"Train it again, or remove it: `drakegpt runs remove {quote(folder.name)}`.",
+                f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
             )
         _check_info(info)
         values = config_files.from_file(folder / "config.toml")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from drakegpt import paths
+from drakegpt.wording import join
 
 if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation
@@ -57,8 +58,8 @@ class WandbTracker:
                     _stop_service()
             if not self._run:
                 self._run = _start(name, identity, config, group, None)
-            option = " --include-online" if self._run.settings.mode == "online" else ""
-            self._upload = f'wandb sync{option} "{Path(self._run.dir).parent}"'
+            online = ["--include-online"] if self._run.settings.mode == "online" else []
+            self._upload = join(["wandb", "sync", *online, str(Path(self._run.dir).parent)])
             self._run.define_metric("*", step_metric="iteration")
             for loss in LOSSES:
                 self._run.define_metric(loss, step_metric="iteration", summary="min")

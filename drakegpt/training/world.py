@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from drakegpt.errors import RunError, UsageError
+from drakegpt.wording import counted
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class World:
         """Which of `count` windows are this process's; `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
-                f"A batch of {count} windows cannot be split evenly over {self.size} processes.",
+                f"A batch of {counted(count, 'window')} cannot be split evenly over {self.size} "
+                "processes.",
                 f"Take a multiple of {self.size} for --batch-size.",
             )
         part = count // self.size

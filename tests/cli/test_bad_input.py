@@ -172,3 +172,47 @@ def test_results_that_cannot_be_written(drakegpt):
         )
     assert done.returncode != 0
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ITERS", "abc", ["DRAKEGPT_ITERS", "valid integer"]),
+        ("ITERS", "0", ["DRAKEGPT_ITERS: iters cannot be 0"]),
+        ("DROPOUT", "2", ["DRAKEGPT_DROPOUT: dropout cannot be 2"]),
+        ("COMPILE", "perhaps", ["DRAKEGPT_COMPILE", "boolean"]),
+        ("OPTIMIZER", "sgd", ["DRAKEGPT_OPTIMIZER", "sgd"]),
+        ("SCHEDULE", "line", ["DRAKEGPT_SCHEDULE: schedule cannot be 'line'"]),
+        ("DEVICE", "tpu", ["DRAKEGPT_DEVICE", "tpu"]),
+    ],
+)
+def test_an_error_names_the_variable_that_is_wrong(drakegpt, trained, variable, value, words):
+    refused = drakegpt("train", "BigramLM", **{f"DRAKEGPT_{variable}": value})
+    assert refused.code == 2
+    assert all(word in refused.err for word in words), refused.err
+    assert "--" + variable.lower() not in refused.err
+    # A flag goes before the variable, and then it is the flag that is wrong.
+    flag = f"--{variable.lower()}"
+    refused = drakegpt("train", "BigramLM", flag, "-9", **{f"DRAKEGPT_{variable}": value})
+    assert refused.code == 2
+    assert "DRAKEGPT_" not in refused.err
+
+
+def test_misspelt_variables_are_told(drakegpt):
+    told = drakegpt("runs", DRAKEGPT_ITTERS=3, DRAKEGPT_DATA="x")
+    assert told.code == 0
+    assert "DRAKEGPT_ITTERS is not a variable of drakegpt. Did you mean DRAKEGPT_ITERS?" in told.err
+    assert "DRAKEGPT_DATA" not in told.err
+    assert "DRAKEGPT_HOME" not in told.err
+
+
+def test_only_schedules_that_can_be_taken_are_listed(drakegpt, trained):
+    wrong = ("train", "TransformerLM", "--schedule", "line")
+    refused = drakegpt(*wrong)
+    assert refused.code == 2
+    assert "'step' or 'plateau'." in refused.err
+    assert "two-stage" not in refused.err
+    assert "'plateau' or 'two-stage'." in drakegpt(*wrong, "--bits", "1.58").err
+    for where in (["compare", "--set", "schedule=line"], ["sweep", "TransformerLM", "--param",
+                  "schedule=line,cyclic"]):  # fmt: skip
+        assert "two-stage" not in drakegpt(*where).err

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from rich.console import Console
 
 from drakegpt.cli import console
 from drakegpt.cli.bench import _render
+from drakegpt.cli.console import Screen
 from drakegpt.evaluation.bench import Measurement, Times, describe_settings
 from drakegpt.evaluation.contenders import bench_config
 from drakegpt.evaluation.machine import describe_machine
@@ -113,7 +113,7 @@ def test_what_was_not_measured_is_not_shown(capsys):
 
 
 def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
-    narrow = Console(width=60, highlight=False)
+    narrow = Screen(width=60)
     monkeypatch.setattr(console, "results", lambda: narrow)
     out = rendered([measurement()], capsys)
     assert all(len(line) <= 60 for line in out.splitlines())

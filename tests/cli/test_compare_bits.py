@@ -3,9 +3,9 @@
 import dataclasses
 
 from program_runs import settings
-from rich.console import Console
 
 from drakegpt.cli import console
+from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
 from drakegpt.evaluation.few_bits import Row
 
@@ -40,7 +40,7 @@ ROW = Row(
 
 
 def shown(rows, width, monkeypatch, capsys):
-    screen = Console(width=width, force_terminal=False, highlight=False)
+    screen = Screen(width=width)
     monkeypatch.setattr(console, "results", lambda: screen)
     _render("shakespeare", "character", rows, ["A finding."])
     return capsys.readouterr().out

@@ -130,3 +130,18 @@ def test_mistakes_have_one_message(drakegpt, prepared, arguments, message):
     assert refused.code in (1, 2)
     assert message in " ".join(refused.err.replace("│", " ").split())
     assert refused.out == ""
+
+
+def test_settings_that_a_missing_model_cannot_have_are_told(drakegpt, prepared, tmp_path):
+    """BigramLM has no heads, so it takes any number of them; the others' widths must divide."""
+    assert drakegpt("train", "BigramLM", *TINY, "--num-heads", 5, "-q").code == 0
+    page = tmp_path / "page.html"
+    shown = drakegpt("compare", "--set", "num_heads=5", "--html", page)
+    assert shown.code == 0, shown.err
+    why = "no finished run of TransformerLM: embedding_dim 32 cannot be split evenly over num_heads"
+    assert why in shown.err
+    assert "none can be made with these settings" in page.read_text(encoding="utf-8")
+    missing = drakegpt("compare", "--set", "num_heads=5", "--json").json["missing"]
+    made = {entry["model"]: entry["command"] for entry in missing}
+    assert "--num-heads 5" in made["SingleHeadAttentionLM"]
+    assert made["TransformerLM"] == ""

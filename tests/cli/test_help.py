@@ -56,6 +56,18 @@ def test_help_of_what_takes_settings_fits_a_screen(drakegpt, command):
     assert len(drakegpt(command, "--help", COLUMNS=80).out.splitlines()) <= 45
 
 
+@pytest.mark.parametrize("command", [*GROUPS, *CALLED])
+def test_every_option_has_its_whole_name_at_80_columns(drakegpt, command):
+    """Of its own column, as wide as the longest name; a cut name ends with an ellipsis."""
+    shown = drakegpt(*command.split(), "--help", COLUMNS=80).out
+    assert not re.findall(r"-[\w-]+…", shown)
+
+
+def test_help_says_what_else_evaluations_decide(drakegpt):
+    text = re.sub(r"[│\s]+", " ", drakegpt("train", "--help", COLUMNS=250).out)
+    assert "The cyclic schedule moves the rate at each" in text
+
+
 def test_version(program):
     assert program("--version").out.startswith("drakegpt 0.")
 

@@ -124,7 +124,7 @@ def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
                     "--name", "r", "--json", "--schedule", "cosine")  # fmt: skip
     took = time.monotonic() - started
     assert done.code == 0, done.err
-    assert "hold about" in done.err
+    assert "holds about" in done.err
     assert 3 < done.json["seconds"] < 18
     assert took < 40
     settings = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())
@@ -265,3 +265,26 @@ def test_a_run_is_never_made_shorter_than_it_is(drakegpt, song, home):
             assert f"{name} has been trained for {done} iterations already" in refused.err
         assert (home / "runs" / name / "config.toml").read_bytes() == before
     assert drakegpt("train", "--resume", "cut", "--iters", 9, "-q").code == 0
+
+
+def test_a_finished_run_says_so(drakegpt, song, home):
+    drakegpt("train", "BigramLM", *BRIEF, "--name", "it is", "-q")
+    before = (home / "runs" / "it is" / "metrics.jsonl").read_bytes()
+    again = drakegpt("train", "--resume", "it is")
+    assert again.code == 0
+    assert again.out == ""
+    assert "it is is finished after 12 iterations." in again.err
+    assert "Next: drakegpt generate 'it is'" in again.err
+    assert "Next: drakegpt train --resume 'it is' --iters 24" in again.err
+    assert drakegpt("train", "--resume", "it is", "--json").json["iterations"] == 12
+    assert (home / "runs" / "it is" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_that_stopped_early_is_finished_until_it_gets_more_patience(drakegpt, song):
+    asked = ("--iters", 400, "--eval-iters", 1, "--eval-interval", 1, "--patience", 1)
+    early = drakegpt("train", "BigramLM", *asked, "--name", "r", "-q", "--json").json["iterations"]
+    assert early < 400
+    again = drakegpt("train", "--resume", "r")
+    assert f"r is finished after {early} iterations, stopped early." in again.err
+    more = drakegpt("train", "--resume", "r", "--patience", 3, "-q", "--json")
+    assert more.json["iterations"] >= early

@@ -175,7 +175,7 @@ def test_nothing_but_failures_is_an_error(drakegpt):
     for _ in range(2):
         done = drakegpt(*asked)
         assert done.code == 1
-        assert "None of the 2 trials could be trained: embedding_dim 5 cannot" in done.err
+        assert "No trial of 2 could be trained: embedding_dim 5 cannot" in done.err
         assert done.out == ""
     too_long = drakegpt("sweep", *BRIEF, "--param", "context_length=5000", "--trials", 1)
     assert too_long.code == 1

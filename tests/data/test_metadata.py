@@ -95,6 +95,6 @@ def test_names_with_brackets_and_escapes_are_shown_as_they_are(drakegpt, corpus)
     )
     listed = drakegpt("data", "list").out
     assert "[red]x" in listed
-    assert r"/a/[b]/\x1b[31mc" in listed
-    assert "\x1b" not in drakegpt("data", "show", "[red]x").out
+    assert "/a/[b]/\x1b[31mc" in listed  # to a pipe as it is; see test_foreign_text
+    assert "/a/[b]/\x1b[31mc" in drakegpt("data", "show", "[red]x").out
     assert (paths.datasets() / "[red]x").is_dir()

@@ -170,7 +170,7 @@ def test_samples_stand_with_their_models_and_their_command(ordinary):
     tree = Tree(ordinary.text)
     shown = [text for given, text in tree.all("div", class_="text sample")]
     assert shown == [visible(text.rstrip("\n")) for text in ordinary.samples.texts.values()]
-    assert "drakegpt generate RUN --seed 42 -n 160 --prompt &#39;the &#39;" in ordinary.text
+    assert "drakegpt generate RUN --seed 42 --length 160 --prompt &#39;the &#39;" in ordinary.text
 
 
 def test_every_run_has_the_command_that_makes_it(ordinary):

@@ -514,7 +514,7 @@ def test_a_server_that_goes_away(live, serve):
     assert len(server.requests) > 2
     (warning,) = life.warnings
     assert "did not take the end" in warning
-    assert f'wandb sync --include-online "{life.folders[0]}"' in warning
+    assert f"wandb sync --include-online {life.folders[0]}" in warning
     assert history(life.record) == expected(EVALUATIONS)
 
 
@@ -598,7 +598,7 @@ def assert_recorded_offline(life, reason):
     (warning,) = life.warnings
     assert reason in warning
     assert "offline" in warning
-    assert f'wandb sync "{life.folders[-1]}"' in warning
+    assert f"wandb sync {life.folders[-1]}" in warning
     assert life.folders[-1].name.startswith("offline-run-")
     assert history(life.record) == expected(EVALUATIONS)
     assert len(life.during) == 1
