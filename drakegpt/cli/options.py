@@ -30,6 +30,9 @@ def _not_empty(name: str | None) -> str | None:
     return name
 
 
+# Each is a run.
+MOST_SEEDS = 10_000
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Scaled = Annotated[

@@ -9,8 +9,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from drakegpt.errors import UsageError
-from drakegpt.models.build import build_model
+from drakegpt.errors import RunError, UsageError
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
 from drakegpt.training.checkpoint import load_weights, save_checkpoint
 from drakegpt.training.run import Run, create_run
@@ -32,8 +32,13 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)
-    model = build_model(run.model_config)
-    model.load_state_dict(weights)
+    try:
+        model = load_model(run.model_config, weights)
+    except ValueError as error:
+        raise RunError(
+            f"The weights of {run.name} do not fit its settings: {error}.",
+            "Its config.toml or weights were changed; train again.",
+        ) from error
     try:
         packed = pack_(model) if trained == bits else quantized_after_training_(model, bits)
     except ValueError as error:
