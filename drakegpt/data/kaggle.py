@@ -175,6 +175,8 @@ def _unpack(archive: Path, member: str, target: Path) -> Path:
     except (FetchError, OSError):
         raise
     except Exception as error:  # zipfile meets damage with a dozen kinds of exception
+        if is_out_of_memory(error):
+            raise
         problem = f"The archive with {member} is damaged ({error})."
         raise FetchError(problem, "Try again: the download was probably cut short.") from error
     return target
