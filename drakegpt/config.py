@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-from drakegpt.errors import UsageError, did_you_mean
+from drakegpt.errors import UsageError, did_you_mean, shortened, shown
 from drakegpt.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ IDEAS: dict[str, str] = {
     "TransformerLM": "keep the numbers in hand: normalise, and drop some at random",
 }
 SIZES: tuple[str, ...] = get_args(Size)
+# A vocabulary, a context, a width: so large at most that PyTorch can count what any two of them
+# make together, and so many layers. Other whole numbers: what JSON and floats hold exactly.
+LARGEST_SIZE = 2**28
+LARGEST_NUMBER = 2**53
+# Beyond that, rates and factors overflow in float32 sooner or later.
+LARGEST_FLOAT = 1e30
 
 
 @dataclass(frozen=True)
@@ -117,15 +123,29 @@ class TrainConfig:
     ]
     data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
     context_length: Annotated[
-        int, Bound(ge=1), Setting("Tokens the model sees at once (T).", "Model")
+        int,
+        Bound(ge=1),
+        Bound(le=LARGEST_SIZE),
+        Setting("Tokens the model sees at once (T).", "Model"),
     ]
     embedding_dim: Annotated[
-        int, Bound(ge=1), Setting("Width of the vector that stands for a token (C).", "Model")
+        int,
+        Bound(ge=1),
+        Bound(le=LARGEST_SIZE),
+        Setting("Width of the vector that stands for a token (C).", "Model"),
     ]
     num_heads: Annotated[
-        int, Bound(ge=1), Setting("Attention heads; they share the embedding's width.", "Model")
+        int,
+        Bound(ge=1),
+        Bound(le=LARGEST_SIZE),
+        Setting("Attention heads; they share the embedding's width.", "Model"),
     ]
-    num_layers: Annotated[int, Bound(ge=1), Setting("Blocks stacked on each other.", "Model")]
+    num_layers: Annotated[
+        int,
+        Bound(ge=1),
+        Bound(le=LARGEST_SIZE),
+        Setting("Blocks stacked on each other.", "Model"),
+    ]
     dropout: Annotated[
         float,
         Bound(ge=0.0),
@@ -369,7 +389,7 @@ def setting_named(text: str, among: Sequence[str]) -> str:
     if name in among:
         return name
     raise UsageError(
-        f"There is no setting named '{text}' here.",
+        f"There is no setting named '{shortened(text)}' here.",
         f"{did_you_mean(name, among)}The settings are: {', '.join(among)}.",
     )
 
@@ -384,7 +404,7 @@ def value_from_text(name: str, text: str) -> Any:
         except (ValueError, KeyError):
             wanted = {int: "a whole number", float: "a number"}.get(kind, "true or false")
             raise UsageError(
-                f"{name} cannot be {value!r}: it is {wanted}.",
+                f"{name} cannot be {shown(value)}: it is {wanted}.",
                 f"Give it another value. It is: {setting_of(name).help}",
             ) from None
     check_setting(name, value)
@@ -404,7 +424,7 @@ def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     if model := by_lower_case.get(text.lower()):
         return model
     raise UsageError(
-        f"There is no model named '{text}' here.",
+        f"There is no model named '{shortened(text)}' here.",
         f"{did_you_mean(text, among)}The models are: {', '.join(among)}.",
     )
 
@@ -442,7 +462,10 @@ def _validator() -> "type[BaseModel]":
     from pydantic import ConfigDict, Field, create_model
 
     def bounds(name: str) -> list[Any]:
-        found = (b for b in _hints()[name].__metadata__ if isinstance(b, Bound))
+        found = [b for b in _hints()[name].__metadata__ if isinstance(b, Bound)]
+        most = {int: LARGEST_NUMBER, float: LARGEST_FLOAT}.get(type_of(name))
+        if most and all(b.le is b.lt is None for b in found):
+            found.append(Bound(le=most))
         return [Field(**dataclasses.asdict(bound)) for bound in found]
 
     fields: dict[str, Any] = {
@@ -469,7 +492,7 @@ def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageEr
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = [field.name for field in dataclasses.fields(TrainConfig)]
         return UsageError(
-            f"There is no setting named '{name}'.",
+            f"There is no setting named '{shortened(name)}'.",
             f"{did_you_mean(name, known)}The settings are: {', '.join(known)}.",
         )
     wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
@@ -477,7 +500,7 @@ def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageEr
         *others, last = map(repr, choices(name, settings))
         wanted = f"input should be {', '.join(others)} or {last}"
     return UsageError(
-        f"{name} cannot be {first['input']!r}: {wanted}.",
+        f"{name} cannot be {shown(first['input'])}: {wanted}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 from drakegpt.config import TrainConfig, filled, type_of
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, shortened
 from drakegpt.wording import join, option
 
 
@@ -37,7 +37,8 @@ def from_file(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         kind = "YAML" if yaml else "TOML"
         raise UsageError(
-            f"{path} is not valid {kind}: {error}.", "Fix that line; strings need quotes."
+            f"{path} is not valid {kind}: {shortened(str(error))}.",
+            "Fix that line; strings need quotes.",
         ) from error
     # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
     return {
@@ -98,7 +99,11 @@ def _yaml_loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                # A few lines of them stand for more values than any memory holds.
+                raise ValueError("a setting cannot be an alias (*name) of another")
+            return super().compose_node(parent, index)
 
     plain = {"bool", "float"}
     kept = {

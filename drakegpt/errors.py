@@ -5,6 +5,7 @@ happened and where, and one that names the command or edit that mends it. The
 command line prints both and exits; nothing else catches them.
 """
 
+import errno
 from collections.abc import Iterable
 
 
@@ -53,14 +54,42 @@ class NotEnoughMemoryError(DrakeGPTError):
 
 
 # What PyTorch says on a CPU of Linux, macOS and Windows, and what the GPU's libraries say.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory that was asked for was not there; PyTorch need not be loaded to ask."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError | NotEnoughMemoryError) or (
+        type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    ):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in said for text in _NO_MEMORY)
+
+
+SHOWN = 200  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value from outside as messages show it, whatever it is: short, and at once.
+
+    Its `repr` alone may take all memory: that of lists which hold each other.
+    """
+    import reprlib
+
+    short = reprlib.Repr()
+    short.maxlevel = 3
+    short.maxstring = short.maxlong = short.maxother = SHOWN
+    try:
+        return short.repr(value)[:SHOWN]
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return "a number of thousands of digits"
+
+
+def shortened(text: str) -> str:
+    """A name or a sentence from outside as messages quote it."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

@@ -18,16 +18,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from drakegpt.errors import UsageError, shortened
+
 HOME_VARIABLE = "DRAKEGPT_HOME"
 
 
 def home() -> Path:
     """The folder that holds datasets, runs, figures and generated texts."""
     if override := os.environ.get(HOME_VARIABLE):
-        return Path(override).expanduser()
+        return expanded(Path(override))
     from platformdirs import user_data_path
 
     return user_data_path("drakegpt", appauthor=False)
+
+
+def expanded(path: Path) -> Path:
+    """The path with the folder that a leading `~` or `~name` stands for; raises `UsageError`."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"The folder that '{path.parts[0]}' stands for in '{shortened(str(path))}' is unknown.",
+            "Write the path out.",
+        ) from error
 
 
 def datasets() -> Path:

@@ -716,3 +716,57 @@ def test_odd_names_in_commands(name):
     assert [word for word in words if word.removeprefix("--data=") == name]
     assert f"init_from={name}" in words
     assert all(c.isprintable() or c in "\n\t" for c in wording.visible(name))
+
+
+# --- (7) sizes --------------------------------------------------------------------------------
+
+SIZE_EXAMPLES = 60
+SIZES = ["context_length", "embedding_dim", "num_heads", "num_layers", "batch_size"]
+COUNTS = ["eval_iters", "grad_accumulation", "iters"]
+RATES = ["max_lr", "dropout", "weight_decay", "grad_clip"]
+# Whole numbers that no machine has the memory for, and what is no size at all.
+beyond = st.integers(38, 70).map(lambda power: 2**power + 1) | st.just(10**400)
+odd = st.sampled_from(["0", "-1", "1.5", "1e9", "", "nan", "0x10", "\u0665", "1_0", "9" * 5000])
+endless = st.sampled_from(["nan", "inf", "-inf", "1e400", "1e308", "-1", "", "x", "9" * 400])
+
+
+@st.composite
+def impossible_commands(draw):
+    """A command with one setting, at least, that cannot be."""
+    name = draw(st.sampled_from([*SIZES, *COUNTS[:2], *RATES]))
+    value = draw(endless) if name in RATES else str(draw(beyond | odd))
+    if name != "iters" and value in ("1_0", "\u0665"):  # Python reads these as numbers
+        value = "0"
+    kind = draw(st.sampled_from(["train", "compare", "sweep"]))
+    model = draw(st.sampled_from([n for n in MODEL_NAMES if n != "BigramLM"]))
+    if kind == "train":
+        return ["train", model, "-q", "--iters", "1", f"--{name.replace('_', '-')}={value}"]
+    rest = ["-q", "--iters", "1", "--set", f"{name}={value}"]
+    if kind == "compare":
+        return ["compare", "--train", *rest]
+    return ["sweep", model, "--param", "seed=1,2", "--trials", "1", *rest]
+
+
+@st.composite
+def impossible_texts(draw):
+    """A `generate` or `params` with a number that cannot be."""
+    flags = ["--length", "--num-samples", "--temperature", "--top-p", "--repetition-penalty"]
+    flag = draw(st.sampled_from([*flags, "--vocab-size"]))
+    whole = flag in ("--length", "--num-samples", "--vocab-size")
+    value = str(draw(beyond)) if whole else draw(st.sampled_from(["nan", "inf", "1e400", "-1"]))
+    command = ["params"] if flag == "--vocab-size" else ["generate", "whole"]
+    return [*command, f"{flag}={value}"]
+
+
+@examples(SIZE_EXAMPLES)
+@given(command=impossible_commands() | impossible_texts())
+@example(command=["train", "BlocksLM", "-q", "--iters", "1", f"--num-layers={2**28}"])
+def test_sizes_that_cannot_be(drakegpt, file, command):
+    home = paths.home()
+    before = contents(home)
+    outcome = drakegpt(*command)
+    assert outcome.code in (1, 2), command
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert "rror" in outcome.err
+    assert contents(home) == before

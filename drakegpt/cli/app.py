@@ -135,17 +135,26 @@ def _run() -> int:
         app(prog_name="drakegpt")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
-    except DrakeGPTError as error:
-        return console.fail(error)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        if not (explained := _explained(error)):
             raise
-        problem = "There is not enough memory for this."
-        fix = "Close other programs, or take a smaller model, text or --batch-size."
-        return console.fail(NotEnoughMemoryError(problem, fix))
-    except OSError as error:  # a full disk, a folder without write access
-        place = error.filename or paths.home()
-        problem = f"{place}: {error.strerror or error}."
-        fix = f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder."
-        return console.fail(DrakeGPTError(problem, fix))
+        return console.fail(explained)
     return 0
+
+
+def _explained(error: Exception) -> DrakeGPTError | None:
+    """What a user can do something about, as the error that says what; `None` for anything else."""
+    if isinstance(error, DrakeGPTError):
+        return error
+    if is_out_of_memory(error):
+        return NotEnoughMemoryError(
+            "There is not enough memory for this.",
+            "Close other programs, or take a smaller model, a shorter text, or a smaller "
+            "--batch-size or --num-samples.",
+        )
+    if isinstance(error, OSError):  # a full disk, a folder without write access
+        return DrakeGPTError(
+            f"{error.filename or paths.home()}: {error.strerror or error}.",
+            f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder.",
+        )
+    return None

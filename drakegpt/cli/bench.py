@@ -32,7 +32,8 @@ def bench(
         ),
     ] = False,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds in which all take turns; medians are shown.")
+        int,
+        typer.Option(min=1, max=10_000, help="Rounds in which all take turns; medians are shown."),
     ] = 7,
     memory: Annotated[
         bool, typer.Option("--memory", help="The peak of memory too, each in a new process.")

@@ -40,7 +40,12 @@ def compare(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Seeds per model, from --set seed=S on; else all."),
+        typer.Option(
+            min=1,
+            max=options.MOST_SEEDS,
+            metavar="N",
+            help="Seeds per model, from --set seed=S on; else all.",
+        ),
     ] = None,
     bits: Annotated[
         bool, typer.Option("--bits", help="Instead: TransformerLM with fewer bits.")

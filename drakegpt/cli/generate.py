@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.config import LARGEST_FLOAT, LARGEST_NUMBER
 from drakegpt.errors import UsageError
 from drakegpt.wording import counted
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
 NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
 REDRAW_SECONDS = 0.02
+TEXT_BYTES = 200  # what a text takes beside its characters, at least: its path, its place
 
 
 def _seed(seed: int | None) -> int | None:
@@ -46,14 +48,18 @@ def generate(
     ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
-    length: Annotated[int, typer.Option("--length", "-n", min=0, help="Tokens to write.")] = 500,
+    length: Annotated[
+        int, typer.Option("--length", "-n", min=0, max=LARGEST_NUMBER, help="Tokens to write.")
+    ] = 500,
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="Text to continue; '-' reads it from stdin.")
     ] = "",
     temperature: Annotated[
         float,
         typer.Option(
-            min=0.0, help="Below 1 more cautious, above 1 wilder, 0 always the likeliest."
+            min=0.0,
+            max=LARGEST_FLOAT,
+            help="Below 1 more cautious, above 1 wilder, 0 always the likeliest.",
         ),
     ] = 1.0,
     top_k: Annotated[
@@ -65,7 +71,11 @@ def generate(
     ] = None,
     repetition_penalty: Annotated[
         float,
-        typer.Option(min=0.01, help="Above 1, tokens that the text has already come less often."),
+        typer.Option(
+            min=0.01,
+            max=LARGEST_FLOAT,
+            help="Above 1, tokens that the text has already come less often.",
+        ),
     ] = 1.0,
     stop: Annotated[
         bool,
@@ -78,7 +88,12 @@ def generate(
         ),
     ] = None,
     num_samples: Annotated[
-        int, typer.Option(min=1, help="Texts to write; the second takes the next seed, and so on.")
+        int,
+        typer.Option(
+            min=1,
+            max=LARGEST_NUMBER,
+            help="Texts to write; the second takes the next seed, and so on.",
+        ),
     ] = 1,
     window: Annotated[
         Literal["exact", "cached"] | None,
@@ -114,6 +129,7 @@ def generate(
     fitted = fit(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
     _explain(author, target or run, fitted)
     _check_stop(author, stop=stop)
+    _check_memory(num_samples, 0 if stop else length)
     model = author.load_model(choose_device(device), best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     how = (length, sampling, window or "auto", stop)
@@ -277,6 +293,16 @@ def _one_of(target: str | None, run: str | None) -> str | None:
             f"'{target}' and --run {run} both say who writes.", "Name one run, model or file."
         )
     return target or run
+
+
+def _check_memory(texts: int, length: int) -> None:
+    """Raise `NotEnoughMemoryError` if no memory holds so many texts of at least that length."""
+    import torch
+
+    from drakegpt.models.memory import check_fits
+
+    needed = {"Take a smaller --length or --num-samples.": texts * (length + TEXT_BYTES)}
+    check_fits(needed, torch.device("cpu"), "to write all that")
 
 
 def _check_stop(author: "Author", *, stop: bool) -> None:

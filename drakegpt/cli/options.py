@@ -53,6 +53,9 @@ def _as_written(parameter: Any) -> str:
     return flag if flag.startswith("-") else (parameter.metavar or flag).upper().strip("[]")
 
 
+# Each is a run.
+MOST_SEEDS = 10_000
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Scaled = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.config import LADDER, MODEL_NAMES, SIZES, Preset, model_named
+from drakegpt.config import LADDER, LARGEST_SIZE, MODEL_NAMES, SIZES, Preset, model_named
 from drakegpt.wording import counted
 
 
@@ -25,14 +25,17 @@ def params(
     vocab_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Tokens in the vocabulary: the original's 80 characters, or the preset's."
+            min=1,
+            max=LARGEST_SIZE,
+            help="Tokens in the vocabulary: the original's 80 characters, or the preset's.",
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Count parameters by component, beside the published figures."""
     from drakegpt.config import preset_model
-    from drakegpt.evaluation.parameters import count_parameters, published_parameters
+    from drakegpt.evaluation.parameters import published_parameters
+    from drakegpt.models.size import count_parameters
     from drakegpt.presets import SYSTEMS
 
     vocab_size = vocab_size or (80 if preset == "none" else SYSTEMS[preset].vocab_size)

@@ -39,11 +39,11 @@ def show_presets(*, json: bool, quiet: bool) -> None:
 
 
 def _measured(name: str) -> dict[str, Any]:
-    from drakegpt.evaluation.parameters import count_parameters
+    from drakegpt.models.size import total_parameters
     from drakegpt.training.budget import seconds_for
 
     config, description, vocab_size, command = _described(name)
-    parameters = sum(count_parameters(config.model_settings(vocab_size)).values())
+    parameters = total_parameters(config.model_settings(vocab_size))
     return {
         "name": name,
         "description": description,

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -58,14 +58,18 @@ def train_runs(
 
     With `go_on`, a run with these settings that was interrupted is taken up. When
     asked to stop, all that are under way are saved; exits with 130. Raises
-    `UsageError` for a name that is taken, before anything is trained.
+    `UsageError` for a name that is taken, and `NotEnoughMemoryError` for settings
+    that do not fit, before anything is trained.
     """
     if not configs:
         return []
+    from drakegpt.training.memory import check_memory
     from drakegpt.training.run import check_new
 
     for new in names:
         check_new(new)
+    for config in dict.fromkeys(replace(config, seed=0) for config in configs):
+        check_memory(config, data)
     named: list[str | None] = [*names] if names else [None] * len(configs)
     plan = list(zip(configs, named, _titles(configs), strict=True))
     at_once = min(len(configs), _at_once(configs, data))
@@ -107,8 +111,8 @@ def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, g
 
 def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
     """How many of these runs to train at a time: one, where they fill the machine or are short."""
-    from drakegpt.evaluation.parameters import count_parameters
     from drakegpt.models.build import choose_device, processors, threads_for
+    from drakegpt.models.size import total_parameters
 
     operations, threads = 0, 1
     for config in configs:
@@ -117,7 +121,7 @@ def _at_once(configs: "Sequence[TrainConfig]", data: "Dataset") -> int:
         model = config.model_settings(data.tokenizer.vocab_size)
         tokens = config.batch_size * config.grad_accumulation * config.context_length
         # Two for each weight and token forward, four backward.
-        operations += 6 * sum(count_parameters(model).values()) * tokens * config.iters
+        operations += 6 * total_parameters(model) * tokens * config.iters
         threads = max(threads, threads_for(model))
     return processors() // threads if operations >= WORTH_PROCESSES else 1
 

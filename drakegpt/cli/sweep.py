@@ -12,7 +12,7 @@ import typer
 from drakegpt import config_files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, named_model
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, shown
 from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 from drakegpt.wording import counted
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # `--minutes` is the sweep's own; runs that begin with others are left to `train`.
 WITHOUT = ("minutes", "init_from")
 # What a configuration file says of the sweep itself; all else in it are settings of the runs.
+MOST_TRIALS = 1_000_000
 _OWN = ("params", "trials", "minutes", "sampler")
 
 
@@ -48,6 +49,7 @@ def sweep(
         int | None,
         typer.Option(
             min=1,
+            max=MOST_TRIALS,
             metavar="N",
             help="Trials of all processes; 20, or the whole grid.",
             show_default=False,
@@ -157,13 +159,16 @@ def _plan(
     said = {"trials": None, "minutes": None, "sampler": "tpe"} | own
     said |= {name: value for name, value in flags.items() if value is not None}
     fit: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "trials": (lambda n: type(n) is int and n >= 1, "Give a whole number above 0."),
+        "trials": (
+            lambda n: type(n) is int and 1 <= n <= MOST_TRIALS,
+            f"Give a whole number from 1 to {MOST_TRIALS:,}.",
+        ),
         "minutes": (lambda n: type(n) in (int, float) and n >= 0, "Give a number from 0 on."),
         "sampler": (lambda name: name in SAMPLERS, "Take tpe, random or grid."),
     }
     for name, (fits, fix) in fit.items():
         if said[name] is not None and not fits(said[name]):
-            raise UsageError(f"{name} cannot be {said[name]!r}.", fix)
+            raise UsageError(f"{name} cannot be {shown(said[name])}.", fix)
     return _Plan(said["trials"], said["minutes"], said["sampler"])
 
 
@@ -187,6 +192,7 @@ def _study(
     definition = define(
         name, model, size, dataset, given, searched, sampler=plan.sampler, prune=prune
     )
+    definition.check_memory()
     return Study(definition, plan.trials, storage)
 
 

@@ -65,7 +65,12 @@ def train(
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="So many runs, which differ in their seed, from --seed on.")
+        int,
+        typer.Option(
+            min=1,
+            max=options.MOST_SEEDS,
+            help="So many runs, which differ in their seed, from --seed on.",
+        ),
     ] = 1,
     list_presets: Annotated[
         bool,
@@ -197,11 +202,13 @@ def settled(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
 
 
 def start_run(config: "TrainConfig", dataset: "Dataset", name: str | None = None) -> "Run":
-    """Make the folder of a new run, once what it begins with is known to fit."""
+    """Make the folder of a new run, once it and what it begins with are known to fit."""
     from drakegpt.evaluation.selection import find_run
     from drakegpt.training.initial import initial_weights
+    from drakegpt.training.memory import check_memory
     from drakegpt.training.run import create_run
 
+    check_memory(config, dataset)
     if not config.init_from:
         return create_run(config, dataset, name)
     begin = find_run(config.init_from)

@@ -32,7 +32,13 @@ from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.passes import Survey, reporter
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer, token_type
-from drakegpt.errors import CorpusError, DamagedDatasetError, DrakeGPTError, UsageError
+from drakegpt.errors import (
+    CorpusError,
+    DamagedDatasetError,
+    DrakeGPTError,
+    UsageError,
+    is_out_of_memory,
+)
 from drakegpt.wording import command, counted
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
@@ -62,6 +68,8 @@ class Dataset:
             with warnings.catch_warnings(action="error"):  # numpy's, that it had to guess
                 array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
         except Exception as error:  # numpy meets bad headers with a dozen kinds of them
+            if is_out_of_memory(error):
+                raise
             raise _damaged(self.name, f"{name}.npy: {error}") from error
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):

@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from drakegpt.errors import FetchError
+from drakegpt import paths
+from drakegpt.errors import FetchError, is_out_of_memory
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
@@ -56,6 +57,8 @@ def download_member(
     except FetchError:
         raise
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
         raise _explain(error, dataset, member, folder, credentials, meter) from error
 
 
@@ -63,8 +66,8 @@ def describe_credentials() -> str:
     """Name the places where Kaggle credentials were left; empty if there are none."""
     variables = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
     found = [name for name in variables if os.environ.get(name)]
-    home, config = Path("~/.kaggle").expanduser(), os.environ.get("KAGGLE_CONFIG_DIR")
-    shared = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "kaggle"
+    home, config = paths.expanded(Path("~/.kaggle")), os.environ.get("KAGGLE_CONFIG_DIR")
+    shared = paths.expanded(Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "kaggle"
     files = [home / name for name in ("access_token", "access_token.txt", "credentials.json")]
     files += [folder / "kaggle.json" for folder in (Path(config or home), home, shared)]
     found += [str(file) for file in dict.fromkeys(files) if file.exists()]
@@ -172,6 +175,8 @@ def _unpack(archive: Path, member: str, target: Path) -> Path:
     except (FetchError, OSError):
         raise
     except Exception as error:  # zipfile meets damage with a dozen kinds of exception
+        if is_out_of_memory(error):
+            raise
         problem = f"The archive with {member} is damaged ({error})."
         raise FetchError(problem, "Try again: the download was probably cut short.") from error
     return target

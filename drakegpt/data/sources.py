@@ -270,7 +270,7 @@ def _own_file(path: Path, folder: Path) -> Path:
     What a path under /dev gives the second time depends on the system.
     """
     try:
-        path = path.expanduser()
+        path = paths.expanded(path)
         with path.open("rb") as file:
             if path.is_file() and Path("/dev") not in path.parents:
                 return path

@@ -17,7 +17,6 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
-from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.rows import Result, Row, fall, nats_per_character, val_loss
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import (
@@ -29,6 +28,7 @@ from drakegpt.evaluation.selection import (
     leading_agreement,
     missing_models,
 )
+from drakegpt.models.size import total_parameters
 from drakegpt.training.run import Run
 
 # Settings that decide on initial weights and on the windows of training.
@@ -203,7 +203,7 @@ def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
         preset=first.config.preset,
         tokenizer=first.tokenizer.kind,
         vocab_size=first.tokenizer.vocab_size,
-        parameters=sum(count_parameters(first.model_config).values()),
+        parameters=total_parameters(first.model_config),
         results=tuple(_result(run, device_name) for run in runs),
         drawn_by=_drawn_by(first),
         shared=agreement(first),

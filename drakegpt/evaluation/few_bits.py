@@ -29,8 +29,9 @@ from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score, score, validation_score
 from drakegpt.generation.sampling import Sampling, generate_batch
-from drakegpt.models.build import build_model, choose_threads, load_model
+from drakegpt.models.build import build_model, choose_threads
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import Packing, sizes
 from drakegpt.paths import workplace
 from drakegpt.training.checkpoint import load_weights, save_weights

@@ -4,6 +4,7 @@ A form is how a model was trained and what was done to it afterwards.
 Not here: measuring them, which is in `few_bits`.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +14,12 @@ import torch
 from drakegpt import config as settings
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
-from drakegpt.evaluation.parameters import count_parameters
 from drakegpt.evaluation.selection import find_finished, runs_on
-from drakegpt.models.build import build_model, load_model, without_weights
+from drakegpt.models.build import build_model, without_weights
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import PackedBits, packed_skeleton_, quantized_after_training_, sizes
+from drakegpt.models.size import total_parameters
 from drakegpt.training.budget import length_of
 from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
@@ -76,16 +78,24 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
 
 def as_small_as(few: ModelConfig) -> int:
     """The width at which a model in float32 has about as many bytes as `few` when packed."""
-    with without_weights():
-        model = build_model(replace(few, bits="full"))
-        goal = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+    one, two = (_packed_bytes(replace(few, num_layers=depth)) for depth in (1, 2))
+    goal = one + (few.num_layers - 1) * (two - one)
     full = replace(few, bits="full")
 
-    def distance(width: int) -> int:
-        parameters = sum(count_parameters(replace(full, embedding_dim=width)).values())
-        return abs(4 * parameters - goal.packed - goal.remainder)
+    def stored(width: int) -> int:
+        return 4 * total_parameters(replace(full, embedding_dim=width))
 
-    return min(range(few.num_heads, few.embedding_dim + 1, few.num_heads), key=distance)
+    widths = range(few.num_heads, few.embedding_dim + 1, few.num_heads)
+    first = bisect_left(widths, goal, key=stored)  # as large, or larger
+    return min(widths[max(0, first - 1) : first + 1], key=lambda width: abs(stored(width) - goal))
+
+
+def _packed_bytes(few: ModelConfig) -> int:
+    """The bytes of the model's file when it is packed."""
+    with without_weights():
+        model = build_model(replace(few, bits="full"))
+        packed = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+    return packed.packed + packed.remainder
 
 
 def find_runs(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, Run | TrainConfig]:

@@ -1,11 +1,9 @@
-"""How many parameters a model has, counted, and what the original's documentation says."""
+"""How many parameters the original's documentation says that its models have.
 
-from collections import Counter
-
-from torch import nn
+Counted they are in `models.size`.
+"""
 
 from drakegpt.config import LADDER, ModelConfig, ModelName
-from drakegpt.models.build import build_model, without_weights
 
 # What the original's documentation prints; all else is its formula for other shapes.
 PRINTED = {(name, "default") for name in LADDER[:-1]} | {(LADDER[-1], "scaled")}
@@ -22,19 +20,6 @@ WHY_THEY_DIFFER: dict[ModelName, str] = {
     "TransformerLM": "counts an attention too many (+3C²); per block half of the norms (-2C), "
     "no biases (-6C); no final norm (-2C)",
 }
-
-
-def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Parameters of each component of the real model, in the order of the model.
-
-    A component is a module of the model by its name in the code; those of
-    all blocks are added up. The sum of the values is the model's size.
-    """
-    counts: Counter[str] = Counter()
-    for name, parameter in _empty(config).named_parameters():
-        path = [part for part in name.split(".")[:-1] if part != "blocks" and not part.isdigit()]
-        counts[".".join(path)] += parameter.numel()
-    return dict(counts)
 
 
 def published_parameters(config: ModelConfig) -> int | None:
@@ -60,9 +45,3 @@ def published_parameters(config: ModelConfig) -> int | None:
         case _:
             block = C + 3 * square + square + C + 4 * square + 4 * square
             return attention_model + config.num_layers * block + V
-
-
-def _empty(config: ModelConfig) -> nn.Module:
-    """The model without memory for its weights: counting needs their shapes only."""
-    with without_weights():
-        return build_model(config)

@@ -1,13 +1,12 @@
 """From a configuration to a model, and from a device's name to the device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from drakegpt.config import ModelConfig
@@ -16,7 +15,6 @@ from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.gpt1 import GPT1LM
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed import Packing, load_packed_, packed_skeleton_
 from drakegpt.presets import WIDE
 
 MODELS: dict[str, type[LanguageModel]] = {
@@ -41,25 +39,6 @@ def build_model(config: ModelConfig) -> LanguageModel:
     if config.bits != "full":
         quantize_(model, config.bits)
     return model
-
-
-def load_model(
-    config: ModelConfig,
-    weights: Mapping[str, Tensor],
-    packing: Packing | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> LanguageModel:
-    """The model that `config` describes with these weights, on the CPU, ready to evaluate.
-
-    `packing`: how they are packed, if they are; `dtype`: the floats that it
-    computes with. Raises `ValueError` if the weights are of another model.
-    """
-    with without_weights():
-        model = build_model(replace(config, bits="full") if packing else config).to(dtype)
-        if packing:
-            packed_skeleton_(model, packing.bits, normed=packing.trained)
-    load_packed_(model.to_empty(device="cpu"), weights)
-    return model.eval()
 
 
 @contextmanager

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drakegpt.errors import is_out_of_memory
 from drakegpt.models.bitlinear import (
     FLOOR,
     LARGEST,
@@ -345,6 +346,8 @@ def load_packed_(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(str(error)) from error
     return model
 

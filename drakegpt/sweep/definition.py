@@ -7,6 +7,7 @@ there are, where they are kept and on which device they run is not part of it.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,11 +20,21 @@ from drakegpt.presets import PRESETS
 from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
 from drakegpt.training.budget import length_of
+from drakegpt.training.memory import check_memory
 from drakegpt.training.run import check_name
 
 # What says how long a run is, by its number of iterations or of windows, and which is longest.
 _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "iters": max, "batch_size": min, "grad_accumulation": min, "context_length": min,
+}  # fmt: skip
+
+
+# What says how much memory a run takes, and which takes the least of it.
+_SMALLEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "context_length": min, "embedding_dim": min, "num_layers": min,
+    "batch_size": min, "grad_accumulation": min,
+    "optimizer": lambda names: "muon" if "muon" in names else "adamw",
+    "windows": lambda names: "shuffled" if "shuffled" in names else "random",
 }  # fmt: skip
 
 
@@ -90,6 +101,17 @@ class Definition:
             return self.config(ends)
         except (UsageError, CorpusError):
             return None
+
+    def check_memory(self) -> None:
+        """Raise `NotEnoughMemoryError` if not even the smallest run would fit into memory.
+
+        Which that is cannot be told where recipes are searched.
+        """
+        searched = _SMALLEST.keys() & self.space.keys()
+        smallest = {name: _SMALLEST[name](_ends(self.space[name])) for name in searched}
+        if "recipe" not in self.space:
+            with suppress(UsageError, CorpusError):
+                check_memory(self.config(smallest), self.data)
 
     def _lowest_rate(self, given: Mapping[str, Any]) -> dict[str, float]:
         """A `base_lr` in the proportion to `max_lr` that it would have if neither were given.

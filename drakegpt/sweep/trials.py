@@ -5,20 +5,26 @@ number. What the trial comes to is told to the study; nothing is shown here.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-import torch
-
 from drakegpt import paths
 from drakegpt.config import TrainConfig
-from drakegpt.errors import CorpusError, DivergedError, DrakeGPTError, RunError, UsageError
+from drakegpt.errors import (
+    CorpusError,
+    DivergedError,
+    DrakeGPTError,
+    NotEnoughMemoryError,
+    RunError,
+    UsageError,
+    is_out_of_memory,
+)
 from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_validation
 from drakegpt.evaluation.selection import essential, kept_as
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
+from drakegpt.training.memory import check_memory
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import OlderRunError, Run, create_run, open_run
 from drakegpt.training.trainer import Evaluation, Step
@@ -28,7 +34,6 @@ NEVER_ENDED = (
     f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
     "There may be too little memory for it."
 )
-_NO_MEMORY = re.compile(r"allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
 
@@ -42,9 +47,13 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
     """
     try:
         config = definition.config(trial.params)
+        check_memory(config, definition.data)
     except (UsageError, CorpusError) as error:
         trial.give_up("impossible", error.problem)
         return "impossible"
+    except NotEnoughMemoryError as error:
+        trial.give_up("out of memory", error.problem)
+        return "out of memory"
     if same := trial.same():
         trial.end_as(same)
         return same.state
@@ -77,18 +86,12 @@ def _outcome(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> St
     except DivergedError as error:
         state = "diverged"
         trial.give_up(state, error.problem)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (NotEnoughMemoryError, MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
         state = "out of memory"
         trial.give_up(state, "")
     return state
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error means; of a CPU's memory, torch has no type that says so."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or bool(_NO_MEMORY.search(str(error)))
 
 
 def _reached(run: Run) -> int:

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from drakegpt.config import ModelConfig, uneven_heads
+from drakegpt.config import LARGEST_SIZE, ModelConfig, uneven_heads
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
-from drakegpt.models.build import choose_threads, load_model
+from drakegpt.models.build import choose_threads
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import Packing, pack_
 from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import load_weights
@@ -78,8 +79,14 @@ def _checked(text: str) -> ModelConfig:
         raise ValueError(f"{place}{first['msg']}") from error
     if strange := set(parse_json(text)) - {field.name for field in fields(ModelConfig)}:
         raise ValueError(f"{strange.pop()} is no setting of a model")
-    sizes = (config.vocab_size, config.context_length, config.embedding_dim)
-    if min(*sizes, config.num_heads, config.num_layers) < 1 or not 0 <= config.dropout < 1:
+    sizes = (
+        config.vocab_size,
+        config.context_length,
+        config.embedding_dim,
+        config.num_heads,
+        config.num_layers,
+    )
+    if min(sizes) < 1 or max(sizes) > LARGEST_SIZE or not 0 <= config.dropout < 1:
         raise ValueError("a model of such a size cannot be")
     if uneven_heads(config):
         raise ValueError("its width cannot be split evenly over its heads")

@@ -18,6 +18,7 @@ from drakegpt.errors import UsageError
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.presets import EVALUATIONS
 from drakegpt.training.engine import choose
+from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 # The first steps are slower: on the way one is recorded, compiled or captured.
@@ -97,6 +98,7 @@ def iterations_within(config: TrainConfig, data: Dataset) -> int:
     compiled depends on how long it is, and its speed on that: so steps are tried
     as written first, and compiled where so many fit that the run will be.
     """
+    check_memory(config, data)
     device = choose_device(config.device)
     written = dataclasses.replace(config, compile=config.compile or False)
     iterations = _iterations_tried(written, data, device)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from drakegpt.errors import RunError
+from drakegpt.errors import RunError, is_out_of_memory
 from drakegpt.paths import (
     folder_atomically,
     parse_json,
@@ -139,6 +139,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RunError(f"The weights in {path} cannot be read: {error}.", _FIX) from error
     if not isinstance(metadata, dict):
         raise RunError(f"The weights in {path} do not say what they are.", _FIX)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import UsageError
-from drakegpt.models.build import load_model
+from drakegpt.errors import UsageError, is_out_of_memory
+from drakegpt.models.load import load_model
 from drakegpt.models.original import convert
 from drakegpt.training.checkpoint import save_checkpoint
 from drakegpt.training.run import Run, create_run
@@ -81,10 +81,14 @@ def read_state_dict(file: Path) -> Mapping[str, Tensor]:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{file} cannot be read: {error.strerror or error}.", _FIX) from error
     except (pickle.UnpicklingError, SafetensorError) as error:
         raise UsageError(f"{file} is no file of plain tensors, or it is damaged.", _FIX) from error
     except Exception as error:  # torch meets damaged files with many kinds of exception
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{file} is damaged ({type(error).__name__}).", _FIX) from error
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()

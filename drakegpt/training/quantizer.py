@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drakegpt.errors import RunError, UsageError
-from drakegpt.models.build import build_model
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
 from drakegpt.training.checkpoint import load_weights, save_checkpoint
 from drakegpt.training.run import Run, create_run, misfit
@@ -34,10 +34,9 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)
-    model = build_model(run.model_config)
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
+        model = load_model(run.model_config, weights)
+    except ValueError as error:
         raise misfit(run, error) from error
     try:
         packed = pack_(model) if trained == bits else quantized_after_training_(model, bits)

@@ -36,6 +36,7 @@ from drakegpt.training.checkpoint import (
     save_weights,
 )
 from drakegpt.training.initial import begin_with_
+from drakegpt.training.memory import check_memory
 from drakegpt.training.run import Run, misfit, open_run, record_changes
 from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
@@ -252,7 +253,7 @@ def _within_memory(run: Run) -> Iterator[None]:
     """Say what to make smaller where memory runs out; a run that never began is removed."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         _remove_unbegun(run)
@@ -280,6 +281,8 @@ def _lock(run: Run) -> FileLock:
 
 def _trainer(run: Run, world: World) -> Trainer:
     """The trainer of a run, before its first iteration."""
+    data = run.dataset()
+    check_memory(run.config, data)
     device = choose_device(run.config.device)
     choose_threads(run.model_config)
     torch.manual_seed(run.config.seed)
@@ -290,7 +293,6 @@ def _trainer(run: Run, world: World) -> Trainer:
             begin_with_(model, weights)
         except ValueError as error:
             raise misfit(run, error) from error
-    data = run.dataset()
     data.verify()
     splits = data.split("train"), data.split("val")
     return Trainer(run.config, model.to(device), *splits, device, world)
@@ -308,6 +310,8 @@ def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     try:
         trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RunError(
             f"The training state of {run.name} cannot be taken up: {error}.",
             "It may be from another version of drakegpt; its weights can still be used. "

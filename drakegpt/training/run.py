@@ -41,8 +41,9 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers import tokenizer_from_json
 from drakegpt.data.tokens import Tokenizer
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
-from drakegpt.models.build import choose_device, choose_threads, load_model
+from drakegpt.models.build import choose_device, choose_threads
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.load import load_model
 from drakegpt.models.packed import PackedBits, Packing, pack_
 from drakegpt.paths import parse_json
 from drakegpt.training.checkpoint import (

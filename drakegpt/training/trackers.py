@@ -178,7 +178,7 @@ def _api_key() -> str:
     # The public server had another name before, under which older keys are kept.
     hosts = [urlsplit(url or Settings().base_url).netloc, *([] if url else ["api.wandb.ai"])]
     for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
-        with suppress(OSError, ValueError, netrc.NetrcParseError):
+        with suppress(OSError, RuntimeError, ValueError, netrc.NetrcParseError):
             entries = netrc.netrc(Path(file).expanduser())
             for entry in map(entries.authenticators, hosts):
                 if entry and entry[2]:

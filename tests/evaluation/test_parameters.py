@@ -1,7 +1,8 @@
 import pytest
 
 from drakegpt.config import LADDER, preset_model
-from drakegpt.evaluation.parameters import WHY_THEY_DIFFER, count_parameters, published_parameters
+from drakegpt.evaluation.parameters import WHY_THEY_DIFFER, published_parameters
+from drakegpt.models.size import count_parameters
 
 
 def test_the_published_figures_come_out_of_the_published_formula():
