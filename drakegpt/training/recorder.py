@@ -111,7 +111,7 @@ class Recorder:
                 self._append({"event": "evaluation", **asdict(report)})
                 if self._tracker:
                     self._tracker.log(report)
-                if report == self.trainer.best:
+                if report is self.trainer.best:
                     self._best = report, _copy(self.trainer.model.state_dict())
             if self._save_due(report):
                 self.save()
