@@ -32,6 +32,7 @@ _COMMON: dict[str, Any] = {
     "grad_clip": 0.0,
     "grad_accumulation": 1,
     "patience": 0,
+    "select_on": "validation",
     "minutes": 0.0,
     "init_from": "",
     "eval_iters": 200,
@@ -83,7 +84,7 @@ SYSTEMS = {
         {
             "model": "TransformerLM", "context_length": 128, "schedule": "constant",
             "base_lr": 1e-3, "max_lr": 1e-3, "iters": 5000, "eval_interval": 1000,
-            "eval_iters": 20,
+            "eval_iters": 20, "select_on": "validation",
         },
     ),
     "gpt1-small": System(

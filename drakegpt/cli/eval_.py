@@ -29,20 +29,25 @@ def eval_(
                 "train": scores.train.to_json(),
                 "val": scores.val.to_json(),
                 "best_val": scores.best_val.to_json(),
+                "tail": scores.tail and scores.tail.to_json(),
             }
         )
         return
     table = Table(title=f"{run.config.model} on {run.config.data}", title_justify="left")
     table.add_column("split", style="bold")
+    unit = run.tokenizer.unit
     titles = (
-        f"nats per {run.tokenizer.unit}",
+        f"nats per {unit}",
         "bits per character",
-        "perplexity",
+        f"perplexity per {unit}",
         "characters scored",
     )
     for column in titles:
         table.add_column(column, justify="right")
     shown = [("train", scores.train), ("validation", scores.val)]
+    if scores.tail:
+        shown = [("train, without its tail", scores.train), ("tail, not trained on", scores.tail)]
+        shown.append(("validation", scores.val))
     if scores.best_val != scores.val:
         shown.append(("validation, weights with the lowest estimate", scores.best_val))
     for name, of in shown:

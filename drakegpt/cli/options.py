@@ -87,6 +87,15 @@ Iters = Annotated[
     typer.Option(min=1, metavar="N", help="Training iterations.", rich_help_panel=_PANEL),
 ]
 Large = Annotated[bool, typer.Option("--scaled", help="The large size.", rich_help_panel=_PANEL)]
+SelectOn = Annotated[
+    config.SelectOn | None,
+    typer.Option(
+        metavar="NAME",
+        help="What chooses: training-tail (default; not trained on) or validation.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
 DeviceOrNone = Annotated[
     config.Device | None,
     typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_PANEL),

@@ -37,6 +37,8 @@ PATIENCE_SECONDS = 2.0  # before a bar is worth drawing
 PLAIN_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
+# What evaluations score of what is not trained on, by the setting `select_on`.
+SHORT = {"validation": "val", "training-tail": "tail"}
 
 
 @contextmanager
@@ -133,7 +135,10 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
 
 
 def _loss(evaluation: "Mapping[str, Any]") -> str:
-    return f"val {evaluation['val_loss']:.4f}" if evaluation else ""
+    if not evaluation:
+        return ""
+    part = SHORT[evaluation.get("scored_on", "validation")]
+    return f"{part} {evaluation['val_loss']:.4f}"
 
 
 class TrainingProgress:
@@ -185,7 +190,8 @@ class TrainingProgress:
     def _line(self, evaluation: "Evaluation") -> str:
         return (
             f"iteration {evaluation.iteration:>6,}/{self._config.iters:,}  "
-            f"train {evaluation.train_loss:.4f}  val {evaluation.val_loss:.4f}  "
+            f"train {evaluation.train_loss:.4f}  "
+            f"{SHORT[evaluation.scored_on]} {evaluation.val_loss:.4f}  "
             f"lr {evaluation.learning_rate:.2e}  {evaluation.tokens_per_second:,.0f} tokens/s  "
             f"{self._eta(evaluation.iteration)} left"
         )
@@ -215,7 +221,7 @@ class TrainingProgress:
         if self._evaluations:
             last = self._evaluations[-1]
             lines[0].append(f"   {last.tokens_per_second:,.0f} tokens/s")
-            for name, key in (("train", "train_loss"), ("val", "val_loss")):
+            for name, key in (("train", "train_loss"), (SHORT[last.scored_on], "val_loss")):
                 losses = [getattr(evaluation, key) for evaluation in self._evaluations]
                 lines.append(
                     Text.assemble(f"{name:5} {losses[-1]:.4f}  ", (sparkline(losses), "green"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.progress import SHORT
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
 
@@ -37,7 +38,7 @@ def list_(json: options.Json = False) -> None:
 
     runs, unreadable = open_all_runs()
     if json:
-        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss"))
+        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss", "scored_on"))
         others = [
             unknown
             | {"run": folder.name, "state": error.state, "problem": error.problem}
@@ -57,6 +58,7 @@ def list_(json: options.Json = False) -> None:
     for run in runs:
         summary = _summary(run)
         loss = f"{summary['val_loss']:.4f}" if summary["val_loss"] is not None else ""
+        loss += " (tail)" if loss and run.config.holds_out_tail else ""
         table.add_row(Text(run.name), f"{summary['iteration']:,}", loss, summary["state"])
     for folder, error in unreadable:
         table.add_row(Text(folder.name), "", "", error.state)
@@ -67,24 +69,29 @@ def list_(json: options.Json = False) -> None:
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt import config_files
+    from drakegpt.evaluation.scoring import validation_scorings
     from drakegpt.evaluation.selection import find_run
 
     found = find_run(run)
+    scored = validation_scorings(found)
     if json:
         from dataclasses import asdict
 
         console.show_json(
             _summary(found)
+            | {"validation_scorings": scored}
             | {"settings": asdict(found.config), "info": found.info, "metrics": found.metrics}
         )
         return
     for key, value in (_summary(found) | found.info).items():
         console.show(f"{key + ':':18}{value}")
+    console.show(f"validation split scored {scored:,} times, evaluations included")
     console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
+    part = SHORT[found.config.select_on]
     for line in found.evaluations:
         console.show(
             f"iteration {line['iteration']:>7,}  train {line['train_loss']:.4f}  "
-            f"val {line['val_loss']:.4f}  lr {line['learning_rate']:.2e}"
+            f"{part} {line['val_loss']:.4f}  lr {line['learning_rate']:.2e}"
         )
 
 
@@ -162,5 +169,6 @@ def _summary(run: "Run") -> dict[str, Any]:
         "state": run.derived or run.stopped or state,
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
+        "scored_on": run.config.select_on,
         "folder": str(run.folder),
     }

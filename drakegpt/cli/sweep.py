@@ -82,6 +82,7 @@ def sweep(
     recipe: options.Recipe = None,
     iters: options.Iters = None,
     scaled: options.Large = False,
+    select_on: options.SelectOn = None,
     device: options.DeviceOrNone = None,
     config_file: options.ConfigFile = None,
     pairs: options.Set = None,
@@ -90,12 +91,15 @@ def sweep(
 ) -> None:
     """Search for good hyperparameters; each trial is an ordinary run.
 
-    The same command resumes the sweep, or joins it while it runs. A --config file may also
-    hold trials, minutes, sampler and a table params.
+    Trials are ranked and pruned by the last tenth of the training split, which they do not train
+    on; validation is shown beside it, and chooses nothing. The same command resumes the sweep, or
+    joins it while it runs. A --config file may also hold trials, minutes, sampler and a table
+    params.
     """
     settings = options.settings_given(
-        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
-    )
+        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device,
+        select_on=select_on,
+    )  # fmt: skip
     from drakegpt.cli.trials import say_how_to_go_on, show_trials
 
     given = config_files.from_file(config_file) if config_file else {}
@@ -190,10 +194,13 @@ def _study(
 
 
 def _announce(study: "Study") -> None:
+    from drakegpt.cli.trials import PARTS
+
     definition = study.definition
     console.note(
         f"Sweep {definition.name}: {definition.model} on '{definition.data.name}', "
-        f"{study.total} trials ({definition.sampler}) over {', '.join(definition.space)}",
+        f"{study.total} trials ({definition.sampler}) over {', '.join(definition.space)}, "
+        f"chosen on {PARTS[definition.select_on]}",
         style="bold",
     )
     rows = study.rows()

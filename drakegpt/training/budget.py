@@ -38,7 +38,7 @@ def length_of(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """
     if not (config.epochs or config.minutes):
         return {}
-    data.check_context(config.context_length)
+    data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
         return {"iters": iterations_of(config, data), "epochs": 0, "windows": "shuffled"}
     return {"iters": iterations_within(config, data), "minutes": 0.0}
@@ -49,7 +49,8 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
 
     The last one is filled up with the first windows of one epoch more.
     """
-    windows = windows_in(data.metadata.train_tokens, config.context_length)
+    learnt, _ = data.parts(tail=config.holds_out_tail)
+    windows = windows_in(len(learnt), config.context_length)
     at_once = config.batch_size * config.grad_accumulation
     return -(-config.epochs * windows // at_once)
 
@@ -116,7 +117,7 @@ def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) 
         patience=0,
     )
     model = build_model(model_config).to(device)
-    trainer = Trainer(trial, model, data.split("train"), data.split("val"), device)
+    trainer = Trainer(trial, model, *data.parts(tail=config.holds_out_tail), device)
     began = time.perf_counter()
     moments = []
     for report in trainer.reports():

@@ -281,8 +281,8 @@ def _trainer(run: Run, world: World) -> Trainer:
         begin_with_(model, weights)
     data = run.dataset()
     data.verify()
-    splits = data.split("train"), data.split("val")
-    return Trainer(run.config, model.to(device), *splits, device, world)
+    parts = data.parts(tail=run.config.holds_out_tail)
+    return Trainer(run.config, model.to(device), *parts, device, world)
 
 
 def _restore(run: Run, trainer: Trainer) -> Checkpoint:

@@ -5,7 +5,7 @@
     runs/<name>/tokenizer.json
     runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished or given up
     runs/<name>/checkpoints/      the last states, to go on from and to use
-    runs/<name>/best.safetensors  the weights with the lowest validation loss so far
+    runs/<name>/best.safetensors  the weights with the lowest loss of an evaluation so far
     runs/<name>/initial.safetensors  those it began with, if from another run
 
 A run never overwrites another. Here: opening, making and finding runs; what
@@ -217,7 +217,7 @@ def create_run(
     Raises `UsageError` if `name` is taken or cannot be one, or for a device that
     is not there, and `CorpusError` for a dataset too short for the context.
     """
-    data.check_context(config.context_length)
+    data.check_context(config.context_length, tail=config.holds_out_tail)
     device = choose_device(config.device)
     stamp = datetime.now()
     kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["offline", "online"]
 PATIENCE = 10.0  # seconds: for the server to answer at the start, for the last upload at the end
-LOSSES = ("train/loss", "val/loss")
+LOSSES = ("train/loss", "val/loss", "tail/loss")
 FAULTS = (Exception, SystemExit)  # wandb exits where its service process ended badly
 
 logger = logging.getLogger("drakegpt")
@@ -73,14 +73,15 @@ class WandbTracker:
         same, so it is harmless that W&B drops a step before its last; or, when it uploads a
         second record of the run, moves it: the curves are drawn over `iteration`.
         """
+        held_out = "val/loss" if evaluation.scored_on == "validation" else "tail/loss"
         values = {
             "iteration": evaluation.iteration,
             "train/loss": evaluation.train_loss,
-            "val/loss": evaluation.val_loss,
+            held_out: evaluation.val_loss,
             "learning_rate": evaluation.learning_rate,
             "tokens_per_second": evaluation.tokens_per_second,
         }
-        for loss in LOSSES:
+        for loss in values.keys() & set(LOSSES):
             self._lowest[loss] = min(values[loss], self._lowest.get(loss, values[loss]))
         with self._guarded("stopped recording this run"):
             if self._run:  # committed, or wandb would hold it back until the next one

@@ -35,7 +35,7 @@ from drakegpt.training.world import ALONE, World
 
 
 def whole_validation(config: TrainConfig, tokens: int) -> bool:
-    """Whether evaluations score the whole validation split, of so many tokens, once.
+    """Whether evaluations score the whole of what is not trained on, of so many tokens, once.
 
     They do where that takes no longer than random windows, and is exact besides.
     The original's recipe draws windows, whatever the split's length.
@@ -55,17 +55,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses in nats after `iteration` steps, from random windows of both splits.
+    """Losses in nats after `iteration` steps, from random windows of both parts of the text.
 
-    Validation may be the whole split instead (`whole_validation`).
+    The one that is not learnt may be scored whole instead (`whole_validation`). It is
+    the validation split, or the tail of the training split where that is held out.
     """
 
     iteration: int
     train_loss: float
-    val_loss: float
+    val_loss: float  # of what is not learnt
     learning_rate: float  # of the last step
     tokens_per_second: float  # of training steps alone
     seconds: float  # of training and evaluating, since the run began
+    scored_on: str = "validation"  # what `val_loss` is of, as the setting `select_on`
 
 
 class Trainer:
@@ -80,7 +82,10 @@ class Trainer:
         device: torch.device,
         world: World = ALONE,
     ) -> None:
-        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`."""
+        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`.
+
+        The latter are those that evaluations score, not always of the validation split.
+        """
         self.config = config
         self.model = model
         self.device = device
@@ -89,7 +94,7 @@ class Trainer:
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
-        self.best: Evaluation | None = None  # the first of those with the lowest validation loss
+        self.best: Evaluation | None = None  # the first with the lowest loss of what is not learnt
         self._losses = Losses(config.plateau_patience)
         self._last_rate = 0.0
         train_tokens = train_tokens.to(device)
@@ -131,7 +136,7 @@ class Trainer:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the validation loss has not fallen for `patience` evaluations."""
+        """Whether the loss of what is not learnt has not fallen for `patience` evaluations."""
         return 0 < self.config.patience <= self._losses.since_lowest
 
     def state_dict(self) -> dict[str, Any]:
@@ -269,6 +274,7 @@ class Trainer:
             learning_rate=self._last_rate,
             tokens_per_second=tokens / self._step_seconds,
             seconds=self._step_seconds + self._evaluation_seconds,
+            scored_on=self.config.select_on,
         )
         self._take_note(evaluation)
         return evaluation

@@ -57,7 +57,7 @@ def test_a_combination_drawn_again_is_not_trained_again(sweep):
     assert len(all_runs()) == len({row.run for row in rows}) == 2
     for row in rows:
         first = next(other for other in rows if other.params == row.params)
-        assert (row.val_loss, row.run, row.state) == (first.val_loss, first.run, "complete")
+        assert (row.loss, row.run, row.state) == (first.loss, first.run, "complete")
         assert row is first or row.why == f"The same as trial {first.number}."
 
 
@@ -70,17 +70,15 @@ def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
     with study.next() as second:
         second.end_as(second.same())
     one, other = study.rows()
-    assert (other.state, other.iterations, other.val_loss) == (
-        (one.state, one.iterations, one.val_loss)
-    )
+    assert (other.state, other.iterations, other.loss) == ((one.state, one.iterations, one.loss))
     assert (one.state, one.iterations) == (state, 10)
-    assert one.val_loss == (3.25 if state == "complete" else 3.5)
+    assert one.loss == (3.25 if state == "complete" else 3.5)
 
 
 def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(sweep, monkeypatch):
     space = {"max_lr": Choices((1e-3, 1e-2))}
     first = sweep(space)
-    losses = [row.val_loss for row in first.rows()]
+    losses = [row.loss for row in first.rows()]
     shutil.rmtree(first.folder)
     half = paths.runs() / "s_0001"  # as if it was killed while being made
     shutil.rmtree(half / "checkpoints")
@@ -92,7 +90,7 @@ def test_a_run_begun_half_is_made_anew_and_one_that_is_whole_is_only_scored(swee
     monkeypatch.setattr(
         trials, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
     )
-    assert [row.val_loss for row in sweep(space).rows()] == losses
+    assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
 
 
@@ -143,7 +141,7 @@ def contents(folder):
 
 def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(sweep, prepared):
     study = sweep({"max_lr": Choices((1e-2, 1e-5))})
-    best = min(study.rows(), key=lambda row: row.val_loss)
+    best = min(study.rows(), key=lambda row: row.loss)
     assert find_run("s_0002").name == "s_0002"
     assert find_run(None).name == best.run == "s_0001"
     assert find_run("BigramLM").name == "s_0001"  # there are no others

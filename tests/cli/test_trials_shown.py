@@ -6,9 +6,9 @@ from drakegpt.cli.trials import near_best
 from drakegpt.sweep.study import Row
 
 
-def trial(number, val_loss, state="complete"):
+def trial(number, loss, state="complete"):
     return Row(
-        number=number, params={}, state=state, val_loss=val_loss, iterations=1, why="", run="",
+        number=number, params={}, state=state, loss=loss, iterations=1, why="", run="",
         seconds=1.0,
     )  # fmt: skip
 
