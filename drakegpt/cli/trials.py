@@ -170,13 +170,12 @@ def _columns(study: "Study") -> "list[Column[Row]]":
     def of(name: str) -> "Column[Row]":
         return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
 
-    beside = (
-        [Column("validation", _beside, 2)] if study.definition.select_on != "validation" else []
-    )
+    part = study.definition.select_on
+    beside = [Column("validation", _beside, 2)] if part != "validation" else []
     return [
         Column("trial", lambda row: str(row.number)),
         *map(of, study.definition.space),
-        Column(_SHORT[study.definition.select_on], _loss),
+        Column(_SHORT[part], _loss),
         *beside,
         Column("state", _state, 3),
         Column("run", lambda row: row.run, 4),
