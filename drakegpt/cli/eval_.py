@@ -17,6 +17,9 @@ def eval_(
     from drakegpt.evaluation.selection import find_run
 
     run = find_run(target, scaled=scaled, data=data)
+    if not target:
+        chosen = f"the run with the lowest validation loss on '{run.config.data}', chosen by that"
+        console.note(f"{run.name}: {chosen}.")
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
     scores = score(run, device)
     if json:

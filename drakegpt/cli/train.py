@@ -300,6 +300,9 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
         "iterations": last["iteration"],
         "train_loss": scores.train.loss,
         "val_loss": scores.val.loss,
+        "best_val_loss": scores.best_val.loss,
+        "tail_loss": scores.tail and scores.tail.loss,
+        "select_on": run.config.select_on,
         "bits_per_character": scores.val.bits_per_character,
         "seconds": last["seconds"],
         "tokens_per_second": last["tokens_per_second"],
@@ -310,34 +313,61 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
 
 def _render(run: "Run", scores: "Scores") -> None:
     from drakegpt.cli.progress import duration, sparkline
-    from drakegpt.evaluation.comparison import row_of
     from drakegpt.evaluation.samples import sample
 
     evaluations = run.evaluations
-    last, best = evaluations[-1], min(evaluations, key=lambda e: float(e["val_loss"]))
+    last = evaluations[-1]
     size = " (scaled)" if run.config.size == "scaled" else ""
     unit = run.tokenizer.unit
+    tail = f"tail loss {scores.tail.loss:.4f}, " if scores.tail else ""
     console.show(
-        f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, "
-        f"validation loss {scores.val.loss:.4f} nats per {unit} over the whole splits "
+        f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, {tail}"
+        f"validation loss {scores.val.loss:.4f} nats per {unit} over the whole "
+        f"{'of each part' if scores.tail else 'splits'} "
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
         f"{last['iteration']:,} iterations in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
-        f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
+        f"{'tail' if scores.tail else 'validation'} "
+        f"{sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
-    if run.ending.get("reason") == "patience":
-        console.show(
-            f"Stopped early: the validation loss was estimated lowest at iteration "
-            f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`drakegpt generate {run.name} --best`."
-        )
-    if (row := row_of([run])).overfits_from:
-        console.show(
-            f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
-            f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`drakegpt generate {run.name} --best`; what helps: `drakegpt compare --remedies`."
-        )
+    for sentence in _of_best_weights(run, scores):
+        console.show(sentence)
     console.show(f"Run: {run.folder}\n")
     console.show(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
+
+
+def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
+    """By what the best weights were chosen, why training ended, and whether they are better."""
+    from drakegpt.evaluation.comparison import row_of
+    from drakegpt.evaluation.noise import own_fall
+
+    best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
+    what = "the training split's tail" if scores.tail else "validation"
+    chosen = (
+        "the tail of the training split; validation chose nothing"
+        if scores.tail
+        else "the validation split, whose loss is shown above"
+    )
+    yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
+    overfits = row_of([run])
+    better = own_fall([scores.val.loss - scores.best_val.loss])
+    if run.ending.get("reason") == "patience":
+        waited = run.config.patience
+        yield (
+            f"Stopped early: {what} did not fall for {waited} evaluation{'s'[: waited - 1]}, "
+            f"estimated lowest at iteration {best['iteration']:,} ({best['val_loss']:.4f})."
+        )
+    if overfits.overfits_from:
+        yield (
+            f"Overfits from iteration {overfits.overfits_from:,} on: validation rose by "
+            f"{overfits.overfits_by:.3f} nats while training fell. The weights from there are "
+            f"kept: `drakegpt generate {run.name} --best`; what helps: "
+            "`drakegpt compare --remedies`."
+        )
+    elif better.lower:
+        yield (
+            f"By exact losses the best weights are {better.amount} nats lower on validation than "
+            f"the last: `drakegpt generate {run.name} --best`."
+        )

@@ -28,8 +28,8 @@ from drakegpt.paths import parse_json
 from drakegpt.training.run import Run
 
 SCORES = "scores.json"
-# How often the whole validation split was scored, and what the last checkpoint came to.
-VALIDATION = "validation.json"
+# How often the whole validation split was scored, and what the last checkpoint came to alone.
+SCORED = "scored.json"
 COUNTED_AT_ONCE = 2**20
 
 
@@ -106,8 +106,8 @@ def score_validation(run: Run, device_name: str = "auto") -> Score:
 
     A tenth of the work of `score`, and the same figure. Raises as that does.
     """
-    if (known := recall(run)) is not None:
-        return known.val
+    if known := known_validation(run):
+        return known
     device = choose_device(device_name)
     data = run.dataset()
     data.verify()
@@ -119,12 +119,26 @@ def score_tail(run: Run, device_name: str = "auto") -> Score:
 
     A run that held it out has not seen it. Raises as `score` does.
     """
-    if (known := recall(run)) is not None and known.tail:
-        return known.tail
+    if known := known_tail(run):
+        return known
     device = choose_device(device_name)
     data = run.dataset()
     data.verify()
-    return _tail_score(run.load_model(device), data, device)
+    result = _tail_score(run.load_model(device), data, device)
+    _keep(run, tail=result)
+    return result
+
+
+def known_validation(run: Run) -> Score | None:
+    """The last checkpoint's exact score on validation, if it was ever scored."""
+    scores = recall(run)
+    return scores.val if scores else _kept(run, "val")
+
+
+def known_tail(run: Run) -> Score | None:
+    """The last checkpoint's exact score on the training split's tail, if it was ever scored."""
+    scores = recall(run)
+    return scores.tail if scores else _kept(run, "tail")
 
 
 def validation_scorings(run: Run) -> int:
@@ -136,34 +150,47 @@ def validation_scorings(run: Run) -> int:
 def counted_score(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model made from a run on the whole of the validation split, and count that."""
     result = validation_score(model, data, device)
-    known = _known_of_validation(run)
-    _write(run, VALIDATION, known | {"times_scored": _times_scored(run) + 1})
+    _write(run, SCORED, _scored(run) | {"validation_scorings": _times_scored(run) + 1})
     return result
 
 
 def _validation(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score the run's last checkpoint on validation, unless that is known."""
-    known = _known_of_validation(run)
-    if known.get("of") == _identity(run) and (kept := _score_from(known.get("val"))):
+    if kept := _kept(run, "val"):
         return kept
     result = counted_score(run, model, data, device)
-    known = _known_of_validation(run) | {"of": _identity(run), "val": asdict(result)}
-    _write(run, VALIDATION, known)
+    _keep(run, val=result)
     return result
 
 
-def _known_of_validation(run: Run) -> dict[str, Any]:
-    """What is written of the validation split; nothing if that cannot be read."""
+def _keep(run: Run, **scores: Score) -> None:
+    """Write down scores of the last checkpoint, beside those of the same that are known."""
+    scored, identity = _scored(run), _identity(run)
+    if scored.get("of") != identity:
+        scored = {"validation_scorings": _times_scored(run), "of": identity}
+    _write(run, SCORED, scored | {name: asdict(score) for name, score in scores.items()})
+
+
+def _kept(run: Run, name: str) -> Score | None:
+    """A score that was written down by itself, if it is of the run's present weights."""
+    scored = _scored(run)
+    if name not in scored or scored.get("of") != _identity(run):
+        return None
+    return _score_from(scored[name])
+
+
+def _scored(run: Run) -> dict[str, Any]:
+    """What is written of single scores; nothing if that cannot be read."""
     try:
-        known = parse_json((run.folder / VALIDATION).read_text(encoding="utf-8"))
+        scored = parse_json((run.folder / SCORED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return scored if isinstance(scored, dict) else {}
 
 
 def _times_scored(run: Run) -> int:
     """How often the whole validation split was scored, as far as it is known."""
-    times = _known_of_validation(run).get("times_scored")
+    times = _scored(run).get("validation_scorings")
     return times if type(times) is int and times > 0 else 0
 
 
