@@ -80,8 +80,8 @@ def test_what_the_tail_and_the_rest_say_has_no_part_in_the_weights(schedule):
 
 
 def test_patience_and_plateaus_go_by_the_tail():
-    """The same trainer on the tail, called validation, does the same."""
-    data = prepare()
+    """The same trainer on the tail, called validation, does the same; its letters are reversed."""
+    data = prepare("\ndc ba" * 30)
     settings = {"schedule": "plateau", "plateau_patience": 1, "patience": 4, "iters": 1000}
     config = held_out(**settings, max_lr=0.1, base_lr=0.1)
     run = create_run(config, data)
