@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,6 +30,7 @@ from drakegpt.cli import console
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
+    from drakegpt.data.dataset import Dataset
     from drakegpt.training.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
@@ -144,13 +146,14 @@ def _loss(evaluation: "Mapping[str, Any]") -> str:
 class TrainingProgress:
     """Shows a run's reports as they come; `quiet` shows nothing."""
 
-    def __init__(self, config: "TrainConfig", *, quiet: bool) -> None:
+    def __init__(self, config: "TrainConfig", ahead: "Ahead", *, quiet: bool) -> None:
+        """`ahead`: what is scored while training and after it."""
         self._config = config
         self._quiet = quiet
         self._step: Step | None = None
         self._evaluations: list[Evaluation] = []
         self._drawn = time.monotonic()
-        self._pace = _Pace(config)
+        self._pace = _Pace(config, ahead)
         terminal = console.messages().is_terminal
         self._live = (
             Live(console=console.messages(), auto_refresh=False, transient=True)
@@ -183,7 +186,8 @@ class TrainingProgress:
         if not self._live and not self._quiet and now - self._drawn > PLAIN_SECONDS:
             console.note(self._in_between(report.iteration), style="")
             self._drawn = now
-        if self._live and (now - self._drawn > REDRAW_SECONDS or isinstance(report, Evaluation)):
+        # Not for each evaluation: all of them are drawn, and there may be one after each step.
+        if self._live and now - self._drawn > REDRAW_SECONDS:
             self._drawn = now
             self._live.update(self._picture(), refresh=True)
 
@@ -229,13 +233,35 @@ class TrainingProgress:
         return Group(bar, *lines)
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """How many tokens are scored in each evaluation, and how many when training is over."""
+
+    in_evaluation: int
+    at_end: int
+
+    @classmethod
+    def of(cls, config: "TrainConfig", data: "Dataset", *, whole: bool = True) -> Self:
+        """Those of a run on `data`; with `whole`, all is scored at the end, as `train` does.
+
+        Else only what a sweep asks for: the validation split, and what chooses.
+        """
+        from drakegpt.training.trainer import tokens_evaluated
+
+        learnt, judged = (len(part) for part in data.parts(tail=config.holds_out_tail))
+        validation, tail = data.metadata.val_tokens, judged * config.holds_out_tail
+        # The best weights are scored on validation too.
+        at_end = learnt + 2 * validation + tail if whole else validation + tail
+        return cls(tokens_evaluated(config, judged), at_end)
+
+
 class _Pace:
-    """How long steps and evaluations take, to say honestly how long the rest will."""
+    """How long steps, evaluations and scoring take, to say honestly how long the rest will."""
 
     SETTLING = 5  # the first steps are slower than all others
 
-    def __init__(self, config: "TrainConfig") -> None:
-        self._config = config
+    def __init__(self, config: "TrainConfig", ahead: Ahead) -> None:
+        self._config, self._ahead = config, ahead
         self._last: float | None = None
         self._seen = 0
         self._step_seconds, self._steps = 0.0, 0
@@ -255,16 +281,22 @@ class _Pace:
             self._steps += 1
 
     def seconds_left(self, iteration: int) -> float | None:
-        """Seconds for the remaining steps and evaluations; `None` before there is a measure."""
+        """Seconds for the remaining steps and evaluations, and for scoring the whole splits then.
+
+        `None` before there is a measure.
+        """
         if not self._steps:
             return None
         config = self._config
         step = self._step_seconds / self._steps
-        # Until one is measured: a forward pass is a third of a step, both splits are evaluated.
-        guess = step / 3 * 2 * config.eval_iters
-        evaluation = self._evaluation_seconds / self._evaluations if self._evaluations else guess
+        # Until an evaluation is measured: a forward pass is a third of a step.
+        batch = config.batch_size * config.grad_accumulation * config.context_length
+        evaluation = step / 3 * self._ahead.in_evaluation / batch
+        if self._evaluations:
+            evaluation = self._evaluation_seconds / self._evaluations
         left = config.iters - iteration
-        return left * step + math.ceil(left / config.eval_interval) * evaluation
+        scoring = evaluation * self._ahead.at_end / self._ahead.in_evaluation
+        return left * step + math.ceil(left / config.eval_interval) * evaluation + scoring
 
 
 def sparkline(values: list[float], width: int = 40) -> str:

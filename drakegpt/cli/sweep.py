@@ -18,6 +18,7 @@ from drakegpt.sweep.samplers import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
+    from drakegpt.data.dataset import Dataset
     from drakegpt.sweep.space import Axis
     from drakegpt.sweep.study import Study
 
@@ -231,6 +232,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60
     seconds: list[float] = []
+    show = partial(_screen, study.definition.data, quiet=quiet)
     with Interrupts() as interrupts:
 
         def stop() -> bool:
@@ -241,7 +243,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
             with trial:
                 if not quiet and console.messages().is_terminal:
                     console.note(described(study, trial))
-                state = attempt(study.definition, trial, partial(_screen, quiet=quiet), stop)
+                state = attempt(study.definition, trial, show, stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - began)
             if not quiet and state != "unfinished":
@@ -250,10 +252,13 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
 
 
 @contextmanager
-def _screen(config: "TrainConfig", *, quiet: bool) -> Iterator[Callable[[Any], None]]:
+def _screen(
+    data: "Dataset", config: "TrainConfig", *, quiet: bool
+) -> Iterator[Callable[[Any], None]]:
     """The progress of one run on a terminal; elsewhere a line per trial is enough."""
-    from drakegpt.cli.progress import TrainingProgress
+    from drakegpt.cli.progress import Ahead, TrainingProgress
 
     hidden = quiet or not console.messages().is_terminal
-    with TrainingProgress(config, quiet=hidden) as progress:
+    ahead = Ahead.of(config, data, whole=False)
+    with TrainingProgress(config, ahead, quiet=hidden) as progress:
         yield progress.report

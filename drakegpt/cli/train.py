@@ -228,7 +228,7 @@ def train_and_score(
     When asked to stop, saves, says how to go on, and exits with 130.
     """
     from drakegpt.cli.interrupts import Interrupts
-    from drakegpt.cli.progress import TrainingProgress
+    from drakegpt.cli.progress import Ahead, TrainingProgress
     from drakegpt.evaluation.figures import draw_run
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.recorder import Recorder
@@ -240,7 +240,8 @@ def train_and_score(
     if not quiet:
         console.note(recorder.trainer.plan.why)
     with recorder, Interrupts() as interrupts:
-        with TrainingProgress(run.config, quiet=quiet) as progress:
+        ahead = Ahead.of(run.config, run.dataset())
+        with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
             for report in recorder.reports():
                 progress.report(report)
                 if interrupts.requested:

@@ -44,6 +44,12 @@ def whole_validation(config: TrainConfig, tokens: int) -> bool:
     return config.recipe != "original" and tokens - 1 <= drawn
 
 
+def tokens_evaluated(config: TrainConfig, tokens: int) -> int:
+    """How many tokens an evaluation scores, where so many are not trained on."""
+    drawn = config.eval_iters * config.batch_size * config.context_length
+    return drawn + (tokens - 1 if whole_validation(config, tokens) else drawn)
+
+
 @dataclass(frozen=True)
 class Step:
     """One iteration is done. The loss, in nats, is that of its batch, before the update."""
