@@ -57,7 +57,7 @@ Target = Annotated[
     typer.Argument(
         metavar="[MODEL|RUN]",
         help="A model (its latest run), a run's name or its folder. "
-        "If not given: the run with the lowest validation loss.",
+        "If not given: the run with the lowest validation loss, chosen by that.",
         show_default=False,
     ),
 ]

@@ -111,7 +111,7 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
         if quiet or running or run.name in ended:
             return
         ended.add(run.name)
-        last = (run.evaluations or [{}])[-1]
+        last = run.last_evaluation
         came_to = f": {_loss(last)} in {duration(last['seconds'])}" if last else ""
         console.note(f"{len(ended)} of {runs}: {title}{came_to}", style="")
 
@@ -128,7 +128,7 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
                 return
             if run.name not in tasks:
                 tasks[run.name] = progress.add_task(title, total=run.config.iters, loss="")
-            last = (run.evaluations or [{}])[-1]
+            last = run.last_evaluation
             done = last.get("iteration", 0)
             progress.update(tasks[run.name], completed=done, loss=_loss(last), visible=running)
             line(run, title, running)

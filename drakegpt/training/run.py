@@ -51,6 +51,7 @@ TRAIN = "Run `drakegpt train MODEL` first."
 # Of the folder. It grows where a run from before would be misread: settings that are gone or mean
 # something else.
 FORMAT = 2
+LAST_LINES = 4096  # bytes that hold the last few lines of metrics.jsonl
 
 
 class OlderRunError(RunError):
@@ -102,6 +103,18 @@ class Run:
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations made while training, oldest first."""
         return [line for line in self.metrics if line["event"] == "evaluation"]
+
+    @property
+    def last_evaluation(self) -> dict[str, Any]:
+        """The newest evaluation, empty if there is none yet; read from the file's end alone."""
+        try:
+            with (self.folder / "metrics.jsonl").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_LINES))
+                lines = file.read().split(b"\n")
+            read = [parse_json(line.decode()) for line in lines[:-1] if line.startswith(b"{")]
+            return next((line for line in reversed(read) if line["event"] == "evaluation"), {})
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
 
     @property
     def ending(self) -> dict[str, Any]:

@@ -129,3 +129,16 @@ def test_data_of_another_tokenizer_are_refused(prepared):
     (run.folder / "tokenizer.json").write_text(other.to_json(), encoding="utf-8")
     with pytest.raises(RunError, match="prepared with another tokenizer"):
         open_run(run.folder).dataset()
+
+
+def test_the_last_evaluation_is_read_without_those_before_it(prepared):
+    run, _ = train(prepared, "BigramLM")
+    file = run.folder / "metrics.jsonl"
+    assert run.last_evaluation == run.evaluations[-1]
+    first = file.read_text().splitlines()[0]
+    file.write_text("garbage\n" + (first + "\n") * 100 + '{"event": "eval')
+    assert run.last_evaluation == json.loads(first)
+    file.write_text("")
+    assert run.last_evaluation == {}
+    file.unlink()
+    assert run.last_evaluation == {}
