@@ -91,7 +91,7 @@ SelectOn = Annotated[
     config.SelectOn | None,
     typer.Option(
         metavar="NAME",
-        help="What chooses: training-tail (default; not trained on) or validation.",
+        help="Chooses: training-tail (default), validation.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),

@@ -92,10 +92,10 @@ def sweep(
 ) -> None:
     """Search for good hyperparameters; each trial is an ordinary run.
 
-    Trials are ranked and pruned by the last tenth of the training split, which they do not train
-    on; validation is shown beside it, and chooses nothing. The same command resumes the sweep, or
-    joins it while it runs. A --config file may also hold trials, minutes, sampler and a table
-    params.
+    The last tenth of the training split, not trained on, ranks and prunes
+    trials; validation only stands beside it. The same command resumes the
+    sweep, or joins it while it runs. A --config file may also hold trials,
+    minutes, sampler and a table params.
     """
     settings = options.settings_given(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device,
