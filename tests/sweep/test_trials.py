@@ -252,10 +252,15 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
     given = {key: value for key, value in SETTINGS.items() if key not in ("iters", "batch_size")}
     definition = define("s", "BigramLM", "default", prepared, given | {"epochs": 1}, space,
                         sampler="grid", prune=True)  # fmt: skip
-    windows = (prepared.metadata.train_tokens - 1) // 8
+    whole = prepared.metadata.train_tokens
     for size in (64, 128):
-        config = definition.config({"batch_size": size})
-        assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
+        # of what the trial trains on; and of all where its settings are trained again
+        for config, tokens in (
+            (definition.config({"batch_size": size}), whole - prepared.tail_tokens),
+            (definition.whole_config({"batch_size": size}), whole),
+        ):
+            windows = (tokens - 1) // 8
+            assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
 
 
 def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):
