@@ -40,6 +40,7 @@ Windows = Literal["random", "shuffled"]
 Decayed = Literal["all", "matrices"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Wandb = Literal["off", "offline", "online"]
+SelectOn = Literal["validation", "training-tail"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
@@ -232,7 +233,7 @@ class TrainConfig:
     plateau_patience: Annotated[
         int,
         Bound(ge=1),
-        Setting("Evaluations without a lower validation loss before plateau decays.", "Recipe"),
+        Setting("Evaluations without a lower loss before plateau decays.", "Recipe"),
     ]
     weight_decay: Annotated[
         float, Bound(ge=0.0), Setting("Pull of weights towards zero.", "Recipe")
@@ -251,7 +252,15 @@ class TrainConfig:
     patience: Annotated[
         int,
         Bound(ge=0),
-        Setting("Stop after so many evaluations without a lower validation loss; 0: never.", "Run"),
+        Setting("Stop after so many evaluations without a lower loss; 0: never.", "Run"),
+    ]
+    select_on: Annotated[
+        SelectOn,
+        Setting(
+            "What evaluations score and choices go by: the validation split, or the last tenth of "
+            "the training split, then not trained on; for sweep the latter if not given.",
+            "Run",
+        ),
     ]
     init_from: Annotated[
         str, Setting("A run whose last weights this one starts from, if any.", "Run")
@@ -312,6 +321,11 @@ class TrainConfig:
         bool | None,
         Setting("Fuse operations by torch.compile; if not given, on a GPU for long runs.", "Run"),
     ]
+
+    @property
+    def holds_out_tail(self) -> bool:
+        """Whether the training split's last tenth is kept from training, to choose by."""
+        return self.select_on == "training-tail"
 
     def model_settings(self, vocab_size: int) -> ModelConfig:
         """The model this run trains, for a vocabulary of `vocab_size` tokens."""

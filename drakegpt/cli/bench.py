@@ -79,6 +79,13 @@ def _render(
             show_table(f"Peak of memory at {size} size, MiB", _MEMORY, measured)
     console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
     console.show(_sentence(machine))
+    if busy := [m for m in measured if m.busy]:
+        models = "All rows" if len(busy) == len(measured) else "Rows marked *"
+        console.show(
+            f"{models}: other programs were busy, for work took up to "
+            f"{max(m.waited for m in busy):.1f} times as long as it was on a processor. Such times "
+            "are not the machine's own, nor to be held against those of other rows."
+        )
 
 
 def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
@@ -86,7 +93,8 @@ def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
         f"Medians of {counted(settings['rounds'], 'round')} in which all take turns, on "
         f"{settings['text']} "
         f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
-        "drakegpt's time. An iteration is a whole step: windows, forward, backward, optimizer; "
+        "drakegpt's time, 'rounds' the lowest and the highest of them. An iteration is a whole "
+        "step: windows, forward, backward, optimizer; "
         f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
         f"from {settings['evaluation_batches_of_each_split']} batches each. Generation: texts of "
         f"{settings['generated_text_length']:,} characters at a full context, drakegpt's "
@@ -124,6 +132,19 @@ def _ratio(times: "Times", who: str) -> str:
     return f"{times.ratio(who):.2f}" if who in times.seconds else ""
 
 
+def _spread(times: "Times") -> str:
+    """The lowest and the highest ratio of the textbook's time to drakegpt's; of one round none."""
+    if len(times.seconds["drakegpt"]) < 2:
+        return ""
+    low, high = times.spread("drakegpt", times.reference)
+    return f"{low:.2f}-{high:.2f}"
+
+
+def _model(m: "Measurement") -> str:
+    """The model's name, with a mark where the machine was busy with other programs."""
+    return f"{m.config.model} *" if m.busy else m.config.model
+
+
 def _faster(times: "Times", who: str) -> str:
     """How much faster than the textbook `who` is."""
     return f"{times.times_faster(who, times.reference):.2f}" if who in times.seconds else ""
@@ -139,11 +160,12 @@ def _mebibytes(m: "Measurement", kind: str, who: str) -> str:
 
 
 _TRAINING: "tuple[Column[Measurement], ...]" = (
-    Column("model", lambda m: m.config.model),
+    Column("model", _model),
     Column("threads", lambda m: _threads(m, m.training), 6),
     Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
     Column("textbook", lambda m: _ms(m.training, m.training.reference)),
     Column("times", lambda m: _ratio(m.training, m.training.reference)),
+    Column("rounds", lambda m: _spread(m.training), 7),
     Column(
         "times with\nevaluations",
         lambda m: _ratio(m.with_evaluations, m.with_evaluations.reference),
@@ -155,11 +177,12 @@ _TRAINING: "tuple[Column[Measurement], ...]" = (
     Column("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
 )
 _GENERATION: "tuple[Column[Measurement], ...]" = (
-    Column("model", lambda m: m.config.model),
+    Column("model", _model),
     Column("threads", lambda m: _threads(m, m.generation), 1),
     Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
     Column("textbook", lambda m: _per_second(m.generation, m.generation.reference)),
     Column("times", lambda m: _ratio(m.generation, m.generation.reference)),
+    Column("rounds", lambda m: _spread(m.generation), 3),
     Column(
         "drakegpt,\nwindow exact",
         lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",

@@ -24,6 +24,9 @@ def eval_(
     from drakegpt.evaluation.selection import find_run
 
     run = find_run(target, scaled=scaled, data=data)
+    if not target:
+        chosen = f"the run with the lowest validation loss on '{run.config.data}', chosen by that"
+        console.note(f"{run.name}: {chosen}.")
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
     scores = score(run, device)
     iteration = run.last_checkpoint().iteration
@@ -40,18 +43,22 @@ def eval_(
                 "train": scores.train.to_json(),
                 "val": scores.val.to_json(),
                 "best_val": scores.best_val.to_json(),
+                "tail": scores.tail and scores.tail.to_json(),
             }
         )
         return
-    unit = f"nats per {run.tokenizer.unit}"
+    unit = run.tokenizer.unit
     columns: tuple[Column[tuple[str, Score]], ...] = (
         Column("split", lambda row: row[0], wraps=True, style="bold"),
-        Column(unit, lambda row: f"{row[1].loss:.4f}"),
+        Column(f"nats per {unit}", lambda row: f"{row[1].loss:.4f}"),
         Column("bits per character", lambda row: f"{row[1].bits_per_character:.4f}", 1),
-        Column("perplexity", lambda row: f"{row[1].perplexity:.2f}", 2),
+        Column(f"perplexity per {unit}", lambda row: f"{row[1].perplexity:.2f}", 2),
         Column("characters scored", lambda row: f"{row[1].characters:,}", 3),
     )
     shown = [("train", scores.train), ("validation", scores.val)]
+    if scores.tail:
+        shown = [("train, without its tail", scores.train), ("tail, not trained on", scores.tail)]
+        shown.append(("validation", scores.val))
     if scores.best_val != scores.val:
         shown.append(("validation, weights with the lowest estimate", scores.best_val))
     after = "" if run.derived else f" after {counted(iteration, 'iteration')}"

@@ -106,7 +106,7 @@ def generate(
     ] = None,
     best: Annotated[
         bool,
-        typer.Option("--best", help="The weights of the lowest validation loss, not the last."),
+        typer.Option("--best", help="The weights that evaluations found best, not the last."),
     ] = False,
     unknown: Annotated[
         Literal["error", "skip"],

@@ -83,7 +83,7 @@ Target = Annotated[
     typer.Argument(
         metavar="[MODEL|RUN]",
         help="A model (its latest run), a run's name or its folder. "
-        "If not given: the run with the lowest validation loss.",
+        "If not given: the run with the lowest validation loss, chosen by that.",
         show_default=False,
     ),
 ]
@@ -113,6 +113,15 @@ Iters = Annotated[
     typer.Option(min=1, metavar="N", help="Training iterations.", rich_help_panel=_PANEL),
 ]
 Large = Annotated[bool, typer.Option("--scaled", help="The large size.", rich_help_panel=_PANEL)]
+SelectOn = Annotated[
+    config.SelectOn | None,
+    typer.Option(
+        metavar="NAME",
+        help="Chooses: training-tail (default), validation.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
 DeviceOrNone = Annotated[
     config.Device | None,
     typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_PANEL),

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from drakegpt.config import TrainConfig
+    from drakegpt.data.dataset import Dataset
     from drakegpt.training.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
@@ -40,6 +42,8 @@ PATIENCE_SECONDS = 2.0  # before a bar is worth drawing
 PLAIN_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
+# What evaluations score of what is not trained on, by the setting `select_on`.
+SHORT = {"validation": "val", "training-tail": "tail"}
 
 
 class _Plain(ProgressColumn):
@@ -122,7 +126,7 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
         if quiet or running or run.name in ended:
             return
         ended.add(run.name)
-        last = (run.evaluations or [{}])[-1]
+        last = run.last_evaluation
         came_to = f": {_loss(last)} in {duration(last['seconds'])}" if last else ""
         console.note(f"{len(ended)} of {runs}: {title}{came_to}", style="")
 
@@ -138,7 +142,7 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
                 return
             if run.name not in tasks:
                 tasks[run.name] = progress.add_task(title, total=run.config.iters, loss="")
-            last = (run.evaluations or [{}])[-1]
+            last = run.last_evaluation
             done = last.get("iteration", 0)
             progress.update(tasks[run.name], completed=done, loss=_loss(last), visible=running)
             line(run, title, running)
@@ -147,19 +151,23 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
 
 
 def _loss(evaluation: "Mapping[str, Any]") -> str:
-    return f"val {evaluation['val_loss']:.4f}" if evaluation else ""
+    if not evaluation:
+        return ""
+    part = SHORT[evaluation.get("scored_on", "validation")]
+    return f"{part} {evaluation['val_loss']:.4f}"
 
 
 class TrainingProgress:
     """Shows a run's reports as they come; `quiet` shows nothing."""
 
-    def __init__(self, config: "TrainConfig", *, quiet: bool) -> None:
+    def __init__(self, config: "TrainConfig", ahead: "Ahead", *, quiet: bool) -> None:
+        """`ahead`: what is scored while training and after it."""
         self._config = config
         self._quiet = quiet
         self._step: Step | None = None
         self._evaluations: list[Evaluation] = []
         self._drawn = time.monotonic()
-        self._pace = _Pace(config)
+        self._pace = _Pace(config, ahead)
         terminal = console.messages().is_terminal
         self._live = (
             Live(console=console.messages(), auto_refresh=False, transient=True)
@@ -192,14 +200,16 @@ class TrainingProgress:
         if not self._live and not self._quiet and now - self._drawn > PLAIN_SECONDS:
             console.note(self._in_between(report.iteration), style="")
             self._drawn = now
-        if self._live and (now - self._drawn > REDRAW_SECONDS or isinstance(report, Evaluation)):
+        # Not for each evaluation: all of them are drawn, and there may be one after each step.
+        if self._live and now - self._drawn > REDRAW_SECONDS:
             self._drawn = now
             self._live.update(self._picture(), refresh=True)
 
     def _line(self, evaluation: "Evaluation") -> str:
         return (
             f"iteration {evaluation.iteration:>6,}/{self._config.iters:,}  "
-            f"train {evaluation.train_loss:.4f}  val {evaluation.val_loss:.4f}  "
+            f"train {evaluation.train_loss:.4f}  "
+            f"{SHORT[evaluation.scored_on]} {evaluation.val_loss:.4f}  "
             f"lr {evaluation.learning_rate:.2e}  {evaluation.tokens_per_second:,.0f} tokens/s  "
             f"{self._eta(evaluation.iteration)} left"
         )
@@ -229,20 +239,42 @@ class TrainingProgress:
         if self._evaluations:
             last = self._evaluations[-1]
             lines[0].append(f"   {last.tokens_per_second:,.0f} tokens/s")
-            for name, key in (("train", "train_loss"), ("val", "val_loss")):
+            for name, key in (("train", "train_loss"), (SHORT[last.scored_on], "val_loss")):
                 losses = [getattr(evaluation, key) for evaluation in self._evaluations]
                 lines.append(styled(f"{name:5} {losses[-1]:.4f}  "))
                 lines[-1].append(sparkline(losses), "green")
         return Group(bar, *lines)
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """How many tokens are scored in each evaluation, and how many when training is over."""
+
+    in_evaluation: int
+    at_end: int
+
+    @classmethod
+    def of(cls, config: "TrainConfig", data: "Dataset", *, whole: bool = True) -> Self:
+        """Those of a run on `data`; with `whole`, all is scored at the end, as `train` does.
+
+        Else only what a sweep asks for: the validation split, and what chooses.
+        """
+        from drakegpt.training.trainer import tokens_evaluated
+
+        learnt, judged = (len(part) for part in data.parts(tail=config.holds_out_tail))
+        validation, tail = data.metadata.val_tokens, judged * config.holds_out_tail
+        # The best weights are scored on validation too.
+        at_end = learnt + 2 * validation + tail if whole else validation + tail
+        return cls(tokens_evaluated(config, judged), at_end)
+
+
 class _Pace:
-    """How long steps and evaluations take, to say honestly how long the rest will."""
+    """How long steps, evaluations and scoring take, to say honestly how long the rest will."""
 
     SETTLING = 5  # the first steps are slower than all others
 
-    def __init__(self, config: "TrainConfig") -> None:
-        self._config = config
+    def __init__(self, config: "TrainConfig", ahead: Ahead) -> None:
+        self._config, self._ahead = config, ahead
         self._last: float | None = None
         self._seen = 0
         self._step_seconds, self._steps = 0.0, 0
@@ -262,16 +294,22 @@ class _Pace:
             self._steps += 1
 
     def seconds_left(self, iteration: int) -> float | None:
-        """Seconds for the remaining steps and evaluations; `None` before there is a measure."""
+        """Seconds for the remaining steps and evaluations, and for scoring the whole splits then.
+
+        `None` before there is a measure.
+        """
         if not self._steps:
             return None
         config = self._config
         step = self._step_seconds / self._steps
-        # Until one is measured: a forward pass is a third of a step, both splits are evaluated.
-        guess = step / 3 * 2 * config.eval_iters
-        evaluation = self._evaluation_seconds / self._evaluations if self._evaluations else guess
+        # Until an evaluation is measured: a forward pass is a third of a step.
+        batch = config.batch_size * config.grad_accumulation * config.context_length
+        evaluation = step / 3 * self._ahead.in_evaluation / batch
+        if self._evaluations:
+            evaluation = self._evaluation_seconds / self._evaluations
         left = config.iters - iteration
-        return left * step + math.ceil(left / config.eval_interval) * evaluation
+        scoring = evaluation * self._ahead.at_end / self._ahead.in_evaluation
+        return left * step + math.ceil(left / config.eval_interval) * evaluation + scoring
 
 
 def sparkline(values: list[float], width: int = 40) -> str:

@@ -83,7 +83,8 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
     unit = entries[0][1].unit
     console.show(
         f"Losses: nats per {unit} over the whole splits. Best: of the weights whose estimate was "
-        "lowest, which every run keeps (`generate --best`). Overfits from: the iteration after "
+        "lowest, which every run keeps (`generate --best`); like early stopping and plateau decay, "
+        "they go by estimates of this very loss. Overfits from: the iteration after "
         f"which validation rose while training fell. {means}".rstrip()
         + "\n"
     )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.progress import SHORT
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import or_blank
-from drakegpt.wording import command
+from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,9 @@ def list_(json: options.Json = False) -> None:
     runs, unreadable = open_all_runs()
     whole = [_summary(run) for run in runs]
     if json:
-        unknown = dict.fromkeys(("model", "size", "data", "iteration", "val_loss", "parts"))
+        unknown = dict.fromkeys(
+            ("model", "size", "data", "iteration", "val_loss", "scored_on", "parts")
+        )
         others = [
             unknown
             | {"run": folder.name, "state": error.state, "problem": error.problem}
@@ -61,9 +64,11 @@ def list_(json: options.Json = False) -> None:
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt import config_files
+    from drakegpt.evaluation.scoring import validation_scorings
     from drakegpt.evaluation.selection import find_run
 
     found = find_run(run)
+    scored = validation_scorings(found)
     if json:
         from dataclasses import asdict
 
@@ -71,6 +76,7 @@ def show(run: RunName, json: options.Json = False) -> None:
             _summary(found)
             | {
                 "history": found.history,
+                "validation_scorings": scored,
                 "settings": asdict(found.config),
                 "info": found.info,
                 "metrics": found.metrics,
@@ -81,11 +87,14 @@ def show(run: RunName, json: options.Json = False) -> None:
     for key, value in shown.items():
         if key != "changes" and value != "":
             console.show(f"{key + ':':18}{value}")
+    times = counted(scored, "time")
+    console.show(f"validation split scored {times}, evaluations included")
     console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
+    part = SHORT[found.config.select_on]
     for line in found.evaluations:
         console.show(
             f"iteration {line['iteration']:>7,}  train {line['train_loss']:.4f}  "
-            f"val {line['val_loss']:.4f}  lr {line['learning_rate']:.2e}"
+            f"{part} {line['val_loss']:.4f}  lr {line['learning_rate']:.2e}"
         )
 
 
@@ -169,6 +178,7 @@ def _summary(run: "Run") -> dict[str, Any]:
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
         "parts": [asdict(part) for part in run.parts],
+        "scored_on": run.config.select_on,
         "folder": str(run.folder),
     }
 
@@ -176,6 +186,12 @@ def _summary(run: "Run") -> dict[str, Any]:
 def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
     """Shows what a run's summary has under that name; nothing where it is not known."""
     return lambda row: or_blank(row.get(name), form)
+
+
+def _loss(row: dict[str, Any]) -> str:
+    tail = " (tail)" if row.get("scored_on") == "training-tail" else ""
+    loss = or_blank(row.get("val_loss"), ".4f")
+    return loss + tail if loss else ""
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -186,6 +202,6 @@ def _state(row: dict[str, Any]) -> str:
 _COLUMNS: tuple[Column[dict[str, Any]], ...] = (
     Column("run", lambda row: row["run"].replace("\n", "\\n")),
     Column("iterations", _column("iteration", ","), 3),
-    Column("validation", _column("val_loss", ".4f"), 1),
+    Column("validation", _loss, 1),
     Column("state", _state, 2),
 )

@@ -19,6 +19,7 @@ from drakegpt.wording import counted
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
+    from drakegpt.data.dataset import Dataset
     from drakegpt.sweep.space import Axis
     from drakegpt.sweep.study import Study
 
@@ -85,6 +86,7 @@ def sweep(
     recipe: options.Recipe = None,
     iters: options.Iters = None,
     scaled: options.Large = False,
+    select_on: options.SelectOn = None,
     device: options.DeviceOrNone = None,
     config_file: options.ConfigFile = None,
     pairs: options.Set = None,
@@ -93,12 +95,15 @@ def sweep(
 ) -> None:
     """Search for good hyperparameters; each trial is an ordinary run.
 
-    The same command resumes the sweep, or joins it while it runs. A --config file may also
-    hold trials, minutes, sampler and a table params.
+    The last tenth of the training split, not trained on, ranks and prunes
+    trials; validation only stands beside it. The same command resumes the
+    sweep, or joins it while it runs. A --config file may also hold trials,
+    minutes, sampler and a table params.
     """
     settings = options.settings_given(
-        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
-    )
+        pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device,
+        select_on=select_on,
+    )  # fmt: skip
     from drakegpt.cli.trials import say_how_to_go_on, show_trials
 
     given = config_files.from_file(config_file) if config_file else {}
@@ -197,11 +202,13 @@ def _study(
 
 
 def _announce(study: "Study") -> None:
+    from drakegpt.cli.trials import PARTS
+
     definition = study.definition
     console.note(
         f"Sweep {definition.name}: {definition.model} on '{definition.data.name}', "
         f"{counted(study.total, 'trial')} ({definition.sampler}) over "
-        f"{', '.join(definition.space)}",
+        f"{', '.join(definition.space)}, chosen on {PARTS[definition.select_on]}",
         style="bold",
     )
     rows = study.rows()
@@ -232,6 +239,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60
     seconds: list[float] = []
+    show = partial(_screen, study.definition.data, quiet=quiet)
     with Interrupts() as interrupts:
 
         def stop() -> bool:
@@ -242,7 +250,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
             with trial:
                 if not quiet and console.messages().is_terminal:
                     console.note(described(study, trial))
-                state = attempt(study.definition, trial, partial(_screen, quiet=quiet), stop)
+                state = attempt(study.definition, trial, show, stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - began)
             if not quiet and state != "unfinished":
@@ -251,10 +259,13 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
 
 
 @contextmanager
-def _screen(config: "TrainConfig", *, quiet: bool) -> Iterator[Callable[[Any], None]]:
+def _screen(
+    data: "Dataset", config: "TrainConfig", *, quiet: bool
+) -> Iterator[Callable[[Any], None]]:
     """The progress of one run on a terminal; elsewhere a line per trial is enough."""
-    from drakegpt.cli.progress import TrainingProgress
+    from drakegpt.cli.progress import Ahead, TrainingProgress
 
     hidden = quiet or not console.messages().is_terminal
-    with TrainingProgress(config, quiet=hidden) as progress:
+    ahead = Ahead.of(config, data, whole=False)
+    with TrainingProgress(config, ahead, quiet=hidden) as progress:
         yield progress.report

@@ -239,7 +239,7 @@ def train_and_score(
     When asked to stop, saves, says how to go on, and exits with 130.
     """
     from drakegpt.cli.interrupts import Interrupts
-    from drakegpt.cli.progress import TrainingProgress
+    from drakegpt.cli.progress import Ahead, TrainingProgress
     from drakegpt.evaluation.figures import draw_run
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.recorder import Recorder
@@ -251,7 +251,8 @@ def train_and_score(
     if not quiet:
         console.note(recorder.trainer.plan.why)
     with recorder, Interrupts() as interrupts:
-        with TrainingProgress(run.config, quiet=quiet) as progress:
+        ahead = Ahead.of(run.config, run.dataset())
+        with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
             for report in recorder.reports():
                 progress.report(report)
                 if interrupts.requested:
@@ -339,6 +340,9 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
         "parts": [asdict(part) for part in run.parts],
         "train_loss": scores.train.loss,
         "val_loss": scores.val.loss,
+        "best_val_loss": scores.best_val.loss,
+        "tail_loss": scores.tail and scores.tail.loss,
+        "select_on": run.config.select_on,
         "bits_per_character": scores.val.bits_per_character,
         "seconds": last["seconds"],
         "tokens_per_second": last["tokens_per_second"],
@@ -349,37 +353,63 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
 
 def _render(run: "Run", scores: "Scores") -> None:
     from drakegpt.cli.progress import duration, sparkline
-    from drakegpt.evaluation.comparison import row_of
     from drakegpt.evaluation.samples import sample
 
     evaluations = run.evaluations
-    last, best = evaluations[-1], min(evaluations, key=lambda e: float(e["val_loss"]))
+    last = evaluations[-1]
     size = " (scaled)" if run.config.size == "scaled" else ""
     unit = run.tokenizer.unit
+    tail = f"tail loss {scores.tail.loss:.4f}, " if scores.tail else ""
     console.show(
-        f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, "
-        f"validation loss {scores.val.loss:.4f} nats per {unit} over the whole splits "
+        f"{run.config.model}{size}: train loss {scores.train.loss:.4f}, {tail}"
+        f"validation loss {scores.val.loss:.4f} nats per {unit} over the whole "
+        f"{'of each part' if scores.tail else 'splits'} "
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
         f"{counted(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
-        f"validation {sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
+        f"{'tail' if scores.tail else 'validation'} "
+        f"{sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
     )
-    best_writes = command("generate", run.name, best=True)
-    if run.ending.get("reason") == "patience":
-        console.show(
-            f"Stopped early: the validation loss was estimated lowest at iteration "
-            f"{best['iteration']:,} ({best['val_loss']:.4f}). Those weights are kept: "
-            f"`{best_writes}`."
-        )
-    if (row := row_of([run])).overfits_from:
-        console.show(
-            f"Overfits from iteration {row.overfits_from:,} on: validation rose by "
-            f"{row.overfits_by:.3f} nats while training fell. The weights from there are kept: "
-            f"`{best_writes}`; what helps: `drakegpt compare --remedies`."
-        )
+    for sentence in _of_best_weights(run, scores):
+        console.show(sentence)
     if run.history:
         console.show(f"It was {run.history}.")
     console.show(f"Run: {run.folder}\n")
     console.show_text(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
+
+
+def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
+    """By what the best weights were chosen, why training ended, and whether they are better."""
+    from drakegpt.evaluation.comparison import row_of
+    from drakegpt.evaluation.noise import own_fall
+
+    best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
+    what = "the training split's tail" if scores.tail else "validation"
+    chosen = (
+        "the tail of the training split; validation chose nothing"
+        if scores.tail
+        else "the validation split, whose loss is shown above"
+    )
+    yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
+    best_writes = command("generate", run.name, best=True)
+    overfits = row_of([run])
+    better = own_fall([scores.val.loss - scores.best_val.loss])
+    if run.ending.get("reason") == "patience":
+        waited = counted(run.config.patience, "evaluation")
+        yield (
+            f"Stopped early: {what} did not fall for {waited}, "
+            f"estimated lowest at iteration {best['iteration']:,} ({best['val_loss']:.4f})."
+        )
+    if overfits.overfits_from:
+        yield (
+            f"Overfits from iteration {overfits.overfits_from:,} on: validation rose by "
+            f"{overfits.overfits_by:.3f} nats while training fell. The weights from there are "
+            f"kept: `{best_writes}`; what helps: `drakegpt compare --remedies`."
+        )
+    elif better.lower:
+        yield (
+            f"By exact losses the best weights are {better.amount} nats lower on validation than "
+            f"the last: `{best_writes}`."
+        )

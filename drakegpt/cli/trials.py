@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from drakegpt.sweep.study import Row, Study, Trial
 
 
+# What chooses, in words, and in the heads of tables.
+PARTS = {
+    "training-tail": "the tail of the training split",
+    "validation": "the validation split",
+}
+_SHORT = {"training-tail": "tail", "validation": "validation"}
+
+
 def described(study: "Study", trial: "Trial") -> str:
     """Which trial it is, and what it tries."""
     return f"Trial {trial.number} of {study.total}: {_values(trial.params)}"
@@ -37,7 +45,8 @@ def came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
     row = rows[trial.number - 1]
     at_work = 1 + sum(other.state == "unfinished" for other in rows)
     left = study.total - sum(other.state != "unfinished" for other in rows)
-    loss = f"validation {row.val_loss:.4f}, " if row.state == "complete" else ""
+    chooses = _SHORT[study.definition.select_on]
+    loss = f"{chooses} {row.loss:.4f}, " if row.state == "complete" else ""
     took = "" if row.state == "impossible" else f" in {duration(seconds[-1])}"
     rest = ""
     if left > 0 and seconds:
@@ -75,8 +84,8 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
 
 def _rank(row: "Row") -> tuple[Any, ...]:
     """Complete trials by their loss, then estimates by theirs, then the rest by number."""
-    known = row.val_loss is not None
-    return (row.state != "complete", row.state == "unfinished", not known, row.val_loss, row.number)
+    known = row.loss is not None
+    return (row.state != "complete", row.state == "unfinished", not known, row.loss, row.number)
 
 
 def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
@@ -84,17 +93,18 @@ def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
 
     definition = study.definition
     title = f"{definition.model} on {definition.data.name}, {counted(len(rows), 'trial')}"
-    loss = f"validation loss, nats per {definition.data.tokenizer.unit}"
-    return draw(title, loss, definition.space, rows, study.folder)
+    loss = f"{_SHORT[definition.select_on]} loss"
+    unit = f"nats per {definition.data.tokenizer.unit}"
+    return draw(title, loss, unit, definition.space, rows, study.folder)
 
 
 def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
     definition = study.definition
     title = f"{definition.name}: {definition.model} on {definition.data.name}"
     show_table(title, _columns(study), rows, lambda row: row is best)
-    estimated = any(row.state != "complete" and row.val_loss is not None for row in rows)
+    estimated = any(row.state != "complete" and row.loss is not None for row in rows)
     console.show(
-        f"Losses: nats per {definition.data.tokenizer.unit} over the whole validation split"
+        _explained(definition)
         + ("; with ~, the last estimate of a trial that is not complete." if estimated else ".")
     )
     for why in dict.fromkeys(row.why for row in rows if row.why):
@@ -102,17 +112,41 @@ def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
         console.show(f"{'Trials' if ',' in numbers else 'Trial'} {numbers}: {why}")
     if best:
         console.show(
-            f"\nBest: trial {best.number}, validation loss {best.val_loss:.4f} with "
-            f"{_values(best.params)}.{_also(near_best(rows))} The same run again:"
+            f"\nBest: trial {best.number}, {_losses(definition, best)} with "
+            f"{_values(best.params)}.{_also(near_best(rows))} {_again(definition)}"
         )
         console.show(_command(definition, best), soft_wrap=True)
+
+
+def _explained(definition: "Definition") -> str:
+    """What the losses are, and which of them chose."""
+    per = f"Losses: nats per {definition.data.tokenizer.unit} over the whole"
+    if definition.select_on == "validation":
+        return f"{per} validation split, which chose among the trials"
+    return (
+        f"{per} of each part. Tail: the last tenth of the training split, not trained on, by "
+        "which trials are ranked and pruned; validation, scored as a trial ended, chose nothing"
+    )
+
+
+def _losses(definition: "Definition", row: "Row") -> str:
+    """The exact losses of a trial that is complete."""
+    if definition.select_on == "validation":
+        return f"validation loss {row.loss:.4f}"
+    return f"tail loss {row.loss:.4f}, validation loss {row.val_loss:.4f},"
+
+
+def _again(definition: "Definition") -> str:
+    if definition.select_on == "validation":
+        return "The same run again:"
+    return "To train it on the whole training split:"
 
 
 def near_best(rows: "list[Row]") -> "list[Row]":
     """The other complete trials within noise of the best; each is a single run."""
     from drakegpt.evaluation.noise import difference, lowest
 
-    losses = {row.number: row.val_loss for row in rows if row.state == "complete"}
+    losses = {row.number: row.loss for row in rows if row.state == "complete"}
     known = [(number, loss) for number, loss in losses.items() if loss is not None]
     ranked = lowest(known, lambda it: it[1], lambda a, b: difference([a[1]], [b[1]]))
     near = [number for number, _ in ranked[1:]]
@@ -136,24 +170,32 @@ def _columns(study: "Study") -> "list[Column[Row]]":
     def of(name: str) -> "Column[Row]":
         return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
 
+    part = study.definition.select_on
+    beside = [Column("validation", _beside, 2)] if part != "validation" else []
     return [
         Column("trial", lambda row: str(row.number)),
         *map(of, study.definition.space),
-        Column("validation", _loss),
-        Column("state", _state, 2),
-        Column("run", lambda row: row.run, 3),
+        Column(_SHORT[part], _loss),
+        *beside,
+        Column("state", _state, 3),
+        Column("run", lambda row: row.run, 4),
     ]
 
 
 def _loss(row: "Row") -> str:
-    if row.val_loss is None:
+    if row.loss is None:
         return ""
-    return f"{row.val_loss:.4f}" if row.state == "complete" else f"~{row.val_loss:.4f}"
+    return f"{row.loss:.4f}" if row.state == "complete" else f"~{row.loss:.4f}"
+
+
+def _beside(row: "Row") -> str:
+    """The validation loss where it is not what chooses."""
+    return "" if row.val_loss is None else f"{row.val_loss:.4f}"
 
 
 def _command(definition: "Definition", row: "Row") -> str:
-    """The `train` command that reproduces a trial."""
-    return config_files.to_command(replace(definition.config(row.params), wandb="off"))
+    """The `train` command of a trial's settings, on the whole training split."""
+    return config_files.to_command(replace(definition.whole_config(row.params), wandb="off"))
 
 
 def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) -> None:
@@ -191,6 +233,7 @@ def _as_json(
     chosen = best and {
         "number": best.number,
         "params": dict(best.params),
+        "loss": best.loss,
         "val_loss": best.val_loss,
         "run": best.run,
         "within_noise": [row.number for row in near_best(rows)],
@@ -202,6 +245,7 @@ def _as_json(
         "size": definition.size,
         "data": definition.data.name,
         "sampler": definition.sampler,
+        "select_on": definition.select_on,
         "total": study.total,
         "best": chosen,
         "trials": [row.to_json() for row in sorted(rows, key=lambda row: row.number)],

@@ -46,6 +46,7 @@ SHORTEST_SPLIT = 9
 SHORTEST_CORPUS = 90  # characters
 NAME = re.compile(r"(?!default$)[A-Za-z0-9][\w.-]{0,63}", re.ASCII)  # safe as a folder everywhere
 VERSION = re.compile("[0-9a-f]{16}")  # a version's folder: the beginning of its checksum
+TAIL_SHARE = 10  # one part in so many of the training split is its tail
 BLOCK = 1 << 16  # tokens that are decoded at once
 
 
@@ -80,21 +81,43 @@ class Dataset:
             raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not tokens")
         return torch.from_numpy(array)
 
+    @property
+    def tail_tokens(self) -> int:
+        """How many tokens the tail of the training split has: its last tenth."""
+        return self.metadata.train_tokens // TAIL_SHARE
+
+    def parts(self, *, tail: bool) -> tuple[Tensor, Tensor]:
+        """What a run learns from, and what its evaluations score: the splits.
+
+        With `tail` it is the training split without its tail, and the tail.
+        """
+        train = self.split("train")
+        if not tail:
+            return train, self.split("val")
+        length = len(train) - self.tail_tokens
+        return train[:length], train[length:]
+
     def verify(self) -> None:
         """Raise `CorpusError` if the tokens are not those that were prepared."""
         for name, checksum in self.metadata.array_sha256.items():
             if arrays.checksum(self.split(name).numpy()) != checksum:
                 raise _damaged(self.name, f"{name}.npy has another checksum")
 
-    def check_context(self, context_length: int) -> None:
-        """Raise `CorpusError` if a split is too short for one window and its target."""
+    def check_context(self, context_length: int, *, tail: bool = False) -> None:
+        """Raise `CorpusError` if a split is too short for one window and its target.
+
+        So may be the tail of the training split, if that is held out.
+        """
         shortest = min(self.metadata.train_tokens, self.metadata.val_tokens)
+        held_out = tail and self.tail_tokens < shortest
+        shortest = min(shortest, self.tail_tokens) if tail else shortest
         if shortest <= context_length:
+            part = "the tail of its training split" if held_out else "its smaller split"
+            other = ", or --select-on validation" if held_out else ""
             raise CorpusError(
-                f"Dataset '{self.name}' is too short for a context of {context_length}: its "
-                f"smaller split has {counted(shortest, 'token')}, and {context_length + 1} are "
-                "needed.",
-                f"Take --context-length {max(1, shortest - 1)} or less, or a longer text.",
+                f"Dataset '{self.name}' is too short for a context of {context_length}: "
+                f"{part} has {counted(shortest, 'token')}, and {context_length + 1} are needed.",
+                f"Take --context-length {max(1, shortest - 1)} or less, or a longer text{other}.",
             )
 
     def text(self, split: str, length: int) -> str:

@@ -2,7 +2,9 @@
 
 Contenders take turns: in each round every one does a little of every kind of
 work, so a machine that is busy for a while slows all of them. What is reported
-are medians of the rounds, and medians of the ratios within each round.
+are medians of the rounds, and medians of the ratios within each round; and whether
+the machine was busy with other programs, which the processor time of the same work
+tells: on a CPU no less than the time on the clock, unless the work had to wait.
 
 The limit of a training step is arithmetic alone: the floating-point operations
 in the matrix products of the textbook's forward and backward pass, at the rate
@@ -15,7 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -36,6 +38,8 @@ OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
 INTERVAL, BATCHES = 500, 200
 # Seconds that one takes its turn, where its work comes in units that small.
 REPETITION = {"default": 0.1, "scaled": 0.2}
+# Times as long on the clock as on the processors: from there on other programs were busy.
+BUSY = 1.15
 # Units of work after which memory is measured: training reaches its peak in the second
 # iteration, when the optimizer has its state.
 UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
@@ -52,6 +56,8 @@ class Times:
     """Seconds that each contender took for one unit of its work, round by round."""
 
     seconds: dict[str, list[float]]
+    # The same on the processors, of all threads together; empty where that tells nothing: on a GPU.
+    processor: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, who: str) -> float:
         """Seconds per unit in the middle round."""
@@ -65,6 +71,20 @@ class Times:
     def ratio(self, who: str) -> float:
         """How many times longer `who` takes than drakegpt: the median of all rounds."""
         return self.times_faster(OURS, than=who)
+
+    def spread(self, who: str, than: str) -> tuple[float, float]:
+        """The lowest and the highest of the rounds' ratios of the other's time to that of `who`."""
+        ratios = [b / a for a, b in zip(self.seconds[who], self.seconds[than], strict=True)]
+        return min(ratios), max(ratios)
+
+    @property
+    def waited(self) -> float:
+        """How many times the processor time the clock showed, of the contender who waited most."""
+        shares = [
+            sum(self.seconds[who]) / max(sum(processor), 1e-9)
+            for who, processor in self.processor.items()
+        ]
+        return max(shares, default=1.0)
 
     def times_faster(self, who: str, than: str) -> float:
         """How many times longer the other takes than `who`: the median of all rounds."""
@@ -82,10 +102,12 @@ class Times:
 
     def to_json(self) -> dict[str, Any]:
         """Milliseconds of each contender, and how many times faster drakegpt is."""
-        contenders = {
+        contenders: dict[str, dict[str, Any]] = {
             who: {"ms": self.median(who) * 1000, "repetitions_ms": [t * 1000 for t in times]}
             for who, times in self.seconds.items()
         }
+        for who, times in self.processor.items():
+            contenders[who]["processor_ms"] = [t * 1000 for t in times]
         ratios = {TEXTBOOK: self.ratio(self.reference)}
         if PLAIN in self.seconds:
             ratios[PLAIN] = self.ratio(PLAIN)
@@ -109,6 +131,16 @@ class Measurement:
     memory: dict[str, dict[str, int | None]]  # bytes, by kind of work and contender
 
     @property
+    def waited(self) -> float:
+        """How many times the processor time the clock showed, at the work that waited most."""
+        return max(self.training.waited, self.generation.waited)
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs took so much of the machine that the times are not its own."""
+        return self.waited > BUSY
+
+    @property
     def limit(self) -> float:
         """Seconds that the arithmetic of an iteration takes at least."""
         return self.flops / self.matmul_rate
@@ -128,6 +160,8 @@ class Measurement:
             "size": self.config.size,
             "threads": self.threads,
             "dtype": self.dtype,
+            "waited": self.waited,
+            "busy": self.busy,
             "training": self.training.to_json(),
             "training_with_evaluations": self.with_evaluations.to_json(),
             "generation": generation,
@@ -205,8 +239,11 @@ def race(
             what = f"round {number + 1} of {rounds}: {entry.who}, {entry.kind}"
             progress(what, done, len(entries) * (rounds + 1))
             count = units[entry.who, entry.kind]
-            seconds = _seconds(entry, count, device) / count
-            times[entry.kind].seconds.setdefault(entry.who, []).append(seconds)
+            seconds, processor = _timed(entry, count, device)
+            of_kind = times[entry.kind]
+            of_kind.seconds.setdefault(entry.who, []).append(seconds / count)
+            if device.type == "cpu":
+                of_kind.processor.setdefault(entry.who, []).append(processor / count)
     return times
 
 
@@ -257,7 +294,7 @@ def warm_up(entry: Entry, device: torch.device, repetition: float) -> int:
     """
     done, units, spent = 0, 1, 0.0
     while True:
-        seconds = _seconds(entry, units, device)
+        seconds, _ = _timed(entry, units, device)
         done, spent = done + units, spent + seconds
         heavy = device.type == "cpu" and (spent >= 2.0 or (spent >= 0.5 and done >= 2))
         if (heavy or done >= 5) and seconds >= repetition / 2:
@@ -266,17 +303,17 @@ def warm_up(entry: Entry, device: torch.device, repetition: float) -> int:
             units *= 2
 
 
-def _seconds(entry: Entry, units: int, device: torch.device) -> float:
-    """How long so many units take, from idle to idle."""
+def _timed(entry: Entry, units: int, device: torch.device) -> tuple[float, float]:
+    """How long so many units take, from idle to idle: by the clock, and on the processors."""
     if torch.get_num_threads() != entry.threads:
         torch.set_num_threads(entry.threads)
         torch.ones(2**20).add_(1)  # wakes them
     synchronize = torch.get_device_module(device).synchronize
     synchronize()
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     entry.work(units)
     synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - processor
 
 
 def _peaks(

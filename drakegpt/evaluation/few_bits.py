@@ -27,7 +27,7 @@ from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
 from drakegpt.evaluation.forms import FORMS, Form, form_of
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.noise import Difference, difference, lowest
-from drakegpt.evaluation.scoring import Score, score, validation_score
+from drakegpt.evaluation.scoring import Score, counted_score, score
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads
 from drakegpt.models.layers import LanguageModel
@@ -144,7 +144,7 @@ def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
         return score(run, str(device)).val
     choose_threads(run.model_config)
-    return validation_score(form_of(run, form).to(device), data, device)
+    return counted_score(run, form_of(run, form).to(device), data, device)
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

@@ -16,7 +16,7 @@ from drakegpt.config_files import named_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError, UsageError, did_you_mean
-from drakegpt.evaluation.scoring import recall
+from drakegpt.evaluation.scoring import Score, known_tail, known_validation
 from drakegpt.training.author import Author, author_in_file, author_of
 from drakegpt.training.recorder import in_training
 from drakegpt.training.run import CHANGEABLE, Run, all_runs, open_run, with_changes
@@ -37,7 +37,8 @@ TRAINED_BY = "origin"
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
     """The run that `target` names: a folder, a run's name, or a model (its latest run).
 
-    Where all runs of a model are trials, the best of its latest sweep. Without
+    Where all runs of a model are trials, that of its latest sweep with the lowest
+    loss on what that sweep chooses by. Without
     a target: the run with the lowest validation loss on `data` or else on the
     default dataset; runs on different texts cannot be ranked. `scaled` asks for
     the scaled size. Raises `RunError` with the command that would make such a
@@ -77,7 +78,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 def _best(runs: Sequence[Run]) -> Run:
     """The run with the lowest validation loss whose weights are whole; others are told of."""
     problem: RunError | None = None
-    for run in sorted(runs, key=val_loss):
+    for run in sorted(runs, key=chosen_by):
         try:
             run.last_checkpoint()
         except RunError as error:
@@ -396,10 +397,20 @@ def _as_model(text: str | None) -> str | None:
 def val_loss(run: Run) -> float:
     """The validation loss known of a run: exact if it was scored, else its last estimate.
 
-    Infinite where it is not finite, so that such a run ranks last.
+    Which is of the training split's tail where that was held out. Infinite where it is
+    not finite, so that such a run ranks last.
     """
-    if scores := recall(run):
-        loss = scores.val.loss
+    return _loss(run, known_validation(run))
+
+
+def chosen_by(run: Run) -> float:
+    """The loss by which a run is ranked among the trials of its sweep, known as in `val_loss`."""
+    return _loss(run, known_tail(run)) if run.config.holds_out_tail else val_loss(run)
+
+
+def _loss(run: Run, exact: Score | None) -> float:
+    if exact:
+        loss = exact.loss
     else:
         loss = float(run.evaluations[-1]["val_loss"]) if run.evaluations else math.inf
     return loss if math.isfinite(loss) else math.inf

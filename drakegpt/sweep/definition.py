@@ -16,7 +16,7 @@ from drakegpt.config import TrainConfig, check_setting, filled, resolve
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
 from drakegpt.evaluation.selection import INCIDENTAL
-from drakegpt.presets import PRESETS
+from drakegpt.presets import PRESETS, SYSTEMS
 from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
 from drakegpt.training.budget import length_of
@@ -27,6 +27,8 @@ from drakegpt.training.run import check_name
 _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "iters": max, "batch_size": min, "grad_accumulation": min, "context_length": min,
 }  # fmt: skip
+# How a run trains that holds out nothing, as `train` does.
+_WHOLE = {"select_on": "validation"}
 
 
 # What says how much memory a run takes, and which takes the least of it.
@@ -59,6 +61,12 @@ class Definition:
         return seed
 
     @cached_property
+    def select_on(self) -> str:
+        """What trials are ranked and pruned by: "training-tail" or "validation"."""
+        settings = filled(self.model, self.size, self.data.name, self.settings)
+        return str(settings["select_on"])
+
+    @cached_property
     def grid(self) -> list[dict[str, Value]]:
         """All combinations, for a sampler that tries each."""
         return combinations(self.space)
@@ -85,12 +93,19 @@ class Definition:
 
         Raises `UsageError` or `CorpusError` for a combination that cannot be.
         """
-        given = {**self.settings, **self.incidental, **params}
+        return self._config({**self.settings, **self.incidental, **params})
+
+    def whole_config(self, params: Mapping[str, Value]) -> TrainConfig:
+        """The settings of a run with these values that holds out nothing of the training split."""
+        return self._config({**self.settings, **self.incidental, **params} | _WHOLE)
+
+    def _config(self, given: Mapping[str, Any]) -> TrainConfig:
+        given = dict(given)
         given |= self._lowest_rate(given)
         config = resolve(self.model, self.size, self.data.name, given)
         if length := length_of(config, self.data):
             config = resolve(self.model, self.size, self.data.name, given, length)
-        self.data.check_context(config.context_length)
+        self.data.check_context(config.context_length, tail=config.holds_out_tail)
         return config
 
     def longest(self) -> TrainConfig | None:
@@ -138,12 +153,17 @@ def define(
 ) -> Definition:
     """A sweep of `model` with the settings `given`; its name follows from all that, if `None`.
 
-    Raises `UsageError` for settings that cannot be, alone or beside the space.
+    It chooses by the tail of the training split unless that is said otherwise, so that
+    the validation split judges what was found. Raises `UsageError` for settings that
+    cannot be, alone or beside the space.
     """
     if name is not None:
         check_name(name, "sweep")
     _check(given, space, sampler)
     settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
+    system = SYSTEMS.get(str(given.get("preset")))
+    if not (system and "select_on" in system.settings):
+        settings.setdefault("select_on", "training-tail")
     incidental = {key: value for key, value in given.items() if key in INCIDENTAL}
     unnamed = Definition(
         name="",

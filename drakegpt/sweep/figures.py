@@ -1,4 +1,4 @@
-"""Hyperparameters against validation loss, as PNG and SVG.
+"""Hyperparameters against the loss that chooses among trials, as PNG and SVG.
 
 One picture with a line per trial across all hyperparameters, and one with a
 field of points for each. Trials that are not complete are grey: their losses
@@ -49,20 +49,23 @@ class Scale:
         return (at - low) / (high - low)
 
 
-def draw(title: str, loss: str, space: Space, rows: Sequence[Row], folder: Path) -> list[Path]:
+def draw(
+    title: str, loss: str, unit: str, space: Space, rows: Sequence[Row], folder: Path
+) -> list[Path]:
     """Draw both pictures into `folder`; returns their files.
 
-    `loss` names the validation loss with its unit. There must be a complete trial.
+    `loss` names the loss that chooses, `unit` what it is counted in. There must be a
+    complete trial.
     """
-    shown_rows = [row for row in rows if row.val_loss is not None and row.params]
+    shown_rows = [row for row in rows if row.loss is not None and row.params]
     # The best last, so that it lies on top; those that are not complete at the bottom.
     ordered = sorted(shown_rows, key=_depth)
-    parallel = _parallel(title, loss, space, ordered)
-    scatter = _scatter(title, loss, space, ordered)
+    parallel = _parallel(title, loss, unit, space, ordered)
+    scatter = _scatter(title, f"{loss}, {unit}", space, ordered)
     return [*write_figure(parallel, folder, "parallel"), *write_figure(scatter, folder, "scatter")]
 
 
-def _parallel(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figure":
+def _parallel(title: str, loss: str, unit: str, space: Space, rows: Sequence[Row]) -> "Figure":
     """A line per trial from axis to axis, the last one being the loss."""
     figure = new_figure(max(8.0, 2.0 * len(space) + 3), 5)
     axes = figure.add_subplot()
@@ -71,22 +74,20 @@ def _parallel(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figu
     losses = _loss_scale(rows)
     for row in rows:
         heights = [s.place(row.params[n]) for s, n in zip(scales, space, strict=True)]
-        heights.append(min(1.0, losses.place(row.val_loss or 0.0)))
+        heights.append(min(1.0, losses.place(row.loss or 0.0)))
         axes.plot(range(len(heights)), heights, **_line(row, rows[-1], colours))
     for place, scale in enumerate([*scales, losses]):
         axes.axvline(place, color="#444444", linewidth=1, zorder=5)
         for height, text in scale.ticks:
             beside = place - 0.03, height
             axes.text(*beside, text, ha="right", va="center", fontsize=8, zorder=6, bbox=PAPER)
-    axes.set_xticks(
-        range(len(scales) + 1), [*map(_named, space, space.values()), "validation loss"]
-    )
+    axes.set_xticks(range(len(scales) + 1), [*map(_named, space, space.values()), loss])
     axes.set_yticks([])
     axes.set_xlim(-0.4, len(scales) + 0.1)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_title(plotted(title), loc="left", fontweight="bold")
-    _finish(figure, [axes], colours, loss, rows)
+    _finish(figure, [axes], colours, f"{loss}, {unit}", rows)
     return figure
 
 
@@ -105,7 +106,7 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figur
             continue
         scale = scale_of(axis)
         for row in rows:
-            at = scale.place(row.params[name]), min(top, row.val_loss or 0.0)
+            at = scale.place(row.params[name]), min(top, row.loss or 0.0)
             field.plot(*at, **_point(row, rows[-1], colours))
         field.set_xticks([x for x, _ in scale.ticks], [text for _, text in scale.ticks])
         field.set_xlim(-0.1, 1.1)
@@ -121,7 +122,7 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figur
 
 def _depth(row: Row) -> tuple[bool, float, int]:
     """What lies on top comes last; of equals, the first trial."""
-    return row.state == "complete", -(row.val_loss or 0.0), -row.number
+    return row.state == "complete", -(row.loss or 0.0), -row.number
 
 
 def scale_of(axis: Axis) -> Scale:
@@ -159,7 +160,7 @@ def _share(place: int, of: int) -> float:
 
 
 def _range_of_complete(rows: Sequence[Row]) -> tuple[float, float]:
-    losses = [row.val_loss or 0.0 for row in rows if row.state == "complete"]
+    losses = [row.loss or 0.0 for row in rows if row.state == "complete"]
     low, high = min(losses), max(losses)
     return low, high if high > low else low + 1e-3
 
@@ -182,7 +183,7 @@ def _line(row: Row, best: Row, colours: Any) -> dict[str, Any]:
     if row.state != "complete":
         return {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
     width = 3.5 if row is best else 1.6
-    return {"color": colours.to_rgba(row.val_loss), "linewidth": width}
+    return {"color": colours.to_rgba(row.loss), "linewidth": width}
 
 
 def _point(row: Row, best: Row, colours: Any) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _point(row: Row, best: Row, colours: Any) -> dict[str, Any]:
         return {"marker": "o", "markerfacecolor": "none", "markeredgecolor": GREY, "markersize": 6}
     marked = {"marker": "*", "markersize": 15, "markeredgecolor": BEST, "zorder": 4}
     plain = {"marker": "o", "markersize": 7, "markeredgecolor": "white"}
-    return {"markerfacecolor": colours.to_rgba(row.val_loss), **(marked if row is best else plain)}
+    return {"markerfacecolor": colours.to_rgba(row.loss), **(marked if row is best else plain)}
 
 
 def _named(name: str, axis: Axis) -> str:
@@ -204,7 +205,7 @@ def _finish(
     best = rows[-1]
     figure.colorbar(colours, ax=axes, label=loss, pad=0.02)
     grey = sum(row.state != "complete" for row in rows)
-    legend = f"Best: trial {best.number}, {best.val_loss:.4f}"
+    legend = f"Best: trial {best.number}, {best.loss:.4f}"
     if grey:
         legend += f". Grey: {grey} not complete, their last estimates (at the top if above)"
     figure.supxlabel(legend, fontsize=9, x=0.01, ha="left")

@@ -21,6 +21,7 @@ Value = bool | int | float | str
 _APART = (
     "model", "size", "preset", "data", "init_from", "minutes", "epochs", "eval_interval",
     "eval_iters", "device", "dtype", "compile", "wandb", "save_interval",
+    "select_on",
 )  # fmt: skip
 SEARCHABLE = tuple(
     field.name for field in dataclasses.fields(TrainConfig) if field.name not in _APART

@@ -53,7 +53,8 @@ class Row:
     number: int  # from 1
     params: Mapping[str, Value]
     state: State
-    val_loss: float | None  # nats per token: exact if complete, else the last estimate
+    loss: float | None  # nats per token: exact if complete, else the last estimate
+    val_loss: float | None = None  # exact, on validation; the same where that is what chooses
     iterations: int
     why: str
     run: str
@@ -113,11 +114,11 @@ class Trial:
             facts: dict[str, Any] = self._trial.user_attrs
             return facts
 
-    def report(self, iteration: int, val_loss: float) -> None:
-        """Note an estimate of the validation loss; what is noted already stays."""
+    def report(self, iteration: int, loss: float) -> None:
+        """Note an estimate of the loss that chooses; what is noted already stays."""
         with self._study.explained():
             if iteration not in self._reported:
-                self._trial.report(val_loss, iteration)
+                self._trial.report(loss, iteration)
                 self._reported.add(iteration)
 
     def same(self) -> Row | None:
@@ -128,9 +129,9 @@ class Trial:
     def end_as(self, other: Row) -> None:
         """End the trial as that one did, with its run."""
         why = other.why or f"The same as trial {other.number}."
-        reached = {"iterations": other.iterations, "estimate": other.val_loss}
-        self._study.note(self._trial, run=other.run, **reached)
-        loss = other.val_loss if other.state == "complete" else None
+        reached = {"iterations": other.iterations, "estimate": other.loss}
+        self._study.note(self._trial, run=other.run, val_loss=other.val_loss, **reached)
+        loss = other.loss if other.state == "complete" else None
         self._study.end(self._trial, other.state, why, loss)
 
     def hopeless(self) -> bool:
@@ -141,9 +142,10 @@ class Trial:
         with self._study.explained():
             return self._study.definition.prune and self._study.worse_than_most(self._trial)
 
-    def complete(self, val_loss: float) -> None:
-        """End the trial with its exact validation loss."""
-        self._study.end(self._trial, "complete", "", val_loss)
+    def complete(self, loss: float, val_loss: float | None = None) -> None:
+        """End the trial with its exact loss that chooses, and that on validation beside it."""
+        self._study.note(self._trial, val_loss=loss if val_loss is None else val_loss)
+        self._study.end(self._trial, "complete", "", loss)
 
     def give_up(self, state: State, why: str) -> None:
         """End the trial before its time; the sampler takes that for a bad result."""
@@ -212,14 +214,14 @@ class Study:
         self._study.pruner = MedianPruner(UNPRUNED_TRIALS, length // UNPRUNED_SHARE)
         return trial.should_prune()
 
-    def end(self, trial: optuna.Trial, state: State, why: str, val_loss: float | None) -> None:
-        """Tell what a trial came to."""
+    def end(self, trial: optuna.Trial, state: State, why: str, loss: float | None) -> None:
+        """Tell what a trial came to; `loss` is what the sampler learns from."""
         self.note(trial, state=state, why=why)
         with self.explained():
-            if val_loss is None:
+            if loss is None:
                 self._study.tell(trial, state=TrialState.PRUNED)
             else:
-                self._study.tell(trial, val_loss)
+                self._study.tell(trial, loss)
 
     def _check_identity(self) -> None:
         """Keep the definition with a new study; refuse a study of another."""
@@ -351,7 +353,8 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
-        val_loss=trial.value if trial.state == TrialState.COMPLETE else estimate,
+        loss=trial.value if trial.state == TrialState.COMPLETE else estimate,
+        val_loss=facts.get("val_loss"),
         iterations=facts.get("iterations", last),
         why=facts.get("why", ""),
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),

@@ -20,7 +20,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.evaluation.figures import draw_run
-from drakegpt.evaluation.scoring import score_validation
+from drakegpt.evaluation.scoring import score_tail, score_validation
 from drakegpt.evaluation.selection import essential, kept_as
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
@@ -130,13 +130,19 @@ def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> Stat
 
 
 def _finish(run: Run, trial: Trial) -> None:
-    """Tell the exact loss of a run that has come to its end."""
+    """Tell the exact loss of a run that has come to its end.
+
+    Where the tail of the training split chooses, validation is scored now, once,
+    and is only told beside it.
+    """
     for line in run.evaluations:  # some may have been made by a process that could not tell
         trial.report(line["iteration"], line["val_loss"])
-    loss = score_validation(run, run.config.device).loss
+    tail = run.config.holds_out_tail
+    loss = (score_tail if tail else score_validation)(run, run.config.device).loss
     if not math.isfinite(loss):
-        raise DivergedError(f"The loss on the whole validation split is {loss}.", "")
-    trial.complete(loss)
+        part = "tail of the training split" if tail else "validation split"
+        raise DivergedError(f"The loss on the whole {part} is {loss}.", "")
+    trial.complete(loss, score_validation(run, run.config.device).loss if tail else loss)
 
 
 def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:

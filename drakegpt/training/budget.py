@@ -19,7 +19,7 @@ from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.presets import EVALUATIONS
 from drakegpt.training.engine import choose
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.trainer import Evaluation, Step, Trainer, tokens_evaluated
 
 # The first steps are slower: on the way one is recorded, compiled or captured.
 WARM_UP_STEPS = 6
@@ -39,7 +39,7 @@ def length_of(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """
     if not (config.epochs or config.minutes):
         return {}
-    data.check_context(config.context_length)
+    data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
         return {"iters": iterations_of(config, data), "epochs": 0, "windows": "shuffled"}
     return {"iters": iterations_within(config, data), "minutes": 0.0}
@@ -50,7 +50,8 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
 
     The last one is filled up with the first windows of one epoch more.
     """
-    windows = windows_in(data.metadata.train_tokens, config.context_length)
+    learnt, _ = data.parts(tail=config.holds_out_tail)
+    windows = windows_in(len(learnt), config.context_length)
     at_once = config.batch_size * config.grad_accumulation
     return -(-config.epochs * windows // at_once)
 
@@ -92,9 +93,9 @@ def seconds_for(config: TrainConfig, vocab_size: int) -> float:
 
 
 def iterations_within(config: TrainConfig, data: Dataset) -> int:
-    """Iterations that `config.minutes` hold, with twenty evaluations among them.
+    """Iterations that `config.minutes` hold, with twenty evaluations and the scoring at the end.
 
-    Raises `UsageError` if the evaluations alone would take longer. Whether a run is
+    Raises `UsageError` if these alone would take longer. Whether a run is
     compiled depends on how long it is, and its speed on that: so steps are tried
     as written first, and compiled where so many fit that the run will be.
     """
@@ -118,7 +119,8 @@ def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) 
         patience=0,
     )
     model = build_model(model_config).to(device)
-    trainer = Trainer(trial, model, data.split("train"), data.split("val"), device)
+    learnt, judged = data.parts(tail=config.holds_out_tail)
+    trainer = Trainer(trial, model, learnt, judged, device)
     began = time.perf_counter()
     moments = []
     for report in trainer.reports():
@@ -128,13 +130,17 @@ def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) 
         if isinstance(report, Evaluation):
             break
     steps = moments[-2] - moments[WARM_UP_STEPS - 1]
-    evaluation = (moments[-1] - moments[-2]) * config.eval_iters / trial.eval_iters
-    around = moments[-1] - began + EVALUATIONS * evaluation
+    times_as_much = tokens_evaluated(config, len(judged)) / tokens_evaluated(trial, len(judged))
+    evaluation = (moments[-1] - moments[-2]) * times_as_much
+    # When training is over, whole splits are scored, and validation with the best weights too.
+    whole = data.metadata.train_tokens + 2 * data.metadata.val_tokens
+    scoring = evaluation * whole / tokens_evaluated(config, len(judged))
+    around = moments[-1] - began + EVALUATIONS * evaluation + scoring
     iterations = int((config.minutes * 60 - around) / (steps / TRIAL_STEPS))
     if iterations < 1:
         raise UsageError(
-            f"--minutes {config.minutes:g} is too short: {EVALUATIONS} evaluations alone would "
-            f"take {around / 60:.2f} minutes here.",
+            f"--minutes {config.minutes:g} is too short: {EVALUATIONS} evaluations, and scoring "
+            f"whole splits at the end, alone would take {around / 60:.2f} minutes here.",
             "Give more --minutes, or fewer --eval-iters.",
         )
     return iterations

@@ -113,7 +113,7 @@ class Recorder:
                 self._append({"event": "evaluation", **asdict(report)})
                 if self._tracker:
                     self._tracker.log(report)
-                if report == self.trainer.best:
+                if report is self.trainer.best:
                     self._best = report, _copy(self.trainer.model.state_dict())
             if self._save_due(report):
                 self.save()
@@ -294,8 +294,8 @@ def _trainer(run: Run, world: World) -> Trainer:
         except ValueError as error:
             raise misfit(run, error) from error
     data.verify()
-    splits = data.split("train"), data.split("val")
-    return Trainer(run.config, model.to(device), *splits, device, world)
+    parts = data.parts(tail=run.config.holds_out_tail)
+    return Trainer(run.config, model.to(device), *parts, device, world)
 
 
 def _restore(run: Run, trainer: Trainer) -> Checkpoint:

@@ -6,7 +6,7 @@
     runs/<name>/tokenizer.json
     runs/<name>/metrics.jsonl     a line per evaluation, and one when it is finished or given up
     runs/<name>/checkpoints/      the last states, to go on from and to use
-    runs/<name>/best.safetensors  the weights with the lowest validation loss so far
+    runs/<name>/best.safetensors  the weights with the lowest loss of an evaluation so far
     runs/<name>/initial.safetensors  those it began with, if from another run
 
 A run never overwrites another, and takes its name when all of it is on the disk.
@@ -64,6 +64,7 @@ FORMAT = 2
 FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
 REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
 LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
+LAST_LINES = 4096  # bytes that hold the last few lines of metrics.jsonl
 
 
 class OlderRunError(RunError):
@@ -119,6 +120,18 @@ class Run:
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations made while training, oldest first."""
         return [line for line in self.metrics if line["event"] == "evaluation"]
+
+    @property
+    def last_evaluation(self) -> dict[str, Any]:
+        """The newest evaluation, empty if there is none yet; read from the file's end alone."""
+        try:
+            with (self.folder / "metrics.jsonl").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_LINES))
+                lines = file.read().split(b"\n")
+            read = [parse_json(line.decode()) for line in lines[:-1] if line.startswith(b"{")]
+            return next((line for line in reversed(read) if line["event"] == "evaluation"), {})
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
 
     @property
     def ending(self) -> dict[str, Any]:
@@ -275,7 +288,7 @@ def create_run(
     """
     if name is not None:
         check_new(name)
-    data.check_context(config.context_length)
+    data.check_context(config.context_length, tail=config.holds_out_tail)
     device = choose_device(config.device)
     stamp = datetime.now()
     kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"

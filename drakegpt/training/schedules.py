@@ -1,7 +1,8 @@
 """The learning rate at each point of a run.
 
-A pure function of the settings, the iteration and the validation losses so far:
-there is no state to save, and a run that is taken up again goes on exactly.
+A pure function of the settings, the iteration and the losses of the evaluations so
+far, of which `Losses` keeps what counts: there is no state to save, and a run that
+is taken up again goes on exactly.
 
     cyclic    triangle between base_lr and max_lr, as the original
     constant  max_lr
@@ -9,13 +10,14 @@ there is no state to save, and a run that is taken up again goes on exactly.
     hold      max_lr for hold_share of the run, then down to base_lr along a straight line
     two-stage a straight line down, from half-way on at two thirds of it; no weight decay from there
     step      max_lr, times decay_factor every decay_interval iterations
-    plateau   max_lr, times decay_factor whenever validation stops falling
+    plateau   max_lr, times decay_factor whenever the losses stop falling
 
 Before that, the rate rises from zero in a straight line for `warmup_iters`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Self
 
 from drakegpt.config import TrainConfig
 
@@ -25,10 +27,44 @@ HALF_CYCLE = 5
 STAGE_TWO = 2 / 3
 
 
-def learning_rate(config: TrainConfig, iteration: int, val_losses: Sequence[float]) -> float:
-    """The rate for the step after `iteration` steps, given all validation losses so far."""
+class Losses:
+    """What the losses of all evaluations so far come to, summed up as each is added.
+
+    A step asks for that, and would take longer with each evaluation if it read them all.
+    """
+
+    def __init__(self, plateau_patience: int) -> None:
+        self.count = 0
+        self.since_lowest = 0  # evaluations after that of the lowest loss
+        self.plateaus = 0  # how often `plateau_patience` in a row brought no loss below the lowest
+        self._lowest, self._waited, self._patience = math.inf, 0, plateau_patience
+
+    @classmethod
+    def of(cls, config: TrainConfig, losses: Iterable[float]) -> Self:
+        """Those of a run whose evaluations came to these."""
+        summed_up = cls(config.plateau_patience)
+        for loss in losses:
+            summed_up.add(loss)
+        return summed_up
+
+    def add(self, loss: float) -> bool:
+        """Take in the loss of one more evaluation; whether it is the lowest."""
+        lowest = loss < self._lowest
+        self.count += 1
+        if lowest:
+            self._lowest, self._waited, self.since_lowest = loss, 0, 0
+            return True
+        self.since_lowest += 1
+        self._waited += 1
+        if self._waited == self._patience:
+            self._waited, self.plateaus = 0, self.plateaus + 1
+        return False
+
+
+def learning_rate(config: TrainConfig, iteration: int, losses: Losses) -> float:
+    """The rate for the step after `iteration` steps, given the losses of all evaluations so far."""
     warmth = min(1.0, (iteration + 1) / config.warmup_iters) if config.warmup_iters else 1.0
-    return warmth * _scheduled(config, iteration, val_losses)
+    return warmth * _scheduled(config, iteration, losses)
 
 
 def weight_decay(config: TrainConfig, iteration: int) -> float:
@@ -42,11 +78,11 @@ def _second_stage(config: TrainConfig, iteration: int) -> bool:
     return 2 * iteration >= config.iters
 
 
-def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float]) -> float:
+def _scheduled(config: TrainConfig, iteration: int, losses: Losses) -> float:
     low, high = config.base_lr, config.max_lr
     match config.schedule:
         case "cyclic":
-            return low + _triangle(len(val_losses)) * (high - low)
+            return low + _triangle(losses.count) * (high - low)
         case "constant":
             return high
         case "cosine":
@@ -62,8 +98,7 @@ def _scheduled(config: TrainConfig, iteration: int, val_losses: Sequence[float])
         case "step":
             return high * config.decay_factor ** (iteration // config.decay_interval)
         case "plateau":
-            decays = _plateaus(val_losses, config.plateau_patience)
-            return float(high * config.decay_factor**decays)
+            return float(high * config.decay_factor**losses.plateaus)
 
 
 def _triangle(evaluations: int) -> float:
@@ -74,13 +109,3 @@ def _triangle(evaluations: int) -> float:
 def _progress(iteration: int, start: int, end: int) -> float:
     """How much of the way from `start` to `end` is done, between 0 and 1."""
     return min(1.0, max(0.0, (iteration - start) / max(1, end - start)))
-
-
-def _plateaus(losses: Sequence[float], patience: int) -> int:
-    """How often `patience` evaluations in a row have brought no loss below the best before."""
-    best, waited, plateaus = math.inf, 0, 0
-    for loss in losses:
-        best, waited = (loss, 0) if loss < best else (best, waited + 1)
-        if waited == patience:
-            waited, plateaus = 0, plateaus + 1
-    return plateaus

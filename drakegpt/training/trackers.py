@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["offline", "online"]
 PATIENCE = 10.0  # seconds: for the server to answer at the start, for the last upload at the end
-LOSSES = ("train/loss", "val/loss")
+# What the loss of what is not trained on is called, by the setting `select_on`.
+HELD_OUT = {"validation": "val/loss", "training-tail": "tail/loss"}
 FAULTS = (Exception, SystemExit)  # wandb exits where its service process ended badly
 
 logger = logging.getLogger("drakegpt")
@@ -48,6 +49,7 @@ class WandbTracker:
         self._run: Any = None  # None: nothing to do
         self._upload = ""  # the command that uploads what was recorded
         self._lowest: dict[str, float] = {}
+        self._losses = ("train/loss", HELD_OUT[config.get("select_on", "validation")])
         obstacle = ""
         with self._guarded("cannot record this run"):
             if mode == "online":
@@ -61,7 +63,7 @@ class WandbTracker:
             online = ["--include-online"] if self._run.settings.mode == "online" else []
             self._upload = join(["wandb", "sync", *online, str(Path(self._run.dir).parent)])
             self._run.define_metric("*", step_metric="iteration")
-            for loss in LOSSES:
+            for loss in self._losses:
                 self._run.define_metric(loss, step_metric="iteration", summary="min")
         if obstacle and self._run:
             text = "Weights & Biases is not available (%s): recorded offline. Upload later with: %s"
@@ -77,11 +79,11 @@ class WandbTracker:
         values = {
             "iteration": evaluation.iteration,
             "train/loss": evaluation.train_loss,
-            "val/loss": evaluation.val_loss,
+            HELD_OUT[evaluation.scored_on]: evaluation.val_loss,
             "learning_rate": evaluation.learning_rate,
             "tokens_per_second": evaluation.tokens_per_second,
         }
-        for loss in LOSSES:
+        for loss in self._losses:
             self._lowest[loss] = min(values[loss], self._lowest.get(loss, values[loss]))
         with self._guarded("stopped recording this run"):
             if self._run:  # committed, or wandb would hold it back until the next one

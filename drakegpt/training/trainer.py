@@ -29,19 +29,25 @@ from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
 from drakegpt.training.engine import Compiled, Engine, as_written, choose
 from drakegpt.training.optimizers import Optimizer
-from drakegpt.training.schedules import learning_rate, weight_decay
+from drakegpt.training.schedules import Losses, learning_rate, weight_decay
 from drakegpt.training.weights import WorkingCopy
 from drakegpt.training.world import ALONE, World
 
 
 def whole_validation(config: TrainConfig, tokens: int) -> bool:
-    """Whether evaluations score the whole validation split, of so many tokens, once.
+    """Whether evaluations score the whole of what is not trained on, of so many tokens, once.
 
     They do where that takes no longer than random windows, and is exact besides.
     The original's recipe draws windows, whatever the split's length.
     """
     drawn = config.eval_iters * config.batch_size * config.context_length
     return config.recipe != "original" and tokens <= drawn
+
+
+def tokens_evaluated(config: TrainConfig, tokens: int) -> int:
+    """How many tokens an evaluation scores, where so many are not trained on."""
+    drawn = config.eval_iters * config.batch_size * config.context_length
+    return drawn + (tokens - 1 if whole_validation(config, tokens) else drawn)
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses in nats after `iteration` steps, from random windows of both splits.
+    """Losses in nats after `iteration` steps, from random windows of both parts of the text.
 
-    Validation may be the whole split instead (`whole_validation`).
+    The one that is not learnt may be scored whole instead (`whole_validation`). It is
+    the validation split, or the tail of the training split where that is held out.
     """
 
     iteration: int
     train_loss: float
-    val_loss: float
-    learning_rate: float
+    val_loss: float  # of what is not learnt
+    learning_rate: float  # of the last step
     tokens_per_second: float  # of training steps alone
     seconds: float  # of training and evaluating, since the run began
+    scored_on: str = "validation"  # what `val_loss` is of, as the setting `select_on`
 
 
 class Trainer:
@@ -80,7 +88,10 @@ class Trainer:
         device: torch.device,
         world: World = ALONE,
     ) -> None:
-        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`."""
+        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`.
+
+        The latter are those that evaluations score, not always of the validation split.
+        """
         self.config = config
         self.model = model
         self.device = device
@@ -89,6 +100,9 @@ class Trainer:
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
+        self.best: Evaluation | None = None  # the first with the lowest loss of what is not learnt
+        self._losses = Losses(config.plateau_patience)
+        self._last_rate = 0.0
         train_tokens = train_tokens.to(device)
         self._splits = {
             Stream.ESTIMATE_TRAIN: train_tokens,
@@ -119,7 +133,7 @@ class Trainer:
         try:
             while True:
                 if self._evaluation_due():
-                    yield self._evaluate()
+                    yield self.evaluate()
                 if self.iteration >= self.config.iters or self.out_of_patience:
                     return
                 yield self._step()
@@ -127,17 +141,9 @@ class Trainer:
             self._engine.forget()
 
     @property
-    def best(self) -> Evaluation | None:
-        """The evaluation with the lowest validation loss so far."""
-        return min(self.evaluations, key=lambda e: e.val_loss, default=None)
-
-    @property
     def out_of_patience(self) -> bool:
-        """Whether the validation loss has not fallen for `patience` evaluations."""
-        patience, best = self.config.patience, self.best
-        if not patience or best is None:
-            return False
-        return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
+        """Whether the loss of what is not learnt has not fallen for `patience` evaluations."""
+        return 0 < self.config.patience <= self._losses.since_lowest
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights: plain values and tensors, safe to load as data."""
@@ -147,6 +153,7 @@ class Trainer:
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "optimizer": self.optimizer.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "learning_rate": self._last_rate,
             "seconds": (self._step_seconds, self._evaluation_seconds),
         }
 
@@ -157,7 +164,12 @@ class Trainer:
         """
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
-        self.evaluations = [Evaluation(**values) for values in state["evaluations"]]
+        self.evaluations, self._losses = [], Losses(self.config.plateau_patience)
+        for values in state["evaluations"]:
+            self._take_note(Evaluation(**values))
+        # Kept, for with other `iters` the steps before had another schedule; not in older states.
+        before = learning_rate(self.config, self.iteration - 1, self._losses)
+        self._last_rate = state.get("learning_rate", before)
         torch.set_rng_state(state["random"]["cpu"])
         if state["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
@@ -166,7 +178,7 @@ class Trainer:
     def _step(self) -> Step:
         """Draw windows, compute their loss, go one step against its gradient."""
         started = time.perf_counter()
-        rate = self._learning_rate()
+        rate = learning_rate(self.config, self.iteration, self._losses)
         self.optimizer.set_learning_rate(rate)
         self._follow_weight_decay()
         self.world.throw_own_dice(self.config.seed, self.iteration)
@@ -174,7 +186,7 @@ class Trainer:
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
         loss = self._engine(self._update)
-        self.iteration += 1
+        self.iteration, self._last_rate = self.iteration + 1, rate
         # Reading a loss waits for a GPU to finish, so there it is read before evaluations only.
         if self.device.type == "cpu" or self._evaluation_due():
             self._check_finite(loss.item())
@@ -244,10 +256,6 @@ class Trainer:
         half = self.plan.dtype == torch.bfloat16 and self.config.bits != "full"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
-    def _learning_rate(self) -> float:
-        losses = [evaluation.val_loss for evaluation in self.evaluations]
-        return learning_rate(self.config, self.iteration, losses)
-
     def _evaluation_due(self) -> bool:
         """After every `eval_interval` iterations and after the last, once each."""
         place = self.iteration
@@ -255,7 +263,8 @@ class Trainer:
         at_end = place == self.config.iters
         return place > 0 and not done and (place % self.config.eval_interval == 0 or at_end)
 
-    def _evaluate(self) -> Evaluation:
+    def evaluate(self) -> Evaluation:
+        """Estimate the losses of both splits now, and add them to the evaluations."""
         started = time.perf_counter()
         if self._copy:
             self._copy.refresh()
@@ -268,12 +277,18 @@ class Trainer:
             iteration=self.iteration,
             train_loss=train_loss,
             val_loss=val_loss,
-            learning_rate=self._learning_rate(),
+            learning_rate=self._last_rate,
             tokens_per_second=tokens / self._step_seconds,
             seconds=self._step_seconds + self._evaluation_seconds,
+            scored_on=self.config.select_on,
         )
-        self.evaluations.append(evaluation)
+        self._take_note(evaluation)
         return evaluation
+
+    def _take_note(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        if self._losses.add(evaluation.val_loss):
+            self.best = evaluation
 
     def _estimate(self, stream: Stream) -> float:
         """Mean loss of a split, from this process's share of what is scored of it."""

@@ -90,13 +90,14 @@ def test_tables_hold_the_figures_and_say_what_they_mean(capsys):
             "1,200",
             "2,400",
             "2.00",
+            "2.00-2.00",
             "2.00",
             "1,500",
             "1.25",
             "300",
             "4.00",
         ],
-        ["TransformerLM", "2 : 2", "0.833", "0.417", "2.00"],
+        ["TransformerLM", "2 : 2", "0.833", "0.417", "2.00", "2.00-2.00"],
         ["TransformerLM", "100", "3,000", "5", "100", "3,000"],
     ]
     for words in ("Training at scaled size", "Generation at scaled size", "Peak of memory",
@@ -119,7 +120,8 @@ def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
     assert all(len(line) <= 60 for line in out.splitlines())
     assert [row[0] for row in rows(out)] == ["TransformerLM"] * 3
     assert rows(out)[0][1:4] == ["1,200", "2,400", "2.00"]
-    assert "Left out: threads, times with evaluations, plain" in out
+    left_out = "Left out: threads, rounds, times with evaluations, plain"
+    assert left_out in " ".join(out.split())
     assert "…" not in "".join("".join(row) for row in rows(out))
 
 
@@ -132,3 +134,19 @@ def test_help_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert b"--rounds" in done.stdout
+
+
+def test_a_row_measured_while_other_programs_were_busy_is_marked(capsys):
+    """The clock showed 1.5 times what the processors did, or as much; on a GPU that is unknown."""
+    calm, busy = measurement(), measurement()
+    for measured, times in ((calm, 1.0), (busy, 1.5)):
+        for who, seconds in measured.training.seconds.items():
+            measured.training.processor[who] = [second / times for second in seconds]
+    out = " ".join(rendered([calm, busy], capsys).split())
+    assert "│ TransformerLM │" in out
+    assert "│ TransformerLM * │" in out
+    assert "Rows marked *: other programs were busy" in out
+    assert "up to 1.5 times" in out
+    assert "All rows: other programs" in " ".join(rendered([busy], capsys).split())
+    for quiet in (calm, measurement()):
+        assert "busy" not in rendered([quiet], capsys)

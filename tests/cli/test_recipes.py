@@ -3,16 +3,20 @@
 import json
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from drakegpt.cli.train import _of_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
+from drakegpt.evaluation.scoring import recall
 from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
+from drakegpt.training.run import create_run, open_run
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
-BRIEF = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4, "-q", "--json")
+SHORT = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4)
+BRIEF = (*SHORT, "-q", "--json")
 
 
 @pytest.fixture
@@ -151,7 +155,7 @@ def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
     done = drakegpt("train", "TransformerLM", "--dropout", 0, "--eval-interval", 20, "--patience",
                     3, "--eval-iters", 5, "--schedule", "constant", "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: the validation loss was estimated lowest at iteration" in done.out
+    assert "Stopped early: validation did not fall for 3 evaluations" in told(done)
     assert "Overfits from iteration" in done.out  # by exact losses
     assert "stopped early" in drakegpt("runs").out
     texts = [
@@ -166,8 +170,56 @@ def test_early_stopping_by_the_noise_of_an_estimate_is_not_called_overfitting(dr
     done = drakegpt("train", "TransformerLM", "--iters", 300, "--eval-interval", 1, "--patience", 1,
                     "--eval-iters", 1, "--batch-size", 2, "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: the validation loss was estimated lowest" in done.out
+    assert "Stopped early: validation did not fall for 1 evaluation," in told(done)
     assert "verfit" not in done.out
+    assert "--best" not in done.out  # the last weights are better
+
+
+def told(done):
+    return " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    ("last", "best", "advised"), [(2.0, 1.994, True), (2.0, 1.996, False), (2.0, 2.1, False)]
+)
+def test_the_best_weights_are_advised_only_where_they_are_better_beyond_noise(
+    drakegpt, song, last, best, advised
+):
+    """By scores that are made up: 0.005 nats within a run are noise."""
+    done = drakegpt("train", "BigramLM", *BRIEF, "--name", "r")
+    folder = Path(done.json["run"])
+    scores = json.loads((folder / "scores.json").read_text())
+    scores["val"]["loss"], scores["best_val"]["loss"] = last, best
+    (folder / "scores.json").write_text(json.dumps(scores))
+    run = open_run(folder)
+    assert ("--best" in " ".join(_of_best_weights(run, recall(run)))) == advised
+
+
+def test_train_says_by_what_its_best_weights_were_chosen(drakegpt, song):
+    for chooses, words in (
+        ("validation", "chosen by estimates on the validation split, whose loss is shown above"),
+        ("training-tail", "chosen by estimates on the tail of the training split; validation"),
+    ):
+        done = drakegpt("train", "BigramLM", *SHORT, "--select-on", chooses, "--name", chooses)
+        assert words in told(done)
+        shown = drakegpt("runs", "show", chooses, "--json").json
+        evaluations = [e for e in shown["metrics"] if e["event"] == "evaluation"]
+        assert {e["scored_on"] for e in evaluations} == {chooses}
+        whole = shown["validation_scorings"]
+        assert whole == (2 if chooses == "training-tail" else 2 + len(evaluations))
+        drakegpt("eval", chooses)  # known by now
+        assert f"validation split scored {whole} times" in drakegpt("runs", "show", chooses).out
+    head = "tail" if chooses == "training-tail" else "val"
+    assert f"{head} " in done.err
+
+
+def test_a_run_that_holds_out_the_tail_goes_on_to_the_same_bytes(drakegpt, song, home):
+    asked = ("train", "BigramLM", *SHORT, "--select-on", "training-tail", "-q", "--name")
+    assert drakegpt(*asked, "whole").code == 0
+    assert drakegpt(*asked, "half", "--iters", 8).code == 0
+    assert drakegpt("train", "--resume", "half", "--iters", 12, "-q").code == 0
+    runs = [open_run(home / "runs" / name) for name in ("whole", "half")]
+    assert len({run.last_checkpoint().weights.read_bytes() for run in runs}) == 1
 
 
 def test_a_failing_loss_names_the_iteration_and_the_remedy(drakegpt, song):

@@ -21,6 +21,7 @@ TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 6
 SHAPE = ("--num-layers", 1, "--num-heads", 2, "--batch-size", 4, "--eval-iters", 1)
 TINY = ("BlocksLM", *settings(*SHAPE))
 BRIEF = (*TINY, "--iters", 20)
+ON_VALIDATION = ("--select-on", "validation")  # so that trials are what `train` trains
 GRID = ("--param", "embedding_dim=4,8", "--param", "max_lr=1e-3,1e-2", "--sampler", "grid")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -71,15 +72,19 @@ def points(result):
 
 
 def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
-    done = drakegpt("sweep", *BRIEF, *GRID)
+    done = drakegpt("sweep", *BRIEF, *GRID, *ON_VALIDATION)
     assert done.code == 0, done.err
-    result = drakegpt("sweep", *BRIEF, *GRID, "--json").json
+    result = drakegpt("sweep", *BRIEF, *GRID, *ON_VALIDATION, "--json").json
     trials, best = result["trials"], result["best"]
     compared = drakegpt("compare")
     assert compared.code == 1
     assert "No model is trained on 'song'" in compared.err
     assert points(result) == [(4, 1e-3), (4, 1e-2), (8, 1e-3), (8, 1e-2)]
     assert best["val_loss"] == min(trial["val_loss"] for trial in trials)
+
+    assert all(trial["loss"] == trial["val_loss"] for trial in trials)
+    assert result["select_on"] == "validation"
+    assert "validation split, which chose among the trials" in " ".join(done.out.split())
 
     # the printed command makes the same run again
     assert best["command"] in done.out.splitlines()
@@ -116,6 +121,83 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
             assert f"<!-- {word}" in text, (name, word)
 
 
+def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
+    done = drakegpt("sweep", *BRIEF, *GRID)
+    assert done.code == 0, done.err
+    assert "chosen on the tail of the training split" in done.err
+    result = drakegpt("sweep", *BRIEF, *GRID, "--json").json
+    trials, best = result["trials"], result["best"]
+    assert result["select_on"] == "training-tail"
+    assert best["loss"] == min(trial["loss"] for trial in trials)
+    head = next(line for line in done.out.splitlines() if line.startswith("┃"))
+    assert head.index("tail") < head.index("validation")
+    told = " ".join(done.out.split())
+    assert "validation, scored as a trial ended, chose nothing" in told
+    assert f"tail loss {best['loss']:.4f}, validation loss {best['val_loss']:.4f}" in told
+
+    # each is what `eval` finds, and validation was scored once
+    shown = drakegpt("runs", "show", best["run"], "--json").json
+    assert shown["settings"]["select_on"] == "training-tail"
+    assert shown["validation_scorings"] == 1
+    score = drakegpt("eval", best["run"], "--json").json
+    assert (score["tail"]["loss"], score["val"]["loss"]) == (best["loss"], best["val_loss"])
+    data = dataset.load("song")
+    assert score["tail"]["tokens"] == data.tail_tokens
+    assert score["train"]["tokens"] == data.metadata.train_tokens - data.tail_tokens - 1
+
+    # the command trains the same settings on the whole training split
+    assert "To train it on the whole training split:" in told
+    assert best["command"] in done.out.splitlines()
+    again = drakegpt(*shlex.split(best["command"])[1:], "--name", "again", "-q")
+    assert again.code == 0, again.err
+    whole = drakegpt("runs", "show", "again", "--json").json["settings"]
+    assert whole == shown["settings"] | {"select_on": "validation"}
+    score = drakegpt("eval", "again", "--json").json
+    assert score["train"]["tokens"] == data.metadata.train_tokens - 1
+
+    for name in ("parallel", "scatter"):
+        drawing = home / "sweeps" / result["study"] / f"{name}.svg"
+        assert "<!-- tail loss" in drawing.read_text(encoding="utf-8")
+
+
+def test_validation_has_no_part_in_what_becomes_of_trials(drakegpt):
+    """Two texts that differ in their validation split alone: all but its loss is the same."""
+    kept, found = TEXT[: len(TEXT) * 9 // 10], []
+    rest = TEXT[len(kept) :]
+    for name, last in (("one", rest), ("two", rest[::-1])):
+        dataset.prepare(kept + last, name=name, source="", provenance="", source_sha256="")
+        rates = "1e-2,2e-2,3e-2,4e-2,5e-2,1e-7"
+        asked = (*TINY, "--iters", 40, "--sampler", "grid", "--param", f"max_lr={rates}")
+        found.append(drakegpt("sweep", *asked, "--data", name, "--json").json["trials"])
+    assert [trial["state"] for trial in found[0]] == ["complete"] * 5 + ["pruned"]
+    validation = [[trial.pop("val_loss") for trial in trials] for trials in found]
+    assert all(a != b for a, b in zip(*(losses[:5] for losses in validation), strict=True))
+    assert validation[0][5] is validation[1][5] is None
+    for trial in [*found[0], *found[1]]:
+        del trial["run"], trial["seconds"]
+    assert found[0] == found[1]
+
+
+def test_a_preset_for_what_a_tutorial_searches_chooses_as_that_does(drakegpt):
+    asked = ("--preset", "shakespeare-sweep", "--param", "max_lr=1e-3,1e-2", "--iters", 2)
+    asked += settings("--context-length", 8, "--num-layers", 1, "--eval-iters", 1)
+    for flags, chooses in (((), "validation"), (("--select-on", "training-tail"), "training-tail")):
+        result = drakegpt("sweep", *asked, *flags, "--trials", 1, "--json").json
+        assert result["select_on"] == chooses
+
+
+def test_what_chooses_is_not_searched(drakegpt):
+    done = drakegpt("sweep", *BRIEF, "--param", "select_on=validation,training-tail")
+    assert done.code == 2
+    assert "'select_on' cannot be searched" in done.err
+
+
+def test_a_text_whose_tail_is_too_short_says_what_else_may_choose(drakegpt):
+    done = drakegpt("sweep", *BRIEF, "--param", "context_length=370", "--trials", 1)
+    assert done.code == 1
+    assert "the tail of its training split has 356 tokens" in done.err
+
+
 def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-4..1e-1:log", "--sampler", "random", "--trials")
     first = drakegpt(*asked, 2, "--json")
@@ -135,7 +217,8 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
     before = trained(home)
     anew = drakegpt(*asked, 4, "--json").json
     assert trained(home) == before
-    assert [t["val_loss"] for t in anew["trials"]] == [t["val_loss"] for t in more["trials"]]
+    for loss in ("loss", "val_loss"):
+        assert [t[loss] for t in anew["trials"]] == [t[loss] for t in more["trials"]]
 
 
 def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(drakegpt, home):
@@ -203,8 +286,9 @@ def test_two_processes_share_a_study(home, tmp_path, storage):
 
 @posix
 def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, home):
-    asked = (*TINY, "--iters", 600, *settings("--save-interval", 10), "--sampler", "grid",
-             "--param", "embedding_dim=8,4", "--param", "max_lr=1e-2")  # fmt: skip
+    asked = (*TINY, *ON_VALIDATION, "--iters", 600, *settings("--save-interval", 10),
+             "--sampler", "grid", "--param", "embedding_dim=8,4",
+             "--param", "max_lr=1e-2")  # fmt: skip
     process = start(*asked)
     runs = home / "runs"
     wait_for(lambda: any(runs.glob("*_0001/checkpoints/00000[3-5]*")), process)
@@ -421,7 +505,7 @@ def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt):
     narrow = at_terminal(asked, 60)
     table = [line for line in narrow.splitlines() if line.startswith(("│", "┃"))]
     assert len(table) == 5
-    assert all(len(line) <= 60 for line in table)
+    assert max(map(len, table)) <= 60, narrow
     assert "run" not in table[0]
     assert "validation" in table[0]
     assert "Left out:" in narrow
@@ -434,7 +518,7 @@ def at_terminal(command, columns):
     master, end_of_program = pty.openpty()
     process = subprocess.Popen(
         command, stdout=end_of_program, stderr=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
     )  # fmt: skip
     os.close(end_of_program)
     shown = b""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -71,6 +72,37 @@ def test_ratios_are_medians_of_each_rounds_ratio():
     assert uneven.ratio("textbook") == 3.0
     assert uneven.median("textbook") / uneven.median("drakegpt") == 3.0
     assert bench.Times({"drakegpt": [1, 2, 9], "textbook": [9, 4, 1]}).ratio("textbook") == 2.0
+
+
+def test_the_spread_is_that_of_each_rounds_ratio():
+    assert TRAINING.spread("drakegpt", "textbook at 1 thread") == (1.0, 4.0)
+
+
+def test_waiting_is_time_on_the_clock_over_time_on_the_processors():
+    seconds = {"drakegpt": [1.0, 2.0], "textbook": [4.0, 4.0]}
+    assert bench.Times(seconds).waited == 1.0  # not known
+    assert bench.Times(seconds, {"drakegpt": [1.0, 1.0], "textbook": [8.0, 8.0]}).waited == 1.5
+
+
+def test_work_that_sleeps_is_seen_to_wait_and_work_that_computes_is_not():
+    """Sleeping stands for a program whose processor is another's."""
+
+    def compute(units):
+        until = time.process_time() + 0.02 * units
+        while time.process_time() < until:
+            pass
+
+    def sleep(units):
+        compute(units)
+        time.sleep(0.04 * units)
+
+    entries = [bench.Entry(f.__name__, "training", 1, f) for f in (compute, sleep)]
+    units = {(entry.who, entry.kind): 1 for entry in entries}
+    times = bench.race(entries, units, 3, CPU)["training"]
+    assert [len(each) for each in times.processor.values()] == [3, 3]
+    slept = bench.Times({"sleep": times.seconds["sleep"]}, {"sleep": times.processor["sleep"]})
+    assert slept.waited > 2.5
+    assert min(times.processor["compute"]) >= 0.02
 
 
 def test_a_share_of_the_evaluations_is_added_round_by_round():

@@ -132,7 +132,7 @@ def test_a_trial_whose_process_is_gone_is_taken_up_as_it_was(defined):
     finish(taken, 1.5)
     assert first.next() is None
     (row,) = first.rows()
-    assert (row.val_loss, row.state, row.iterations) == (1.5, "complete", 10)
+    assert (row.loss, row.state, row.iterations) == (1.5, "complete", 10)
 
 
 def test_a_trial_of_another_machine_is_left_alone(defined, tmp_path, monkeypatch):
@@ -280,7 +280,7 @@ def test_a_study_that_a_killed_process_left_half_written_goes_on(defined, tmp_pa
     subprocess.run([sys.executable, "-c", code, place], check=False)
     assert place.with_name("s.db-journal").stat().st_size > 0
     again = Study(defined(), None, str(place))
-    assert [row.val_loss for row in again.rows()] == [3.0]
+    assert [row.loss for row in again.rows()] == [3.0]
     finish(again.next(), 2.0)
 
 
@@ -347,7 +347,7 @@ def test_one_that_ended_as_another_takes_no_part_in_pruning(defined):
 
     assert not any(train(loss) for loss in (1.0, 2.0, 3.0, 4.0, 5.0))
     assert train(9.0)
-    before = [row.val_loss for row in study.rows()].index(5.0)
+    before = [row.loss for row in study.rows()].index(5.0)
     assert before > 4  # others had ended as one of the four, and did not count as a fifth
 
 
@@ -356,7 +356,7 @@ def test_ended_elsewhere_it_is_shown_as_failed(defined):
     trial = study._study.ask()
     study._study.tell(trial, state=optuna.trial.TrialState.FAIL)
     (row,) = study.rows()
-    assert (row.state, row.params, row.val_loss) == ("failed", {}, None)
+    assert (row.state, row.params, row.loss) == ("failed", {}, None)
 
 
 def test_base_lr_keeps_its_share_of_max_lr(defined):

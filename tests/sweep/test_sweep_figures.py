@@ -20,7 +20,7 @@ POINT = {"embedding_dim": 16, "max_lr": 1e-3, "schedule": "cosine", "tie_embeddi
 
 
 def row(number, loss, state="complete", **params):
-    return Row(number=number, params=POINT | params, state=state, val_loss=loss, iterations=9,
+    return Row(number=number, params=POINT | params, state=state, loss=loss, iterations=9,
                why="", run=f"r{number}", seconds=1.0)  # fmt: skip
 
 
@@ -34,7 +34,7 @@ ROWS = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
 def test_each_hyperparameter_has_its_axis_whatever_there_is_to_show(tmp_path, rows):
-    written = draw("A title", "validation loss", SPACE, rows, tmp_path)
+    written = draw("A title", "tail loss", "nats", SPACE, rows, tmp_path)
     assert [path.name for path in written] == [
         "parallel.png", "parallel.svg", "scatter.png", "scatter.svg",
     ]  # fmt: skip
@@ -43,12 +43,12 @@ def test_each_hyperparameter_has_its_axis_whatever_there_is_to_show(tmp_path, ro
     for path in written[1::2]:
         text = path.read_text(encoding="utf-8")
         assert ET.fromstring(text).tag.endswith("svg")
-        for words in ("A title", "validation loss", *SPACE):
+        for words in ("A title", "tail loss", *SPACE):
             assert f"<!-- {words}" in text
-        best = min(rows, key=lambda row: (row.state != "complete", row.val_loss))
-        assert f"<!-- Best: trial {best.number}, {best.val_loss:.4f}" in text
+        best = min(rows, key=lambda row: (row.state != "complete", row.loss))
+        assert f"<!-- Best: trial {best.number}, {best.loss:.4f}" in text
     before = [path.read_bytes() for path in written]
-    draw("A title", "validation loss", SPACE, rows, tmp_path)
+    draw("A title", "tail loss", "nats", SPACE, rows, tmp_path)
     assert [path.read_bytes() for path in written] == before
 
 

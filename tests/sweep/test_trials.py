@@ -58,7 +58,7 @@ def test_a_combination_drawn_again_is_not_trained_again(sweep):
     assert len(all_runs()) == len({row.run for row in rows}) == 2
     for row in rows:
         first = next(other for other in rows if other.params == row.params)
-        assert (row.val_loss, row.run, row.state) == (first.val_loss, first.run, "complete")
+        assert (row.loss, row.run, row.state) == (first.loss, first.run, "complete")
         assert row is first or row.why == f"The same as trial {first.number}."
 
 
@@ -71,11 +71,9 @@ def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
     with study.next() as second:
         second.end_as(second.same())
     one, other = study.rows()
-    assert (other.state, other.iterations, other.val_loss) == (
-        (one.state, one.iterations, one.val_loss)
-    )
+    assert (other.state, other.iterations, other.loss) == ((one.state, one.iterations, one.loss))
     assert (one.state, one.iterations) == (state, 10)
-    assert one.val_loss == (3.25 if state == "complete" else 3.5)
+    assert one.loss == (3.25 if state == "complete" else 3.5)
 
 
 @pytest.mark.parametrize("checkpoint", ["none", "damaged"])
@@ -84,7 +82,7 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
 ):
     space = {"max_lr": Choices((1e-3, 1e-2))}
     first = sweep(space)
-    losses = [row.val_loss for row in first.rows()]
+    losses = [row.loss for row in first.rows()]
     shutil.rmtree(first.folder)
     half = paths.runs() / "s_0001"  # as if it was killed before its first checkpoint was whole
     evaluated = open_run(half).evaluations
@@ -102,7 +100,7 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     monkeypatch.setattr(
         trials, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
     )
-    assert [row.val_loss for row in sweep(space).rows()] == losses
+    assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
     again = open_run(half)
     assert [e["iteration"] for e in again.evaluations] == [e["iteration"] for e in evaluated]
@@ -157,7 +155,7 @@ def contents(folder):
 
 def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(sweep, prepared):
     study = sweep({"max_lr": Choices((1e-2, 1e-5))})
-    best = min(study.rows(), key=lambda row: row.val_loss)
+    best = min(study.rows(), key=lambda row: row.loss)
     assert find_run("s_0002").name == "s_0002"
     assert find_run(None).name == best.run == "s_0001"
     assert find_run("BigramLM").name == "s_0001"  # there are no others
@@ -268,10 +266,15 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
     given = {key: value for key, value in SETTINGS.items() if key not in ("iters", "batch_size")}
     definition = define("s", "BigramLM", "default", prepared, given | {"epochs": 1}, space,
                         sampler="grid", prune=True)  # fmt: skip
-    windows = (prepared.metadata.train_tokens - 1) // 8
+    whole = prepared.metadata.train_tokens
     for size in (64, 128):
-        config = definition.config({"batch_size": size})
-        assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
+        # of what the trial trains on; and of all where its settings are trained again
+        for config, tokens in (
+            (definition.config({"batch_size": size}), whole - prepared.tail_tokens),
+            (definition.whole_config({"batch_size": size}), whole),
+        ):
+            windows = (tokens - 1) // 8
+            assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
 
 
 def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):

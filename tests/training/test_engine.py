@@ -211,7 +211,7 @@ def test_a_working_copy_computes_in_bfloat16_beside_weights_in_float32(prepared,
         torch.bfloat16 if bits == "full" else torch.float32
     }
     assert (computing is learning) == (bits != "full")
-    training._evaluate()
+    training.evaluate()
     for one, other in zip(computing.parameters(), learning.parameters(), strict=True):
         assert torch.equal(one, other.to(one.dtype)), "it takes the weights over as they are now"
 

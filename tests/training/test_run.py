@@ -341,3 +341,16 @@ def test_what_was_trained_beyond_the_last_whole_checkpoint_is_not_counted(drakeg
     assert compared.err.count("Going back to iteration 4") == 1
     evaluated = drakegpt("eval", "r")
     assert "after 4 iterations" in evaluated.out
+
+
+def test_the_last_evaluation_is_read_without_those_before_it(prepared):
+    run, _ = train(prepared, "BigramLM")
+    file = run.folder / "metrics.jsonl"
+    assert run.last_evaluation == run.evaluations[-1]
+    first = file.read_text().splitlines()[0]
+    file.write_text("garbage\n" + (first + "\n") * 100 + '{"event": "eval')
+    assert run.last_evaluation == json.loads(first)
+    file.write_text("")
+    assert run.last_evaluation == {}
+    file.unlink()
+    assert run.last_evaluation == {}

@@ -1,12 +1,13 @@
 """Each schedule against a table worked out by hand: base_lr 1e-3, max_lr 5e-3."""
 
 import math
+from itertools import groupby
 
 import pytest
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.training.schedules import learning_rate, weight_decay
+from drakegpt.training.schedules import Losses, learning_rate, weight_decay
 
 FEW_BITS = {"bits": "1.58", "max_lr": 5e-3, "weight_decay": 0.01}
 
@@ -15,14 +16,14 @@ def rates(schedule, places, losses=(), **settings):
     settings = {"schedule": schedule, "warmup_iters": 0, **settings}
     config = resolve("BigramLM", "default", "x", settings)
     assert (config.base_lr, config.max_lr) == (1e-3, 5e-3)
-    return [learning_rate(config, place, losses) for place in places]
+    return [learning_rate(config, place, Losses.of(config, losses)) for place in places]
 
 
 def test_cyclic_is_the_original_triangle_twice_in_twenty_evaluations():
     config = resolve("BigramLM", "default", "x")
     assert config.iters // config.eval_interval == 20
     triangle = [1.0e-3, 1.8e-3, 2.6e-3, 3.4e-3, 4.2e-3, 5.0e-3, 4.2e-3, 3.4e-3, 2.6e-3, 1.8e-3]
-    got = [learning_rate(config, 500 * n, [2.0] * n) for n in range(21)]
+    got = [learning_rate(config, 500 * n, Losses.of(config, [2.0] * n)) for n in range(21)]
     assert got == pytest.approx([*triangle * 2, 1e-3])
 
 
@@ -50,7 +51,9 @@ def test_two_stages_fall_to_two_thirds_at_half_way_and_drop_weight_decay():
     settings = {"iters": 1100, "warmup_iters": 100, "base_lr": 1e-3}
     expected = [5e-5, 2.5e-3, 5e-3, 2.755e-3, 5e-3 * 0.55 * 2 / 3, 1e-3, 1e-3]
     config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
-    assert [learning_rate(config, place, ()) for place in places] == pytest.approx(expected)
+    assert [
+        learning_rate(config, place, Losses.of(config, ())) for place in places
+    ] == pytest.approx(expected)
     config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
     assert [weight_decay(config, place) for place in (0, 549, 550)] == [0.01, 0.01, 0.0]
     config = resolve("BigramLM", "default", "x", settings | {"schedule": "cosine"})
@@ -95,8 +98,8 @@ def test_hold_warms_up_stays_and_falls_in_the_share_that_is_left():
 
 def test_hold_may_fall_to_zero():
     config = resolve("BigramLM", "default", "x", {"schedule": "hold", "base_lr": 0.0, "iters": 100})
-    assert learning_rate(config, 99, []) == pytest.approx(5e-3 / 95)
-    assert learning_rate(config, 100, []) == 0.0
+    assert learning_rate(config, 99, Losses.of(config, [])) == pytest.approx(5e-3 / 95)
+    assert learning_rate(config, 100, Losses.of(config, [])) == 0.0
 
 
 def test_two_stage_comes_with_few_bits_alone():
@@ -107,3 +110,22 @@ def test_two_stage_comes_with_few_bits_alone():
 def test_warm_up_is_a_twentieth_where_it_belongs():
     for schedule, warmup in (("cosine", 500), ("hold", 500), ("cyclic", 0), ("step", 0)):
         assert resolve("BigramLM", "default", "x", {"schedule": schedule}).warmup_iters == warmup
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_losses_summed_up_say_what_all_of_them_would(patience):
+    """Against their definitions, read from the whole list each time."""
+    losses = [3.0, 2.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.5, 0.75, 0.75, 0.75, 0.75, 0.25]
+    config = resolve("BigramLM", "default", "x", {"plateau_patience": patience})
+    for count in range(len(losses) + 1):
+        seen = losses[:count]
+        summed_up = Losses.of(config, seen)
+        assert summed_up.count == count
+        if seen:
+            assert summed_up.since_lowest == count - 1 - seen.index(min(seen))
+        runs = [sum(1 for _ in group) for fell, group in groupby(fell_below(seen)) if not fell]
+        assert summed_up.plateaus == sum(run // patience for run in runs)
+
+
+def fell_below(losses):
+    return [all(loss < other for other in losses[:place]) for place, loss in enumerate(losses)]

@@ -18,7 +18,7 @@ import time
 import zlib
 from base64 import b64encode
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -387,6 +387,13 @@ def test_an_offline_run_holds_everything(live, tmp_path):
     assert image.read_bytes() == (tmp_path / "picture.png").read_bytes()
     # Nothing about this machine or its programs.
     assert set(folder.glob("files/*")) == {folder / "files" / "media"}
+
+
+def test_a_loss_of_the_training_splits_tail_is_not_called_validation(live):
+    evaluations = [replace(each, scored_on="training-tail") for each in EVALUATIONS]
+    record = live(evaluations=evaluations, config=CONFIG | {"select_on": "training-tail"}).record
+    names = {metric.get("name") or metric["glob_name"] for metric in record["metric"]}
+    assert names == {"*", "train/loss", "tail/loss"}
 
 
 def test_the_curves_are_drawn_over_the_iteration(live):

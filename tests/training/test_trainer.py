@@ -91,7 +91,7 @@ def test_going_on_from_a_saved_state_is_exact(prepared, stop):
     steps = itertools.islice((r for r in first.reports() if isinstance(r, Step)), stop)
     begun = [r.loss.item() for r in steps]
     if stop % 5 == 0:  # the evaluation due after this step belongs to it
-        first._evaluate()
+        first.evaluate()
     state, weights = copy.deepcopy(first.state_dict()), copy.deepcopy(first.model.state_dict())
     torch.rand(3)  # somebody else uses the generator meanwhile
     second = trainer(prepared)
@@ -128,3 +128,43 @@ def test_validation_is_scored_whole_where_that_is_less(prepared, settings, whole
     exact = validation_score(training.model.eval(), prepared, training.device).loss
     assert whole_validation(training.config, len(prepared.split("val"))) == whole
     assert (abs(evaluation.val_loss - exact) < 1e-6) == whole
+
+
+@pytest.mark.parametrize("schedule", ["cyclic", "constant", "cosine", "hold", "step", "plateau"])
+def test_an_evaluation_tells_the_rate_of_the_step_before_it(prepared, schedule):
+    settings = {"schedule": schedule, "decay_interval": 5, "plateau_patience": 1}
+    training = trainer(prepared, warmup_iters=3, **settings)
+    rate = None
+    for report in training.reports():
+        if isinstance(report, Step):
+            rate = report.learning_rate
+        else:
+            assert report.learning_rate == rate
+
+
+def test_the_rate_of_the_last_step_is_kept_where_the_schedule_is_another_afterwards(prepared):
+    """Stopped between a step and its evaluation, and gone on with for longer."""
+    first = trainer(prepared, schedule="cosine")
+    *_, last = itertools.islice((r for r in first.reports() if isinstance(r, Step)), 5)
+    second = trainer(prepared, schedule="cosine", iters=40)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    report = next(second.reports())
+    assert isinstance(report, Evaluation)
+    assert report.learning_rate == last.learning_rate
+
+
+def test_what_a_step_costs_does_not_grow_with_the_evaluations_before_it(prepared):
+    """Counted in evaluations read again, not in seconds, which a busy machine changes."""
+
+    class Counted(list):
+        read = 0
+
+        def __iter__(self):
+            Counted.read += len(self)
+            return super().__iter__()
+
+    training = trainer(prepared, "BigramLM", iters=300, eval_interval=1, eval_iters=1, patience=300,
+                       schedule="plateau", batch_size=1)  # fmt: skip
+    training.evaluations = Counted()
+    assert len(list(training.reports())) == 600
+    assert Counted.read == 0
