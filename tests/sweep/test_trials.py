@@ -15,7 +15,7 @@ from program_runs import settings
 
 from drakegpt import paths
 from drakegpt.config import resolve
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.evaluation.selection import find_run, find_unfinished
 from drakegpt.sweep import trials
 from drakegpt.sweep.definition import define
@@ -206,9 +206,10 @@ def raising(error):
         raising(torch.OutOfMemoryError("CUDA out of memory")),
         raising(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)")),
         raising(MemoryError("std::bad_alloc")),
+        raising(NotEnoughMemoryError("There is not enough memory.", "Take less.")),
         lambda: torch.empty(2**60, dtype=torch.uint8),
     ],
-    ids=["cuda", "mps", "python", "cpu"],
+    ids=["cuda", "mps", "python", "recorder", "cpu"],
 )
 def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, failing, fail):
     failing(fail)
