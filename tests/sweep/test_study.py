@@ -287,6 +287,7 @@ def test_a_study_that_a_killed_process_left_half_written_goes_on(defined, tmp_pa
 def test_several_may_make_the_same_new_file_at_once(defined, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         names = [f"n{number}" for number in range(4)]
+        (tmp_path / "new").mkdir()
         place = str(tmp_path / "new" / "s.db")
         made = list(pool.map(lambda name: Study(defined(name=name), None, place), names))
     assert [study.next().number for study in made] == [1, 1, 1, 1]
