@@ -50,7 +50,6 @@ def sweep(
         int | None,
         typer.Option(
             min=1,
-            max=MOST_TRIALS,
             metavar="N",
             help="Trials of all processes; 20, or the whole grid.",
             show_default=False,

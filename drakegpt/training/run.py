@@ -438,7 +438,7 @@ def check_name(name: str, what: str = "run") -> None:
         or name.lower() in map(str.lower, settings.MODEL_NAMES)
     ):
         fix = (
-            "Use a plain name without '/', '\\' or line breaks, of at most "
+            "Use a plain name without '/', '\\' or control characters, of at most "
             f"{LONGEST_NAME} bytes, that does not begin with '.' or '-' and is no model's."
         )
         raise UsageError(f"{name!r} cannot name a {what}.", fix)

@@ -636,7 +636,7 @@ def test_compare_of_remedies(drakegpt, song, home):
                      "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
     none = drakegpt("compare", "--remedies", *small)
     assert none.code == 1
-    assert "12 of the 12 runs" in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
+    assert "not trained yet: 12." in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
     assert "same command with --train" in none.err
     trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
     assert trained.code == 0, trained.err

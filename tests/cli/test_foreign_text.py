@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import pytest
 from test_help import CALLED
 
-from drakegpt.cli.progress import TrainingProgress, counting, fetch_progress, side_by_side
+from drakegpt import paths
+from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.training.trainer import Evaluation
 from drakegpt.wording import visible
 
 ESCAPES = "\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x08\u202e"
+PLAIN = "[red]x[bold] $HOME"  # a name that drakegpt gives
 NAME = f"[red]x[bold]{ESCAPES} $HOME"  # of runs, datasets and sweeps, without a slash
 TEXT = f"[red]x[/red] [/] [link=file:///x]here {ESCAPES}"
 TINY = ("--iters", 2, "--eval-iters", 1, "--embedding-dim", 8, "--num-heads", 2, "--num-layers", 1)
@@ -36,8 +38,9 @@ def world(drakegpt, tmp_path, monkeypatch):
     (folder / "odd.toml").write_text(f"model = '[red]{TEXT[:10]}'\n", encoding="utf-8")
     dataset.prepare("\n".join(songs), name=NAME, source=str(folder / "words.csv"),
                     provenance=str(folder / "words.csv"), source_sha256="")  # fmt: skip
-    trained = drakegpt("train", "BigramLM", *TINY, "--name", NAME, "--data", NAME, "-q")
+    trained = drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "--data", NAME, "-q")
     assert trained.code == 0, trained.err
+    (paths.runs() / PLAIN).rename(paths.runs() / NAME)  # as other programs may
     return folder
 
 
@@ -46,15 +49,15 @@ COMMANDS = {
     "data fetch": (["words.csv", "--text-column", TEXT, "--name", "plain", "--force"], TEXT),
     "data list": ([], NAME),
     "data show": ([NAME], TEXT),
-    "train": (["BigramLM", *TINY, "--name", NAME + "2"], NAME + "2"),
+    "train": (["BigramLM", *TINY, "--name", PLAIN], PLAIN),
     "runs list": ([], NAME),
     "runs show": ([NAME], NAME),
     "runs remove": ([NAME, "--yes"], NAME),
     "eval": ([NAME], NAME),
     "compare": (["--prompt", "la"], NAME),
     "generate": ([NAME, "--prompt", TEXT, "-n", 20], TEXT),
-    "sweep": (["BigramLM", "--param", "max_lr=0.01,0.02", "--iters", 2, *SET, "--name", NAME,
-               "--sampler", "grid"], NAME),
+    "sweep": (["BigramLM", "--param", "max_lr=0.01,0.02", "--iters", 2, *SET, "--name", PLAIN,
+               "--sampler", "grid"], PLAIN),
 }  # fmt: skip
 ERRORS = {
     "data fetch": ["words.csv", "--text-column", NAME],
@@ -95,7 +98,8 @@ def test_commands_show_text(drakegpt, terminal, world, name):
     assert piped.code == 0, piped.err
     check_pipe(piped.out + piped.err, expected)
     if name == "runs remove":
-        drakegpt("train", "BigramLM", *TINY, "--name", NAME, "-q")
+        drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "-q")
+        (paths.runs() / PLAIN).rename(paths.runs() / NAME)
     if name == "train":
         expected = arguments[-1] + "3"
         arguments = [*arguments[:-1], expected]
@@ -123,14 +127,14 @@ def test_progress(terminal):
     config = resolve("BigramLM", "default", NAME)
 
     def draw():
-        with TrainingProgress(config, quiet=False) as progress:
+        with TrainingProgress(config, Ahead(1, 1), quiet=False) as progress:
             step = SimpleNamespace(iteration=1, loss=SimpleNamespace(item=lambda: 1.0),
                                    learning_rate=0.1)  # fmt: skip
             progress.report(step)
             progress.report(Evaluation(1, 1.0, 1.0, 0.1, 1.0, 1.0))
         with counting(NAME, quiet=False) as report:
             report(TEXT, 1, 2)
-        run = SimpleNamespace(name="r", config=config, evaluations=[])
+        run = SimpleNamespace(name="r", config=config, last_evaluation={})
         with side_by_side(1, quiet=False) as bars:
             bars(run, TEXT, True)
             bars(run, TEXT, False)
