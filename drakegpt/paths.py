@@ -356,7 +356,8 @@ def _remove_if_dead(folder: Path) -> None:
     with suppress(Timeout):
         with FileLock(folder / _LOCK, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)  # an open file may have been in the way
+        if os.name == "nt":  # where the open lock was in the way
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_names(folder: Path) -> None:

@@ -131,6 +131,7 @@ def test_progress(terminal):
             step = SimpleNamespace(iteration=1, loss=SimpleNamespace(item=lambda: 1.0),
                                    learning_rate=0.1)  # fmt: skip
             progress.report(step)
+            progress._drawn = 0.0  # it is drawn now and then
             progress.report(Evaluation(1, 1.0, 1.0, 0.1, 1.0, 1.0))
         with counting(NAME, quiet=False) as report:
             report(TEXT, 1, 2)
