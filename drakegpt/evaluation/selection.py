@@ -150,7 +150,7 @@ def essential(config: TrainConfig) -> dict[str, Any]:
 
 def kept_as(run: Run, config: TrainConfig) -> Run:
     """The run, from now on computed and kept where `config` says."""
-    return with_changes(run, {key: getattr(config, key) for key in INCIDENTAL if key in CHANGEABLE})
+    return with_changes(run, {key: getattr(config, key) for key in CHANGEABLE if key in INCIDENTAL})
 
 
 Agreement = tuple[tuple[str, Any], ...]

@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from shlex import quote
 from typing import Any, get_args
 
 import torch
@@ -388,7 +387,8 @@ def open_run(folder: Path) -> Run:
             raise  # nothing is known of the run then
         fix = TRAIN
         if folder.parent == paths.runs():
-            fix = f"Remove it: `drakegpt runs remove {quote(folder.name)}`; or train it again."
+            removing = command("runs remove", folder.name)
+            fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, config, info, tokenizer)
 
@@ -461,7 +461,7 @@ def _taken(name: str) -> UsageError:
     except RunError:
         problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
         return UsageError(
-            problem, f"Take another --name, or remove it: `drakegpt runs remove {quote(name)}`."
+            problem, f"Take another --name, or remove it: `{command('runs remove', name)}`."
         )
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 

@@ -223,7 +223,7 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
     now = resolve("BigramLM", "default", prepared.name, given | {"device": "cpu"})
     run = several._run_of(now, prepared, None, go_on=True)
     assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
-    assert several._changes(run) == ["--device", "cpu", "--save-interval", "0"]
+    assert several._changes(run) == ["--save-interval", "0", "--device", "cpu"]
     assert open_run(run.folder).config == before  # until it goes on
     with Recorder(run, resume=True):
         pass
