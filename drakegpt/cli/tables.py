@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 WRAPPED = 24  # the least width of a column that wraps
 HIGHLIGHT = "bold green"
+MANY = 100  # rows that become one row of rich's table, which takes it a fraction of the time
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,13 @@ def _table(
             overflow="fold",
             style=column.style,
         )
-    for row in rows:
-        table.add_row(*(column.value(row) for column in columns), style=style_of(row))
+    cells = [[column.value(row) for column in columns] for row in rows]
+    styles = [style_of(row) for row in rows]
+    in_lines = not any(column.wraps for column in columns) and not any(styles)
+    if len(rows) > MANY and in_lines and not any("\n" in cell for row in cells for cell in row):
+        cells, styles = [["\n".join(column) for column in zip(*cells, strict=True)]], [""]
+    for row_cells, style in zip(cells, styles, strict=True):
+        table.add_row(*row_cells, style=style)
     return table
 
 
