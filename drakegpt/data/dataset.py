@@ -116,7 +116,7 @@ class Dataset:
             other = ", or --select-on validation" if held_out else ""
             raise CorpusError(
                 f"Dataset '{self.name}' is too short for a context of {context_length}: "
-                f"{part} has {counted(shortest, 'token')}, and {context_length + 1} are needed.",
+                f"{part} has {counted(shortest, 'token')}, and {context_length + 1:,} are needed.",
                 f"Take --context-length {max(1, shortest - 1)} or less, or a longer text{other}.",
             )
 

@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
 def test_context_is_checked_against_the_smaller_split(prepared):
     val = prepared.metadata.val_tokens
     prepared.check_context(val - 1)
-    with pytest.raises(CorpusError, match=rf"{val} tokens, and {val + 1} are needed"):
+    with pytest.raises(CorpusError, match=rf"{val:,} tokens, and {val + 1:,} are needed"):
         prepared.check_context(val)
 
 
