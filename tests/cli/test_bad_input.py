@@ -48,7 +48,7 @@ MISTAKES = [
     ("train BigramLM --name a/b", 2, ["cannot name a run"]),
     ("train BigramLM --base-lr 1 --max-lr 0.1", 2, ["base_lr", "max_lr"]),
     ("train TransformerLM --num-heads 5", 2, ["embedding_dim 32", "num_heads 5"]),
-    ("train BigramLM --context-length 5000", 1, ["too short", "196 tokens", "5001"]),
+    ("train BigramLM --context-length 5000", 1, ["too short", "196 tokens", "5,001"]),
     ("data fetch {tmp}/none.txt", 2, ["neither a known source nor a file"]),
     ("data fetch {tmp}", 1, ["cannot be read"]),
     ("data fetch {tmp}/empty.txt", 1, ["no text"]),
