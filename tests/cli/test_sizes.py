@@ -34,7 +34,7 @@ REFUSED = [
     ("sweep BigramLM --param max_lr=1e-4,1e-3 --set batch_size=1000000000000", 1, "--batch-size"),
     ("sweep TransformerLM --param num_layers=100000000,200000000", 1, "--num-layers"),
     (f"sweep BigramLM --param embedding_dim=1..{HUGE}", 2, "embedding_dim"),
-    (f"sweep BigramLM --param max_lr=1e-4,1e-3 --trials {HUGE}", 2, "--trials"),
+    (f"sweep BigramLM --param max_lr=1e-4,1e-3 --trials {HUGE}", 2, "trials cannot be"),
     (f"params --vocab-size {HUGE}", 2, "--vocab-size"),
     (f"generate r -n {HUGE}", 2, "--length"),
     ("generate r -n 1000000000000000", 1, "--length"),
