@@ -9,6 +9,8 @@ import axe_core_python
 import pytest
 from report_pages import HOSTILE, as_shown
 
+from drakegpt.wording import command
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 SCHEMES = ("light", "dark")
@@ -304,8 +306,9 @@ def test_hostile_text_is_read_as_it_was_written(visit, hostile):
     assert texts(".sample") == written
     name = hostile.comparison.data
     assert texts("h1 bdi") == [name]
-    command = f"drakegpt compare --train --seeds 3 --data {name}"
-    assert texts(".findings code") == [command]
+    settings = ["iters=4", "eval_interval=2", "eval_iters=1"]  # those of the runs
+    more = command("compare", train=True, seeds=3, data=name, set_=settings)
+    assert texts(".findings code") == [more]
     runs = [run for row in hostile.comparison.rows for run in row.runs]
     assert texts(".run > bdi:first-child") == runs
 
