@@ -206,8 +206,8 @@ def _score_from(values: Any) -> Score | None:
     except TypeError:
         return None
     counts = (score.tokens, score.characters)
-    whole = type(score.loss) is float and all(type(n) is int and n > 0 for n in counts)
-    return score if whole else None
+    number = type(score.loss) is float and math.isfinite(score.loss)
+    return score if number and all(type(n) is int and n > 0 for n in counts) else None
 
 
 def _tail_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:

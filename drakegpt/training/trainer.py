@@ -40,14 +40,17 @@ def whole_validation(config: TrainConfig, tokens: int) -> bool:
     They do where that takes no longer than random windows, and is exact besides.
     The original's recipe draws windows, whatever the split's length.
     """
-    drawn = config.eval_iters * config.batch_size * config.context_length
-    return config.recipe != "original" and tokens <= drawn
+    return config.recipe != "original" and tokens <= _tokens_drawn(config)
 
 
 def tokens_evaluated(config: TrainConfig, tokens: int) -> int:
     """How many tokens an evaluation scores, where so many are not trained on."""
-    drawn = config.eval_iters * config.batch_size * config.context_length
-    return drawn + (tokens - 1 if whole_validation(config, tokens) else drawn)
+    drawn = _tokens_drawn(config)
+    return drawn + (tokens if whole_validation(config, tokens) else drawn)
+
+
+def _tokens_drawn(config: TrainConfig) -> int:
+    return config.eval_iters * config.batch_size * config.context_length
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_an_evaluation_is_guessed_by_the_tokens_that_it_scores(prepared, recipe,
     ahead = Ahead.of(config, prepared)
     val, drawn = prepared.metadata.val_tokens, eval_iters * 32 * 8
     whole = recipe == "fast" and val - 1 <= drawn
-    assert ahead.in_evaluation == drawn + (val - 1 if whole else drawn)
+    assert ahead.in_evaluation == drawn + (val if whole else drawn)
     assert ahead.in_evaluation == tokens_evaluated(config, val)
     scored = 5 * ahead.in_evaluation + ahead.at_end
     expected = 90 * STEP + STEP / 3 * scored / (32 * 8)

@@ -78,6 +78,14 @@ def test_damaged_scores_are_made_again(run, content):
     assert score(run) == expected
 
 
+@pytest.mark.parametrize("odd", ["1e999", "-1e999", "true", '"1.0"', "null"])
+def test_a_kept_score_that_is_no_finite_number_is_made_again(run, odd):
+    expected = score(run)
+    file = run.folder / "scores.json"
+    file.write_text(file.read_text().replace(str(expected.val.loss), odd))
+    assert score(run) == expected
+
+
 def test_weights_of_another_shape_are_refused(run):
     put_weights(run, torch.zeros(3, 3))
     with pytest.raises(RunError, match="do not fit"):
