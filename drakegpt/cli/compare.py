@@ -9,7 +9,7 @@ import typer
 
 from drakegpt import config_files, paths
 from drakegpt.cli import console, options
-from drakegpt.cli.train import choose_dataset, settled
+from drakegpt.cli.train import choose_dataset
 from drakegpt.config import LADDER, SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
@@ -291,12 +291,12 @@ def _left_out(run: "Run", taken: "Run") -> str:
 
 def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Epochs in iterations: as many for each model."""
-    from drakegpt.config import resolve
-    from drakegpt.training.budget import length_of
+    from drakegpt.training.start import resolve_run
 
     if not settings.get("epochs"):
         return {}
-    return length_of(resolve("TransformerLM", size, dataset.name, settings), dataset)
+    resolved = resolve_run("TransformerLM", size, dataset, settings)
+    return {"iters": resolved.iters, "epochs": 0, "windows": resolved.windows}
 
 
 def _with_trained(
@@ -307,8 +307,9 @@ def _with_trained(
     Of all seeds there are, unless one is given.
     """
     from drakegpt.evaluation.selection import select_agreeing
+    from drakegpt.training.start import resolve_run
 
-    configs = [settled(settings | {"model": model, "size": size}, dataset) for model in LADDER]
+    configs = [resolve_run(model, size, dataset, settings) for model in LADDER]
     seeds = [settings["seed"]] if "seed" in settings else []
     found = select_agreeing(dataset, configs, seeds)
     _train([c for c in configs if (c.model, c.size) not in found], dataset, quiet=quiet)
@@ -321,9 +322,10 @@ def _trained(
     """The runs of so many seeds of each model, alike in all else; trained now if missing."""
     from drakegpt.cli.several import seeds_from
     from drakegpt.evaluation.selection import find_finished, runs_on
+    from drakegpt.training.start import resolve_run
 
     configs = {
-        (model, seed): settled(settings | {"model": model, "size": size, "seed": seed}, dataset)
+        (model, seed): resolve_run(model, size, dataset, settings, {"seed": seed})
         for seed in seeds_from(settings, seeds)
         for model in LADDER
     }

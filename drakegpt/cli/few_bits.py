@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.cli.several import seeds_from
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.cli.train import start_run, train_and_score
+from drakegpt.cli.train import train_and_score
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.words import NOISE, measured, of_seeds
 
@@ -66,7 +66,9 @@ def _runs(
 ) -> dict[str, "Run"]:
     """The runs of one seed, by what they are; trained now if they are missing and shall be."""
     from drakegpt.evaluation.forms import TRAINED, find_runs
+    from drakegpt.evaluation.selection import find_origin
     from drakegpt.training.run import Run
+    from drakegpt.training.start import start_run
 
     for number, name in enumerate(TRAINED if train else (), 1):
         config = find_runs(settings, size, data).get(name)  # anew: one may begin with another
@@ -78,7 +80,7 @@ def _runs(
                 f"{config.bits} bits, width {config.embedding_dim}",
                 style="bold",
             )
-        train_and_score(start_run(config, data), quiet=quiet)
+        train_and_score(start_run(config, data, origin=find_origin(config)), quiet=quiet)
     found = find_runs(settings, size, data)
     return {name: run for name, run in found.items() if isinstance(run, Run)}
 

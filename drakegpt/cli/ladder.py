@@ -24,8 +24,8 @@ def render(
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
     from drakegpt.cli.curves import curves
-    from drakegpt.evaluation.figures import TITLES
     from drakegpt.evaluation.rows import lowest
+    from drakegpt.plotting import TITLES
 
     rows = [*comparison.rows, *comparison.others]
     best = lowest(rows)

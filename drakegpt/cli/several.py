@@ -25,7 +25,7 @@ import typer
 
 from drakegpt import paths
 from drakegpt.cli import console
-from drakegpt.cli.train import start_run, train_and_score
+from drakegpt.cli.train import train_and_score
 from drakegpt.config_files import to_command, to_flag
 from drakegpt.errors import RunError
 from drakegpt.presets import PRESETS
@@ -90,12 +90,13 @@ def train_runs(
 
 def _run_of(config: "TrainConfig", data: "Dataset", name: str | None, *, go_on: bool) -> "Run":
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
-    from drakegpt.evaluation.selection import find_begun, kept_as, runs_on
+    from drakegpt.evaluation.selection import find_begun, find_origin, kept_as, runs_on
+    from drakegpt.training.start import start_run
 
     if go_on and (begun := find_begun(runs_on(data), config)):
         console.note(f"Going on with {begun.name}")
         return kept_as(begun, config)
-    return start_run(config, data, name)
+    return start_run(config, data, name, origin=find_origin(config))
 
 
 def _say_how_to_go_on(unfinished: "Sequence[Run]", rest: "Sequence[_Plan]", *, go_on: bool) -> None:

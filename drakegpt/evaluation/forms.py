@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from drakegpt import config as settings
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.selection import find_finished, runs_on
@@ -20,9 +19,9 @@ from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed import PackedBits, packed_skeleton_, quantized_after_training_, sizes
 from drakegpt.models.size import total_parameters
-from drakegpt.training.budget import length_of
 from drakegpt.training.checkpoint import load_weights
 from drakegpt.training.run import Run
+from drakegpt.training.start import resolve_run
 
 MODEL = "TransformerLM"
 
@@ -60,10 +59,7 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
     common = {"recipe": "fast", **given}
 
     def resolved(**changes: Any) -> TrainConfig:
-        config = settings.resolve(MODEL, size, data.name, common, changes)
-        if length := length_of(config, data):
-            config = settings.resolve(MODEL, size, data.name, common, changes | length)
-        return config
+        return resolve_run(MODEL, size, data, common, changes)
 
     base, few = resolved(), resolved(bits="1.58")
     vocab_size = data.tokenizer.vocab_size

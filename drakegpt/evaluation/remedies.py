@@ -8,7 +8,6 @@ how far each falls is told by exact losses, as everywhere.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drakegpt import config as settings
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
@@ -17,6 +16,7 @@ from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.rows import Result, Row, fall, lowest, val_loss
 from drakegpt.evaluation.selection import find_finished
 from drakegpt.training.run import Run
+from drakegpt.training.start import resolve_run
 from drakegpt.wording import counted
 
 MODEL = "TransformerLM"
@@ -64,8 +64,7 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainC
     common["base_lr"] = min(common["base_lr"], common["max_lr"])
     common["decay_interval"] = max(1, common["iters"] // STEPS)
     return {
-        name: settings.resolve(MODEL, size, data.name, common, changes)
-        for name, changes in REMEDIES.items()
+        name: resolve_run(MODEL, size, data, common, changes) for name, changes in REMEDIES.items()
     }
 
 

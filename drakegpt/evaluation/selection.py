@@ -148,6 +148,11 @@ def essential(config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
 
 
+def find_origin(config: TrainConfig) -> Run | None:
+    """The run whose last weights a run of `config` starts from, if it does from any."""
+    return find_run(config.init_from) if config.init_from else None
+
+
 def kept_as(run: Run, config: TrainConfig) -> Run:
     """The run, from now on computed and kept where `config` says."""
     return with_changes(run, {key: getattr(config, key) for key in CHANGEABLE if key in INCIDENTAL})
