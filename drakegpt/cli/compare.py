@@ -18,9 +18,9 @@ from drakegpt.wording import command, counted
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.claims import Claim
-    from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.samples import Samples
+    from drakegpt.experiments.claims import Claim
+    from drakegpt.experiments.ladder import Comparison
     from drakegpt.training.run import Run
 
 # Settings that would make the ladder something else.
@@ -78,11 +78,11 @@ def compare(
     Taken are the runs with equal settings that most models have. Seeds of one model are one
     row. Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
-    from drakegpt.evaluation import report
-    from drakegpt.evaluation.claims import check_claims
-    from drakegpt.evaluation.comparison import compare as compare_runs
     from drakegpt.evaluation.samples import samples_of
+    from drakegpt.experiments.claims import check_claims
+    from drakegpt.experiments.ladder import compare as compare_runs
     from drakegpt.generation.prompt import fit
+    from drakegpt.report import page as report
 
     settings = _from_file(config_file, remedies=remedies) | options.settings_given(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
@@ -138,7 +138,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     The file may be that of a run: what the remedies change is left out for these; what the
     ladder cannot have otherwise is left out, and an error where it is something else.
     """
-    from drakegpt.evaluation.remedies import COMPARED
+    from drakegpt.experiments.regularization import COMPARED
 
     given = config_files.from_file(path) if path else {}
     for name, value in given.items():
@@ -238,7 +238,7 @@ def _show(
 ) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.cli.ladder import render
-    from drakegpt.evaluation.figures import draw_bits, draw_curves
+    from drakegpt.experiments.figures import draw_bits, draw_curves
 
     data = comparison.data
     floors = comparison.floors_in_sight

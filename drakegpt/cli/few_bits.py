@@ -12,7 +12,7 @@ from drakegpt.evaluation.words import NOISE, measured, of_seeds
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.few_bits import Row
+    from drakegpt.experiments.low_bit import Row
     from drakegpt.training.run import Run
 
 SEEDS = 3
@@ -30,9 +30,9 @@ def compare_bits(
 ) -> None:
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
     from drakegpt.cli.progress import counting
-    from drakegpt.evaluation.few_bits import findings, measure
-    from drakegpt.evaluation.forms import FORMS
     from drakegpt.evaluation.machine import describe_machine
+    from drakegpt.experiments.forms import FORMS
+    from drakegpt.experiments.low_bit import findings, measure
     from drakegpt.models.build import choose_device
 
     if settings.get("minutes"):
@@ -65,8 +65,8 @@ def _runs(
     data: "Dataset", size: str, settings: dict[str, Any], *, train: bool, quiet: bool
 ) -> dict[str, "Run"]:
     """The runs of one seed, by what they are; trained now if they are missing and shall be."""
-    from drakegpt.evaluation.forms import TRAINED, find_runs
     from drakegpt.evaluation.selection import find_origin
+    from drakegpt.experiments.forms import TRAINED, find_runs
     from drakegpt.training.run import Run
     from drakegpt.training.start import start_run
 
@@ -86,7 +86,7 @@ def _runs(
 
 
 def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
-    from drakegpt.evaluation.few_bits import lowest_rows
+    from drakegpt.experiments.low_bit import lowest_rows
 
     seeds = len(rows[0].val_losses)
     best = lowest_rows(rows)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.rows import Row
+    from drakegpt.experiments.results import Row
     from drakegpt.training.run import Run
 
 
@@ -28,8 +28,8 @@ def compare_remedies(
     quiet: bool,
 ) -> None:
     """Show what each remedy brings, over so many seeds; with `train`, train what is missing."""
-    from drakegpt.evaluation.figures import draw_remedies
-    from drakegpt.evaluation.remedies import findings, rows
+    from drakegpt.experiments.figures import draw_remedies
+    from drakegpt.experiments.regularization import findings, rows
 
     if settings.get("minutes") or settings.get("epochs"):
         raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
@@ -54,8 +54,8 @@ def _runs(
     data: "Dataset", size: str, settings: dict[str, Any], seeds: range, *, train: bool, quiet: bool
 ) -> "list[Mapping[str, Run]]":
     """The runs of each seed by their remedy; trained now if they are missing and shall be."""
-    from drakegpt.evaluation.remedies import find_runs, plan
     from drakegpt.evaluation.selection import runs_on
+    from drakegpt.experiments.regularization import find_runs, plan
 
     plans = [plan(settings | {"seed": seed}, size, data) for seed in seeds]
     runs = runs_on(data)
@@ -72,8 +72,8 @@ def _runs(
 
 
 def _render(data: str, remedied: "Mapping[str, Row]") -> None:
-    from drakegpt.evaluation.remedies import best_val_loss
-    from drakegpt.evaluation.rows import lowest
+    from drakegpt.experiments.regularization import best_val_loss
+    from drakegpt.experiments.results import lowest
 
     best = lowest(remedied.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"

@@ -34,7 +34,7 @@ from drakegpt.wording import command, counted, join, option
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.rows import Result, Row
+    from drakegpt.experiments.results import Result, Row
     from drakegpt.training.run import Run
 
     # Settings of a run to train, its name if it has one, its title on the screen.
@@ -286,7 +286,7 @@ def seeds_from(settings: "Mapping[str, Any]", count: int) -> range:
 
 def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
     """What runs that differ in their seed came to: each, their mean and its spread."""
-    from drakegpt.evaluation.comparison import row_of
+    from drakegpt.experiments.ladder import row_of
 
     row = row_of(runs)
     if json:

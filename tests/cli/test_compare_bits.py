@@ -7,7 +7,7 @@ from program_runs import settings
 from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
-from drakegpt.evaluation.few_bits import Row
+from drakegpt.experiments.low_bit import Row
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
 

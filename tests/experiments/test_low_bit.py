@@ -9,11 +9,11 @@ import torch
 
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
-from drakegpt.evaluation import few_bits
-from drakegpt.evaluation.few_bits import Row, findings, lowest_rows, measure
-from drakegpt.evaluation.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
 from drakegpt.evaluation.noise import difference
 from drakegpt.evaluation.scoring import score
+from drakegpt.experiments import low_bit
+from drakegpt.experiments.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
+from drakegpt.experiments.low_bit import Row, findings, lowest_rows, measure
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedLinear, pack_, sizes
 from drakegpt.training.initial import initial_weights
@@ -42,8 +42,8 @@ def train(prepared, seed=42):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    monkeypatch.setattr(few_bits, "ROUNDS", 1)
-    monkeypatch.setattr(few_bits, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit, "ROUNDS", 1)
+    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
 
 
 def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
@@ -119,7 +119,7 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
 
 
 def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
-    monkeypatch.setattr(few_bits, "peak_memory", lambda *_: None)
+    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
     of_seed = train(prepared)
     rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
     kept = [form.name for form in FORMS if form.trained in ("full", "1")]

@@ -24,10 +24,10 @@ from drakegpt.config import ModelConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.bench import Entry, Times, race, warm_up
 from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
-from drakegpt.evaluation.forms import FORMS, Form, form_of
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score, counted_score, score
+from drakegpt.experiments.forms import FORMS, Form, form_of
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.build import build_model, choose_threads
 from drakegpt.models.layers import LanguageModel

@@ -17,7 +17,6 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
-from drakegpt.evaluation.rows import Result, Row, fall, nats_per_character, val_loss
 from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.selection import (
     TRAINED_BY,
@@ -28,6 +27,7 @@ from drakegpt.evaluation.selection import (
     leading_agreement,
     missing_models,
 )
+from drakegpt.experiments.results import Result, Row, fall, nats_per_character, val_loss
 from drakegpt.models.size import total_parameters
 from drakegpt.training.run import Run
 

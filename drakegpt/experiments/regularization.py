@@ -11,10 +11,10 @@ from typing import Any
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.comparison import row_of
 from drakegpt.evaluation.noise import Difference
-from drakegpt.evaluation.rows import Result, Row, fall, lowest, val_loss
 from drakegpt.evaluation.selection import find_finished
+from drakegpt.experiments.ladder import row_of
+from drakegpt.experiments.results import Result, Row, fall, lowest, val_loss
 from drakegpt.training.run import Run
 from drakegpt.training.start import resolve_run
 from drakegpt.wording import counted

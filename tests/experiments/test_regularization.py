@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.remedies import NONE, REMEDIES, find_runs, findings, plan, rows
-from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.selection import runs_on
+from drakegpt.experiments.regularization import NONE, REMEDIES, find_runs, findings, plan, rows
+from drakegpt.experiments.results import Result, Row
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
 

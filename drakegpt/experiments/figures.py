@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.rows import Row
+from drakegpt.experiments.results import Row
 from drakegpt.plotting import TITLES, new_figure, write_figure
 from drakegpt.wording import plotted
 
