@@ -6,7 +6,7 @@ from pathlib import Path
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.samples import Samples, samples_of
-from drakegpt.evaluation.selection import select_others, select_runs
+from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.ladder import Comparison, compare, with_gains
 from drakegpt.experiments.results import Result, Row

@@ -168,7 +168,8 @@ def _chosen(
     Raises `RunError` if there are none.
     """
     from drakegpt.cli.several import seeds_from
-    from drakegpt.evaluation.selection import INCIDENTAL, newer_runs, select_others, select_runs
+    from drakegpt.evaluation.selection import INCIDENTAL
+    from drakegpt.experiments.agreement import newer_runs, select_others, select_runs
 
     sizes = [size] if size else (["default"] if train else SIZES)
     settings = settings | _length(dataset, sizes[0], settings)
@@ -278,7 +279,7 @@ def _show(
 
 def _left_out(run: "Run", taken: "Run") -> str:
     """What is said of a newer run in whose place one that agrees with the others is taken."""
-    from drakegpt.evaluation.selection import TRAINED_BY, agreement, differences
+    from drakegpt.experiments.agreement import TRAINED_BY, agreement, differences
 
     told = f"Left out: {run.name}, newer but trained otherwise."
     if run.origin:
@@ -306,7 +307,7 @@ def _with_trained(
 
     Of all seeds there are, unless one is given.
     """
-    from drakegpt.evaluation.selection import select_agreeing
+    from drakegpt.experiments.agreement import select_agreeing
     from drakegpt.training.start import resolve_run
 
     configs = [resolve_run(model, size, dataset, settings) for model in LADDER]

@@ -286,7 +286,7 @@ def seeds_from(settings: "Mapping[str, Any]", count: int) -> range:
 
 def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
     """What runs that differ in their seed came to: each, their mean and its spread."""
-    from drakegpt.experiments.ladder import row_of
+    from drakegpt.experiments.results import row_of
 
     row = row_of(runs)
     if json:

@@ -350,7 +350,7 @@ def _render(run: "Run", scores: "Scores") -> None:
 def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """By what the best weights were chosen, why training ended, and whether they are better."""
     from drakegpt.evaluation.noise import own_fall
-    from drakegpt.experiments.ladder import row_of
+    from drakegpt.experiments.results import row_of
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
     what = "the training split's tail" if scores.tail else "validation"

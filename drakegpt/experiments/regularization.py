@@ -13,8 +13,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.selection import find_finished
-from drakegpt.experiments.ladder import row_of
-from drakegpt.experiments.results import Result, Row, fall, lowest, val_loss
+from drakegpt.experiments.results import Result, Row, fall, lowest, row_of, val_loss
 from drakegpt.training.run import Run
 from drakegpt.training.start import resolve_run
 from drakegpt.wording import counted

@@ -12,12 +12,11 @@ from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.scoring import Score, score
-from drakegpt.evaluation.selection import (
-    INCIDENTAL,
+from drakegpt.evaluation.selection import INCIDENTAL, find_run
+from drakegpt.experiments.agreement import (
     agreement,
     agrees,
     differences,
-    find_run,
     leading_agreement,
     missing_models,
     newer_runs,
@@ -26,7 +25,8 @@ from drakegpt.evaluation.selection import (
 )
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
-from drakegpt.experiments.ladder import Comparison, compare, row_of
+from drakegpt.experiments.ladder import Comparison, compare
+from drakegpt.experiments.results import row_of
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import Run, create_run
 
