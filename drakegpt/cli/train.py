@@ -121,7 +121,7 @@ def train(
             dataset = choose_dataset(given.get("data"))
             resolved = _resolve(given, dataset)
             run = start_run(resolved, dataset, name, origin=find_origin(resolved))
-        scores = train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
+        scores = _train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
     if json:
         console.show_json(_as_json(run, scores))
         return
@@ -138,8 +138,10 @@ def _train_seeds(
     quiet: bool,
 ) -> None:
     """Train runs that differ in their seed alone, and show what they have in common."""
-    from drakegpt.cli.several import seeds_from, show_seeds, train_runs
+    from drakegpt.cli.several import Training, show_seeds
     from drakegpt.evaluation.selection import find_run
+    from drakegpt.experiments.experiment import seeds_from
+    from drakegpt.experiments.launcher import Job
 
     if "WORLD_SIZE" in os.environ:
         raise UsageError(
@@ -154,8 +156,8 @@ def _train_seeds(
         config.resolve(first.model, first.size, first.data, common, {"seed": seed})
         for seed in seeds_from(common, seeds)
     ]
-    names = [f"{name}_{each.seed}" for each in configs] if name else []
-    show_seeds(train_runs(configs, dataset, quiet=quiet, names=names), json=json)
+    jobs = [Job(each, name=f"{name}_{each.seed}" if name else None) for each in configs]
+    show_seeds(Training(dataset, quiet=quiet, resume=False)(jobs), json=json)
 
 
 @contextmanager
@@ -214,9 +216,7 @@ def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
     return resolved
 
 
-def train_and_score(
-    run: "Run", *, resume: bool = False, quiet: bool, world: "World | None" = None
-) -> "Scores":
+def _train_and_score(run: "Run", *, resume: bool = False, quiet: bool, world: "World") -> "Scores":
     """Train a run with its progress on the screen, then score it on whole splits.
 
     When asked to stop, saves, says how to go on, and exits with 130.
@@ -225,9 +225,7 @@ def train_and_score(
     from drakegpt.cli.progress import training_progress
     from drakegpt.evaluation.scoring import score
     from drakegpt.training.recorder import train_run
-    from drakegpt.training.world import ALONE
 
-    world = world or ALONE
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
         finished = train_run(
             run, resume=resume, progress=progress, stop=lambda: interrupts.requested, world=world

@@ -118,7 +118,16 @@ def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
 def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
     """The latest of `runs`, oldest first, that was interrupted with these very settings."""
     begun = (run for run in _alike(runs, config) if not run.finished and not run.sweep)
-    return next((run for run in begun if not in_training(run)), None)
+    return next((run for run in begun if not in_training(run) and _can_be_resumed(run)), None)
+
+
+def _can_be_resumed(run: Run) -> bool:
+    """Whether a run has something whole to go on from, or nothing yet to lose."""
+    try:
+        return not run.checkpoints or bool(run.last_checkpoint())
+    except RunError as error:
+        log.warning("%s Passing over %s.", error.problem, run.name)
+        return False
 
 
 def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:

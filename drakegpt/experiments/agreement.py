@@ -4,7 +4,7 @@ A run may stand for its model in a comparison with any settings; here the runs
 are found that share theirs, and what the others depart in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -118,14 +118,21 @@ def _of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def select_agreeing(
-    data: Dataset, configs: Iterable[TrainConfig], seeds: Sequence[int] = ()
+    data: Dataset,
+    configs: Iterable[TrainConfig],
+    seeds: Sequence[int] = (),
+    usable: Callable[[Iterable[Run]], list[Run]] = list,
 ) -> dict[tuple[str, str], list[Run]]:
-    """The finished runs, with any of `seeds`, that agree with these settings of one model each."""
+    """The finished runs, with any of `seeds`, that agree with these settings of one model each.
+
+    `usable` leaves out runs that cannot be taken for another reason.
+    """
     runs = [run for run in runs_on(data) if _stands_for(run, {}, seeds)]
     found: dict[tuple[str, str], list[Run]] = {}
     for config in configs:
         wanted = (config.model, config.size, _agreement(config, ""))
-        if alike := [r for r in runs if (r.config.model, r.config.size, agreement(r)) == wanted]:
+        agreeing = (r for r in runs if (r.config.model, r.config.size, agreement(r)) == wanted)
+        if alike := usable(agreeing):
             found[config.model, config.size] = _of_all_seeds(alike[-1], alike)
     return found
 

@@ -7,7 +7,7 @@ what counting alone reaches on the same text.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
+from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.experiments.agreement import (
     TRAINED_BY,
     Agreement,
@@ -24,9 +25,15 @@ from drakegpt.experiments.agreement import (
     differences,
     leading_agreement,
     missing_models,
+    newer_runs,
+    select_agreeing,
+    select_others,
+    select_runs,
 )
+from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
 from drakegpt.experiments.results import Row, fall, nats_per_character, row_of, val_loss
 from drakegpt.training.run import Run
+from drakegpt.training.start import resolve_run
 
 PAIRS = 2  # the order whose counts BigramLM could learn
 
@@ -107,6 +114,85 @@ class Comparison:
 
 def _runs(rows: Sequence[Row]) -> list[str]:
     return [run for row in rows for run in row.runs]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs that stand for the ladder, several seeds of one model and size together."""
+
+    runs: Mapping[tuple[str, str], Sequence[Run]]
+    others: Sequence[Sequence[Run]] = ()  # models and systems beside the ladder, on the same text
+    # Newer runs in whose place others are taken that agree with the rest, each with its stand-in.
+    passed_over: Sequence[tuple[Run, Run]] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)  # what is wrong, by the run's name
+
+    @property
+    def together(self) -> list[Sequence[Run]]:
+        """The runs of each row, those of the ladder first."""
+        return [*self.runs.values(), *self.others]
+
+
+def collect_ladder(
+    data: Dataset, size: str, settings: Mapping[str, Any], seeds: int | None, train: Train
+) -> Chosen:
+    """Collect the runs of each model with these settings, or with the preset's; train the missing.
+
+    Of as many `seeds`; if that is `None`, of all that there are. Raises `UsageError`
+    for a length in minutes.
+    """
+    if settings.get("minutes"):
+        raise UsageError("minutes would give each run other iterations.", "Give --iters instead.")
+    damaged = Damaged()
+    configs = {model: resolve_run(model, size, data, settings) for model in LADDER}
+    if seeds:
+        experiment = Experiment(configs, seeds_from(settings, seeds))
+        collected = collect(experiment, data, train, damaged).runs
+        found = {(model, size): list(runs.values()) for model, runs in collected.items()}
+        return Chosen({key: runs for key, runs in found.items() if runs}, damaged=damaged)
+    wanted = [settings["seed"]] if "seed" in settings else []
+
+    def agreeing() -> dict[tuple[str, str], list[Run]]:
+        return select_agreeing(data, configs.values(), wanted, damaged.leave_out)
+
+    found = agreeing()
+    if missing := {model: c for model, c in configs.items() if (model, size) not in found}:
+        collect(Experiment(missing, [configs[LADDER[0]].seed]), data, train, damaged)
+        found = agreeing()
+    return Chosen(found, damaged=damaged)
+
+
+def select_ladder(
+    data: Dataset, sizes: Sequence[str], settings: Mapping[str, Any], seeds: int | None
+) -> Chosen:
+    """Choose among the runs that there are: those that agree, with these settings and seeds."""
+    settings = in_iterations(data, sizes[0], settings)
+    identity = {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    wanted = seeds_from(identity, seeds or 0)
+    if seeds:
+        identity.pop("seed", None)
+    runs = select_runs(data, sizes, identity, wanted)
+    passed_over = [
+        (run, runs[run.config.model, run.config.size][0])
+        for run in newer_runs(data, runs, identity, wanted)
+    ]
+    damaged = Damaged()
+    whole = _whole(runs, damaged)
+    others = map(damaged.leave_out, select_others(data, sizes, identity, wanted))
+    return Chosen(whole, [some for some in others if some], passed_over, damaged)
+
+
+def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with epochs as iterations, which are as many for each model."""
+    if not settings.get("epochs"):
+        return dict(settings)
+    resolved = resolve_run("TransformerLM", size, data, settings)
+    return {**settings, "iters": resolved.iters, "epochs": 0, "windows": resolved.windows}
+
+
+def _whole(
+    runs: Mapping[tuple[str, str], Sequence[Run]], damaged: Damaged
+) -> dict[tuple[str, str], list[Run]]:
+    return {key: whole for key, some in runs.items() if (whole := damaged.leave_out(some))}
 
 
 def compare(

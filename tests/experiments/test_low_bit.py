@@ -12,14 +12,21 @@ from drakegpt.config import resolve
 from drakegpt.evaluation.noise import difference
 from drakegpt.evaluation.scoring import score
 from drakegpt.experiments import low_bit
-from drakegpt.experiments.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
-from drakegpt.experiments.low_bit import Row, findings, lowest_rows, measure
+from drakegpt.experiments.experiment import collect
+from drakegpt.experiments.launcher import train_runs
+from drakegpt.experiments.low_bit import (
+    FORMS,
+    Row,
+    as_small_as,
+    findings,
+    form_of,
+    lowest_rows,
+    measure,
+    plan,
+)
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedLinear, pack_, sizes
-from drakegpt.training.initial import initial_weights
 from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import Run, create_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
@@ -27,17 +34,8 @@ SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 
 def train(prepared, seed=42):
     """All runs that the table needs, as the command trains them."""
-    given = {**SHORT, "seed": seed}
-    while True:
-        found = find_runs(given, "default", prepared)
-        missing = [config for config in found.values() if not isinstance(config, Run)]
-        if not missing:
-            return found
-        initial = None
-        if missing[0].init_from:
-            initial = initial_weights(found["full"], missing[0], prepared)
-        with Recorder(create_run(missing[0], prepared, initial=initial)) as recorder:
-            list(recorder.reports())
+    experiment = plan(SHORT, "default", prepared, [seed])
+    return collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared)).with_seed(seed)
 
 
 @pytest.fixture
@@ -130,20 +128,21 @@ def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
 
 def test_runs_are_told_apart_by_all_that_matters(prepared):
     found = train(prepared)
-    assert set(found) == set(TRAINED)
-    assert len({run.name for run in found.values()}) == len(TRAINED)
+    assert set(found) == {form.trained for form in FORMS}
+    assert len({run.name for run in found.values()}) == len(found)
     assert found["from full"].config.init_from == found["full"].name
-    again = find_runs({**SHORT, "device": "cpu"}, "default", prepared)
-    assert {name: run.name for name, run in again.items()} == {
+    again = collect(plan({**SHORT, "device": "cpu"}, "default", prepared, [42]), prepared)
+    assert {name: run.name for name, run in again.with_seed(42).items()} == {
         name: run.name for name, run in found.items()
     }
-    other = find_runs({**SHORT, "seed": 43}, "default", prepared)
-    assert not any(isinstance(run, Run) for run in other.values())
-    assert "from full" not in other  # its beginning is yet to be trained
+    assert again.missing == ()
+    other = collect(plan(SHORT, "default", prepared, [43]), prepared)
+    assert other.with_seed(43) == {}
+    assert [variant for variant, _ in other.missing] == list(found)
 
 
 def test_the_plan_changes_one_thing_at_a_time(prepared):
-    plans = plan({"iters": 50}, "default", prepared)
+    plans = plan({"iters": 50}, "default", prepared, [42]).variants
     few = dataclasses.asdict(plans["1.58"])
 
     def differs(name):
