@@ -98,7 +98,10 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     def resolved(**changes: Any) -> TrainConfig:
         return resolve_run(MODEL, size, data, common, changes)
 
-    base, few = resolved(), resolved(bits="1.58")
+    # What is compared is the number of bits: dropout is the same for all.
+    base = resolved()
+    common = common | {"dropout": base.dropout}
+    few = resolved(bits="1.58")
     vocab_size = data.tokenizer.vocab_size
     variants = {
         "full": base,

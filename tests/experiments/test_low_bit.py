@@ -155,6 +155,13 @@ def test_the_plan_changes_one_thing_at_a_time(prepared):
     assert {config.iters for config in plans.values()} == {50}
 
 
+@pytest.mark.parametrize(("iters", "dropout"), [(5, 0.0), (5000, 0.1)])
+def test_all_forms_drop_as_much(prepared, iters, dropout):
+    """A model in float32 that drops more than it should would make few bits look well."""
+    plans = plan({"embedding_dim": 96, "iters": iters}, "default", prepared, [42]).variants
+    assert {config.dropout for config in plans.values()} == {dropout}
+
+
 @pytest.mark.parametrize(("width", "heads", "layers"), [(32, 4, 3), (96, 6, 2)])
 def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
     shape = {"embedding_dim": width, "num_heads": heads, "num_layers": layers}

@@ -56,3 +56,26 @@ def test_training_says_nothing_stops_when_asked_and_is_resumed(prepared, capsys)
     assert capsys.readouterr() == ("", "")
     with Recorder(stopped, resume=True), pytest.raises(UsageError, match="Another process"):
         train_run(stopped, resume=True)
+
+
+@pytest.mark.parametrize("model", ["MultiHeadAttentionLM", "TransformerLM"])
+def test_fast_drops_nothing_from_a_wide_model_that_reads_its_text_a_few_times(prepared, model):
+    wide = {"recipe": "fast", "embedding_dim": 96, "num_heads": 4, "batch_size": 4}
+    pass_ = len(prepared.split("train")) / (4 * 8)  # iterations in which the text is read once
+
+    def dropout(passes, **changes):
+        given = wide | {"iters": int(passes * pass_)} | changes
+        return resolve_run(model, "default", prepared, given).dropout
+
+    assert dropout(4.9) == dropout(2.4, grad_accumulation=2) == 0.0
+    assert dropout(5.1) == dropout(2.6, grad_accumulation=2) == 0.1
+    # Nine tenths of the text are read more often.
+    assert dropout(4.9, select_on="training-tail") == 0.1
+    assert dropout(4.9, dropout=0.3) == 0.3
+    assert dropout(4.9, recipe="original") == 0.1
+    assert dropout(50, embedding_dim=64) == 0.0  # narrow models never need it
+
+
+def test_dropout_of_a_system_stays(prepared):
+    config = resolve_run("GPT1LM", "default", prepared, {"preset": "gpt1-small", "iters": 1})
+    assert (config.recipe, config.dropout) == ("fast", 0.2)
