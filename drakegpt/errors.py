@@ -20,6 +20,10 @@ class DrakeGPTError(Exception):
         self.problem = problem
         self.fix = fix
 
+    def __reduce__(self) -> "tuple[type[DrakeGPTError], tuple[str, str]]":
+        """Both sentences, for another process; `Exception` would keep them as one."""
+        return type(self), (self.problem, self.fix)
+
 
 class UsageError(DrakeGPTError):
     """The command line or a setting asks for something impossible. Exit code 2."""

@@ -3,7 +3,7 @@
 import dataclasses
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.rows import Result, Row
+from drakegpt.experiments.results import Result, Row
 
 RESULT = Result(
     run="r", seed=1, train_loss=2.5, val_loss=2.5, best_val_loss=2.5, bits_per_character=3.6,

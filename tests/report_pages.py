@@ -5,12 +5,12 @@ from pathlib import Path
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.evaluation.claims import check_claims
-from drakegpt.evaluation.comparison import Comparison, compare, with_gains
-from drakegpt.evaluation.report import render
-from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.samples import Samples, samples_of
-from drakegpt.evaluation.selection import select_others, select_runs
+from drakegpt.experiments.agreement import select_others, select_runs
+from drakegpt.experiments.claims import check_claims
+from drakegpt.experiments.ladder import Comparison, compare, with_gains
+from drakegpt.experiments.results import Result, Row
+from drakegpt.report.page import render
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
 

@@ -1,6 +1,6 @@
 """`drakegpt compare`: the ladder in one table, its curves, its samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,18 +9,17 @@ import typer
 
 from drakegpt import config_files, paths
 from drakegpt.cli import console, options
-from drakegpt.cli.train import choose_dataset, settled
-from drakegpt.config import LADDER, SIZES, check_setting
+from drakegpt.cli.train import choose_dataset
+from drakegpt.config import SIZES, check_setting
 from drakegpt.errors import RunError, UsageError
 from drakegpt.presets import PRESETS
 from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
-    from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.claims import Claim
-    from drakegpt.evaluation.comparison import Comparison
     from drakegpt.evaluation.samples import Samples
+    from drakegpt.experiments.claims import Claim
+    from drakegpt.experiments.ladder import Chosen, Comparison
     from drakegpt.training.run import Run
 
 # Settings that would make the ladder something else.
@@ -78,11 +77,12 @@ def compare(
     Taken are the runs with equal settings that most models have. Seeds of one model are one
     row. Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
-    from drakegpt.evaluation import report
-    from drakegpt.evaluation.claims import check_claims
-    from drakegpt.evaluation.comparison import compare as compare_runs
+    from drakegpt.cli.several import say_damaged
     from drakegpt.evaluation.samples import samples_of
+    from drakegpt.experiments.claims import check_claims
+    from drakegpt.experiments.ladder import compare as compare_runs
     from drakegpt.generation.prompt import fit
+    from drakegpt.report import page as report
 
     settings = _from_file(config_file, remedies=remedies) | options.settings_given(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
@@ -112,24 +112,21 @@ def compare(
         )  # fmt: skip
         return
     device_name = settings.get("device", "auto")
-    runs, others = _chosen(dataset, size, settings, seeds, train=train, quiet=quiet)
-    damaged: dict[str, str] = {}
-    runs = {key: whole for key, some in runs.items() if (whole := _whole(some, damaged))}
-    others = [whole for some in others if (whole := _whole(some, damaged))]
-    together = [*runs.values(), *others]
-    if not together:
-        raise RunError(f"{next(iter(damaged.values()))}", "Train the models again.")
+    chosen = _choose(dataset, size, settings, seeds, train=train, quiet=quiet)
+    say_damaged(chosen.damaged)
+    if not (together := chosen.together):
+        raise RunError(f"{next(iter(chosen.damaged.values()))}", "Train the models again.")
     if not json:
         count = sum(map(len, together))
         console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
-    comparison = compare_runs(dataset, runs, device_name, others, settings)
+    comparison = compare_runs(dataset, chosen.runs, device_name, chosen.others, settings)
     samples = samples_of([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else None
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         report.check_target(html, replace=force)  # training may have taken hours
         paths.write_text(html, page)
-    _show(dataset, comparison, samples, tested, html, damaged, json=json)
+    _show(dataset, comparison, samples, tested, html, chosen.damaged, json=json)
 
 
 def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
@@ -138,7 +135,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     The file may be that of a run: what the remedies change is left out for these; what the
     ladder cannot have otherwise is left out, and an error where it is something else.
     """
-    from drakegpt.evaluation.remedies import COMPARED
+    from drakegpt.experiments.regularization import COMPARED
 
     given = config_files.from_file(path) if path else {}
     for name, value in given.items():
@@ -154,7 +151,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     return given
 
 
-def _chosen(
+def _choose(
     dataset: "Dataset",
     size: str | None,
     settings: dict[str, Any],
@@ -162,58 +159,33 @@ def _chosen(
     *,
     train: bool,
     quiet: bool,
-) -> "tuple[dict[tuple[str, str], list[Run]], list[list[Run]]]":
+) -> "Chosen":
     """The ladder's runs, trained first if they shall be, and the others on the same text.
 
     Raises `RunError` if there are none.
     """
-    from drakegpt.cli.several import seeds_from
-    from drakegpt.evaluation.selection import INCIDENTAL, newer_runs, select_others, select_runs
+    from drakegpt.cli.several import Training
+    from drakegpt.evaluation.selection import INCIDENTAL
+    from drakegpt.experiments.ladder import collect_ladder, select_ladder
 
-    sizes = [size] if size else (["default"] if train else SIZES)
-    settings = settings | _length(dataset, sizes[0], settings)
-    if train and settings.get("minutes"):
-        raise UsageError("minutes would give each run other iterations.", "Give --iters instead.")
-    if train and seeds:
-        return _trained(dataset, sizes[0], settings, seeds, quiet=quiet), []
     if train:
-        return _with_trained(dataset, sizes[0], settings, quiet=quiet), []
-    identity = {k: v for k, v in settings.items() if k not in INCIDENTAL}
-    wanted = seeds_from(identity, seeds or 0)
-    if seeds:
-        identity.pop("seed", None)
-    runs = select_runs(dataset, sizes, identity, wanted)
-    others = select_others(dataset, sizes, identity, wanted)
-    for run in newer_runs(dataset, runs, identity, wanted):
-        console.note(_left_out(run, runs[run.config.model, run.config.size][0]))
-    if not runs and not others:
-        asked = bool(identity or seeds or size)
+        training = Training(dataset, quiet=quiet)
+        chosen = collect_ladder(dataset, size or "default", settings, seeds, training)
+        if not training.trained and not quiet:
+            console.note("All models have a run with these settings; none to train.")
+        return chosen
+    chosen = select_ladder(dataset, [size] if size else SIZES, settings, seeds)
+    for run, taken in chosen.passed_over:
+        console.note(_left_out(run, taken))
+    if not chosen.together and not chosen.damaged:
+        asked = bool(settings.keys() - {*INCIDENTAL} or seeds or size)
         such = " with these settings" if asked else ""
         whole = f"`{command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: {'the same command with --train' if asked else whole}.",
         )
-    return runs, others
-
-
-def _whole(runs: "Sequence[Run]", damaged: dict[str, str]) -> "list[Run]":
-    """Those of the runs whose weights and data can be used; of others, `damaged` tells why not."""
-    import torch
-
-    from drakegpt.errors import CorpusError
-
-    whole = []
-    for run in runs:
-        try:
-            run.load_model(torch.device("cpu"))
-            run.dataset().verify()
-        except (RunError, CorpusError) as error:
-            damaged[run.name] = error.problem
-            console.warn(f"{run.name} is damaged and left out. {error.problem}")
-        else:
-            whole.append(run)
-    return whole
+    return chosen
 
 
 def _check_table(*, bits: bool, remedies: bool, ladders: list[str]) -> None:
@@ -232,13 +204,14 @@ def _show(
     samples: "Samples",
     claims: "list[Claim] | None",
     html: Path | None,
-    damaged: dict[str, str],
+    damaged: Mapping[str, str],
     *,
     json: bool,
 ) -> None:
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.cli.ladder import render
-    from drakegpt.evaluation.figures import draw_bits, draw_curves
+    from drakegpt.cli.several import damaged_as_json
+    from drakegpt.experiments.figures import draw_bits, draw_curves
 
     data = comparison.data
     floors = comparison.floors_in_sight
@@ -252,7 +225,7 @@ def _show(
         result["seen_share"] = dataset.metadata.seen_share
         result["songs_in_both"] = dataset.metadata.songs_in_both
         result |= {"report": str(html)} if html else {}
-        result["damaged"] = [{"run": run, "problem": what} for run, what in damaged.items()]
+        result["damaged"] = damaged_as_json(damaged)
         if claims is not None:
             result["claims"] = [asdict(claim) for claim in claims]
         console.show_json(result)
@@ -278,7 +251,7 @@ def _show(
 
 def _left_out(run: "Run", taken: "Run") -> str:
     """What is said of a newer run in whose place one that agrees with the others is taken."""
-    from drakegpt.evaluation.selection import TRAINED_BY, agreement, differences
+    from drakegpt.experiments.agreement import TRAINED_BY, agreement, differences
 
     told = f"Left out: {run.name}, newer but trained otherwise."
     if run.origin:
@@ -287,59 +260,3 @@ def _left_out(run: "Run", taken: "Run") -> str:
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
     asked = command("compare", data=run.config.data, set_=chosen)
     return f"{told} Settings choose: `{asked}`."
-
-
-def _length(dataset: "Dataset", size: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Epochs in iterations: as many for each model."""
-    from drakegpt.config import resolve
-    from drakegpt.training.budget import length_of
-
-    if not settings.get("epochs"):
-        return {}
-    return length_of(resolve("TransformerLM", size, dataset.name, settings), dataset)
-
-
-def _with_trained(
-    dataset: "Dataset", size: str, settings: dict[str, Any], *, quiet: bool
-) -> "dict[tuple[str, str], list[Run]]":
-    """The runs of each model with these settings, else the preset's; trained now if missing.
-
-    Of all seeds there are, unless one is given.
-    """
-    from drakegpt.evaluation.selection import select_agreeing
-
-    configs = [settled(settings | {"model": model, "size": size}, dataset) for model in LADDER]
-    seeds = [settings["seed"]] if "seed" in settings else []
-    found = select_agreeing(dataset, configs, seeds)
-    _train([c for c in configs if (c.model, c.size) not in found], dataset, quiet=quiet)
-    return select_agreeing(dataset, configs, seeds)
-
-
-def _trained(
-    dataset: "Dataset", size: str, settings: dict[str, Any], seeds: int, *, quiet: bool
-) -> "dict[tuple[str, str], list[Run]]":
-    """The runs of so many seeds of each model, alike in all else; trained now if missing."""
-    from drakegpt.cli.several import seeds_from
-    from drakegpt.evaluation.selection import find_finished, runs_on
-
-    configs = {
-        (model, seed): settled(settings | {"model": model, "size": size, "seed": seed}, dataset)
-        for seed in seeds_from(settings, seeds)
-        for model in LADDER
-    }
-    runs = runs_on(dataset)
-    missing = [config for config in configs.values() if not find_finished(runs, config)]
-    _train(missing, dataset, quiet=quiet)
-    runs = runs_on(dataset)
-    found: dict[tuple[str, str], list[Run]] = {(model, size): [] for model in LADDER}
-    for (model, _), config in configs.items():
-        found[model, size].append(find_finished(runs, config)[0])
-    return found
-
-
-def _train(configs: "list[TrainConfig]", dataset: "Dataset", *, quiet: bool) -> None:
-    from drakegpt.cli.several import train_runs
-
-    train_runs(configs, dataset, quiet=quiet, go_on=True)
-    if not configs and not quiet:
-        console.note("All models have a run with these settings; none to train.")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from drakegpt.evaluation.baseline import Floor
-    from drakegpt.evaluation.rows import Row
+    from drakegpt.experiments.results import Row
 
 BARS = 40
 FEWEST_BARS = 8

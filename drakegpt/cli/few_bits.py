@@ -4,16 +4,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.several import seeds_from
+from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.cli.train import start_run, train_and_score
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError
 from drakegpt.evaluation.words import NOISE, measured, of_seeds
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.few_bits import Row
-    from drakegpt.training.run import Run
+    from drakegpt.experiments.low_bit import Row
 
 SEEDS = 3
 
@@ -29,62 +27,39 @@ def compare_bits(
     quiet: bool,
 ) -> None:
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
-    from drakegpt.cli.progress import counting
-    from drakegpt.evaluation.few_bits import findings, measure
-    from drakegpt.evaluation.forms import FORMS
+    from drakegpt.cli.several import Training, damaged_as_json, say_damaged
     from drakegpt.evaluation.machine import describe_machine
+    from drakegpt.experiments.experiment import collect, seeds_from
+    from drakegpt.experiments.low_bit import FORMS, findings, measure, plan
     from drakegpt.models.build import choose_device
 
-    if settings.get("minutes"):
-        raise UsageError("minutes would give each form other iterations.", "Give --iters instead.")
+    experiment = plan(settings, size, data, seeds_from(settings, seeds))
     device = choose_device(settings.get("device", "auto"))
-    chosen = seeds_from(settings, seeds)
-    runs = [
-        _runs(data, size, settings | {"seed": seed}, train=train, quiet=quiet) for seed in chosen
-    ]
-    if not all("full" in of_seed for of_seed in runs):
+    collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
+    say_damaged(collected.damaged)
+    if len(collected.runs["full"]) < seeds:
         raise RunError(
             f"TransformerLM is not trained on '{data.name}' in full precision with these "
-            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {chosen[0]}.",
+            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {experiment.seeds[0]}.",
             "Train all that the table needs: the same command with --train.",
         )
     with counting("Measuring", quiet=quiet) as progress:
+        runs = [collected.with_seed(seed) for seed in experiment.seeds]
         rows = measure(data, runs, device, progress)
     machine, found = describe_machine(device), findings(rows)
     if json:
         of_rows = [asdict(row) | {"val_loss": row.val_loss, "spread": row.spread} for row in rows]
         result = {"data": data.name, "size": size, "rows": of_rows, "findings": found}
-        console.show_json(result | {"machine": machine})
+        damaged = damaged_as_json(collected.damaged)
+        console.show_json(result | {"machine": machine, "damaged": damaged})
         return
     _render(data.name, data.tokenizer.unit, rows, found)
     if len(rows) < len(FORMS):
         console.warn("forms that are not trained are left out; --train trains them")
 
 
-def _runs(
-    data: "Dataset", size: str, settings: dict[str, Any], *, train: bool, quiet: bool
-) -> dict[str, "Run"]:
-    """The runs of one seed, by what they are; trained now if they are missing and shall be."""
-    from drakegpt.evaluation.forms import TRAINED, find_runs
-    from drakegpt.training.run import Run
-
-    for number, name in enumerate(TRAINED if train else (), 1):
-        config = find_runs(settings, size, data).get(name)  # anew: one may begin with another
-        if config is None or isinstance(config, Run):
-            continue
-        if not quiet:
-            console.note(
-                f"Seed {config.seed}, {number} of {len(TRAINED)}: "
-                f"{config.bits} bits, width {config.embedding_dim}",
-                style="bold",
-            )
-        train_and_score(start_run(config, data), quiet=quiet)
-    found = find_runs(settings, size, data)
-    return {name: run for name, run in found.items() if isinstance(run, Run)}
-
-
 def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
-    from drakegpt.evaluation.few_bits import lowest_rows
+    from drakegpt.experiments.low_bit import lowest_rows
 
     seeds = len(rows[0].val_losses)
     best = lowest_rows(rows)

@@ -12,9 +12,9 @@ from drakegpt.evaluation.words import NOISE, of_seeds, or_blank
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.baseline import Floor
-    from drakegpt.evaluation.claims import Claim
-    from drakegpt.evaluation.comparison import Comparison
-    from drakegpt.evaluation.rows import Row
+    from drakegpt.experiments.claims import Claim
+    from drakegpt.experiments.ladder import Comparison
+    from drakegpt.experiments.results import Row
 
 _STYLES = {True: "green", False: "yellow", None: "dim"}
 
@@ -24,8 +24,8 @@ def render(
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
     from drakegpt.cli.curves import curves
-    from drakegpt.evaluation.figures import TITLES
-    from drakegpt.evaluation.rows import lowest
+    from drakegpt.experiments.results import lowest
+    from drakegpt.plotting import TITLES
 
     rows = [*comparison.rows, *comparison.others]
     best = lowest(rows)
@@ -69,7 +69,7 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     """What the original's documentation says, each with a verdict."""
     from rich.table import Table
 
-    from drakegpt.evaluation.claims import INTRODUCTION
+    from drakegpt.experiments.claims import INTRODUCTION
 
     console.show(console.styled(f"{INTRODUCTION}:", "bold"))
     table = Table.grid(padding=(0, 1))
@@ -81,7 +81,7 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
 def _render_floors(comparison: "Comparison") -> None:
     """The table of what counting reaches, and which rows are beyond it."""
-    from drakegpt.evaluation.findings import counting
+    from drakegpt.report.summary import counting
 
     floors, lowest = comparison.floors, comparison.lowest_floor
     title = "What counting alone reaches"

@@ -157,6 +157,21 @@ def _loss(evaluation: "Mapping[str, Any]") -> str:
     return f"{part} {evaluation['val_loss']:.4f}"
 
 
+@contextmanager
+def training_progress(
+    run: "Run", processes: int = 1, *, quiet: bool
+) -> "Iterator[Callable[[Step | Evaluation], None]]":
+    """The progress of one run that is trained and scored; takes its reports."""
+    from drakegpt.models.build import choose_device
+    from drakegpt.training.engine import choose
+
+    if not quiet:
+        console.note(choose(run.config, choose_device(run.config.device), processes).why)
+    ahead = Ahead.of(run.config, run.dataset())
+    with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
+        yield progress.report
+
+
 class TrainingProgress:
     """Shows a run's reports as they come; `quiet` shows nothing."""
 

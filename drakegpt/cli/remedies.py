@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.several import seeds_from, train_runs
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError
 from drakegpt.evaluation.words import from_to, of_seeds, or_blank
 from drakegpt.wording import counted
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.rows import Row
-    from drakegpt.training.run import Run
+    from drakegpt.experiments.results import Row
 
 
 def compare_remedies(
@@ -28,20 +26,27 @@ def compare_remedies(
     quiet: bool,
 ) -> None:
     """Show what each remedy brings, over so many seeds; with `train`, train what is missing."""
-    from drakegpt.evaluation.figures import draw_remedies
-    from drakegpt.evaluation.remedies import findings, rows
+    from drakegpt.cli.several import Training, damaged_as_json, say_damaged
+    from drakegpt.experiments.experiment import collect, seeds_from
+    from drakegpt.experiments.figures import draw_remedies
+    from drakegpt.experiments.regularization import findings, plan, rows
 
-    if settings.get("minutes") or settings.get("epochs"):
-        raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
-    chosen = seeds_from(settings, seeds)
-    runs = _runs(data, size, settings, chosen, train=train, quiet=quiet)
-    remedied = rows(runs, settings.get("device", "auto"))
+    experiment = plan(settings, size, data, seeds_from(settings, seeds))
+    collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
+    say_damaged(collected.damaged)
+    if missing := len(collected.missing):
+        raise RunError(
+            f"The table needs {counted(len(experiment.variants) * seeds, 'run')} on "
+            f"'{data.name}'; not trained yet: {missing}.",
+            "Train them: the same command with --train.",
+        )
+    remedied = rows(collected, settings.get("device", "auto"))
     figures = [str(path) for path in draw_remedies(data.name, remedied)]
     if json:
         shown = [{"remedy": name, **row.to_json()} for name, row in remedied.items()]
-        console.show_json(
-            {"data": data.name, "rows": shown, "findings": findings(remedied), "figures": figures}
-        )
+        result = {"data": data.name, "rows": shown, "findings": findings(remedied)}
+        damaged = damaged_as_json(collected.damaged)
+        console.show_json(result | {"figures": figures, "damaged": damaged})
         return
     _render(data.name, remedied)
     for sentence in findings(remedied):
@@ -50,30 +55,9 @@ def compare_remedies(
         console.note(f"Figure: {path}")
 
 
-def _runs(
-    data: "Dataset", size: str, settings: dict[str, Any], seeds: range, *, train: bool, quiet: bool
-) -> "list[Mapping[str, Run]]":
-    """The runs of each seed by their remedy; trained now if they are missing and shall be."""
-    from drakegpt.evaluation.remedies import find_runs, plan
-    from drakegpt.evaluation.selection import runs_on
-
-    plans = [plan(settings | {"seed": seed}, size, data) for seed in seeds]
-    runs = runs_on(data)
-    missing = [config for of_seed in plans for config in find_runs(of_seed, runs)[1].values()]
-    if missing and not train:
-        raise RunError(
-            f"The table needs {counted(sum(map(len, plans)), 'run')} on '{data.name}'; "
-            f"not trained yet: {len(missing)}.",
-            "Train them: the same command with --train.",
-        )
-    train_runs(missing, data, quiet=quiet, go_on=True)
-    runs = runs_on(data)
-    return [find_runs(of_seed, runs)[0] for of_seed in plans]
-
-
 def _render(data: str, remedied: "Mapping[str, Row]") -> None:
-    from drakegpt.evaluation.remedies import best_val_loss
-    from drakegpt.evaluation.rows import lowest
+    from drakegpt.experiments.regularization import best_val_loss
+    from drakegpt.experiments.results import lowest
 
     best = lowest(remedied.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"

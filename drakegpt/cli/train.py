@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drakegpt.training.world import World
 
 SAMPLE_LENGTH = 200
+EXAMPLE = "drakegpt train TransformerLM"
 LATEST = "-"  # what a lone `--resume` stands for, and no run is named
 
 
@@ -92,13 +93,18 @@ def train(
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
-        console.show_text(config_files.to_toml(_resolved(given, _dataset_name(given))).rstrip("\n"))
+        model, size = named_model(given, EXAMPLE), given.get("size", "default")
+        resolved = config.resolve(model, size, _dataset_name(given), given)
+        console.show_text(config_files.to_toml(resolved).rstrip("\n"))
         return
     if seeds > 1:
         if resume is not None:
             raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
         return
+    from drakegpt.evaluation.selection import find_origin
+    from drakegpt.training.start import start_run
+
     with _processes(given.get("device", "auto")) as world:
         if not world.first:
             _follow(world, resume=resume is not None)
@@ -113,8 +119,9 @@ def train(
             raise UsageError("--minutes tries out one process only.", "Give --iters instead.")
         else:
             dataset = choose_dataset(given.get("data"))
-            run = start_run(settled(given, dataset), dataset, name)
-        scores = train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
+            resolved = _resolve(given, dataset)
+            run = start_run(resolved, dataset, name, origin=find_origin(resolved))
+        scores = _train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
     if json:
         console.show_json(_as_json(run, scores))
         return
@@ -131,15 +138,17 @@ def _train_seeds(
     quiet: bool,
 ) -> None:
     """Train runs that differ in their seed alone, and show what they have in common."""
-    from drakegpt.cli.several import seeds_from, show_seeds, train_runs
+    from drakegpt.cli.several import Training, show_seeds
     from drakegpt.evaluation.selection import find_run
+    from drakegpt.experiments.experiment import seeds_from
+    from drakegpt.experiments.launcher import Job
 
     if "WORLD_SIZE" in os.environ:
         raise UsageError(
             "torchrun's processes train one run together.", "Leave out torchrun, or --seeds."
         )
     dataset = choose_dataset(given.get("data"))
-    first = settled(given, dataset)
+    first = _resolve(given, dataset)
     if first.init_from:  # found once: a model's name would come to mean the seed before
         first = replace(first, init_from=find_run(first.init_from).name)
     common = asdict(first)
@@ -147,8 +156,8 @@ def _train_seeds(
         config.resolve(first.model, first.size, first.data, common, {"seed": seed})
         for seed in seeds_from(common, seeds)
     ]
-    names = [f"{name}_{each.seed}" for each in configs] if name else []
-    show_seeds(train_runs(configs, dataset, quiet=quiet, names=names), json=json)
+    jobs = [Job(each, name=f"{name}_{each.seed}" if name else None) for each in configs]
+    show_seeds(Training(dataset, quiet=quiet, resume=False)(jobs), json=json)
 
 
 @contextmanager
@@ -193,77 +202,39 @@ def choose_dataset(name: str | None) -> "Dataset":
     return dataset
 
 
-def settled(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
-    """The settings of a new run, its length in iterations whatever it was given in."""
-    resolved = _resolved(given, dataset.name)
-    if length := _length(resolved, dataset, given):
-        resolved = _resolved(given | length, dataset.name)
+def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
+    """The settings of a new run; says how long it is where that was not given in iterations."""
+    from drakegpt.training.start import resolve_run
+
+    model = named_model(given, EXAMPLE)
+    resolved = resolve_run(model, given.get("size", "default"), dataset, given)
+    iterations = counted(resolved.iters, "iteration")
+    if epochs := given.get("epochs"):
+        console.note(f"Epochs: {epochs:,}, that is {iterations}")
+    elif minutes := given.get("minutes"):
+        console.note(f"--minutes {minutes:g} holds about {iterations} here")
     return resolved
 
 
-def start_run(config: "TrainConfig", dataset: "Dataset", name: str | None = None) -> "Run":
-    """Make the folder of a new run, once it and what it begins with are known to fit."""
-    from drakegpt.evaluation.selection import find_run
-    from drakegpt.training.initial import initial_weights
-    from drakegpt.training.memory import check_memory
-    from drakegpt.training.run import create_run
-
-    check_memory(config, dataset)
-    if not config.init_from:
-        return create_run(config, dataset, name)
-    begin = find_run(config.init_from)
-    initial = initial_weights(begin, config, dataset)
-    return create_run(replace(config, init_from=begin.name), dataset, name, initial=initial)
-
-
-def _length(resolved: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) -> dict[str, Any]:
-    """Iterations of a run that is given minutes or epochs, and what goes with them."""
-    from drakegpt.training.budget import length_of
-
-    if resolved.epochs and given.get("iters"):
-        raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
-    length = length_of(resolved, dataset)
-    iterations = counted(length.get("iters", 0), "iteration")
-    if resolved.epochs:
-        console.note(f"Epochs: {resolved.epochs:,}, that is {iterations}")
-    elif resolved.minutes:
-        console.note(f"--minutes {resolved.minutes:g} holds about {iterations} here")
-    return length
-
-
-def train_and_score(
-    run: "Run", *, resume: bool = False, quiet: bool, world: "World | None" = None
-) -> "Scores":
+def _train_and_score(run: "Run", *, resume: bool = False, quiet: bool, world: "World") -> "Scores":
     """Train a run with its progress on the screen, then score it on whole splits.
 
     When asked to stop, saves, says how to go on, and exits with 130.
     """
     from drakegpt.cli.interrupts import Interrupts
-    from drakegpt.cli.progress import Ahead, TrainingProgress
-    from drakegpt.evaluation.figures import draw_run
+    from drakegpt.cli.progress import training_progress
     from drakegpt.evaluation.scoring import score
-    from drakegpt.training.recorder import Recorder
-    from drakegpt.training.world import ALONE
+    from drakegpt.training.recorder import train_run
 
-    world = world or ALONE
-    world.tell(str(run.folder))
-    recorder = Recorder(run, resume=resume, world=world)
-    if not quiet:
-        console.note(recorder.trainer.plan.why)
-    with recorder, Interrupts() as interrupts:
-        ahead = Ahead.of(run.config, run.dataset())
-        with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
-            for report in recorder.reports():
-                progress.report(report)
-                if interrupts.requested:
-                    recorder.save()
-                    break
-        if run.config.wandb != "off":
-            recorder.figure = draw_run(run)
-        if interrupts.requested:
-            console.note(f"Stopped at iteration {recorder.trainer.iteration:,}; saved.", style="")
-            console.next_commands([command("train", resume=run.name)])
-            raise typer.Exit(console.INTERRUPTED)
+    with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
+        finished = train_run(
+            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, world=world
+        )
+    if not finished:
+        saved = run.checkpoints[-1].iteration
+        console.note(f"Stopped at iteration {saved:,}; saved.", style="")
+        console.next_commands([command("train", resume=run.name)])
+        raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
 
@@ -277,12 +248,6 @@ def named_model(given: "Mapping[str, Any]", example: str) -> str:
         f"Name one of {', '.join(config.MODEL_NAMES)}, e.g. `{example}`, or a --preset, or a "
         "configuration file with one.",
     )
-
-
-def _resolved(given: dict[str, Any], dataset_name: str) -> "TrainConfig":
-    model = named_model(given, "drakegpt train TransformerLM")
-    settings = given | {"model": model, "data": dataset_name}
-    return config.resolve(model, given.get("size", "default"), dataset_name, settings)
 
 
 def _dataset_name(given: dict[str, Any]) -> str:
@@ -382,8 +347,8 @@ def _render(run: "Run", scores: "Scores") -> None:
 
 def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """By what the best weights were chosen, why training ended, and whether they are better."""
-    from drakegpt.evaluation.comparison import row_of
     from drakegpt.evaluation.noise import own_fall
+    from drakegpt.experiments.results import row_of
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
     what = "the training split's tail" if scores.tail else "validation"

@@ -155,7 +155,7 @@ def near_best(rows: "list[Row]") -> "list[Row]":
 
 def _also(near: "list[Row]") -> str:
     """A sentence on trials that may be as good."""
-    from drakegpt.evaluation.findings import listed
+    from drakegpt.report.summary import listed
 
     if not near:
         return ""

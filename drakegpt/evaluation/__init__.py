@@ -1,1 +1,1 @@
-"""What a trained model is worth: exact losses, parameter counts, comparisons."""
+"""What a trained model is worth: exact losses, parameter counts, speed, memory."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from drakegpt.config import TrainConfig, check_setting, filled, resolve
+from drakegpt.config import TrainConfig, check_setting, filled
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
 from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.presets import PRESETS, SYSTEMS
 from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
-from drakegpt.training.budget import length_of
 from drakegpt.training.memory import check_memory
 from drakegpt.training.run import check_name
+from drakegpt.training.start import resolve_run
 
 # What says how long a run is, by its number of iterations or of windows, and which is longest.
 _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
@@ -102,9 +102,7 @@ class Definition:
     def _config(self, given: Mapping[str, Any]) -> TrainConfig:
         given = dict(given)
         given |= self._lowest_rate(given)
-        config = resolve(self.model, self.size, self.data.name, given)
-        if length := length_of(config, self.data):
-            config = resolve(self.model, self.size, self.data.name, given, length)
+        config = resolve_run(self.model, self.size, self.data, given)
         self.data.check_context(config.context_length, tail=config.holds_out_tail)
         return config
 

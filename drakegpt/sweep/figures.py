@@ -11,7 +11,7 @@ from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drakegpt.evaluation.figures import new_figure, write_figure
+from drakegpt.plotting import new_figure, write_figure
 from drakegpt.sweep.space import Axis, Choices, Space, Value, shown
 from drakegpt.sweep.study import Row
 from drakegpt.wording import plotted

@@ -19,7 +19,6 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.evaluation.figures import draw_run
 from drakegpt.evaluation.scoring import score_tail, score_validation
 from drakegpt.evaluation.selection import essential, kept_as
 from drakegpt.sweep.definition import Definition
@@ -124,8 +123,6 @@ def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> Stat
         except DivergedError:
             recorder.stop("diverged")
             raise
-        if run.config.wandb != "off":
-            recorder.figure = draw_run(run)
     return "complete"
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from drakegpt.errors import (
 )
 from drakegpt.models.build import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_folder, remove_leftovers, write_text
+from drakegpt.plotting import draw_losses
 from drakegpt.training.checkpoint import (
     Checkpoint,
     load_weights,
@@ -69,7 +70,6 @@ class Recorder:
             self.trainer = _trainer(run, world)
         self._resume = resume
         self._tracker: WandbTracker | None = None
-        self.figure: Path | None = None  # shown in the mirror at the end
 
     def __enter__(self) -> Self:
         try:
@@ -92,7 +92,7 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._tracker:
-            self._tracker.finish(self.figure, exit_code=1 if kind else 0)
+            self._tracker.finish(None if kind else self._draw(), exit_code=1 if kind else 0)
         self._lock.release()
         if kind and issubclass(kind, NotEnoughMemoryError):
             _remove_unbegun(self.run)
@@ -170,6 +170,13 @@ class Recorder:
             tracker.log(evaluation)
         return tracker
 
+    def _draw(self) -> Path:
+        """The losses as a figure in the run's folder, for the mirror."""
+        unit = self.run.tokenizer.unit
+        return draw_losses(
+            self.run.evaluations, self.run.name, unit, self.run.folder / "curves.png"
+        )
+
     def _save_due(self, report: Step | Evaluation) -> bool:
         """By iterations if the user says so, else at evaluations as often as is cheap."""
         if interval := self.run.config.save_interval:
@@ -226,6 +233,29 @@ class Recorder:
                 f"{error.strerror or error}. The checkpoint before it is whole.",
                 f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
             ) from error
+
+
+def train_run(
+    run: Run,
+    *,
+    resume: bool = False,
+    progress: Callable[[Step | Evaluation], object] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+    world: World = ALONE,
+) -> bool:
+    """Train a run, or with `resume` what is left of it; whether it came to its end.
+
+    `progress` is called with each report of the trainer. As soon as `stop` says so
+    the run is saved, to be resumed another time. Raises what `Recorder` raises.
+    """
+    world.tell(str(run.folder))
+    with Recorder(run, resume=resume, world=world) as recorder:
+        for report in recorder.reports():
+            progress(report)
+            if stop():
+                recorder.save()
+                return False
+    return True
 
 
 def in_training(run: Run) -> bool:

@@ -281,12 +281,14 @@ def create_run(
     """Make the folder of a new run, once all it needs is known to be there.
 
     `facts` are added to run.json; `initial` are the weights of `config.init_from`;
-    `fill` writes what else belongs to it before it takes its name.
-    Raises `UsageError` if `name` is taken or cannot be one, or for a device that
-    is not there, and `CorpusError` for a dataset too short for the context.
+    `fill` writes what else belongs to it before it takes its name, such as weights
+    that were made elsewhere. Raises `UsageError` if `name` is taken or cannot be
+    one, for a device that is not there, or for settings that would be ignored;
+    `CorpusError` for a dataset too short for the context.
     """
     if name is not None:
         check_new(name)
+    _check_final(config, initial, filled=fill is not None)
     data.check_context(config.context_length, tail=config.holds_out_tail)
     device = choose_device(config.device)
     stamp = datetime.now()
@@ -312,6 +314,24 @@ def create_run(
             fill(run)
         stem = f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}"
         return replace(run, folder=_named(run.folder, name, stem))
+
+
+def _check_final(
+    config: TrainConfig, initial: Mapping[str, Tensor] | None, *, filled: bool
+) -> None:
+    """Raise `UsageError` for settings that a run would record and not follow."""
+    if config.epochs or config.minutes:
+        raise UsageError(
+            f"A run is made with a number of iterations, not with {config.epochs:,} epochs or "
+            f"{config.minutes:g} minutes.",
+            "Resolve its settings with resolve_run, or give iters.",
+        )
+    if not filled and (initial is not None) != bool(config.init_from):
+        said = f"init_from names {config.init_from}" if config.init_from else "init_from is empty"
+        raise UsageError(
+            f"{said}, but its weights are {'missing' if initial is None else 'given'}.",
+            "Give both, or neither; start_run takes the weights from the run that is named.",
+        )
 
 
 # What may change when a run goes on: how long it trains and how it is kept, not what it computes.

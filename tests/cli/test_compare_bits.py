@@ -7,7 +7,7 @@ from program_runs import settings
 from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
-from drakegpt.evaluation.few_bits import Row
+from drakegpt.experiments.low_bit import Row
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
 
@@ -19,7 +19,8 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
     assert len(result["rows"]) == 10
     assert len(result["findings"]) == 9
     assert result["data"] == "small"
-    assert "Seed 42, 6 of 6" in trained.err
+    assert "5 of 5: TransformerLM on 'small', seed 42, small" in trained.err
+    assert "1 of 1: TransformerLM on 'small', seed 42, from full" in trained.err
     assert "Measuring: " in trained.err
     refused = drakegpt(
         "compare", "--bits", "--seeds", "2", *settings(*SHORT)

@@ -1,6 +1,7 @@
 """Several seeds: one after another or side by side, each the run it would be alone."""
 
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -13,10 +14,12 @@ import time
 import pytest
 from program_runs import settings
 
-from drakegpt.cli import several
+from drakegpt.cli.several import Training
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.errors import RunError
+from drakegpt.errors import DivergedError, RunError
+from drakegpt.experiments import launcher
+from drakegpt.experiments.launcher import Job, Observer
 from drakegpt.training.recorder import Recorder, in_training
 from drakegpt.training.run import create_run, open_run
 
@@ -221,27 +224,42 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
             if report.iteration == 7:
                 break
     now = resolve("BigramLM", "default", prepared.name, given | {"device": "cpu"})
-    run = several._run_of(now, prepared, None, go_on=True)
+    run = launcher._begin(Job(now), prepared, Observer(), resume=True)
     assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
-    assert several._changes(run) == ["--save-interval", "0", "--device", "cpu"]
     assert open_run(run.folder).config == before  # until it goes on
     with Recorder(run, resume=True):
         pass
     assert open_run(run.folder).config == run.config
 
 
-def test_a_process_that_says_nothing_known_is_quoted(prepared):
+def test_the_error_that_ends_a_process_is_raised_here(prepared):
+    """As it is; where there is none that can be read, what the process said last is quoted."""
     run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "gone")
     shutil.rmtree(run.folder)
-    with several._Process(run, "gone") as process:
+    with launcher._Process(run, "gone") as process:
         wait_until(lambda: not process.running)
-        with pytest.raises(RunError, match="Training gone failed: .*gone"):
+        with pytest.raises(RunError, match="Training gone failed: .*is not a whole run") as refused:
+            process.check()
+        assert refused.value.fix == "Remove it: `drakegpt runs remove gone`; or train it again."
+        answer(process, pickle.dumps(DivergedError("It grew.", "Lower it.")))
+        with pytest.raises(DivergedError, match=r"Training gone failed: It grew\. Lower it\."):
+            process.check()
+        answer(process, pickle.dumps(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
             process.check()
         process._messages.seek(0)
         process._messages.truncate()
         process._messages.write(b"warning\nPython: no room")
-        with pytest.raises(RunError, match=r"ended with code 1: Python: no room"):
-            process.check()
+        for nothing_known in (b"", b"garbage", pickle.dumps("text"), pickle.dumps(KeyError("x"))):
+            answer(process, nothing_known)
+            with pytest.raises(RunError, match=r"ended with code 1: Python: no room"):
+                process.check()
+
+
+def answer(process, content):
+    process._answer.seek(0)
+    process._answer.truncate()
+    process._answer.write(content)
 
 
 @pytest.mark.parametrize("seen_at_work", [1, 2, 3])
@@ -269,10 +287,12 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
 
         stop = check
 
-    monkeypatch.setattr(several, "_Process", Ending)
-    monkeypatch.setattr(several, "_at_once", lambda *_: 2)
-    monkeypatch.setattr(several, "POLL_SECONDS", 0.001)
-    several.train_runs([config] * 3, prepared, quiet=False, names=["a", "b", "c"])
+    monkeypatch.setattr(launcher, "_Process", Ending)
+    monkeypatch.setattr(launcher, "_count_at_once", lambda *_: 2)
+    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.001)
+    Training(prepared, quiet=False, resume=False)(
+        [Job(config, name=name) for name in ("a", "b", "c")]
+    )
     told = capsys.readouterr().err
     assert all(f"{number} of 3: BigramLM" in told for number in (1, 2, 3))
 
@@ -281,7 +301,9 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
 
     monkeypatch.setattr(Ending, "check", fail)
     with pytest.raises(RunError, match="It failed"):
-        several.train_runs([config] * 2, prepared, quiet=True, names=["d", "e"])
+        Training(prepared, quiet=True, resume=False)(
+            [Job(config, name=name) for name in ("d", "e")]
+        )
 
 
 def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):

@@ -6,7 +6,8 @@ import pytest
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.selection import find_begun, find_finished, select_runs
+from drakegpt.evaluation.selection import find_begun, find_finished
+from drakegpt.experiments.agreement import select_runs
 from drakegpt.training import recorder as recorder_module
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import Part, create_run, open_run, record_changes, with_changes

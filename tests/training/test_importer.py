@@ -7,10 +7,10 @@ import torch
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.comparison import compare
 from drakegpt.evaluation.samples import sample
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.selection import select_runs
+from drakegpt.experiments.agreement import select_runs
+from drakegpt.experiments.ladder import compare
 from drakegpt.models import textbook
 from drakegpt.training.importer import import_original
 from drakegpt.training.run import all_runs, open_run

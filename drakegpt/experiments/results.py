@@ -13,9 +13,18 @@ from typing import Any
 
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.words import measured
+from drakegpt.experiments.agreement import agreement
+from drakegpt.models.size import total_parameters
+from drakegpt.training.run import Run
 from drakegpt.wording import counted
 
+# Settings that decide on initial weights and on the windows of training.
+DRAWN_BY = (
+    "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
+    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "windows",
+)  # fmt: skip
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01
 
@@ -254,6 +263,52 @@ class Row:
     def _mean_if_known(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
+
+
+def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
+    """Score runs that differ in their seed alone, as one row."""
+    first = runs[0]
+    return Row(
+        model=first.config.model,
+        size=first.config.size,
+        preset=first.config.preset,
+        tokenizer=first.tokenizer.kind,
+        vocab_size=first.tokenizer.vocab_size,
+        parameters=total_parameters(first.model_config),
+        results=tuple(_result(run, device_name) for run in runs),
+        drawn_by=_drawn_by(first),
+        shared=agreement(first),
+    )
+
+
+def _drawn_by(run: Run) -> tuple[Any, ...]:
+    """What decides, with its seed, on a run's initial weights and on its windows.
+
+    Nothing of one that was not trained here.
+    """
+    if run.derived:
+        return ()
+    return (run.info["dataset_version"], *(getattr(run.config, name) for name in DRAWN_BY))
+
+
+def _result(run: Run, device_name: str) -> Result:
+    scores = score(run, device_name)
+    reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
+    evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
+    last = evaluations[-1] if evaluations else {}
+    return Result(
+        run=run.name,
+        seed=run.config.seed,
+        train_loss=scores.train.loss,
+        val_loss=scores.val.loss,
+        best_val_loss=scores.best_val.loss,
+        bits_per_character=scores.val.bits_per_character,
+        tokens_per_second=last.get("tokens_per_second"),
+        seconds=last.get("seconds"),
+        iterations=last.get("iteration"),
+        evaluations=tuple(evaluations),
+        history=run.history,
+    )
 
 
 def fall(before: Row, row: Row, loss: Callable[[Result], float]) -> Difference:

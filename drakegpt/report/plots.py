@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.comparison import Comparison
-from drakegpt.evaluation.figures import STYLES, TITLES, draw_turn, turn_of
-from drakegpt.evaluation.inline_svg import colour, inline
-from drakegpt.evaluation.rows import Row
+from drakegpt.experiments.figures import STYLES, draw_turn, turn_of
+from drakegpt.experiments.ladder import Comparison
+from drakegpt.experiments.results import Row
+from drakegpt.plotting import TITLES
+from drakegpt.report.inline_svg import colour, inline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

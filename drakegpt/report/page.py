@@ -1,6 +1,6 @@
 """A comparison as one HTML page that needs nothing else: no network, no script, no file beside it.
 
-The page is `report.html.j2` with `report.css` in it. Whatever the template
+The page is `template.html.j2` with `style.css` in it. Whatever the template
 prints is escaped; only the figures, which hold no text of a user's, are not.
 
 Here: what the page needs as plain values. Not here: the sentences (`findings`),
@@ -24,22 +24,22 @@ from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.claims import INTRODUCTION, Claim
-from drakegpt.evaluation.comparison import PAIRS, Comparison
-from drakegpt.evaluation.findings import findings
-from drakegpt.evaluation.recipes import recipes_of
-from drakegpt.evaluation.report_figures import Mark, legend, marks_of, pictures
-from drakegpt.evaluation.rows import Row
 from drakegpt.evaluation.samples import Samples
 from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
 from drakegpt.evaluation.words import NOISE, from_to, of_seeds, or_blank
+from drakegpt.experiments.claims import INTRODUCTION, Claim
+from drakegpt.experiments.ladder import PAIRS, Comparison
+from drakegpt.experiments.results import Row
+from drakegpt.report.plots import Mark, legend, marks_of, pictures
+from drakegpt.report.reproduce import recipes_of
+from drakegpt.report.summary import findings
 from drakegpt.training.run import Run
 from drakegpt.wording import quoted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "template.html.j2"
 HEAD = 2000  # bytes of a page that hold what it says of itself
 # Bits per character from which a piece of the verse is coloured one step more.
 STEPS = (1, 2, 4, 6, 8)
@@ -186,7 +186,7 @@ def _environment() -> "Environment":
 
 
 def _file(name: str) -> str:
-    return (resources.files("drakegpt.evaluation") / name).read_text(encoding="utf-8")
+    return (resources.files("drakegpt.report") / name).read_text(encoding="utf-8")
 
 
 def visible(value: Any) -> Any:

@@ -6,8 +6,8 @@ import shlex
 from report_pages import corpus_with_stanzas, prepare, train
 
 from drakegpt.data import sources
-from drakegpt.evaluation.recipes import recipes_of
 from drakegpt.evaluation.samples import samples_of
+from drakegpt.report.reproduce import recipes_of
 
 
 def test_settings_are_told_once_where_all_share_them(prepared):

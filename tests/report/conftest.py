@@ -19,7 +19,7 @@ from report_pages import (
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.samples import Samples
-from drakegpt.evaluation.selection import select_runs
+from drakegpt.experiments.agreement import select_runs
 
 
 @pytest.fixture(scope="session")

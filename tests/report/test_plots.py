@@ -12,10 +12,10 @@ from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.figures import draw_curves
-from drakegpt.evaluation.inline_svg import VARIABLES, colour, inline
-from drakegpt.evaluation.report_figures import LEGEND, _apart, _letters, legend, marks_of, pictures
 from drakegpt.evaluation.scoring import Score
+from drakegpt.experiments.figures import draw_curves
+from drakegpt.report.inline_svg import VARIABLES, colour, inline
+from drakegpt.report.plots import LEGEND, _apart, _letters, legend, marks_of, pictures
 
 
 def drawn(compared):

@@ -15,7 +15,7 @@ from typing import Any
 from drakegpt.config import LADDER, SIZES
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.evaluation.rows import Result, Row, fall
+from drakegpt.experiments.results import Result, Row, fall
 
 INTRODUCTION = "What the original DrakeGPT's documentation claims of its runs, tested on these"
 MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all

@@ -15,10 +15,10 @@ from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of, prepar
 import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.claims import INTRODUCTION, check_claims
-from drakegpt.evaluation.report import STEPS, Scale, check_target, spelt, surprised_by, visible
-from drakegpt.evaluation.report_figures import Mark, marks_of
 from drakegpt.evaluation.surprise import Piece, Verse
+from drakegpt.experiments.claims import INTRODUCTION, check_claims
+from drakegpt.report.page import STEPS, Scale, check_target, spelt, surprised_by, visible
+from drakegpt.report.plots import Mark, marks_of
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -345,7 +345,7 @@ def test_a_report_may_be_replaced_by_a_newer_one(home, tmp_path):
 
 
 def test_the_old_report_stays_where_the_new_one_fails(home, tmp_path, monkeypatch):
-    from drakegpt.evaluation import report
+    from drakegpt.report import page as report
 
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
@@ -358,8 +358,8 @@ def test_the_old_report_stays_where_the_new_one_fails(home, tmp_path, monkeypatc
 
 
 def test_the_template_is_part_of_the_package():
-    for name in ("report.html.j2", "report.css"):
-        assert (resources.files("drakegpt.evaluation") / name).is_file()
+    for name in ("template.html.j2", "style.css"):
+        assert (resources.files("drakegpt.report") / name).is_file()
 
 
 # --- what is shown of the surprise --------------------------------------------------------------
@@ -407,7 +407,7 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
 
 
 def themes():
-    css = (resources.files("drakegpt.evaluation") / "report.css").read_text(encoding="utf-8")
+    css = (resources.files("drakegpt.report") / "style.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", css, re.S)[:2]
     found = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", theme)) for theme in (light, dark)]
     return {"light": found[0], "dark": found[1]}

@@ -3,18 +3,17 @@ import dataclasses
 import pytest
 
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.remedies import NONE, REMEDIES, find_runs, findings, plan, rows
-from drakegpt.evaluation.rows import Result, Row
-from drakegpt.evaluation.selection import runs_on
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
+from drakegpt.experiments.experiment import collect
+from drakegpt.experiments.launcher import train_runs
+from drakegpt.experiments.regularization import NONE, REMEDIES, findings, plan, rows
+from drakegpt.experiments.results import Result, Row
 
 SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size": 4, "iters": 20,
          "eval_interval": 2, "eval_iters": 1}  # fmt: skip
 
 
 def test_each_remedy_changes_its_own_settings_alone(prepared):
-    configs = plan({**SMALL, "seed": 3}, "default", prepared)
+    configs = plan({**SMALL, "seed": 3}, "default", prepared, [3]).variants
     assert list(configs) == list(REMEDIES)
     plain = dataclasses.asdict(configs[NONE])
     assert (plain["dropout"], plain["schedule"], plain["patience"]) == (0.0, "constant", 0)
@@ -28,25 +27,29 @@ def test_each_remedy_changes_its_own_settings_alone(prepared):
 @pytest.mark.parametrize("name", ["dropout", "schedule", "patience"])
 def test_what_is_compared_cannot_be_set(prepared, name):
     with pytest.raises(UsageError, match=f"Leave {name} out"):
-        plan({name: 1}, "default", prepared)
+        plan({name: 1}, "default", prepared, [42])
 
 
 def test_a_lower_highest_rate_takes_the_lowest_along(prepared):
-    assert plan({"max_lr": 1e-4}, "default", prepared)[NONE].base_lr == 1e-4
+    assert plan({"max_lr": 1e-4}, "default", prepared, [42]).variants[NONE].base_lr == 1e-4
+
+
+@pytest.mark.parametrize("name", ["minutes", "epochs"])
+def test_all_have_as_many_iterations(prepared, name):
+    with pytest.raises(UsageError, match="as many iterations"):
+        plan({name: 1}, "default", prepared, [42])
 
 
 def test_runs_are_found_again_and_scored_by_remedy(prepared):
-    configs = plan(SMALL, "default", prepared)
-    assert find_runs(configs, runs_on(prepared)) == ({}, configs)
-    for config in configs.values():
-        with Recorder(create_run(config, prepared)) as recorder:
-            list(recorder.reports())
-    there, missing = find_runs(configs, runs_on(prepared))
-    assert not missing
-    assert [run.config for run in there.values()] == list(configs.values())
-    table = rows([there], "cpu")
+    experiment = plan(SMALL, "default", prepared, [42])
+    assert len(collect(experiment, prepared).missing) == len(REMEDIES)
+    there = collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared))
+    assert there.missing == ()
+    found = there.with_seed(42)
+    assert {name: run.config for name, run in found.items()} == experiment.variants
+    table = rows(there, "cpu")
     assert list(table) == list(REMEDIES)
-    assert all(row.results[0].run == there[name].name for name, row in table.items())
+    assert all(row.results[0].run == found[name].name for name, row in table.items())
 
 
 def remedied(best, val_loss, train_loss=1.0):

@@ -9,17 +9,24 @@ import torch
 
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
-from drakegpt.evaluation import few_bits
-from drakegpt.evaluation.few_bits import Row, findings, lowest_rows, measure
-from drakegpt.evaluation.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
 from drakegpt.evaluation.noise import difference
 from drakegpt.evaluation.scoring import score
+from drakegpt.experiments import low_bit
+from drakegpt.experiments.experiment import collect
+from drakegpt.experiments.launcher import train_runs
+from drakegpt.experiments.low_bit import (
+    FORMS,
+    Row,
+    as_small_as,
+    findings,
+    form_of,
+    lowest_rows,
+    measure,
+    plan,
+)
 from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedLinear, pack_, sizes
-from drakegpt.training.initial import initial_weights
 from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import Run, create_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
@@ -27,23 +34,14 @@ SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 
 def train(prepared, seed=42):
     """All runs that the table needs, as the command trains them."""
-    given = {**SHORT, "seed": seed}
-    while True:
-        found = find_runs(given, "default", prepared)
-        missing = [config for config in found.values() if not isinstance(config, Run)]
-        if not missing:
-            return found
-        initial = None
-        if missing[0].init_from:
-            initial = initial_weights(found["full"], missing[0], prepared)
-        with Recorder(create_run(missing[0], prepared, initial=initial)) as recorder:
-            list(recorder.reports())
+    experiment = plan(SHORT, "default", prepared, [seed])
+    return collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared)).with_seed(seed)
 
 
 @pytest.fixture
 def quickly(monkeypatch):
-    monkeypatch.setattr(few_bits, "ROUNDS", 1)
-    monkeypatch.setattr(few_bits, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit, "ROUNDS", 1)
+    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
 
 
 def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
@@ -119,7 +117,7 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
 
 
 def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
-    monkeypatch.setattr(few_bits, "peak_memory", lambda *_: None)
+    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
     of_seed = train(prepared)
     rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
     kept = [form.name for form in FORMS if form.trained in ("full", "1")]
@@ -130,20 +128,21 @@ def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
 
 def test_runs_are_told_apart_by_all_that_matters(prepared):
     found = train(prepared)
-    assert set(found) == set(TRAINED)
-    assert len({run.name for run in found.values()}) == len(TRAINED)
+    assert set(found) == {form.trained for form in FORMS}
+    assert len({run.name for run in found.values()}) == len(found)
     assert found["from full"].config.init_from == found["full"].name
-    again = find_runs({**SHORT, "device": "cpu"}, "default", prepared)
-    assert {name: run.name for name, run in again.items()} == {
+    again = collect(plan({**SHORT, "device": "cpu"}, "default", prepared, [42]), prepared)
+    assert {name: run.name for name, run in again.with_seed(42).items()} == {
         name: run.name for name, run in found.items()
     }
-    other = find_runs({**SHORT, "seed": 43}, "default", prepared)
-    assert not any(isinstance(run, Run) for run in other.values())
-    assert "from full" not in other  # its beginning is yet to be trained
+    assert again.missing == ()
+    other = collect(plan(SHORT, "default", prepared, [43]), prepared)
+    assert other.with_seed(43) == {}
+    assert [variant for variant, _ in other.missing] == list(found)
 
 
 def test_the_plan_changes_one_thing_at_a_time(prepared):
-    plans = plan({"iters": 50}, "default", prepared)
+    plans = plan({"iters": 50}, "default", prepared, [42]).variants
     few = dataclasses.asdict(plans["1.58"])
 
     def differs(name):
@@ -154,6 +153,13 @@ def test_the_plan_changes_one_thing_at_a_time(prepared):
     assert differs("wide") == {"embedding_dim"}
     assert plans["full"].recipe == plans["1.58"].recipe == "fast"
     assert {config.iters for config in plans.values()} == {50}
+
+
+@pytest.mark.parametrize(("iters", "dropout"), [(5, 0.0), (5000, 0.1)])
+def test_all_forms_drop_as_much(prepared, iters, dropout):
+    """A model in float32 that drops more than it should would make few bits look well."""
+    plans = plan({"embedding_dim": 96, "iters": iters}, "default", prepared, [42]).variants
+    assert {config.dropout for config in plans.values()} == {dropout}
 
 
 @pytest.mark.parametrize(("width", "heads", "layers"), [(32, 4, 3), (96, 6, 2)])

@@ -8,15 +8,12 @@ how far each falls is told by exact losses, as everywhere.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drakegpt import config as settings
-from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import UsageError
-from drakegpt.evaluation.comparison import row_of
+from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.noise import Difference
-from drakegpt.evaluation.rows import Result, Row, fall, lowest, val_loss
-from drakegpt.evaluation.selection import find_finished
-from drakegpt.training.run import Run
+from drakegpt.experiments.experiment import Collection, Experiment
+from drakegpt.experiments.results import Result, Row, fall, lowest, row_of, val_loss
+from drakegpt.training.start import resolve_run
 from drakegpt.wording import counted
 
 MODEL = "TransformerLM"
@@ -52,35 +49,36 @@ STEPS = 5  # of step decay in a run
 COMPARED = ("patience", "schedule", "decay_factor", "decay_interval", "dropout")
 
 
-def plan(given: Mapping[str, Any], size: str, data: Dataset) -> dict[str, TrainConfig]:
-    """The settings of the model without a remedy and with each; `given` changes them all.
+def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
+    """The model without a remedy and with each; `given` changes the settings of all.
 
-    Raises `UsageError` for a setting that is a remedy itself.
+    Raises `UsageError` for a setting that is a remedy itself, and for a length in
+    minutes or epochs.
     """
+    if given.get("minutes") or given.get("epochs"):
+        raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
     for name in COMPARED:
         if name in given:
             raise UsageError(f"{name} is what --remedies compares.", f"Leave {name} out.")
     common = OVERFITTING | dict(given)
     common["base_lr"] = min(common["base_lr"], common["max_lr"])
     common["decay_interval"] = max(1, common["iters"] // STEPS)
-    return {
-        name: settings.resolve(MODEL, size, data.name, common, changes)
-        for name, changes in REMEDIES.items()
+    variants = {
+        name: resolve_run(MODEL, size, data, common, changes) for name, changes in REMEDIES.items()
     }
+    return Experiment(variants, seeds)
 
 
-def find_runs(
-    configs: Mapping[str, TrainConfig], runs: Sequence[Run]
-) -> tuple[dict[str, Run], dict[str, TrainConfig]]:
-    """The latest finished of `runs`, oldest first, for each of `configs`; those that have none."""
-    found = {name: find_finished(runs, config) for name, config in configs.items()}
-    there = {name: these[0] for name, these in found.items() if these}
-    return there, {name: config for name, config in configs.items() if name not in there}
+def rows(collection: Collection, device_name: str) -> dict[str, Row]:
+    """Score all runs: a row for each remedy that has any.
 
-
-def rows(runs: Sequence[Mapping[str, Run]], device_name: str) -> dict[str, Row]:
-    """Score all runs, given for each seed by remedy: a row for each remedy."""
-    return {name: row_of([of_seed[name] for of_seed in runs], device_name) for name in runs[0]}
+    Raises `RunError` where the model without a remedy has none.
+    """
+    found = {name: list(runs.values()) for name, runs in collection.runs.items()}
+    if not found[NONE]:
+        problem = next(iter(collection.damaged.values()), "The model without a remedy is missing.")
+        raise RunError(problem, "Train it again: the same command with --train.")
+    return {name: row_of(runs, device_name) for name, runs in found.items() if runs}
 
 
 def findings(remedied: Mapping[str, Row]) -> list[str]:

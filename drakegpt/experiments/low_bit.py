@@ -11,6 +11,7 @@ Not here: training the runs that are missing, and putting all this on a screen.
 
 import statistics
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,31 +21,130 @@ from typing import Any
 
 import torch
 
-from drakegpt.config import ModelConfig
+from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
 from drakegpt.evaluation.bench import Entry, Times, race, warm_up
 from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
-from drakegpt.evaluation.forms import FORMS, Form, form_of
 from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score, counted_score, score
+from drakegpt.experiments.experiment import Experiment
 from drakegpt.generation.sampling import Sampling, generate_batch
-from drakegpt.models.build import build_model, choose_threads
+from drakegpt.models.build import build_model, choose_threads, without_weights
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
-from drakegpt.models.packed import Packing, sizes
+from drakegpt.models.packed import (
+    PackedBits,
+    Packing,
+    packed_skeleton_,
+    quantized_after_training_,
+    sizes,
+)
+from drakegpt.models.size import total_parameters
 from drakegpt.paths import workplace
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.engine import choose
 from drakegpt.training.run import Run
+from drakegpt.training.start import resolve_run
 from drakegpt.training.trainer import Trainer
 
+MODEL = "TransformerLM"
 BATCHES = (1, 32)  # texts written at once
 MEMORY_LENGTH = 64
 ROUNDS = 3
 REPETITION = 0.2  # seconds that a form takes its turn
 
 Progress = Callable[[str, int, int], None]
+
+
+# --- The forms ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row of the table."""
+
+    name: str
+    trained: str = "full"  # which of `TRAINED` it is
+    rounded: PackedBits | None = None  # to so many bits, after training
+    dtype: torch.dtype = torch.float32
+
+
+FORMS = (
+    Form("float32"),
+    Form("bfloat16", dtype=torch.bfloat16),
+    Form("8 bits, rounded after training", rounded="8"),
+    Form("1.58 bits, rounded after training", rounded="1.58"),
+    Form("1 bit, rounded after training", rounded="1"),
+    Form("1.58 bits", "1.58"),
+    Form("1 bit", "1"),
+    Form("1.58 bits, begun from float32", "from full"),
+    Form("1.58 bits, twice as wide", "wide"),
+    Form("float32, in as many bytes", "small"),
+)
+TRAINED = tuple(dict.fromkeys(form.trained for form in FORMS))
+
+
+def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
+    """The experiment whose variants are `TRAINED`; `given` over the `fast` recipe of each.
+
+    Raises `UsageError` for a length in minutes.
+    """
+    if given.get("minutes"):
+        raise UsageError("minutes would give each form other iterations.", "Give --iters instead.")
+    common = {"recipe": "fast", **given}
+
+    def resolved(**changes: Any) -> TrainConfig:
+        return resolve_run(MODEL, size, data, common, changes)
+
+    # What is compared is the number of bits: dropout is the same for all.
+    base = resolved()
+    common = common | {"dropout": base.dropout}
+    few = resolved(bits="1.58")
+    vocab_size = data.tokenizer.vocab_size
+    variants = {
+        "full": base,
+        "1.58": few,
+        "1": resolved(bits="1"),
+        "from full": few,
+        "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
+        "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
+    }
+    return Experiment(variants, seeds, {"from full": "full"})
+
+
+def as_small_as(few: ModelConfig) -> int:
+    """The width at which a model in float32 has about as many bytes as `few` when packed."""
+    one, two = (_packed_bytes(replace(few, num_layers=depth)) for depth in (1, 2))
+    goal = one + (few.num_layers - 1) * (two - one)
+    full = replace(few, bits="full")
+
+    def stored(width: int) -> int:
+        return 4 * total_parameters(replace(full, embedding_dim=width))
+
+    widths = range(few.num_heads, few.embedding_dim + 1, few.num_heads)
+    first = bisect_left(widths, goal, key=stored)  # as large, or larger
+    return min(widths[max(0, first - 1) : first + 1], key=lambda width: abs(stored(width) - goal))
+
+
+def _packed_bytes(few: ModelConfig) -> int:
+    """The bytes of the model's file when it is packed."""
+    with without_weights():
+        model = build_model(replace(few, bits="full"))
+        packed = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+    return packed.packed + packed.remainder
+
+
+def form_of(run: Run, form: Form) -> LanguageModel:
+    """The model of `run` in this form, on the CPU."""
+    if form.rounded is None and form.dtype == torch.float32:
+        return run.load_model(torch.device("cpu"))
+    weights, _ = load_weights(run.last_checkpoint().weights)
+    model = load_model(run.model_config, weights).to(form.dtype)
+    if form.rounded:
+        quantized_after_training_(model, form.rounded)
+    return model
 
 
 # --- The table ----------------------------------------------------------------------------------

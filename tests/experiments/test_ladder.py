@@ -11,22 +11,22 @@ from drakegpt.config import resolve
 from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Floor, floors
-from drakegpt.evaluation.claims import check_claims
-from drakegpt.evaluation.comparison import Comparison, compare, row_of
-from drakegpt.evaluation.figures import _draw, draw_bits, draw_curves
 from drakegpt.evaluation.scoring import Score, score
-from drakegpt.evaluation.selection import (
-    INCIDENTAL,
+from drakegpt.evaluation.selection import INCIDENTAL, find_run
+from drakegpt.experiments.agreement import (
     agreement,
     agrees,
     differences,
-    find_run,
     leading_agreement,
     missing_models,
     newer_runs,
     select_others,
     select_runs,
 )
+from drakegpt.experiments.claims import check_claims
+from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
+from drakegpt.experiments.ladder import Comparison, compare
+from drakegpt.experiments.results import row_of
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import Run, create_run
 
@@ -374,7 +374,7 @@ def test_bits_against_time_for_rows_that_read_other_tokens(home):
 
 def _drawn_bits(rows):
     """The lines of the figure, caught before it is written."""
-    from drakegpt.evaluation import figures
+    from drakegpt.experiments import figures
 
     caught = []
     saved = figures._saved

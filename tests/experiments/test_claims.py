@@ -7,7 +7,7 @@ import pytest
 from comparison_rows import evaluated, row, rows
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.claims import check_claims
+from drakegpt.experiments.claims import check_claims
 
 NAN = float("nan")
 

@@ -7,7 +7,7 @@ what counting alone reaches on the same text.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,25 +17,24 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
-from drakegpt.evaluation.rows import Result, Row, fall, nats_per_character, val_loss
-from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.selection import (
+from drakegpt.evaluation.selection import INCIDENTAL
+from drakegpt.experiments.agreement import (
     TRAINED_BY,
     Agreement,
-    agreement,
     agrees,
     differences,
     leading_agreement,
     missing_models,
+    newer_runs,
+    select_agreeing,
+    select_others,
+    select_runs,
 )
-from drakegpt.models.size import total_parameters
+from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
+from drakegpt.experiments.results import Row, fall, nats_per_character, row_of, val_loss
 from drakegpt.training.run import Run
+from drakegpt.training.start import resolve_run
 
-# Settings that decide on initial weights and on the windows of training.
-DRAWN_BY = (
-    "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
-    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "windows",
-)  # fmt: skip
 PAIRS = 2  # the order whose counts BigramLM could learn
 
 
@@ -117,6 +116,85 @@ def _runs(rows: Sequence[Row]) -> list[str]:
     return [run for row in rows for run in row.runs]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The runs that stand for the ladder, several seeds of one model and size together."""
+
+    runs: Mapping[tuple[str, str], Sequence[Run]]
+    others: Sequence[Sequence[Run]] = ()  # models and systems beside the ladder, on the same text
+    # Newer runs in whose place others are taken that agree with the rest, each with its stand-in.
+    passed_over: Sequence[tuple[Run, Run]] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)  # what is wrong, by the run's name
+
+    @property
+    def together(self) -> list[Sequence[Run]]:
+        """The runs of each row, those of the ladder first."""
+        return [*self.runs.values(), *self.others]
+
+
+def collect_ladder(
+    data: Dataset, size: str, settings: Mapping[str, Any], seeds: int | None, train: Train
+) -> Chosen:
+    """Collect the runs of each model with these settings, or with the preset's; train the missing.
+
+    Of as many `seeds`; if that is `None`, of all that there are. Raises `UsageError`
+    for a length in minutes.
+    """
+    if settings.get("minutes"):
+        raise UsageError("minutes would give each run other iterations.", "Give --iters instead.")
+    damaged = Damaged()
+    configs = {model: resolve_run(model, size, data, settings) for model in LADDER}
+    if seeds:
+        experiment = Experiment(configs, seeds_from(settings, seeds))
+        collected = collect(experiment, data, train, damaged).runs
+        found = {(model, size): list(runs.values()) for model, runs in collected.items()}
+        return Chosen({key: runs for key, runs in found.items() if runs}, damaged=damaged)
+    wanted = [settings["seed"]] if "seed" in settings else []
+
+    def agreeing() -> dict[tuple[str, str], list[Run]]:
+        return select_agreeing(data, configs.values(), wanted, damaged.leave_out)
+
+    found = agreeing()
+    if missing := {model: c for model, c in configs.items() if (model, size) not in found}:
+        collect(Experiment(missing, [configs[LADDER[0]].seed]), data, train, damaged)
+        found = agreeing()
+    return Chosen(found, damaged=damaged)
+
+
+def select_ladder(
+    data: Dataset, sizes: Sequence[str], settings: Mapping[str, Any], seeds: int | None
+) -> Chosen:
+    """Choose among the runs that there are: those that agree, with these settings and seeds."""
+    settings = in_iterations(data, sizes[0], settings)
+    identity = {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    wanted = seeds_from(identity, seeds or 0)
+    if seeds:
+        identity.pop("seed", None)
+    runs = select_runs(data, sizes, identity, wanted)
+    passed_over = [
+        (run, runs[run.config.model, run.config.size][0])
+        for run in newer_runs(data, runs, identity, wanted)
+    ]
+    damaged = Damaged()
+    whole = _whole(runs, damaged)
+    others = map(damaged.leave_out, select_others(data, sizes, identity, wanted))
+    return Chosen(whole, [some for some in others if some], passed_over, damaged)
+
+
+def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with epochs as iterations, which are as many for each model."""
+    if not settings.get("epochs"):
+        return dict(settings)
+    resolved = resolve_run("TransformerLM", size, data, settings)
+    return {**settings, "iters": resolved.iters, "epochs": 0, "windows": resolved.windows}
+
+
+def _whole(
+    runs: Mapping[tuple[str, str], Sequence[Run]], damaged: Damaged
+) -> dict[tuple[str, str], list[Run]]:
+    return {key: whole for key, some in runs.items() if (whole := damaged.leave_out(some))}
+
+
 def compare(
     data: Dataset,
     runs: Mapping[tuple[str, str], Sequence[Run]],
@@ -192,49 +270,3 @@ def _missing(
     except UsageError as error:  # a model without heads takes any number of them
         return Missing(model, size, "", error.problem)
     return Missing(model, size, command)
-
-
-def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
-    """Score runs that differ in their seed alone, as one row."""
-    first = runs[0]
-    return Row(
-        model=first.config.model,
-        size=first.config.size,
-        preset=first.config.preset,
-        tokenizer=first.tokenizer.kind,
-        vocab_size=first.tokenizer.vocab_size,
-        parameters=total_parameters(first.model_config),
-        results=tuple(_result(run, device_name) for run in runs),
-        drawn_by=_drawn_by(first),
-        shared=agreement(first),
-    )
-
-
-def _drawn_by(run: Run) -> tuple[Any, ...]:
-    """What decides, with its seed, on a run's initial weights and on its windows.
-
-    Nothing of one that was not trained here.
-    """
-    if run.derived:
-        return ()
-    return (run.info["dataset_version"], *(getattr(run.config, name) for name in DRAWN_BY))
-
-
-def _result(run: Run, device_name: str) -> Result:
-    scores = score(run, device_name)
-    reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
-    evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
-    last = evaluations[-1] if evaluations else {}
-    return Result(
-        run=run.name,
-        seed=run.config.seed,
-        train_loss=scores.train.loss,
-        val_loss=scores.val.loss,
-        best_val_loss=scores.best_val.loss,
-        bits_per_character=scores.val.bits_per_character,
-        tokens_per_second=last.get("tokens_per_second"),
-        seconds=last.get("seconds"),
-        iterations=last.get("iteration"),
-        evaluations=tuple(evaluations),
-        history=run.history,
-    )

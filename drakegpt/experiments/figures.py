@@ -1,6 +1,5 @@
 """The loss curves of a comparison as PNG and SVG."""
 
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.rows import Row
-from drakegpt.training.run import Run
+from drakegpt.experiments.results import Row
+from drakegpt.plotting import TITLES, new_figure, write_figure
 from drakegpt.wording import plotted
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ STYLES = {"default": "-", "scaled": "--"}
 # For lines that are no ladder: the same colours, neighbours far apart.
 MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 FLOOR_COLOUR = "#888888"
-TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
 
 
 def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
@@ -88,33 +86,6 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
     return _saved(figure, data, "remedies")
 
 
-def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
-    """An empty figure of so many inches, away from any window."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    """Write a figure into `folder` as PNG and SVG; undated, so that it is the same again."""
-    from matplotlib import rc_context
-
-    written = []
-    for suffix in ("png", "svg"):
-        path = folder / f"{name}.{suffix}"
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": folder.name}):  # fixed names inside
-            undated = {"Date": None} if suffix == "svg" else None
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
-        with paths.write_atomically(path) as file:
-            file.write(buffer.getvalue())
-        written.append(path)
-    return written
-
-
 def turn_of(row: Row) -> tuple[int, float] | None:
     """Where a row began to overfit, if it did: the iteration, and its estimate there.
 
@@ -146,22 +117,6 @@ def _dress(axes: "Axes", title: str, below: str) -> None:
     axes.set_xlabel(below)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def draw_run(run: Run) -> Path:
-    """Draw both losses of one run into its folder; returns the PNG."""
-    figure, axes = _figure()
-    for (key, title), colour in zip(TITLES.items(), COLOURS[::3], strict=True):
-        points = [(line["iteration"], line[key]) for line in run.evaluations]
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
-    axes.set_title(plotted(run.name), loc="left", fontweight="bold")
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(f"nats per {run.tokenizer.unit}, estimated")
-    axes.legend(frameon=False)
-    path = run.folder / "curves.png"
-    with paths.write_atomically(path) as file:
-        figure.savefig(file, format="png", dpi=150)
-    return path
 
 
 def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Sequence[Floor]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from report_pages import comparison, result, row
 
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.findings import findings, listed
 from drakegpt.evaluation.scoring import Score
+from drakegpt.report.summary import findings, listed
 
 NAN = float("nan")
 

@@ -1,0 +1,62 @@
+"""Figures away from any window: an empty one, one as PNG and SVG, the losses of one run."""
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drakegpt import paths
+from drakegpt.wording import plotted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+COLOURS = {"train_loss": "#440154", "val_loss": "#20a386"}
+
+
+def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
+    """An empty figure of so many inches, away from any window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
+    """Write a figure into `folder` as PNG and SVG; undated, so that it is the same again."""
+    from matplotlib import rc_context
+
+    written = []
+    for suffix in ("png", "svg"):
+        path = folder / f"{name}.{suffix}"
+        buffer = io.BytesIO()
+        with rc_context({"svg.hashsalt": folder.name}):  # fixed names inside
+            undated = {"Date": None} if suffix == "svg" else None
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
+        with paths.write_atomically(path) as file:
+            file.write(buffer.getvalue())
+        written.append(path)
+    return written
+
+
+def draw_losses(
+    evaluations: Iterable[Mapping[str, Any]], title: str, unit: str, path: Path
+) -> Path:
+    """Draw the estimated losses of one run, per `unit`, into a PNG at `path`, and return that."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    lines = list(evaluations)
+    for key, label in TITLES.items():
+        values = [line[key] for line in lines]
+        at = [line["iteration"] for line in lines]
+        axes.plot(at, values, color=COLOURS[key], linewidth=2, label=label)
+    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(f"nats per {unit}, estimated")
+    axes.legend(frameon=False)
+    with paths.write_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+    return path
