@@ -359,7 +359,7 @@ def test_an_interrupted_text_is_kept(run, home):
     assert 200 <= len(file.read_text(encoding="utf-8")) < 1_000_000
 
 
-def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
+def test_a_dataset_survives_a_failed_fetch(program, drakegpt, home):
     """The installed program against a Kaggle that refuses, over a `drake` fetched before."""
     answers = {"song-lyrics-dataset": Answer(b"Artist,Lyric\nme," + b"la la " * 40 + b"\n")}
     with KaggleServer(answers) as server:
@@ -377,7 +377,7 @@ def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
             assert failed.code == 1
             assert words in failed.err
             assert failed.out == ""
-            shown = program("data", "show", "drake", "--json").json
+            shown = drakegpt("data", "show", "drake", "--json").json
             assert shown["version"] == first.json["version"]
 
 
@@ -446,23 +446,14 @@ def test_compare_without_a_rung_of_the_ladder_draws_no_curves_of_it(drakegpt, so
     assert sorted(file.name for file in folder.iterdir()) == ["bits.png", "bits.svg"]
 
 
-def test_compare_fits_a_narrow_terminal(drakegpt, run):
+def test_compare_fits_a_narrow_terminal(terminal, run):
     """Through a pseudo-terminal of 60 columns: whole lines, the vital columns, no crash."""
-    pytest.importorskip("pty")
-    code = (
-        "import os, pty, sys\n"
-        "os.environ['COLUMNS'] = '60'\n"
-        "os.environ['TERM'] = 'xterm-256color'\n"
-        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, '-m', 'drakegpt', "
-        "'compare'])))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
-    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout.decode())
-    assert done.returncode == 0, out
-    assert "TransformerLM" in out
-    assert "validation" in out
-    assert "Left out: " in out
-    table = [line.rstrip("\r") for line in out.split("\n") if line[:1] in "┏┃┡│└"]
+    shown = terminal("compare", columns=60)
+    assert shown.code == 0, shown.text
+    assert "TransformerLM" in shown.text
+    assert "validation" in shown.text
+    assert "Left out: " in shown.text
+    table = [line for line in shown.text.split("\n") if line[:1] in "┏┃┡│└"]
     assert table
     assert all(len(line) <= 60 for line in table)
 
@@ -611,11 +602,12 @@ def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
     assert "Error: " in refused.err
 
 
-def test_all_json_is_strict_json_on_one_line(program, run):
+def test_all_json_is_strict_json_on_one_line(drakegpt, run):
     for arguments in ("params", "data list", "data show song", "eval", "generate -n 3", "compare"):
-        shown = program(*arguments.split(), "--json")
+        shown = drakegpt(*arguments.split(), "--json")
+        assert shown.code == 0, shown.err
         assert shown.out.count("\n") == 1, arguments
-        json.loads(shown.out)
+        json.loads(shown.out, parse_constant=pytest.fail)
 
 
 def test_scaled_runs_are_scaled(drakegpt, song):

@@ -27,7 +27,9 @@ COMMANDS = [
     ("data", "list", "--json"), ("generate", "x", "-n", 9), ("eval", "x"), ("runs", "show", "y"),
     ("train", "BigramLM", "--iters", 2, "--eval-iters", 1),
 ]  # fmt: skip
-FULL = [("runs",), ("runs", "list", "--json"), ("generate", "x", "-n", 9)]
+FULL = [
+    ("runs",), ("runs", "list", "--json"), ("params", "--json"), ("generate", "x", "-n", 9),
+]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -57,9 +59,7 @@ def test_a_reader_of_results_that_has_gone_ends_nothing_badly(run, command):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize(
-    "command", [("runs",), ("runs", "list", "--json"), ("generate", "x", "-n", 9)]
-)
+@pytest.mark.parametrize("command", FULL)
 def test_results_that_find_no_room_are_an_error_in_a_sentence(run, command):
     done = shell('"$@" > /dev/full', *command)
     assert done.returncode == 1

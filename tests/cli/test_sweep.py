@@ -496,43 +496,19 @@ def test_a_run_in_the_way_is_not_taken_for_a_trial(drakegpt):
     assert drakegpt(*asked).code == 0
 
 
-def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt):
-    asked = [sys.executable, "-m", "drakegpt", "sweep", *map(str, BRIEF), *GRID]
-    wide = drakegpt(*asked[3:]).out
+def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt, terminal):
+    wide = drakegpt("sweep", *BRIEF, *GRID).out
     row = next(line for line in wide.splitlines() if line.startswith("│"))
     assert "_000" in row
-    pytest.importorskip("pty")
-    narrow = at_terminal(asked, 60)
+    shown = terminal("sweep", *BRIEF, *GRID, columns=60)
+    assert shown.code == 0
+    narrow = shown.text
     table = [line for line in narrow.splitlines() if line.startswith(("│", "┃"))]
     assert len(table) == 5
     assert max(map(len, table)) <= 60, narrow
     assert "run" not in table[0]
     assert "validation" in table[0]
     assert "Left out:" in narrow
-
-
-def at_terminal(command, columns):
-    """What a program shows on a terminal of that width, without colours."""
-    import pty
-
-    master, end_of_program = pty.openpty()
-    process = subprocess.Popen(
-        command, stdout=end_of_program, stderr=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(end_of_program)
-    shown = b""
-    while True:
-        try:
-            part = os.read(master, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    assert process.wait() == 0
-    os.close(master)
-    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode().replace("\r", ""))
 
 
 SHAKESPEARE = (
