@@ -5,18 +5,22 @@ import hashlib
 import sys
 
 import pytest
+from learning import prepare
 
 TEXT = "one two three four five six seven eight nine ten\n" * 40
 
 
-@pytest.fixture
-def trained(drakegpt, tmp_path):
-    """A home with a dataset and a run, and a way to tell that nothing in it has changed."""
-    (tmp_path / "song.txt").write_text(TEXT)
-    assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
+def train_r(drakegpt):
+    prepare(TEXT, "song")
     done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "--quiet", "--name", "r")
     assert done.code == 0, done.err
     assert drakegpt("eval", "r").code == 0
+
+
+@pytest.fixture
+def trained(home_as):
+    """A home with a dataset and a run."""
+    home_as(train_r)
 
 
 def fingerprint(home):

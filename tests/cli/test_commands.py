@@ -16,6 +16,7 @@ import time
 import pytest
 import torch
 from kaggle_server import Answer, KaggleServer, environment
+from learning import prepare
 from program_runs import settings
 
 from drakegpt.data import dataset
@@ -32,11 +33,16 @@ def song(drakegpt, tmp_path):
     assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
 
 
-@pytest.fixture
-def run(drakegpt, song):
+def train_mine(drakegpt):
+    prepare(TEXT, "song")
     done = drakegpt("train", "TransformerLM", *BRIEF, "--json", "--quiet", "--name", "mine")
     assert done.code == 0, done.err
     return done.json
+
+
+@pytest.fixture
+def run(home_as):
+    return home_as(train_mine)
 
 
 def test_params_shows_counted_beside_published(drakegpt):

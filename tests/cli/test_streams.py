@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from learning import prepare, small_text
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
 BRIEF = ("--eval-iters", 1, "--embedding-dim", 8, "--num-heads", 2, "--num-layers", 1,
          "--batch-size", 2, "--context-length", 4)  # fmt: skip
+SAVED = ("TransformerLM", "--iters", 20, "--save-interval", 2, *BRIEF)
 
 
 def shell(line, *arguments):
@@ -17,10 +19,21 @@ def shell(line, *arguments):
     return subprocess.run(["sh", "-c", line, "sh", *words], capture_output=True, text=True)
 
 
-@pytest.fixture
-def run(drakegpt, prepared):
+def train_x(drakegpt):
+    prepare(small_text())
     done = drakegpt("train", "TransformerLM", "--iters", 4, "--name", "x", *BRIEF, "-q")
     assert done.code == 0, done.err
+
+
+def train_whole(drakegpt):
+    prepare(small_text())
+    done = drakegpt("train", *SAVED, "--name", "whole", "-q")
+    assert done.code == 0, done.err
+
+
+@pytest.fixture
+def run(home_as):
+    home_as(train_x)
 
 
 COMMANDS = [
@@ -78,11 +91,10 @@ def test_messages_that_find_no_room_end_no_training(run, home):
 
 
 @pytest.mark.parametrize("blocks", [2, 8, 16, 40])
-def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_lost(drakegpt, prepared, home, blocks):
+def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_lost(drakegpt, home_as, home, blocks):
     """A limit on a file's size stands for a full disk."""
-    train = ("train", "TransformerLM", "--iters", 20, "--save-interval", 2, "--name", "r", *BRIEF)
-    whole = drakegpt(*(word if word != "r" else "whole" for word in train), "-q")
-    assert whole.code == 0, whole.err
+    home_as(train_whole)
+    train = ("train", *SAVED, "--name", "r")
     done = shell(f'ulimit -f {blocks}; "$@"', *train, "-q")
     assert "Traceback" not in done.stderr
     if done.returncode:

@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 import torch
+from learning import record
 
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
@@ -18,14 +19,13 @@ from drakegpt.models.build import build_model
 from drakegpt.models.packed import PackedLinear, pack_, sizes
 from drakegpt.training.initial import initial_weights
 from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import Run, create_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 
 
-def train(prepared, seed=42):
+def train_forms(prepared, seed=42):
     """All runs that the table needs, as the command trains them."""
     given = {**SHORT, "seed": seed}
     while True:
@@ -36,8 +36,7 @@ def train(prepared, seed=42):
         initial = None
         if missing[0].init_from:
             initial = initial_weights(found["full"], missing[0], prepared)
-        with Recorder(create_run(missing[0], prepared, initial=initial)) as recorder:
-            list(recorder.reports())
+        record(create_run(missing[0], prepared, initial=initial))
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def quickly(monkeypatch):
 
 
 def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
-    runs = [train(prepared, seed) for seed in (1, 2)]
+    runs = [train_forms(prepared, seed) for seed in (1, 2)]
     heard = []
     rows = measure(prepared, runs, CPU, lambda *what: heard.append(what))
     assert [row.name for row in rows] == [form.name for form in FORMS]
@@ -120,7 +119,7 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
 
 def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
     monkeypatch.setattr(few_bits, "peak_memory", lambda *_: None)
-    of_seed = train(prepared)
+    of_seed = train_forms(prepared)
     rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
     kept = [form.name for form in FORMS if form.trained in ("full", "1")]
     assert [row.name for row in rows] == kept
@@ -129,7 +128,7 @@ def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
 
 
 def test_runs_are_told_apart_by_all_that_matters(prepared):
-    found = train(prepared)
+    found = train_forms(prepared)
     assert set(found) == set(TRAINED)
     assert len({run.name for run in found.values()}) == len(TRAINED)
     assert found["from full"].config.init_from == found["full"].name
@@ -177,7 +176,7 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
 
 
 def test_a_form_keeps_its_run_as_it_was(prepared):
-    run = train(prepared)["full"]
+    run = train_forms(prepared)["full"]
     rounded = form_of(run, next(form for form in FORMS if form.rounded == "1"))
     assert any(isinstance(layer, PackedLinear) for layer in rounded.modules())
     assert not any(isinstance(layer, PackedLinear) for layer in run.load_model(CPU).modules())

@@ -1,12 +1,12 @@
 import dataclasses
 
 import pytest
+from learning import record
 
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.remedies import NONE, REMEDIES, find_runs, findings, plan, rows
 from drakegpt.evaluation.rows import Result, Row
 from drakegpt.evaluation.selection import runs_on
-from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run
 
 SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size": 4, "iters": 20,
@@ -39,8 +39,7 @@ def test_runs_are_found_again_and_scored_by_remedy(prepared):
     configs = plan(SMALL, "default", prepared)
     assert find_runs(configs, runs_on(prepared)) == ({}, configs)
     for config in configs.values():
-        with Recorder(create_run(config, prepared)) as recorder:
-            list(recorder.reports())
+        record(create_run(config, prepared))
     there, missing = find_runs(configs, runs_on(prepared))
     assert not missing
     assert [run.config for run in there.values()] == list(configs.values())
