@@ -165,6 +165,7 @@ def test_another_source_takes_a_name_by_force_alone(drakegpt, tmp_path):
     assert drakegpt("data", "show", "sample", "--json").json["characters"] == len(TEXT)
 
 
+@pytest.mark.slow
 def test_kaggles_column_can_be_told(program, home):
     table = "id,Lyrics\n" + "".join(f'{i},"{song}"\n' for i, song in enumerate(SONGS))
     with KaggleServer({"song-lyrics-dataset": Answer(table.encode())}) as server:
@@ -338,6 +339,7 @@ def test_generate_reads_a_long_prompt_from_stdin_and_folds_it(drakegpt, run):
     assert "skipped" in skipped.err
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(run, home):
     command = f"{sys.executable} -m drakegpt generate -n 3000 | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)
@@ -348,6 +350,7 @@ def test_a_closed_pipe_is_no_error(run, home):
     assert len(list((home / "generations").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_text_is_kept(run, home):
     process = subprocess.Popen(
         [sys.executable, "-m", "drakegpt", "generate", "-n", "1000000"],
@@ -365,6 +368,7 @@ def test_an_interrupted_text_is_kept(run, home):
     assert 200 <= len(file.read_text(encoding="utf-8")) < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_dataset_survives_a_failed_fetch(program, drakegpt, home):
     """The installed program against a Kaggle that refuses, over a `drake` fetched before."""
     answers = {"song-lyrics-dataset": Answer(b"Artist,Lyric\nme," + b"la la " * 40 + b"\n")}
@@ -464,6 +468,7 @@ def test_compare_fits_a_narrow_terminal(terminal, run):
     assert all(len(line) <= 60 for line in table)
 
 
+@pytest.mark.slow
 def test_compare_trains_what_is_missing(drakegpt, song):
     few = settings("--iters", 3, "--eval-iters", 1)
     shown = drakegpt("compare", "--train", *few, "--json", "-q")
@@ -556,6 +561,7 @@ def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, 
     assert "trained otherwise than" not in drakegpt("compare").out
 
 
+@pytest.mark.slow
 def test_compare_of_several_seeds(drakegpt, song):
     """The missing ones are trained, and each row is the mean of its runs, with its spread."""
     few = settings("--iters", 3, "--eval-iters", 1)
@@ -583,6 +589,7 @@ def test_compare_of_several_seeds(drakegpt, song):
     assert refused.code == 2
 
 
+@pytest.mark.slow
 def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
     """A later run of one seed, with another rate, does not stand for that seed."""
     few = ("--iters", 3, "--eval-iters", 1)

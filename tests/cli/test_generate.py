@@ -62,6 +62,7 @@ def test_a_short_context_is_exact_unless_asked(drakegpt, run):
     assert drakegpt(*ask, "--window", "sliding").code == 2
 
 
+@pytest.mark.slow
 def test_interrupted_texts_are_all_kept(run, home):
     process = subprocess.Popen(
         [*PROGRAM, "-n", "1000000", "--num-samples", "3"],
@@ -84,6 +85,7 @@ def test_interrupted_texts_are_all_kept(run, home):
         assert text in out.decode()
 
 
+@pytest.mark.slow
 def test_texts_nobody_reads_to_the_end_are_kept(run, home):
     command = f"{' '.join(PROGRAM)} -n 100000 --num-samples 2 | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from learning import prepare, small_text
 
 from drakegpt.errors import shown
 
@@ -50,17 +49,6 @@ REFUSED = [
 
 def files(home):
     return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-
-
-def train_r(drakegpt):
-    prepare(small_text())
-    done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "r")
-    assert done.code == 0, done.err
-
-
-@pytest.fixture
-def trained(home_as):
-    home_as(train_r)
 
 
 @pytest.mark.parametrize(("line", "code", "word"), REFUSED, ids=[line for line, _, _ in REFUSED])

@@ -265,6 +265,7 @@ def test_nothing_but_failures_is_an_error(drakegpt):
     assert "too short" in too_long.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["default", "database"])
 def test_two_processes_share_a_study(home, tmp_path, storage):
     searched = ("--param", "embedding_dim=2,4,6,8", "--param", "max_lr=1e-3,3e-3,1e-2")
@@ -284,6 +285,7 @@ def test_two_processes_share_a_study(home, tmp_path, storage):
     assert len(list((home / "runs").iterdir())) == 12
 
 
+@pytest.mark.slow
 @posix
 def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, home):
     asked = (*TINY, *ON_VALIDATION, "--iters", 600, *settings("--save-interval", 10),
@@ -313,6 +315,7 @@ def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, h
     ]
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_goes_on_when_repeated(drakegpt, home, number):

@@ -45,6 +45,7 @@ def quickly(monkeypatch):
     monkeypatch.setattr(few_bits, "REPETITION", 0.01)
 
 
+@pytest.mark.slow
 def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
     runs = [train_forms(prepared, seed) for seed in (1, 2)]
     heard = []
