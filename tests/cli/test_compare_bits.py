@@ -2,23 +2,30 @@
 
 import dataclasses
 
+import pytest
 from program_runs import settings
 
 from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
+from drakegpt.evaluation import few_bits
 from drakegpt.evaluation.few_bits import Row
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
 
 
-def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
+@pytest.mark.slow
+def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monkeypatch):
+    """Memory is measured in earnest, by a process for each form, in `test_few_bits`."""
+    monkeypatch.setattr(few_bits, "REPETITION", 0.01)
+    monkeypatch.setattr(few_bits, "peak_memory", lambda *_: 2**20)
     trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *settings(*SHORT), "--json")
     assert trained.code == 0, trained.err
     result = trained.json
     assert len(result["rows"]) == 10
     assert len(result["findings"]) == 9
     assert result["data"] == "small"
+    assert {row["peak_memory"] for row in result["rows"]} == {2**20}
     assert "Seed 42, 6 of 6" in trained.err
     assert "Measuring: " in trained.err
     refused = drakegpt(

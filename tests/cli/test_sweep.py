@@ -71,6 +71,7 @@ def points(result):
     return sorted(tuple(trial["params"].values()) for trial in result["trials"])
 
 
+@pytest.mark.slow
 def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID, *ON_VALIDATION)
     assert done.code == 0, done.err
@@ -121,6 +122,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
             assert f"<!-- {word}" in text, (name, word)
 
 
+@pytest.mark.slow
 def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID)
     assert done.code == 0, done.err

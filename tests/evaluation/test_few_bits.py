@@ -6,10 +6,11 @@ import statistics
 
 import pytest
 import torch
-from learning import record
+from learning import prepare, record, small_text
 
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
+from drakegpt.data import dataset
 from drakegpt.evaluation import few_bits
 from drakegpt.evaluation.few_bits import Row, findings, lowest_rows, measure
 from drakegpt.evaluation.forms import FORMS, TRAINED, as_small_as, find_runs, form_of, plan
@@ -37,6 +38,17 @@ def train_forms(prepared, seed=42):
         if missing[0].init_from:
             initial = initial_weights(found["full"], missing[0], prepared)
         record(create_run(missing[0], prepared, initial=initial))
+
+
+def make_forms(_drakegpt):
+    train_forms(prepare(small_text()))
+
+
+@pytest.fixture
+def forms(home_as):
+    """The runs of one seed."""
+    home_as(make_forms)
+    return train_forms(dataset.load("small"))
 
 
 @pytest.fixture
@@ -118,26 +130,26 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
     assert [_to_float32(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
-def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
+def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):
     monkeypatch.setattr(few_bits, "peak_memory", lambda *_: None)
-    of_seed = train_forms(prepared)
-    rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
+    runs = [{name: forms[name] for name in ("full", "1")}]
+    rows = measure(dataset.load("small"), runs, CPU)
     kept = [form.name for form in FORMS if form.trained in ("full", "1")]
     assert [row.name for row in rows] == kept
     assert rows[0].spread is None
     assert findings(rows) == []  # nothing of 1.58 bits to speak of
 
 
-def test_runs_are_told_apart_by_all_that_matters(prepared):
-    found = train_forms(prepared)
-    assert set(found) == set(TRAINED)
-    assert len({run.name for run in found.values()}) == len(TRAINED)
-    assert found["from full"].config.init_from == found["full"].name
-    again = find_runs({**SHORT, "device": "cpu"}, "default", prepared)
+def test_runs_are_told_apart_by_all_that_matters(forms):
+    assert set(forms) == set(TRAINED)
+    assert len({run.name for run in forms.values()}) == len(TRAINED)
+    assert forms["from full"].config.init_from == forms["full"].name
+    data = dataset.load("small")
+    again = find_runs({**SHORT, "device": "cpu"}, "default", data)
     assert {name: run.name for name, run in again.items()} == {
-        name: run.name for name, run in found.items()
+        name: run.name for name, run in forms.items()
     }
-    other = find_runs({**SHORT, "seed": 43}, "default", prepared)
+    other = find_runs({**SHORT, "seed": 43}, "default", data)
     assert not any(isinstance(run, Run) for run in other.values())
     assert "from full" not in other  # its beginning is yet to be trained
 
@@ -176,8 +188,8 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
     assert min(misses, key=misses.get) == chosen
 
 
-def test_a_form_keeps_its_run_as_it_was(prepared):
-    run = train_forms(prepared)["full"]
+def test_a_form_keeps_its_run_as_it_was(forms):
+    run = forms["full"]
     rounded = form_of(run, next(form for form in FORMS if form.rounded == "1"))
     assert any(isinstance(layer, PackedLinear) for layer in rounded.modules())
     assert not any(isinstance(layer, PackedLinear) for layer in run.load_model(CPU).modules())
