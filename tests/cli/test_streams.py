@@ -56,6 +56,7 @@ def test_with_closed_streams_the_work_is_done(run, command, closed):
         assert bool(done.stdout) == (command[-1] != "y")
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_a_reader_of_its_messages(run, home):
     from drakegpt.training.run import open_run
 

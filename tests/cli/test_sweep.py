@@ -162,6 +162,7 @@ def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
         assert "<!-- tail loss" in drawing.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_validation_has_no_part_in_what_becomes_of_trials(drakegpt):
     """Two texts that differ in their validation split alone: all but its loss is the same."""
     kept, found = TEXT[: len(TEXT) * 9 // 10], []
@@ -200,6 +201,7 @@ def test_a_text_whose_tail_is_too_short_says_what_else_may_choose(drakegpt):
     assert "the tail of its training split has 356 tokens" in done.err
 
 
+@pytest.mark.slow
 def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-4..1e-1:log", "--sampler", "random", "--trials")
     first = drakegpt(*asked, 2, "--json")
