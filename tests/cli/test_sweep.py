@@ -225,6 +225,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
         assert [t[loss] for t in anew["trials"]] == [t[loss] for t in more["trials"]]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(drakegpt, home):
     rates = "1e-2,2e-2,3e-2,4e-2,5e-2,1e-7,1e30"
     searched = ("--param", f"max_lr={rates}", "--param", "embedding_dim=8,5")
@@ -396,6 +397,7 @@ def test_that_nothing_can_be_pruned_is_said(drakegpt, changed, warned):
     assert ("--set eval_interval=10 changes that" in done.err) == (warned and "200" in changed)
 
 
+@pytest.mark.slow
 def test_a_file_says_it_all_and_flags_win(drakegpt, tmp_path):
     toml = tmp_path / "sweep.toml"
     toml.write_text(

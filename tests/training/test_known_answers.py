@@ -27,6 +27,7 @@ def test_bigram_reaches_the_loss_of_the_counted_bigram(prepared):
     assert counted - 1e-6 <= scores.train.loss < counted + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["TransformerLM", "ResidualBlocksLM"])
 def test_a_markov_source_is_learnt_to_its_entropy(model):
     scores = score(
