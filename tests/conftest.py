@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import learning
 import pytest
 import torch
 from program_runs import Outcome
 
 from drakegpt.cli.app import main
-from drakegpt.data import dataset
 
 # What a shell starts in the background may be deaf to Ctrl-C, and so would the programs be that
 # tests start and stop.
@@ -87,6 +87,29 @@ def drakegpt(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def made_homes():
+    """What `home_as` has made so far: by its maker, the folder and what the maker returned."""
+    return {}
+
+
+@pytest.fixture
+def home_as(home, made_homes, drakegpt, tmp_path_factory, monkeypatch):
+    """Begin with a copy of the home that `make(drakegpt)` makes, once in a session."""
+
+    def begin(make):
+        if make not in made_homes:
+            folder = tmp_path_factory.mktemp("home")
+            with monkeypatch.context() as patch:
+                patch.setenv("DRAKEGPT_HOME", str(folder))
+                made_homes[make] = folder, make(drakegpt)
+        folder, result = made_homes[make]
+        shutil.copytree(folder, home, dirs_exist_ok=True)
+        return result
+
+    return begin
+
+
 @pytest.fixture
 def program():
     """Run the installed program: for streams, signals and what its start brings."""
@@ -109,17 +132,12 @@ def program():
 
 @pytest.fixture
 def corpus():
-    """A small text with some structure: the order of its words is not random."""
-    words = "the quick brown fox jumps over the lazy dog and runs far away from home".split()
-    lines = [" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(400)]
-    return "\n".join(lines) + "\n"
+    return learning.small_text()
 
 
 @pytest.fixture
 def prepared(corpus):
-    return dataset.prepare(
-        corpus, name="small", source="test", provenance="test", source_sha256="0" * 64
-    )
+    return learning.prepare(corpus)
 
 
 @pytest.fixture(autouse=True)

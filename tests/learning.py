@@ -1,13 +1,63 @@
-"""Training in tests: a trainer on a small text, and what losses become."""
+"""Training in tests: runs and trainers on a small text, and what losses become."""
 
+from contextlib import contextmanager
+
+import pytest
 import torch
 
 from drakegpt.config import resolve
+from drakegpt.data import dataset
 from drakegpt.models.build import build_model
 from drakegpt.models.loss import next_token_loss
+from drakegpt.training.recorder import Recorder
+from drakegpt.training.run import create_run
 from drakegpt.training.trainer import Step, Trainer
 
 CPU = torch.device("cpu")
+WORDS = "the quick brown fox jumps over the lazy dog and runs far away from home".split()
+SHORT = {"iters": 4, "eval_interval": 2, "eval_iters": 1}
+
+
+@contextmanager
+def at_home(folder):
+    """A home for what is made once, whenever that is: a test may have its own by then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRAKEGPT_HOME", str(folder / "home"))
+        yield
+    torch.set_num_threads(before)
+
+
+def small_text():
+    """A small text with some structure: the order of its words is not random."""
+    return "\n".join(" ".join(WORDS[i % 5 : i % 5 + 3 + i % 7]) for i in range(400)) + "\n"
+
+
+def prepare(text, name="small", **how):
+    given = {"source": "test", "provenance": "test", "source_sha256": "0" * 64}
+    return dataset.prepare(text, name=name, **(given | how))
+
+
+def train(prepared, model="TransformerLM", name=None, **settings):
+    """A run trained to its end: of four steps, unless `settings` say otherwise."""
+    run = create_run(resolve(model, "default", prepared.name, SHORT | settings), prepared, name)
+    record(run)
+    return run
+
+
+def record(run, *, resume=False, until=None, save=False):
+    """Train to the end, or leave after step `until`: as a crash would, or once that is saved.
+
+    Returns the recorder, which has the trainer.
+    """
+    with Recorder(run, resume=resume) as recorder:
+        for report in recorder.reports():
+            if isinstance(report, Step) and report.iteration == until:
+                if save:
+                    recorder.save()
+                break
+    return recorder
 
 
 def new_trainer(prepared, model="TransformerLM", device=CPU, **settings):

@@ -3,16 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from drakegpt.config import resolve
-from drakegpt.data import dataset
 from drakegpt.evaluation.samples import Samples, samples_of
 from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.ladder import Comparison, compare, with_gains
 from drakegpt.experiments.results import Result, Row
 from drakegpt.report.page import render
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
 
 MARKUP = "<script>window.x = 1; alert(1)</script>"
 CLOSING = '</pre></div></style></title><img src=x onerror="window.x = 2">'
@@ -40,19 +36,6 @@ class Page:
 def as_shown(text):
     """A text as the page shows it: what HTML forbids as a picture."""
     return "".join(SHOWN.get(character, character) for character in text)
-
-
-def prepare(text, name="small", **how):
-    given = {"source": "test", "provenance": "test", "source_sha256": "0" * 64}
-    return dataset.prepare(text, name=name, **(given | how))
-
-
-def train(data, model, name=None, **settings):
-    settings = {"iters": 4, "eval_interval": 2, "eval_iters": 1, **settings}
-    run = create_run(resolve(model, "default", data.name, settings), data, name)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run
 
 
 def page_of(data, path, prompt="", samples=None, claims=False):

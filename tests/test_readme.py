@@ -28,6 +28,7 @@ def test_each_command_starts_from_python_alone():
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
 
 
+@pytest.mark.slow
 def test_the_main_command_works_with_a_smaller_budget(tmp_path, home):
     """All of it but the installation, which is what put the program here."""
     steps = [step for step in MAIN.split(" && ") if step.startswith(".venv/bin/drakegpt")]

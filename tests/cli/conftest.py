@@ -1,4 +1,4 @@
-"""A terminal for the program."""
+"""A terminal for the program, and a run for it to work with."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from learning import prepare, small_text
 
 from drakegpt.cli import console
 
@@ -62,6 +63,18 @@ def terminal(monkeypatch):
         return SimpleNamespace(code=code, text=without_styles(shown).replace("\r\n", "\n"))
 
     return run
+
+
+def train_r(drakegpt):
+    prepare(small_text())
+    done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "r")
+    assert done.code == 0, done.err
+
+
+@pytest.fixture
+def trained(home_as):
+    """A home with a dataset and a short run, named r."""
+    home_as(train_r)
 
 
 def clear_consoles():

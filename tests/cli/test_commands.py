@@ -16,6 +16,7 @@ import time
 import pytest
 import torch
 from kaggle_server import Answer, KaggleServer, environment
+from learning import prepare
 from program_runs import settings
 
 from drakegpt.data import dataset
@@ -32,11 +33,16 @@ def song(drakegpt, tmp_path):
     assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
 
 
-@pytest.fixture
-def run(drakegpt, song):
+def train_mine(drakegpt):
+    prepare(TEXT, "song")
     done = drakegpt("train", "TransformerLM", *BRIEF, "--json", "--quiet", "--name", "mine")
     assert done.code == 0, done.err
     return done.json
+
+
+@pytest.fixture
+def run(home_as):
+    return home_as(train_mine)
 
 
 def test_params_shows_counted_beside_published(drakegpt):
@@ -159,6 +165,7 @@ def test_another_source_takes_a_name_by_force_alone(drakegpt, tmp_path):
     assert drakegpt("data", "show", "sample", "--json").json["characters"] == len(TEXT)
 
 
+@pytest.mark.slow
 def test_kaggles_column_can_be_told(program, home):
     table = "id,Lyrics\n" + "".join(f'{i},"{song}"\n' for i, song in enumerate(SONGS))
     with KaggleServer({"song-lyrics-dataset": Answer(table.encode())}) as server:
@@ -332,6 +339,7 @@ def test_generate_reads_a_long_prompt_from_stdin_and_folds_it(drakegpt, run):
     assert "skipped" in skipped.err
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(run, home):
     command = f"{sys.executable} -m drakegpt generate -n 3000 | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)
@@ -342,6 +350,7 @@ def test_a_closed_pipe_is_no_error(run, home):
     assert len(list((home / "generations").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_text_is_kept(run, home):
     process = subprocess.Popen(
         [sys.executable, "-m", "drakegpt", "generate", "-n", "1000000"],
@@ -359,7 +368,8 @@ def test_an_interrupted_text_is_kept(run, home):
     assert 200 <= len(file.read_text(encoding="utf-8")) < 1_000_000
 
 
-def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
+@pytest.mark.slow
+def test_a_dataset_survives_a_failed_fetch(program, drakegpt, home):
     """The installed program against a Kaggle that refuses, over a `drake` fetched before."""
     answers = {"song-lyrics-dataset": Answer(b"Artist,Lyric\nme," + b"la la " * 40 + b"\n")}
     with KaggleServer(answers) as server:
@@ -377,7 +387,7 @@ def test_a_dataset_survives_a_failed_fetch(program, song, tmp_path, home):
             assert failed.code == 1
             assert words in failed.err
             assert failed.out == ""
-            shown = program("data", "show", "drake", "--json").json
+            shown = drakegpt("data", "show", "drake", "--json").json
             assert shown["version"] == first.json["version"]
 
 
@@ -446,27 +456,19 @@ def test_compare_without_a_rung_of_the_ladder_draws_no_curves_of_it(drakegpt, so
     assert sorted(file.name for file in folder.iterdir()) == ["bits.png", "bits.svg"]
 
 
-def test_compare_fits_a_narrow_terminal(drakegpt, run):
+def test_compare_fits_a_narrow_terminal(terminal, run):
     """Through a pseudo-terminal of 60 columns: whole lines, the vital columns, no crash."""
-    pytest.importorskip("pty")
-    code = (
-        "import os, pty, sys\n"
-        "os.environ['COLUMNS'] = '60'\n"
-        "os.environ['TERM'] = 'xterm-256color'\n"
-        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, '-m', 'drakegpt', "
-        "'compare'])))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
-    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout.decode())
-    assert done.returncode == 0, out
-    assert "TransformerLM" in out
-    assert "validation" in out
-    assert "Left out: " in out
-    table = [line.rstrip("\r") for line in out.split("\n") if line[:1] in "┏┃┡│└"]
+    shown = terminal("compare", columns=60)
+    assert shown.code == 0, shown.text
+    assert "TransformerLM" in shown.text
+    assert "validation" in shown.text
+    assert "Left out: " in shown.text
+    table = [line for line in shown.text.split("\n") if line[:1] in "┏┃┡│└"]
     assert table
     assert all(len(line) <= 60 for line in table)
 
 
+@pytest.mark.slow
 def test_compare_trains_what_is_missing(drakegpt, song):
     few = settings("--iters", 3, "--eval-iters", 1)
     shown = drakegpt("compare", "--train", *few, "--json", "-q")
@@ -559,6 +561,7 @@ def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, 
     assert "trained otherwise than" not in drakegpt("compare").out
 
 
+@pytest.mark.slow
 def test_compare_of_several_seeds(drakegpt, song):
     """The missing ones are trained, and each row is the mean of its runs, with its spread."""
     few = settings("--iters", 3, "--eval-iters", 1)
@@ -586,6 +589,7 @@ def test_compare_of_several_seeds(drakegpt, song):
     assert refused.code == 2
 
 
+@pytest.mark.slow
 def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
     """A later run of one seed, with another rate, does not stand for that seed."""
     few = ("--iters", 3, "--eval-iters", 1)
@@ -611,11 +615,12 @@ def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
     assert "Error: " in refused.err
 
 
-def test_all_json_is_strict_json_on_one_line(program, run):
+def test_all_json_is_strict_json_on_one_line(drakegpt, run):
     for arguments in ("params", "data list", "data show song", "eval", "generate -n 3", "compare"):
-        shown = program(*arguments.split(), "--json")
+        shown = drakegpt(*arguments.split(), "--json")
+        assert shown.code == 0, shown.err
         assert shown.out.count("\n") == 1, arguments
-        json.loads(shown.out)
+        json.loads(shown.out, parse_constant=pytest.fail)
 
 
 def test_scaled_runs_are_scaled(drakegpt, song):

@@ -2,23 +2,30 @@
 
 import dataclasses
 
+import pytest
 from program_runs import settings
 
 from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
+from drakegpt.experiments import low_bit
 from drakegpt.experiments.low_bit import Row
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
 
 
-def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared):
+@pytest.mark.slow
+def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monkeypatch):
+    """Memory is measured in earnest, by a process for each form, in `test_low_bit`."""
+    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: 2**20)
     trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *settings(*SHORT), "--json")
     assert trained.code == 0, trained.err
     result = trained.json
     assert len(result["rows"]) == 10
     assert len(result["findings"]) == 9
     assert result["data"] == "small"
+    assert {row["peak_memory"] for row in result["rows"]} == {2**20}
     assert "5 of 5: TransformerLM on 'small', seed 42, small" in trained.err
     assert "1 of 1: TransformerLM on 'small', seed 42, from full" in trained.err
     assert "Measuring: " in trained.err

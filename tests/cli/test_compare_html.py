@@ -1,12 +1,12 @@
 """`drakegpt compare --html`: the program writes the report, or says early that it cannot."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from learning import prepare, train
 from program_runs import settings
-from report_pages import corpus_with_stanzas, prepare, train
+from report_pages import corpus_with_stanzas
 
 from drakegpt.data import dataset
 
@@ -119,13 +119,3 @@ def test_what_stands_instead_of_the_ladder_has_no_report(drakegpt, home, tmp_pat
     shown = drakegpt("compare", instead, "--html", tmp_path / "report.html")
     assert shown.code == 2
     assert "Only the ladder has --html." in shown.err
-
-
-def test_help_does_not_load_the_template_engine(drakegpt):
-    code = (
-        "import sys\nsys.argv = ['drakegpt', 'compare', '--help']\n"
-        "from drakegpt.cli.app import main\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "assert not {'jinja2', 'markupsafe', 'torch'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -11,6 +11,7 @@ def lengths(outcome):
     return {row["model"]: row["iterations"] for row in outcome.json["rows"]}
 
 
+@pytest.mark.slow
 def test_a_flag_goes_before_set_that_before_the_environment_and_that_before_a_file(
     drakegpt, prepared, tmp_path, monkeypatch
 ):
@@ -90,6 +91,7 @@ def test_the_command_for_a_missing_model_makes_one_that_is_found(drakegpt, prepa
     assert "SingleHeadAttentionLM" in lengths(drakegpt("compare", *few, "--json"))
 
 
+@pytest.mark.slow
 def test_the_ladder_of_a_preset_is_its_own(drakegpt, prepared):
     tutorial = ("--preset", "shakespeare-tutorial", *settings(*TINY))
     shown = drakegpt("compare", "--train", *tutorial, "--json", "-q")

@@ -86,9 +86,7 @@ def test_a_configuration_file_with_an_empty_name_is_refused(drakegpt, prepared, 
 
 
 @pytest.mark.parametrize("target", ["bigramlm", "BigramLM", "r*", "."])
-def test_only_an_exact_name_or_folder_is_removed(drakegpt, prepared, home, target):
-    done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "r")
-    assert done.code == 0, done.err
+def test_only_an_exact_name_or_folder_is_removed(drakegpt, trained, home, target):
     refused = drakegpt("runs", "remove", target, "-y")
     assert refused.code in (1, 2)
     assert (home / "runs" / "r").is_dir()
@@ -102,10 +100,8 @@ def test_a_name_beside_resume_is_refused(drakegpt, prepared, home):
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_lies_in_the_current_folder_does_not_hide_the_run_of_that_name(
-    drakegpt, prepared, tmp_path, monkeypatch, kind
+    drakegpt, trained, tmp_path, monkeypatch, kind
 ):
-    trained = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "r")
-    assert trained.code == 0, trained.err
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r").mkdir() if kind == "folder" else (tmp_path / "r").write_text("x")
     for command in (("eval", "r"), ("generate", "r", "-n", 3), ("runs", "show", "r")):

@@ -8,12 +8,12 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from learning import prepare
 from test_help import CALLED
 
 from drakegpt import paths
 from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
 from drakegpt.config import resolve
-from drakegpt.data import dataset
 from drakegpt.training.trainer import Evaluation
 from drakegpt.wording import visible
 
@@ -21,26 +21,32 @@ ESCAPES = "\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x08\u202e"
 PLAIN = "[red]x[bold] $HOME"  # a name that drakegpt gives
 NAME = f"[red]x[bold]{ESCAPES} $HOME"  # of runs, datasets and sweeps, without a slash
 TEXT = f"[red]x[/red] [/] [link=file:///x]here {ESCAPES}"
+ODD_FOLDER = "[/x] [red]"
+SONGS = [f"{TEXT} la la {i}\nfa la la lala" for i in range(40)]
 TINY = ("--iters", 2, "--eval-iters", 1, "--embedding-dim", 8, "--num-heads", 2, "--num-layers", 1)
 SET = ("--set", "eval_iters=1", "--set", "embedding_dim=8", "--set", "num_layers=1")
 
 
-@pytest.fixture
-def world(drakegpt, tmp_path, monkeypatch):
-    """A home in which everything that has a name has an odd one."""
-    folder = tmp_path / "[" / "x] [red]"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    songs = [f"{TEXT} la la {i}\nfa la la lala" for i in range(40)]
-    rows = "".join(f'"{song}"\n' for song in [TEXT, *songs, "nan"])
-    (folder / "words.csv").write_text(rows, encoding="utf-8", newline="")
-    (folder / "key.toml").write_text("model = 'BigramLM'\n'[red]x' = 1\n", encoding="utf-8")
-    (folder / "odd.toml").write_text(f"model = '[red]{TEXT[:10]}'\n", encoding="utf-8")
-    dataset.prepare("\n".join(songs), name=NAME, source=str(folder / "words.csv"),
-                    provenance=str(folder / "words.csv"), source_sha256="")  # fmt: skip
+def make_odd(drakegpt):
+    """Everything that has a name has an odd one."""
+    source = f"/{ODD_FOLDER}/words.csv"
+    prepare("\n".join(SONGS), NAME, source=source, provenance=source)
     trained = drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "--data", NAME, "-q")
     assert trained.code == 0, trained.err
     (paths.runs() / PLAIN).rename(paths.runs() / NAME)  # as other programs may
+
+
+@pytest.fixture
+def world(home_as, tmp_path, monkeypatch):
+    """An odd home, and in the current folder, files for commands to read."""
+    home_as(make_odd)
+    folder = tmp_path / ODD_FOLDER
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    rows = "".join(f'"{song}"\n' for song in [TEXT, *SONGS, "nan"])
+    (folder / "words.csv").write_text(rows, encoding="utf-8", newline="")
+    (folder / "key.toml").write_text("model = 'BigramLM'\n'[red]x' = 1\n", encoding="utf-8")
+    (folder / "odd.toml").write_text(f"model = '[red]{TEXT[:10]}'\n", encoding="utf-8")
     return folder
 
 

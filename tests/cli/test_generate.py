@@ -5,26 +5,22 @@ import subprocess
 import sys
 
 import pytest
+from learning import prepare
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 PROGRAM = [sys.executable, "-m", "drakegpt", "generate", "mine"]
 
 
-@pytest.fixture
-def train(drakegpt, tmp_path):
-    def trained(*settings):
-        (tmp_path / "song.txt").write_text(TEXT)
-        assert drakegpt("data", "fetch", tmp_path / "song.txt").code == 0
-        brief = ("--iters", 20, "--eval-iters", 2, "--quiet", "--name", "mine")
-        done = drakegpt("train", "TransformerLM", *brief, *settings)
-        assert done.code == 0, done.err
-
-    return trained
+def train_mine(drakegpt, *settings):
+    prepare(TEXT, "song")
+    brief = ("--iters", 20, "--eval-iters", 2, "--quiet", "--name", "mine")
+    done = drakegpt("train", "TransformerLM", *brief, *settings)
+    assert done.code == 0, done.err
 
 
 @pytest.fixture
-def run(train):
-    train()
+def run(home_as):
+    home_as(train_mine)
 
 
 def texts(folder):
@@ -42,8 +38,8 @@ def test_several_texts_are_those_of_their_seeds(drakegpt, run):
     assert written.err.count("Kept in") == 3
 
 
-def test_a_long_context_is_cached_and_said_so(drakegpt, train):
-    train("--context-length", 32)
+def test_a_long_context_is_cached_and_said_so(drakegpt, home):
+    train_mine(drakegpt, "--context-length", 32)
     ask = ("generate", "mine", "--seed", 1, "--json")
     told = "once full, it drops to the last 16"
     automatic = drakegpt(*ask, "-n", 80)
@@ -66,6 +62,7 @@ def test_a_short_context_is_exact_unless_asked(drakegpt, run):
     assert drakegpt(*ask, "--window", "sliding").code == 2
 
 
+@pytest.mark.slow
 def test_interrupted_texts_are_all_kept(run, home):
     process = subprocess.Popen(
         [*PROGRAM, "-n", "1000000", "--num-samples", "3"],
@@ -88,6 +85,7 @@ def test_interrupted_texts_are_all_kept(run, home):
         assert text in out.decode()
 
 
+@pytest.mark.slow
 def test_texts_nobody_reads_to_the_end_are_kept(run, home):
     command = f"{' '.join(PROGRAM)} -n 100000 --num-samples 2 | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)

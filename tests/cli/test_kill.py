@@ -91,6 +91,7 @@ def test_killed_anywhere_a_run_ends_with_the_same_bytes(drakegpt, song, home):
     assert not saving(checkpoints)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(drakegpt, song, home, number):
@@ -116,6 +117,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(drakegpt, song, home, numb
     assert more.json["iterations"] == stopped + 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_asked_twice_it_stops_at_once(song, home):
     # An evaluation of many batches takes a while: the first signal waits for it, the second not.

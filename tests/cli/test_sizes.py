@@ -51,12 +51,6 @@ def files(home):
     return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def trained(drakegpt, prepared):
-    done = drakegpt("train", "BigramLM", "--iters", 2, "--eval-iters", 1, "-q", "--name", "r")
-    assert done.code == 0, done.err
-
-
 @pytest.mark.parametrize(("line", "code", "word"), REFUSED, ids=[line for line, _, _ in REFUSED])
 def test_what_cannot_work_is_refused(drakegpt, trained, home, line, code, word):
     before = files(home)

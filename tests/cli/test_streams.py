@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from learning import prepare, small_text
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
 BRIEF = ("--eval-iters", 1, "--embedding-dim", 8, "--num-heads", 2, "--num-layers", 1,
          "--batch-size", 2, "--context-length", 4)  # fmt: skip
+SAVED = ("TransformerLM", "--iters", 20, "--save-interval", 2, *BRIEF)
 
 
 def shell(line, *arguments):
@@ -17,17 +19,30 @@ def shell(line, *arguments):
     return subprocess.run(["sh", "-c", line, "sh", *words], capture_output=True, text=True)
 
 
-@pytest.fixture
-def run(drakegpt, prepared):
+def train_x(drakegpt):
+    prepare(small_text())
     done = drakegpt("train", "TransformerLM", "--iters", 4, "--name", "x", *BRIEF, "-q")
     assert done.code == 0, done.err
+
+
+def train_whole(drakegpt):
+    prepare(small_text())
+    done = drakegpt("train", *SAVED, "--name", "whole", "-q")
+    assert done.code == 0, done.err
+
+
+@pytest.fixture
+def run(home_as):
+    home_as(train_x)
 
 
 COMMANDS = [
     ("data", "list", "--json"), ("generate", "x", "-n", 9), ("eval", "x"), ("runs", "show", "y"),
     ("train", "BigramLM", "--iters", 2, "--eval-iters", 1),
 ]  # fmt: skip
-FULL = [("runs",), ("runs", "list", "--json"), ("generate", "x", "-n", 9)]
+FULL = [
+    ("runs",), ("runs", "list", "--json"), ("params", "--json"), ("generate", "x", "-n", 9),
+]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -41,6 +56,7 @@ def test_with_closed_streams_the_work_is_done(run, command, closed):
         assert bool(done.stdout) == (command[-1] != "y")
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_a_reader_of_its_messages(run, home):
     from drakegpt.training.run import open_run
 
@@ -57,9 +73,7 @@ def test_a_reader_of_results_that_has_gone_ends_nothing_badly(run, command):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize(
-    "command", [("runs",), ("runs", "list", "--json"), ("generate", "x", "-n", 9)]
-)
+@pytest.mark.parametrize("command", FULL)
 def test_results_that_find_no_room_are_an_error_in_a_sentence(run, command):
     done = shell('"$@" > /dev/full', *command)
     assert done.returncode == 1
@@ -78,11 +92,10 @@ def test_messages_that_find_no_room_end_no_training(run, home):
 
 
 @pytest.mark.parametrize("blocks", [2, 8, 16, 40])
-def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_lost(drakegpt, prepared, home, blocks):
+def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_lost(drakegpt, home_as, home, blocks):
     """A limit on a file's size stands for a full disk."""
-    train = ("train", "TransformerLM", "--iters", 20, "--save-interval", 2, "--name", "r", *BRIEF)
-    whole = drakegpt(*(word if word != "r" else "whole" for word in train), "-q")
-    assert whole.code == 0, whole.err
+    home_as(train_whole)
+    train = ("train", *SAVED, "--name", "r")
     done = shell(f'ulimit -f {blocks}; "$@"', *train, "-q")
     assert "Traceback" not in done.stderr
     if done.returncode:

@@ -71,6 +71,7 @@ def points(result):
     return sorted(tuple(trial["params"].values()) for trial in result["trials"])
 
 
+@pytest.mark.slow
 def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID, *ON_VALIDATION)
     assert done.code == 0, done.err
@@ -121,6 +122,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
             assert f"<!-- {word}" in text, (name, word)
 
 
+@pytest.mark.slow
 def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID)
     assert done.code == 0, done.err
@@ -160,6 +162,7 @@ def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
         assert "<!-- tail loss" in drawing.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_validation_has_no_part_in_what_becomes_of_trials(drakegpt):
     """Two texts that differ in their validation split alone: all but its loss is the same."""
     kept, found = TEXT[: len(TEXT) * 9 // 10], []
@@ -198,6 +201,7 @@ def test_a_text_whose_tail_is_too_short_says_what_else_may_choose(drakegpt):
     assert "the tail of its training split has 356 tokens" in done.err
 
 
+@pytest.mark.slow
 def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-4..1e-1:log", "--sampler", "random", "--trials")
     first = drakegpt(*asked, 2, "--json")
@@ -221,6 +225,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
         assert [t[loss] for t in anew["trials"]] == [t[loss] for t in more["trials"]]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_shown_and_does_not_end_the_sweep(drakegpt, home):
     rates = "1e-2,2e-2,3e-2,4e-2,5e-2,1e-7,1e30"
     searched = ("--param", f"max_lr={rates}", "--param", "embedding_dim=8,5")
@@ -265,6 +270,7 @@ def test_nothing_but_failures_is_an_error(drakegpt):
     assert "too short" in too_long.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["default", "database"])
 def test_two_processes_share_a_study(home, tmp_path, storage):
     searched = ("--param", "embedding_dim=2,4,6,8", "--param", "max_lr=1e-3,3e-3,1e-2")
@@ -284,6 +290,7 @@ def test_two_processes_share_a_study(home, tmp_path, storage):
     assert len(list((home / "runs").iterdir())) == 12
 
 
+@pytest.mark.slow
 @posix
 def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, home):
     asked = (*TINY, *ON_VALIDATION, "--iters", 600, *settings("--save-interval", 10),
@@ -313,6 +320,7 @@ def test_killed_in_a_trial_it_ends_with_the_bytes_of_a_run_in_one_go(drakegpt, h
     ]
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_goes_on_when_repeated(drakegpt, home, number):
@@ -389,6 +397,7 @@ def test_that_nothing_can_be_pruned_is_said(drakegpt, changed, warned):
     assert ("--set eval_interval=10 changes that" in done.err) == (warned and "200" in changed)
 
 
+@pytest.mark.slow
 def test_a_file_says_it_all_and_flags_win(drakegpt, tmp_path):
     toml = tmp_path / "sweep.toml"
     toml.write_text(
@@ -496,43 +505,19 @@ def test_a_run_in_the_way_is_not_taken_for_a_trial(drakegpt):
     assert drakegpt(*asked).code == 0
 
 
-def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt):
-    asked = [sys.executable, "-m", "drakegpt", "sweep", *map(str, BRIEF), *GRID]
-    wide = drakegpt(*asked[3:]).out
+def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt, terminal):
+    wide = drakegpt("sweep", *BRIEF, *GRID).out
     row = next(line for line in wide.splitlines() if line.startswith("│"))
     assert "_000" in row
-    pytest.importorskip("pty")
-    narrow = at_terminal(asked, 60)
+    shown = terminal("sweep", *BRIEF, *GRID, columns=60)
+    assert shown.code == 0
+    narrow = shown.text
     table = [line for line in narrow.splitlines() if line.startswith(("│", "┃"))]
     assert len(table) == 5
     assert max(map(len, table)) <= 60, narrow
     assert "run" not in table[0]
     assert "validation" in table[0]
     assert "Left out:" in narrow
-
-
-def at_terminal(command, columns):
-    """What a program shows on a terminal of that width, without colours."""
-    import pty
-
-    master, end_of_program = pty.openpty()
-    process = subprocess.Popen(
-        command, stdout=end_of_program, stderr=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(end_of_program)
-    shown = b""
-    while True:
-        try:
-            part = os.read(master, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    assert process.wait() == 0
-    os.close(master)
-    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode().replace("\r", ""))
 
 
 SHAKESPEARE = (

@@ -52,6 +52,7 @@ def test_bpe_from_fetch_to_text(drakegpt, songs, home, tmp_path):
     assert other.out != streamed.out
 
 
+@pytest.mark.slow
 def test_characters_and_longer_tokens_side_by_side(drakegpt, songs):
     drakegpt("data", "fetch", songs, "--tokenizer", "bpe", "--vocab-size", 300)
     drakegpt("data", "fetch", songs)
@@ -106,6 +107,7 @@ def test_the_tutorials_run_and_go_on_from_their_prompts(drakegpt, tmp_path, pres
     assert len(written.out.removesuffix("\n")) == len(prompt) + 60
 
 
+@pytest.mark.slow
 def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("model: GPT1LM\nepochs: 1\neval_interval: 1000\neval_iters: 1\n")
@@ -130,6 +132,7 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
         assert "both say how long" in refused.err
 
 
+@pytest.mark.slow
 def test_presets_are_measured_here(drakegpt):
     result = drakegpt("train", "--list-presets", "--json", "--quiet")
     assert result.code == 0, result.err

@@ -111,6 +111,7 @@ def test_a_csv_may_be_in_any_marked_encoding(tmp_path, encoding):
     assert songs_of(tmp_path, "id\tLyric\r\n1\té👩\r\n".encode(encoding))[0] == ["é👩"]
 
 
+@pytest.mark.slow
 def test_a_large_cell_is_held_in_little_more_than_its_size(tmp_path):
     """Also one of short pieces between quotes; measured by Python's own account of its memory."""
     import tracemalloc

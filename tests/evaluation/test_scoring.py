@@ -4,24 +4,17 @@ import math
 
 import pytest
 import torch
+from learning import train
 
-from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score
 from drakegpt.training.checkpoint import save_checkpoint
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
 
 
 @pytest.fixture
 def run(prepared):
-    run = create_run(
-        resolve("BigramLM", "default", "small", {"iters": 4, "eval_iters": 1}), prepared
-    )
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run
+    return train(prepared, "BigramLM")
 
 
 def put_weights(run, table, iteration=9):
@@ -106,10 +99,7 @@ def test_bits_per_character_of_longer_tokens(corpus):
     text = corpus.replace("quick", "qüick 🦊")
     known = {"source": "t", "provenance": "t", "source_sha256": "0", "name": "words"}
     data = dataset.prepare(text, **known, tokenizer="bpe", vocab_size=300)
-    config = resolve("BigramLM", "default", "words", {"iters": 4, "eval_iters": 1})
-    run = create_run(config, data)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
+    run = train(data, "BigramLM")
     scores = score(run)
     val = data.split("val")
     assert scores.val.tokens == len(val)

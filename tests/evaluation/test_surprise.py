@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from report_pages import ending_with, prepare, train
+from learning import prepare, train
+from report_pages import ending_with
 
 from drakegpt.config import resolve
 from drakegpt.evaluation.scoring import score

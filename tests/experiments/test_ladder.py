@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from comparison_rows import RESULT, evaluated, row, rows
+from learning import train
 from matplotlib.figure import Figure
 
 from drakegpt.config import resolve
@@ -29,14 +30,6 @@ from drakegpt.experiments.ladder import Comparison, compare
 from drakegpt.experiments.results import row_of
 from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import Run, create_run
-
-
-def train(prepared, model, **settings):
-    settings = {"iters": 4, "eval_interval": 2, "eval_iters": 1, **settings}
-    run = create_run(resolve(model, "default", prepared.name, settings), prepared)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run
 
 
 def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):

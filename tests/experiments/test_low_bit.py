@@ -6,9 +6,11 @@ import statistics
 
 import pytest
 import torch
+from learning import prepare, small_text
 
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
+from drakegpt.data import dataset
 from drakegpt.evaluation.noise import difference
 from drakegpt.evaluation.scoring import score
 from drakegpt.experiments import low_bit
@@ -32,10 +34,21 @@ CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 
 
-def train(prepared, seed=42):
+def train_forms(prepared, seed=42):
     """All runs that the table needs, as the command trains them."""
     experiment = plan(SHORT, "default", prepared, [seed])
     return collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared)).with_seed(seed)
+
+
+def make_forms(_drakegpt):
+    train_forms(prepare(small_text()))
+
+
+@pytest.fixture
+def forms(home_as):
+    """The runs of one seed."""
+    home_as(make_forms)
+    return train_forms(dataset.load("small"))
 
 
 @pytest.fixture
@@ -44,8 +57,9 @@ def quickly(monkeypatch):
     monkeypatch.setattr(low_bit, "REPETITION", 0.01)
 
 
+@pytest.mark.slow
 def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly):
-    runs = [train(prepared, seed) for seed in (1, 2)]
+    runs = [train_forms(prepared, seed) for seed in (1, 2)]
     heard = []
     rows = measure(prepared, runs, CPU, lambda *what: heard.append(what))
     assert [row.name for row in rows] == [form.name for form in FORMS]
@@ -116,29 +130,29 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
     assert [_to_float32(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
-def test_forms_without_runs_are_left_out(prepared, quickly, monkeypatch):
+def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):
     monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
-    of_seed = train(prepared)
-    rows = measure(prepared, [{name: of_seed[name] for name in ("full", "1")}], CPU)
+    runs = [{name: forms[name] for name in ("full", "1")}]
+    rows = measure(dataset.load("small"), runs, CPU)
     kept = [form.name for form in FORMS if form.trained in ("full", "1")]
     assert [row.name for row in rows] == kept
     assert rows[0].spread is None
     assert findings(rows) == []  # nothing of 1.58 bits to speak of
 
 
-def test_runs_are_told_apart_by_all_that_matters(prepared):
-    found = train(prepared)
-    assert set(found) == {form.trained for form in FORMS}
-    assert len({run.name for run in found.values()}) == len(found)
-    assert found["from full"].config.init_from == found["full"].name
-    again = collect(plan({**SHORT, "device": "cpu"}, "default", prepared, [42]), prepared)
+def test_runs_are_told_apart_by_all_that_matters(forms):
+    data = dataset.load("small")
+    assert set(forms) == {form.trained for form in FORMS}
+    assert len({run.name for run in forms.values()}) == len(forms)
+    assert forms["from full"].config.init_from == forms["full"].name
+    again = collect(plan({**SHORT, "device": "cpu"}, "default", data, [42]), data)
     assert {name: run.name for name, run in again.with_seed(42).items()} == {
-        name: run.name for name, run in found.items()
+        name: run.name for name, run in forms.items()
     }
     assert again.missing == ()
-    other = collect(plan(SHORT, "default", prepared, [43]), prepared)
+    other = collect(plan(SHORT, "default", data, [43]), data)
     assert other.with_seed(43) == {}
-    assert [variant for variant, _ in other.missing] == list(found)
+    assert [variant for variant, _ in other.missing] == list(forms)
 
 
 def test_the_plan_changes_one_thing_at_a_time(prepared):
@@ -182,8 +196,8 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
     assert min(misses, key=misses.get) == chosen
 
 
-def test_a_form_keeps_its_run_as_it_was(prepared):
-    run = train(prepared)["full"]
+def test_a_form_keeps_its_run_as_it_was(forms):
+    run = forms["full"]
     rounded = form_of(run, next(form for form in FORMS if form.rounded == "1"))
     assert any(isinstance(layer, PackedLinear) for layer in rounded.modules())
     assert not any(isinstance(layer, PackedLinear) for layer in run.load_model(CPU).modules())

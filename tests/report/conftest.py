@@ -1,9 +1,7 @@
 """Two reports, made once in a session: an ordinary one with everything in it, and a hostile one."""
 
-from contextlib import contextmanager
-
 import pytest
-import torch
+from learning import at_home, prepare, train
 from report_pages import (
     CLOSING,
     HOSTILE,
@@ -13,8 +11,6 @@ from report_pages import (
     corpus_with_stanzas,
     ending_with,
     page_of,
-    prepare,
-    train,
 )
 
 from drakegpt.config import LADDER
@@ -26,17 +22,6 @@ from drakegpt.experiments.agreement import select_runs
 def lasting(tmp_path_factory):
     """A folder that outlives a single test."""
     return tmp_path_factory.mktemp("report")
-
-
-@contextmanager
-def at_home(folder):
-    """A home for what is made once, whenever that is: a test may have its own by then."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRAKEGPT_HOME", str(folder / "home"))
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of, prepare, train
+from learning import prepare, record, train
+from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of
 
 import drakegpt
 from drakegpt.config import IDEAS, LADDER
@@ -288,13 +289,11 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
     from drakegpt.config import resolve
-    from drakegpt.training.recorder import Recorder
     from drakegpt.training.run import create_run
 
     shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
     given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}
-    with Recorder(create_run(resolve("BigramLM", "scaled", data.name, given), data)) as recorder:
-        list(recorder.reports())
+    record(create_run(resolve("BigramLM", "scaled", data.name, given), data))
     page = page_of(data, tmp_path / "r.html")
     tree = Tree(page.text)
     assert len(tree.all("ol", class_="rungs")) == 2

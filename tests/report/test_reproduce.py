@@ -3,7 +3,8 @@
 import json
 import shlex
 
-from report_pages import corpus_with_stanzas, prepare, train
+from learning import prepare, train
+from report_pages import corpus_with_stanzas
 
 from drakegpt.data import sources
 from drakegpt.evaluation.samples import samples_of

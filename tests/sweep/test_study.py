@@ -77,6 +77,7 @@ def test_the_same_points_are_drawn_by_one_process_or_two(defined, sampler):
     assert not set(points(other)) & set(points(alone))
 
 
+@pytest.mark.slow
 def test_tpe_learns_where_losses_are_low(defined):
     space = {"max_lr": Range(1e-4, 1.0, log=True)}
     study = Study(defined(space, sampler="tpe"), 60)

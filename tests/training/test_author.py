@@ -5,26 +5,23 @@ import shutil
 
 import pytest
 import torch
+from learning import at_home, prepare, small_text, train
 
-from drakegpt.config import resolve
 from drakegpt.errors import RunError
 from drakegpt.evaluation.selection import find_author
 from drakegpt.generation.text import write
 from drakegpt.training.author import author_in_file, author_of
 from drakegpt.training.checkpoint import load_weights, save_weights
 from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
 
 CPU = torch.device("cpu")
 
 
-def trained(prepared, **settings):
-    settings = {"iters": 6, "eval_interval": 3, "eval_iters": 1, **settings}
-    run = create_run(resolve("TransformerLM", "default", prepared.name, settings), prepared)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Trained once, for what only reads it."""
+    with at_home(tmp_path_factory.mktemp("author")):
+        return train(prepare(small_text()))
 
 
 def text(author):
@@ -41,7 +38,7 @@ def tampered(run, path, setting, value):
 
 @pytest.mark.parametrize("bits", ["full", "1.58"])
 def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
-    run = trained(prepared, bits=bits)
+    run = train(prepared, bits=bits)
     expected = text(author_of(run))
     file = shutil.copy(run.last_checkpoint().weights, tmp_path / "mine.safetensors")
     packed = quantize_run(run, "1.58" if bits == "1.58" else "8")
@@ -67,8 +64,8 @@ def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
         ("packed", '{"bits": "1.58"}'),
     ],
 )
-def test_files_that_do_not_say_what_they_are_are_refused(prepared, tmp_path, key, value):
-    weights, metadata = load_weights(trained(prepared).last_checkpoint().weights)
+def test_files_that_do_not_say_what_they_are_are_refused(run, tmp_path, key, value):
+    weights, metadata = load_weights(run.last_checkpoint().weights)
     metadata = {k: v for k, v in metadata.items() if k not in ("format_version", key)}
     if value is not None:
         metadata[key] = value
@@ -81,8 +78,8 @@ def test_files_that_do_not_say_what_they_are_are_refused(prepared, tmp_path, key
     ("setting", "value"),
     [("embedding_dim", 64), ("bits", "1"), ("num_layers", 2), ("model", "BlocksLM")],
 )
-def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value):
-    tampered(trained(prepared), tmp_path / "w.safetensors", setting, value)
+def test_weights_of_another_model_are_refused(run, tmp_path, setting, value):
+    tampered(run, tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="do not fit what it says of itself"):
         author_in_file(tmp_path / "w.safetensors").load_model(CPU)
 
@@ -92,8 +89,8 @@ def test_weights_of_another_model_are_refused(prepared, tmp_path, setting, value
     [("embedding_dim", -1), ("embedding_dim", "32"), ("vocab_size", 10**9), ("dropout", 2.0),
      ("num_heads", 5), ("model", "os.system"), ("more", 1)],
 )  # fmt: skip
-def test_settings_from_outside_are_checked(prepared, tmp_path, setting, value):
-    tampered(trained(prepared), tmp_path / "w.safetensors", setting, value)
+def test_settings_from_outside_are_checked(run, tmp_path, setting, value):
+    tampered(run, tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="does not say which model"):
         author_in_file(tmp_path / "w.safetensors")
 

@@ -128,6 +128,7 @@ def test_attention_in_blocks_trains_like_attention_as_a_whole(prepared, monkeypa
     assert losses(training) == pytest.approx(whole, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from within torch.compile
 def test_compiling_changes_no_loss_beyond_rounding(prepared):
     """Where there is a compiler; where there is none, training goes on without, and says so."""

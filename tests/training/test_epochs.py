@@ -1,11 +1,11 @@
 """Runs in epochs: counted in iterations, and gone on with in the middle of one."""
 
 import pytest
+from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.training.budget import iterations_of, length_of, seconds_for
-from drakegpt.training.recorder import Recorder
 from drakegpt.training.run import create_run, open_run
 
 
@@ -31,16 +31,10 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
     per_epoch = iterations_of(configured(prepared, epochs=1), prepared)
     config = configured(prepared, **length)
     whole, cut = (create_run(config, prepared, name) for name in ("whole", "cut"))
-    with Recorder(whole) as recorder:
-        list(recorder.reports())
+    record(whole)
     stop = per_epoch + per_epoch // 3
-    with Recorder(cut) as recorder:
-        for report in recorder.reports():
-            if report.iteration == stop:
-                recorder.save()
-                break
-    with Recorder(open_run(cut.folder), resume=True) as recorder:
-        list(recorder.reports())
+    record(cut, until=stop, save=True)
+    record(open_run(cut.folder), resume=True)
     ends = [run.last_checkpoint().weights.read_bytes() for run in (whole, cut)]
     assert ends[0] == ends[1]
 
@@ -49,8 +43,7 @@ def test_other_windows_than_drawn_at_random(prepared):
     weights = []
     for windows in ("random", "shuffled"):
         run = create_run(configured(prepared, windows=windows, iters=5), prepared)
-        with Recorder(run) as recorder:
-            list(recorder.reports())
+        record(run)
         weights.append(run.last_checkpoint().weights.read_bytes())
     assert weights[0] != weights[1]
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from learning import CPU
+from learning import CPU, record
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
@@ -72,9 +72,7 @@ def test_what_the_tail_and_the_rest_say_has_no_part_in_the_weights(schedule):
     weights = []
     for tail, rest in [(TAIL, REST), (TAIL[::-1], REST), (TAIL, REST[::-1])]:
         run = create_run(held_out(schedule=schedule), prepare(tail, rest))
-        with Recorder(run) as recorder:
-            list(recorder.reports())
-            weights.append(recorder.trainer.model.state_dict())
+        weights.append(record(run).trainer.model.state_dict())
     for other in weights[1:]:
         assert all(torch.equal(weights[0][name], other[name]) for name in other)
 

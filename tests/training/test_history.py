@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
@@ -20,11 +21,7 @@ def configured(prepared, **changes):
 
 
 def train(run, *, resume=False, until=None):
-    with Recorder(run, resume=resume) as recorder:
-        for report in recorder.reports():
-            if report.iteration == until:
-                recorder.save()
-                break
+    record(run, resume=resume, until=until, save=True)
     return open_run(run.folder)
 
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
@@ -22,16 +23,10 @@ def configured(data, model="TransformerLM", **settings):
     return resolve(model, "default", data.name, {**SHORT, **settings})
 
 
-def trained(run):
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return recorder.trainer.model
-
-
 @pytest.fixture
 def full(prepared):
     run = create_run(configured(prepared), prepared, "full")
-    trained(run)
+    record(run)
     return run
 
 
@@ -58,7 +53,7 @@ def test_it_begins_with_the_very_weights(full, prepared, bits):
 
 def test_training_starts_lower_than_from_chance(prepared):
     start = create_run(configured(prepared, iters=300, max_lr=1e-2), prepared)
-    trained(start)
+    record(start)
 
     def first_loss(run):
         with Recorder(run) as recorder:
@@ -70,22 +65,16 @@ def test_training_starts_lower_than_from_chance(prepared):
 
 def test_it_goes_on_to_the_same_bytes_without_the_other_run(full, prepared):
     whole = begun(full, prepared, "whole", bits="1.58")
-    trained(whole)
+    record(whole)
     cut = begun(full, prepared, "cut", bits="1.58")
-    with Recorder(cut) as recorder:
-        for report in recorder.reports():
-            if report.iteration == 2:
-                recorder.save()
-                break
+    record(cut, until=2, save=True)
     shutil.rmtree(full.folder)
-    with Recorder(open_run(cut.folder), resume=True) as recorder:
-        list(recorder.reports())
+    record(open_run(cut.folder), resume=True)
     ends = [run.last_checkpoint().weights.read_bytes() for run in (whole, cut)]
     assert ends[0] == ends[1]
     # killed before its first checkpoint, it begins with them again
     shutil.rmtree(cut.folder / "checkpoints")
-    with Recorder(open_run(cut.folder), resume=True) as recorder:
-        list(recorder.reports())
+    record(open_run(cut.folder), resume=True)
     assert cut.last_checkpoint().weights.read_bytes() == ends[0]
 
 
@@ -114,7 +103,7 @@ def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
         begun(packed, prepared)
     assert full.name in caught.value.fix
     few = begun(full, prepared, "few", bits="1")
-    trained(few)
+    record(few)
     with pytest.raises(UsageError, match="they differ in .*norm"):
         begun(few, prepared)
 

@@ -5,19 +5,12 @@ import math
 from collections import Counter
 
 import pytest
+from learning import train
 from markov import known_loss, markov_dataset
 
-from drakegpt.config import resolve
 from drakegpt.evaluation.scoring import score
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
 
-
-def trained(model, data, **settings):
-    run = create_run(resolve(model, "default", data.name, {"eval_iters": 2, **settings}), data)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return score(run)
+FEW = {"eval_interval": 500, "eval_iters": 2}
 
 
 def test_bigram_reaches_the_loss_of_the_counted_bigram(prepared):
@@ -26,20 +19,27 @@ def test_bigram_reaches_the_loss_of_the_counted_bigram(prepared):
     pairs = Counter(itertools.pairwise(text))
     firsts = Counter(text[:-1])
     counted = -sum(n * math.log(n / firsts[a]) for (a, _), n in pairs.items()) / sum(pairs.values())
-    scores = trained("BigramLM", prepared, iters=3000, batch_size=128, base_lr=0.01, max_lr=0.1)
+    scores = score(
+        train(prepared, "BigramLM", iters=3000, batch_size=128, base_lr=0.01, max_lr=0.1, **FEW)
+    )
     assert scores.train.tokens == sum(pairs.values())
     # Never below: no bigram model can beat the counts on the text they were counted on.
     assert counted - 1e-6 <= scores.train.loss < counted + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["TransformerLM", "ResidualBlocksLM"])
 def test_a_markov_source_is_learnt_to_its_entropy(model):
-    scores = trained(model, markov_dataset(300_000), iters=2500, batch_size=64, dropout=0.0)
+    scores = score(
+        train(markov_dataset(300_000), model, iters=2500, batch_size=64, dropout=0.0, **FEW)
+    )
     assert scores.val.tokens == 30_000
     assert scores.val.loss == pytest.approx(known_loss(8), abs=0.02)
 
 
 def test_a_bigram_cannot_learn_it():
     data = markov_dataset(50_000)
-    scores = trained("BigramLM", data, iters=1000, batch_size=128, base_lr=0.01, max_lr=0.05)
+    scores = score(
+        train(data, "BigramLM", iters=1000, batch_size=128, base_lr=0.01, max_lr=0.05, **FEW)
+    )
     assert scores.val.loss == pytest.approx(math.log(4), abs=0.02)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from learning import record, train
 from safetensors.torch import load_file
 
 from drakegpt.config import resolve
@@ -19,14 +20,6 @@ from drakegpt.training.run import create_run, open_run
 CPU = torch.device("cpu")
 
 
-def trained(prepared, model="TransformerLM", **settings):
-    settings = {"iters": 40, "eval_interval": 20, "eval_iters": 2, **settings}
-    run = create_run(resolve(model, "default", prepared.name, settings), prepared)
-    with Recorder(run) as recorder:
-        list(recorder.reports())
-    return run, recorder.trainer.model.eval()
-
-
 def batch(model):
     chance = torch.Generator().manual_seed(0)
     return torch.randint(model.config.vocab_size, (5, 8), generator=chance)
@@ -34,7 +27,10 @@ def batch(model):
 
 @pytest.mark.parametrize("bits", ["1.58", "1"])
 def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
-    run, model = trained(prepared, bits=bits)
+    given = {"iters": 40, "eval_interval": 20, "eval_iters": 2, "bits": bits}
+    config = resolve("TransformerLM", "default", prepared.name, given)
+    run = create_run(config, prepared)
+    model = record(run).trainer.model.eval()
     packed = quantize_run(run, bits)
     tokens = batch(model)
     with torch.no_grad():
@@ -50,7 +46,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
 
 @pytest.mark.parametrize(("bits", "close"), [("8", True), ("1.58", False), ("1", False)])
 def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
-    run, _ = trained(prepared, iters=300)
+    run = train(prepared, iters=300, eval_interval=300)
     packed = quantize_run(run, bits)
     lost = score(packed).val.loss - score(run).val.loss
     assert (abs(lost) < 0.02) == close
@@ -58,7 +54,7 @@ def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
 
 
 def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
-    run, _ = trained(prepared)
+    run = train(prepared)
     packed = open_run(quantize_run(run, "8", "small").folder)
     assert packed.finished
     assert packed.derived == "packed"
@@ -76,7 +72,7 @@ def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
     ],
 )
 def test_what_cannot_be_packed_is_explained(prepared, settings, bits, words):
-    run, _ = trained(prepared, **settings)
+    run = train(prepared, **settings)
     with pytest.raises(UsageError, match=words):
         quantize_run(run, bits)
 
@@ -96,20 +92,20 @@ def test_an_imported_run_can_be_packed(prepared, tmp_path):
 
 
 def test_a_model_named_means_what_was_trained(prepared):
-    run, _ = trained(prepared)
+    run = train(prepared)
     packed = quantize_run(run, "1")
     assert find_run("TransformerLM").name == find_run(None).name == run.name
     assert find_run(packed.name).name == packed.name
 
 
 def test_a_packed_run_is_not_packed_again(prepared):
-    run, _ = trained(prepared)
+    run = train(prepared)
     with pytest.raises(UsageError, match="packed already"):
         quantize_run(quantize_run(run, "8"), "8")
 
 
 def test_a_damaged_packed_run_is_refused(prepared):
-    run, _ = trained(prepared, bits="1.58")
+    run = train(prepared, bits="1.58")
     packed = quantize_run(run, "1.58")
     info = json.loads((packed.folder / "run.json").read_text())
     info["packed"]["bits"] = "1"

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
@@ -20,15 +21,6 @@ from drakegpt.training.trainer import Evaluation, Step, Trainer
 def new_run(prepared, model="TransformerLM", name=None, **settings):
     settings = {"iters": 30, "eval_interval": 10, "eval_iters": 2, "save_interval": 4, **settings}
     return create_run(resolve(model, "default", prepared.name, settings), prepared, name)
-
-
-def train(run, *, resume=False, until=None):
-    """Train to the end, or leave as a crash would after the report of iteration `until`."""
-    with Recorder(run, resume=resume) as recorder:
-        for report in recorder.reports():
-            if isinstance(report, Step) and report.iteration == until:
-                return recorder
-    return recorder
 
 
 def weights(run):
@@ -46,10 +38,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bytes(prepared, stop, schedule):
     """Even before the first checkpoint, and between a step and its evaluation."""
     settings = {"schedule": schedule, "plateau_patience": 1, "grad_clip": 0.5}
     whole, broken = new_run(prepared, **settings), new_run(prepared, **settings)
-    train(whole)
-    train(broken, until=stop)
+    record(whole)
+    record(broken, until=stop)
     torch.rand(5)
-    train(broken, resume=True)
+    record(broken, resume=True)
     assert weights(broken) == weights(whole)
     assert history(broken) == history(whole)
     best = "best.safetensors"
@@ -58,7 +50,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bytes(prepared, stop, schedule):
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
     run = new_run(prepared)
-    recorder = train(run)
+    recorder = record(run)
     _, metadata = load_weights(run.folder / "best.safetensors")
     assert int(metadata["iteration"]) == recorder.trainer.best.iteration
     assert json.loads(metadata["model"])["model"] == "TransformerLM"
@@ -68,11 +60,11 @@ def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
 
 def test_a_damaged_last_checkpoint_falls_back_and_says_so(prepared, caplog):
     whole, run = new_run(prepared), new_run(prepared)
-    train(whole)
-    train(run, until=14)
+    record(whole)
+    record(run, until=14)
     last = list_checkpoints(run.folder / "checkpoints")[-1]
     last.weights.write_bytes(last.weights.read_bytes()[:-5])
-    train(run, resume=True)
+    record(run, resume=True)
     assert "damaged" in caplog.text
     assert "Going back to iteration 8" in caplog.text
     assert weights(run) == weights(whole)
@@ -81,20 +73,20 @@ def test_a_damaged_last_checkpoint_falls_back_and_says_so(prepared, caplog):
 
 def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(prepared):
     run = new_run(prepared)
-    train(run, until=14)
+    record(run, until=14)
     for checkpoint in list_checkpoints(run.folder / "checkpoints"):
         checkpoint.weights.write_bytes(b"")
     before = sorted(str(f) for f in run.folder.rglob("*") if f.name != ".lock")
     with pytest.raises(RunError, match="damaged"):
-        train(run, resume=True)
+        record(run, resume=True)
     assert sorted(str(f) for f in run.folder.rglob("*") if f.name != ".lock") == before
 
 
 def test_more_iterations_are_allowed_and_other_changes_named(prepared):
     run = new_run(prepared)
-    train(run)
+    record(run)
     longer = with_changes(run, {"iters": 40, "seed": 42})
-    train(longer, resume=True)
+    record(longer, resume=True)
     assert [e["iteration"] for e in longer.evaluations] == [10, 20, 30, 40]
     assert open_run(run.folder).config.iters == 40
     with pytest.raises(UsageError) as caught:
@@ -143,13 +135,13 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared,
 
     monkeypatch.setattr(recorder_module, "save_checkpoint", full_from_the_third_on)
     with pytest.raises(RunError) as caught:
-        train(run)
+        record(run)
     assert "Iteration 12 could not be saved" in str(caught.value)
     assert f"--resume {run.name}" in caught.value.fix
     monkeypatch.setattr(recorder_module, "save_checkpoint", save)
     whole = new_run(prepared)
-    train(whole)
-    train(run, resume=True)
+    record(whole)
+    record(run, resume=True)
     assert weights(run) == weights(whole)
 
 
@@ -189,7 +181,7 @@ def test_saving_takes_its_share_and_no_more(prepared, monkeypatch):
 
     monkeypatch.setattr(recorder_module, "save_checkpoint", slow)
     started = time.monotonic()
-    train(run)
+    record(run)
     took = time.monotonic() - started
     assert saves[-1] == 400
     # The first and the last are always made; each other waits for many times its cost.
@@ -222,7 +214,7 @@ def test_weight_decay_pulls(prepared):
     sizes = []
     for decay in (0.0, 100.0):
         run = new_run(prepared, weight_decay=decay)
-        recorder = train(run)
+        recorder = record(run)
         sizes.append(sum(p.norm().item() for p in recorder.trainer.model.parameters()))
     assert sizes[1] < sizes[0] / 2
 
@@ -240,7 +232,7 @@ def tiny():
 def overfit(tiny, **settings):
     settings = {"iters": 2000, "eval_interval": 20, "eval_iters": 5, "dropout": 0.0, **settings}
     run = new_run(tiny, save_interval=0, schedule="constant", **settings)
-    recorder = train(run)
+    recorder = record(run)
     return run, recorder.trainer
 
 
@@ -263,7 +255,8 @@ def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
         tiny, iters=600, eval_interval=20, eval_iters=5, schedule="plateau", dropout=0.0,
         plateau_patience=2, decay_factor=0.5,
     )  # fmt: skip
-    seen = [r for r in train_reports(run) if isinstance(r, Evaluation)]
+    with Recorder(run) as recorder:
+        seen = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     best, waited, rate, expected = math.inf, 0, 5e-3, []
     for evaluation in seen:
         expected.append(rate)
@@ -274,11 +267,6 @@ def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
             waited, rate = 0, rate / 2
     assert [e.learning_rate for e in seen] == pytest.approx(expected)
     assert rate < 5e-3
-
-
-def train_reports(run):
-    with Recorder(run) as recorder:
-        return list(recorder.reports())
 
 
 NO_MEMORY = [
@@ -308,12 +296,12 @@ def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
     if moment == "start":
         monkeypatch.setattr(recorder_module, "build_model", fail)
     with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
-        train(run)
+        record(run)
     assert e.value.fix.startswith("Take --batch-size 8 --grad-accumulation 4,")
     assert run.folder.exists() == (moment == "later")
     if moment == "later":
         monkeypatch.setattr(Trainer, "_step", learn)
-        train(run, resume=True)
+        record(run, resume=True)
         assert run.metrics[-1]["event"] == "finished"
 
 
@@ -323,4 +311,4 @@ def test_other_errors_of_pytorch_are_no_lack_of_memory(prepared, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_update", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        train(new_run(prepared))
+        record(new_run(prepared))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learning import SHORT, train
 
 from drakegpt import paths
 from drakegpt.config import resolve
@@ -18,37 +19,31 @@ from drakegpt.training.trainer import Evaluation
 CPU = torch.device("cpu")
 
 
-def train(prepared, model="MultiHeadAttentionLM", name=None, **settings):
-    settings = {"iters": 6, "eval_interval": 2, "eval_iters": 2, **settings}
-    run = create_run(resolve(model, "default", prepared.name, settings), prepared, name)
-    with Recorder(run) as recorder:
-        reports = list(recorder.reports())
-    return run, [report for report in reports if isinstance(report, Evaluation)]
-
-
 def test_a_run_remembers_everything(prepared):
-    run, evaluations = train(prepared)
+    run = create_run(resolve("MultiHeadAttentionLM", "default", prepared.name, SHORT), prepared)
+    with Recorder(run) as recorder:
+        evaluations = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     again = open_run(run.folder)
     assert again.config == run.config
     assert again.finished
     assert [e["val_loss"] for e in again.evaluations] == [e.val_loss for e in evaluations]
     assert again.dataset().metadata == prepared.metadata
-    assert again.last_checkpoint().iteration == 6
+    assert again.last_checkpoint().iteration == 4
 
 
 def test_weights_say_what_they_are(prepared):
-    run, evaluations = train(prepared)
+    run = train(prepared)
     _, metadata = load_weights(run.folder / "best.safetensors")
-    best = min(evaluations, key=lambda e: e.val_loss)
-    assert metadata["iteration"] == str(best.iteration)
-    assert json.loads(metadata["model"])["model"] == "MultiHeadAttentionLM"
+    best = min(run.evaluations, key=lambda e: e["val_loss"])
+    assert metadata["iteration"] == str(best["iteration"])
+    assert json.loads(metadata["model"])["model"] == "TransformerLM"
     assert json.loads(metadata["tokenizer"])["characters"] == run.tokenizer.characters
     assert metadata["dataset_version"] == prepared.metadata.version
 
 
 def test_no_run_overwrites_another(prepared):
-    first, _ = train(prepared)
-    second, _ = train(prepared)
+    first = train(prepared)
+    second = train(prepared)
     assert first.folder != second.folder
     train(prepared, name="mine")
     with pytest.raises(UsageError, match="'mine' already"):
@@ -70,7 +65,7 @@ def test_a_run_without_a_checkpoint_is_not_offered(prepared):
 @pytest.mark.parametrize("file", ["config.toml", "run.json", "tokenizer.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"a": 1}', b'model = "X"\n'])
 def test_damaged_runs_are_named_not_crashed_on(prepared, file, content):
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     (run.folder / file).write_bytes(content)
     with pytest.raises(RunError, match=run.name):
         open_run(run.folder)
@@ -78,7 +73,7 @@ def test_damaged_runs_are_named_not_crashed_on(prepared, file, content):
 
 
 def test_damaged_weights_are_not_used(prepared):
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     for checkpoint in list_checkpoints(run.folder / "checkpoints"):
         content = bytearray(checkpoint.weights.read_bytes())
         content[-1] ^= 1
@@ -88,7 +83,8 @@ def test_damaged_weights_are_not_used(prepared):
 
 
 def test_half_a_line_in_the_metrics_is_passed_over(prepared):
-    run, evaluations = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
+    evaluations = run.evaluations
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"event": "evalua')
     assert len(open_run(run.folder).evaluations) == len(evaluations)
@@ -97,19 +93,19 @@ def test_half_a_line_in_the_metrics_is_passed_over(prepared):
 def test_a_run_keeps_its_dataset_version(prepared, corpus):
     from drakegpt.data import dataset
 
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     dataset.prepare(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
     assert open_run(run.folder).dataset().metadata.version == prepared.metadata.version
 
 
 def test_everything_lives_under_the_home(prepared, home):
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     assert run.folder.parent == paths.runs() == home / "runs"
 
 
 @pytest.mark.parametrize("line", ["garbage", "[]", "{}", '{"event": "evaluation"}', "3"])
 def test_damaged_metrics_are_named(prepared, line):
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl"):
@@ -149,7 +145,7 @@ def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypa
 def test_what_is_left_of_a_run_is_listed_removable_and_its_name_is_free_then(
     drakegpt, prepared, home, left
 ):
-    run, _ = train(prepared, "BigramLM", "r")
+    run = train(prepared, "BigramLM", "r")
     for path in list(run.folder.iterdir()):
         if path.name not in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -182,7 +178,7 @@ ODD = [
 @pytest.mark.parametrize("line", ODD, ids=str)
 def test_one_odd_run_is_one_odd_row(drakegpt, prepared, line):
     train(prepared, "BigramLM", "good")
-    run, _ = train(prepared, "BigramLM", "odd")
+    run = train(prepared, "BigramLM", "odd")
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
     listed = drakegpt("runs")
@@ -208,7 +204,7 @@ def test_one_odd_run_is_one_odd_row(drakegpt, prepared, line):
     ],
 )  # fmt: skip
 def test_what_run_json_cannot_say_is_damage(prepared, name, value):
-    run, _ = train(prepared, "BigramLM", "r")
+    run = train(prepared, "BigramLM", "r")
     info = json.loads((run.folder / "run.json").read_text()) | {name: value}
     (run.folder / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="not a whole run"):
@@ -227,7 +223,7 @@ def test_a_shape_that_is_not_that_of_the_weights_is_a_sentence_everywhere(
     drakegpt, prepared, command
 ):
     sizes = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "context_length": 4}
-    run, _ = train(prepared, "TransformerLM", "r", **sizes)
+    run = train(prepared, "TransformerLM", "r", **sizes)
     text = (
         (run.folder / "config.toml").read_text().replace("embedding_dim = 8", "embedding_dim = 16")
     )
@@ -278,7 +274,7 @@ def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
 
 def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
     """They go through the table in one piece."""
-    run, _ = train(prepared, "BigramLM", "a")
+    run = train(prepared, "BigramLM", "a")
     one = drakegpt("runs").out.splitlines()
     for name in ("b", "c"):
         shutil.copytree(run.folder, run.folder.with_name(name))
@@ -295,7 +291,7 @@ def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
      'seed = 7, "iters": 3'],
 )  # fmt: skip
 def test_settings_that_only_look_like_ours_are_read_as_toml(prepared, line):
-    run, _ = train(prepared, "BigramLM", "a")
+    run = train(prepared, "BigramLM", "a")
     file = run.folder / "config.toml"
     lines = [each for each in file.read_text().splitlines() if not each.startswith("seed")]
     file.write_text("\n".join([*lines, line]) + "\n")
@@ -321,7 +317,7 @@ def other_tokenizer(run):
 @pytest.mark.parametrize("damage", [no_weights, other_shape, other_tokenizer])
 def test_a_comparison_leaves_a_damaged_run_out_and_says_what_is_wrong(drakegpt, prepared, damage):
     train(prepared, "BigramLM", "good")
-    run, _ = train(prepared, "MultiHeadAttentionLM", "odd")
+    run = train(prepared, "MultiHeadAttentionLM", "odd")
     damage(run)
     shown = drakegpt("compare")
     assert shown.code == 0, shown.err
@@ -334,7 +330,7 @@ def test_a_comparison_leaves_a_damaged_run_out_and_says_what_is_wrong(drakegpt, 
 
 
 def test_what_was_trained_beyond_the_last_whole_checkpoint_is_not_counted(drakegpt, prepared):
-    run, _ = train(prepared, "BigramLM", "r", iters=8, save_interval=4)
+    run = train(prepared, "BigramLM", "r", iters=8, save_interval=4)
     run.last_checkpoint().weights.write_bytes(b"")
     compared = drakegpt("compare", "--json")
     assert compared.json["rows"][0]["iterations"] == 4
@@ -344,7 +340,7 @@ def test_what_was_trained_beyond_the_last_whole_checkpoint_is_not_counted(drakeg
 
 
 def test_the_last_evaluation_is_read_without_those_before_it(prepared):
-    run, _ = train(prepared, "BigramLM")
+    run = train(prepared, "BigramLM")
     file = run.folder / "metrics.jsonl"
     assert run.last_evaluation == run.evaluations[-1]
     first = file.read_text().splitlines()[0]

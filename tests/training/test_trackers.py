@@ -419,6 +419,7 @@ def test_offline_asks_nobody(live, serve, monkeypatch):
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_identity_and_its_minima(live):
     live(evaluations=EVALUATIONS[:2])
     life = live()  # with the earlier evaluations again
@@ -450,6 +451,7 @@ def test_the_server_has_a_part_already(live, serve):
     assert server.summary["val/loss"] == {"min": 2.5}  # of step 20, not of what was sent
 
 
+@pytest.mark.slow
 def test_a_record_on_disk_is_uploaded_by_the_command_of_the_warning(live, serve, monkeypatch):
     serve(status=401)
     (warning,) = live("online").warnings
@@ -462,6 +464,7 @@ def test_a_record_on_disk_is_uploaded_by_the_command_of_the_warning(live, serve,
     assert [row["val/loss"] for row in server.history] == [3.1, 2.5, 2.7]
 
 
+@pytest.mark.slow
 def test_no_network(live, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -478,6 +481,7 @@ def test_a_server_that_refuses_the_key(live, serve):
     assert server.keys == {f"Basic {b64encode(f'api:{KEY}'.encode()).decode()}"}
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers(live, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with silent_server() as address:
@@ -512,6 +516,7 @@ def test_a_key_in_netrc_is_for_its_host_only(live, serve, home, mine):
         assert server.requests == []
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away(live, serve):
     server = serve(good_for=2)  # to begin a run takes two requests
     life = live("online", patience=2.0)

@@ -59,6 +59,7 @@ def test_an_environment_that_only_half_says_so_means_one_process(monkeypatch):
         start()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
     """Each process computes half; the mean is what one process computes, within rounding."""
     script = tmp_path / "gradients.py"
@@ -95,6 +96,7 @@ def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
     assert alone[0][0].norm() > 0.1
 
 
+@pytest.mark.slow
 def test_one_set_of_files_and_one_voice(prepared):
     out, err = output_of(*TRAIN, "--iters", "6", "--name", "both", "--json")
     result = json.loads(out)
@@ -106,6 +108,7 @@ def test_one_set_of_files_and_one_voice(prepared):
     assert err.count("Error") == 0
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_split_is_refused(prepared):
     process = two_processes(*TRAIN, "--iters", "4", "--batch-size", "3")
     _, err = process.communicate(timeout=120)
@@ -113,6 +116,7 @@ def test_a_batch_that_cannot_be_split_is_refused(prepared):
     assert "cannot be split evenly over 2" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
 def test_one_process_is_killed_and_the_run_goes_on_to_the_same_bytes(prepared, home):
     """With dropout, whose dice every process throws for itself."""
