@@ -1,15 +1,17 @@
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comparison_rows import RESULT, evaluated, row, rows
 from matplotlib.figure import Figure
 
-from drakegpt.config import resolve
+from drakegpt.config import filled, resolve
 from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
+from drakegpt.evaluation import selection
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.claims import check_claims
 from drakegpt.evaluation.comparison import Comparison, compare, row_of
@@ -183,6 +185,21 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
     runs = [Run(Path("r"), config, {"created_at": "1"}, None) for config in configs]
     assert agrees(runs[0], agreement(runs[1]))
     assert leading_agreement(runs) == agreement(runs[1])
+
+
+def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
+    """There may be thousands of runs, and as many groups."""
+    asked = []
+    monkeypatch.setattr(selection, "filled", lambda *given: asked.append(given) or filled(*given))
+    rates = [0.01 + i / 10_000 for i in range(60)]
+    configs = [resolve("BigramLM", "default", "d", {"max_lr": rate}) for rate in rates]
+    again = [replace(config, seed=7, minutes=1.0) for config in configs]
+    runs = [
+        Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
+        for number, config in enumerate(configs + again)
+    ]
+    assert leading_agreement(runs) == agreement(runs[-1])
+    assert len(asked) <= len(rates) + 1
 
 
 def test_settings_choose_among_the_runs(prepared):
