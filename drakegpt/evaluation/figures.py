@@ -25,7 +25,37 @@ STYLES = {"default": "-", "scaled": "--"}
 # For lines that are no ladder: the same colours, neighbours far apart.
 MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 FLOOR_COLOUR = "#888888"
-TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+LOSSES = ("train_loss", "val_loss")
+# What evaluations score of what is not trained on, by the setting `select_on`.
+SCORED = {"validation": "Validation loss", "training-tail": "Held-out tail loss"}
+TAIL = "Tail: the last tenth of the training split, kept from training."
+
+
+def title_of(key: str, rows: Sequence[Row]) -> str:
+    """What the curves of `key` show: that of the validation split may be of a tail instead."""
+    if key == "train_loss":
+        return "Training loss"
+    kinds = _kinds(rows) or {"validation"}
+    return SCORED[kinds.pop()] if len(kinds) == 1 else "Validation or held-out tail loss"
+
+
+def label_in(rows: Sequence[Row], row: Row) -> str:
+    """A row's label beside others: marked if its curve alone is of a tail."""
+    return row.label + (" (tail)" if len(_kinds(rows)) > 1 and has_tail([row]) else "")
+
+
+def has_tail(rows: Sequence[Row]) -> bool:
+    """Whether a curve among these is of the tail of the training split."""
+    return "training-tail" in _kinds(rows)
+
+
+def has_validation(rows: Sequence[Row]) -> bool:
+    """Whether one is of the validation split, as floors are; or there is none."""
+    return _kinds(rows) != {"training-tail"}
+
+
+def _kinds(rows: Sequence[Row]) -> set[str]:
+    return {row.scored_on for row in rows if row.evaluations}
 
 
 def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
@@ -36,11 +66,12 @@ def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) ->
     of the validation split, and drawn with that loss alone.
     """
     written = []
-    for key, title in TITLES.items():
+    for key in LOSSES:
         figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
-        _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
+        beside = floors if key == "val_loss" and has_validation(rows) else ()
+        _draw(axes, key, f"{title_of(key, rows)} on {data}", rows, beside)
         written += _saved(figure, data, key)
     return written
 
@@ -57,8 +88,9 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
         seconds = [evaluation["seconds"] for evaluation in row.evaluations]
         values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
         colour, style = MIXED[number % len(MIXED)], ("-", "--", ":")[number % 3]
-        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=row.label)
-    axes.set_ylabel("bits per character, validation, estimated")
+        label = label_in(rows, row)
+        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=label)
+    axes.set_ylabel(f"bits per character, {_short(rows)}, estimated")
     _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
     return _saved(figure, data, "bits")
@@ -83,9 +115,14 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
             axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
     unit = "character" if all(row.per_character for row in remedied.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
-    _dress(axes, f"Validation (thick) and training loss (thin) on {data}", "iteration")
+    thick = _short(list(remedied.values())).capitalize()
+    _dress(axes, f"{thick} (thick) and training loss (thin) on {data}", "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _saved(figure, data, "remedies")
+
+
+def _short(rows: Sequence[Row]) -> str:
+    return title_of("val_loss", rows).removesuffix(" loss").lower()
 
 
 def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
@@ -151,7 +188,8 @@ def _dress(axes: "Axes", title: str, below: str) -> None:
 def draw_run(run: Run) -> Path:
     """Draw both losses of one run into its folder; returns the PNG."""
     figure, axes = _figure()
-    for (key, title), colour in zip(TITLES.items(), COLOURS[::3], strict=True):
+    titles = {"train_loss": "Training loss", "val_loss": SCORED[run.config.select_on]}
+    for (key, title), colour in zip(titles.items(), COLOURS[::3], strict=True):
         points = [(line["iteration"], line[key]) for line in run.evaluations]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2, label=title)
     axes.set_title(plotted(run.name), loc="left", fontweight="bold")
@@ -175,7 +213,7 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Seque
             linestyle=STYLES[row.size],
             linewidth=2,
             marker="." if len(points) < 30 else None,
-            label=row.label,
+            label=label_in(rows, row) if key == "val_loss" else row.label,
         )
         if len(row.histories) > 1:
             band = row.band(key)

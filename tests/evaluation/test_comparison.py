@@ -344,6 +344,37 @@ def test_floors_are_in_the_figure_of_validation_alone():
     assert without["train_loss.svg"] == texts["train_loss.svg"].encode()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "title", "labels"),
+    [
+        (["validation"] * 2, "Validation loss on d", ["BigramLM", "SingleHeadAttentionLM"]),
+        (["training-tail"] * 2, "Held-out tail loss on d", ["BigramLM", "SingleHeadAttentionLM"]),
+        (
+            ["validation", "training-tail"],
+            "Validation or held-out tail loss on d",
+            ["BigramLM", "SingleHeadAttentionLM (tail)"],
+        ),
+    ],
+)
+def test_a_figure_says_what_its_curves_are_of(kinds, title, labels):
+    shown = [
+        row({"evaluations": [each | {"scored_on": kind, "seconds": each["iteration"] / 10}
+                             for each in evaluated((3, 3), (2, 2))]}, model=model)
+        for kind, model in zip(kinds, ("BigramLM", "SingleHeadAttentionLM"), strict=True)
+    ]  # fmt: skip
+    files = draw_curves("d", shown, [floor(5, 1.8)])
+    texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
+    for text in (title, *labels):
+        assert f"<!-- {text} -->" in texts["val_loss.svg"]
+    assert "<!-- Training loss on d -->" in texts["train_loss.svg"]
+    assert "(tail)" not in texts["train_loss.svg"]
+    # What counting reaches is of the validation split.
+    assert ("5-gram counts" in texts["val_loss.svg"]) == ("validation" in kinds)
+    bits = draw_bits("d", shown)[1].read_text(encoding="utf-8")
+    named = title.removesuffix(" loss on d").lower()
+    assert f"<!-- bits per character, {named}, estimated -->" in bits
+
+
 def test_the_best_run_is_the_one_with_the_lowest_validation_loss(prepared):
     long = train(prepared, "MultiHeadAttentionLM", iters=150)
     train(prepared, "TransformerLM", iters=1)
