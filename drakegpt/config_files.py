@@ -8,7 +8,7 @@ import codecs
 import dataclasses
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -41,8 +41,9 @@ def from_file(path: Path) -> dict[str, Any]:
             "Fix that line; strings need quotes.",
         ) from error
     # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
+    named = _named()
     return {
-        key: str(value) if key in _named() and type(value) in (int, float) else value
+        key: str(value) if key in named and type(value) in (int, float) else value
         for key, value in settings.items()
     }
 
@@ -61,21 +62,29 @@ def _named() -> set[str]:
 
 
 def _from_own_toml(text: str) -> dict[str, Any] | None:
-    """Settings in TOML as `to_toml` writes it, a line each; `None` for any other.
-
-    Such lines are JSON but for the sign between, and thousands of runs are then listed in
-    half the time.
-    """
-    said = [line.partition(" = ") for line in text.splitlines()]
-    lines = ",".join(f'"{key}": {value}' for key, _, value in said)
+    """Settings in TOML as `to_toml` writes it, a line each; `None` for any other."""
+    lines = text.splitlines()
     try:
-        pairs = json.loads(f"{{{lines}}}", object_pairs_hook=list)
+        settings = dict(map(_from_own_line, lines))
     except (ValueError, RecursionError):
         return None
-    names = [key for key, *_ in said]
-    plain = all(type(value) in (str, int, float, bool) for _, value in pairs)
-    known = plain and len(set(names)) == len(names) and [key for key, _ in pairs] == names
-    return dict(pairs) if known else None
+    return settings if len(settings) == len(lines) else None
+
+
+@lru_cache(maxsize=1 << 14)
+def _from_own_line(line: str) -> tuple[str, Any]:
+    """A setting from its line, whose value is JSON too; `ValueError` for any other line.
+
+    Most lines stand in thousands of runs, which are listed in half the time so.
+    """
+    key, _, text = line.partition(" = ")
+    value = json.loads(text)
+    if not _OWN_KEY.fullmatch(key) or type(value) not in (str, int, float, bool):
+        raise ValueError("a line of another form")
+    return key, value
+
+
+_OWN_KEY = re.compile("[a-z_]+")
 
 
 def _from_yaml(text: str) -> dict[str, Any]:
@@ -141,10 +150,12 @@ def named_settings(config: TrainConfig) -> dict[str, Any]:
     """
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given: dict[str, Any] = {}
+    follows = filled(config.model, config.size, config.data)
     for name in sorted(names, key=lambda name: (*_LEADING, name).index(name)):
         value = getattr(config, name)
-        if filled(config.model, config.size, config.data, given)[name] != value:
+        if follows[name] != value:
             given[name] = value
+            follows = filled(config.model, config.size, config.data, given)
     return {name: given[name] for name in names if name in given}
 
 

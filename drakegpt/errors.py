@@ -61,6 +61,11 @@ class NotEnoughMemoryError(DrakeGPTError):
 _NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether a file could not be written for want of room: on the disk, or of a user's share."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory that was asked for was not there; PyTorch need not be loaded to ask."""
     if isinstance(error, MemoryError | NotEnoughMemoryError) or (

@@ -189,9 +189,9 @@ def parse_json(text: str | bytes) -> Any:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files and folders that a killed process left in `folder`."""
     with suppress(OSError):
-        leftovers = [e.name for e in os.scandir(folder) if _LEFTOVER.fullmatch(e.name)]
-        for name in leftovers:
-            _remove_if_left(folder / name)
+        for name in os.listdir(folder):  # noqa: PTH208 - each command looks into thousands
+            if name.startswith(".") and _LEFTOVER.fullmatch(name):
+                _remove_if_left(folder / name)
 
 
 def clear_leftovers() -> None:

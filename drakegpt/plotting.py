@@ -11,7 +11,8 @@ from drakegpt.wording import plotted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+# What evaluations score of what is not trained on, by the setting `select_on`.
+SCORED = {"validation": "Validation loss", "training-tail": "Held-out tail loss"}
 COLOURS = {"train_loss": "#440154", "val_loss": "#20a386"}
 
 
@@ -43,13 +44,13 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
 
 
 def draw_losses(
-    evaluations: Iterable[Mapping[str, Any]], title: str, unit: str, path: Path
+    evaluations: Iterable[Mapping[str, Any]], title: str, unit: str, select_on: str, path: Path
 ) -> Path:
     """Draw the estimated losses of one run, per `unit`, into a PNG at `path`, and return that."""
     figure = new_figure()
     axes = figure.add_subplot()
     lines = list(evaluations)
-    for key, label in TITLES.items():
+    for key, label in {"train_loss": "Training loss", "val_loss": SCORED[select_on]}.items():
         values = [line[key] for line in lines]
         at = [line["iteration"] for line in lines]
         axes.plot(at, values, color=COLOURS[key], linewidth=2, label=label)

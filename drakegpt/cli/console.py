@@ -43,10 +43,22 @@ class Screen(Console):
         if not self.limited:
             self.width = PIPED_WIDTH
 
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as rich does, but where no terminal is, with the characters that it drops."""
+        if self.file.isatty():
+            super().print(*objects, **how)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **how)
+        self._write(captured.get().translate(_KEPT_OUT))
+
     def put(self, text: str) -> None:
-        """Write a line as it is, neither wrapped nor styled: rich drops some characters."""
+        """Write a line as it is, neither wrapped nor styled."""
+        self._write(self.text(text) + "\n")
+
+    def _write(self, text: str) -> None:
         try:
-            self.file.write(self.text(text) + "\n")
+            self.file.write(text)
             self.file.flush()
         except BrokenPipeError:
             self.on_broken_pipe()
@@ -71,9 +83,19 @@ class Screen(Console):
         """A text as this stream gets it: visible on a terminal, as it is elsewhere."""
         return visible(text) if self.file.isatty() else text
 
+    def drawn(self, text: str) -> str:
+        """A text as rich gets it, to draw it on this stream by `print`."""
+        return visible(text) if self.file.isatty() else text.translate(_KEPT_IN)
+
     def render_str(self, text: str, **how: Any) -> Text:
         """The cells and titles of tables, and whatever else is given as a string."""
-        return super().render_str(self.text(text), **how | {"markup": False})
+        return super().render_str(self.drawn(text), **how | {"markup": False})
+
+
+# Rich drops some control characters, and makes spaces of tabs. Where they are to stay, surrogates
+# that no text has stand for them as long as it draws.
+_KEPT_IN = {code: 0xD800 + code for code in map(ord, "\a\b\t\v\f\r")}
+_KEPT_OUT = {surrogate: code for code, surrogate in _KEPT_IN.items()}
 
 
 @cache
@@ -90,7 +112,7 @@ def messages() -> Screen:
 
 def styled(text: str, style: str = "", screen: Screen | None = None) -> Text:
     """A text in a style, for `screen`: the results' if none is given."""
-    return Text((screen or results()).text(text), style=style)
+    return Text((screen or results()).drawn(text), style=style)
 
 
 def show(renderable: Any, **how: Any) -> None:

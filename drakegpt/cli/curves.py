@@ -26,18 +26,21 @@ def curves(
     """
     from rich.table import Table
 
+    from drakegpt.experiments.figures import label_in
+
     if not rows:
         return "no curves: imported and packed runs have none"
-    labels = [row.label for row in rows] + [floor.label for floor in floors]
+    shown = [label_in(rows, row) if key == "val_loss" else row.label for row in rows]
+    labels = shown + [floor.label for floor in floors]
     bars = max(FEWEST_BARS, min(BARS, width - max(map(len, labels)) - NUMBERS))
     table = Table.grid(padding=(0, 1))
     longest = 0
-    for row in rows:
+    for label, row in zip(shown, rows, strict=True):
         losses = [evaluation[key] for evaluation in row.evaluations]
         curve = sparkline(losses, bars)
         longest = max(longest, len(curve))
         first, last = (f"{loss:.2f}" for loss in (losses[0], losses[-1]))
-        table.add_row(row.label, first, styled(curve, "green"), last)
+        table.add_row(label, first, styled(curve, "green"), last)
     for floor in floors:
         across = styled("╌" * longest, "dim")
         table.add_row(floor.label, "", across, f"{floor.score.loss:.2f}")

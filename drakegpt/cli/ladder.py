@@ -24,8 +24,8 @@ def render(
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
     from drakegpt.cli.curves import curves
+    from drakegpt.experiments.figures import LOSSES, TAIL, has_tail, has_validation, title_of
     from drakegpt.experiments.results import lowest
-    from drakegpt.plotting import TITLES
 
     rows = [*comparison.rows, *comparison.others]
     best = lowest(rows)
@@ -53,12 +53,16 @@ def render(
     _render_floors(comparison)
     if claims is not None:
         _render_claims(claims)
-    for key, title in TITLES.items() if comparison.rows else ():
+    trained = [row for row in comparison.rows if row.evaluations]
+    for key in LOSSES if comparison.rows else ():
+        title = title_of(key, trained)
         heading = f"\n{title}, estimated while training; each row has a scale of its own"
         console.show(console.styled(heading, "bold"))
-        trained = [row for row in comparison.rows if row.evaluations]
-        floors = comparison.floors_in_sight if key == "val_loss" else ()
+        beside = key == "val_loss" and has_validation(trained)
+        floors = comparison.floors_in_sight if beside else ()
         console.show(curves(key, trained, console.results().width, floors))
+        if key == "val_loss" and has_tail(trained):
+            console.show(TAIL)
     console.show(console.styled("\nBy each, with the same seed:", "bold"))
     for row in rows:
         console.show(console.styled(f"\n{row.label}", "bold cyan"))

@@ -9,6 +9,7 @@ from drakegpt.presets import SYSTEMS
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
 
+LEARNT, VALIDATED = 900_000, 100_000  # tokens of a text that times are told for
 OF_SIZE = {
     "default": ("The original's small size, for any model of the ladder", 80),
     "scaled": ("The original's large size", 80),
@@ -30,8 +31,9 @@ def show_presets(*, json: bool, quiet: bool) -> None:
         return
     show_table("Presets, and how long each takes here", _COLUMNS, rows)
     console.show(
-        "Time: estimated from a trial of a second or two, evaluations included. Parameters: for "
-        "the tokens named. The first two are for every model, here TransformerLM."
+        "Time: estimated from a trial of a second or two, with evaluations, and the scoring at the "
+        f"end of a text of {LEARNT + VALIDATED:,} tokens. Parameters: for the tokens named. The "
+        "first two are for every model, here TransformerLM."
     )
     for row in rows:
         console.show(f"\n{row['name']}: {row['description']}.")
@@ -59,7 +61,7 @@ def _measured(name: str) -> dict[str, Any]:
         "tokens_per_iteration": config.batch_size
         * config.grad_accumulation
         * config.context_length,
-        "seconds": seconds_for(config, vocab_size),
+        "seconds": seconds_for(config, vocab_size, LEARNT, VALIDATED),
     }
 
 

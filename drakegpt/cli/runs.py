@@ -162,8 +162,6 @@ def import_(
 
 
 def _summary(run: "Run") -> dict[str, Any]:
-    from dataclasses import asdict
-
     metrics = run.metrics  # once, for they are read from the disk
     evaluations = [line for line in metrics if line["event"] == "evaluation"]
     reasons = {line["event"]: line["reason"] for line in metrics if line["event"] != "evaluation"}
@@ -177,7 +175,7 @@ def _summary(run: "Run") -> dict[str, Any]:
         "state": run.derived or reasons.get("stopped") or state,
         "iteration": evaluations[-1]["iteration"] if evaluations else 0,
         "val_loss": evaluations[-1]["val_loss"] if evaluations else None,
-        "parts": [asdict(part) for part in run.parts],
+        "parts": [vars(part) for part in run.parts],
         "scored_on": run.config.select_on,
         "folder": str(run.folder),
     }

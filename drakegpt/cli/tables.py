@@ -8,9 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from rich.cells import cell_len
+from rich.measure import Measurement
+from rich.segment import Segment
+
 from drakegpt.cli import console
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
 Row = TypeVar("Row")
@@ -34,9 +39,7 @@ class Column(Generic[Row]):
 
     def width(self, rows: "Sequence[Row]") -> int:
         """The width it needs in characters, borders and padding included."""
-        from rich.cells import cell_len
-
-        texts = [self.title, *(console.results().text(self.value(row)) for row in rows)]
+        texts = [self.title, *(console.results().drawn(self.value(row)) for row in rows)]
         longest = max(cell_len(line) for text in texts for line in text.split("\n"))
         return 3 + (min(longest, WRAPPED) if self.wraps else longest)
 
@@ -101,10 +104,28 @@ def _table(
     styles = [style_of(row) for row in rows]
     in_lines = not any(column.wraps for column in columns) and not any(styles)
     if len(rows) > MANY and in_lines and not any("\n" in cell for row in cells for cell in row):
-        cells, styles = [["\n".join(column) for column in zip(*cells, strict=True)]], [""]
+        table.add_row(*(_Lines(column) for column in zip(*cells, strict=True)))
+        return table
     for row_cells, style in zip(cells, styles, strict=True):
         table.add_row(*row_cells, style=style)
     return table
+
+
+class _Lines:
+    """The cells of a column, a line each, as one cell of rich's table."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = [console.results().drawn(text) for text in texts]
+        self._width = max(map(cell_len, self._texts))
+
+    def __rich_measure__(self, _: "Console", __: "ConsoleOptions") -> Measurement:
+        return Measurement(self._width, self._width)
+
+    def __rich_console__(self, _: "Console", options: "ConsoleOptions") -> "RenderResult":
+        for text in self._texts:
+            room = " " * (options.max_width - cell_len(text))
+            yield Segment(room + text if options.justify == "right" else text + room)
+            yield Segment.line()
 
 
 def _show_list(

@@ -6,7 +6,6 @@ quiet, given time limits, and its download is believed only after a look inside.
 Whatever goes wrong comes out as one `FetchError`.
 """
 
-import errno
 import importlib
 import io
 import os
@@ -21,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from drakegpt import paths
-from drakegpt.errors import FetchError, is_out_of_memory
+from drakegpt.errors import FetchError, is_disk_full, is_out_of_memory
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
@@ -244,7 +243,7 @@ def _explain(
     if isinstance(error, web.ConnectionError):
         return FetchError(f"Kaggle cannot be reached ({kind}).", network)
     if isinstance(error, OSError) and not isinstance(error, web.RequestException):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             return FetchError(f"The disk is full at {folder}.", "Free some space, then try again.")
         problem = f"Cannot use {error.filename or folder} ({error.strerror or kind})."
         return FetchError(

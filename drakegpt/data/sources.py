@@ -29,7 +29,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.passes import reporter
 from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers import KINDS
-from drakegpt.errors import FetchError, UsageError
+from drakegpt.errors import FetchError, UsageError, is_disk_full
 from drakegpt.wording import counted
 
 LYRIC_COLUMN = "Lyric"
@@ -283,6 +283,10 @@ def _own_file(path: Path, folder: Path) -> Path:
             f"Known sources: {', '.join(SOURCES)}; or give the path of a .txt or .csv file.",
         ) from error
     except OSError as error:
+        if is_disk_full(error):
+            raise FetchError(
+                f"The disk is full at {folder}.", "Free some space, then try again."
+            ) from error
         raise FetchError(
             f"{path} cannot be read: {error.strerror}.", "Name a .txt or .csv file you can open."
         ) from error

@@ -6,8 +6,9 @@ are found that share theirs, and what the others depart in.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from functools import cache
+from dataclasses import fields, replace
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 from drakegpt.config import LADDER, SIZES, TrainConfig, filled
@@ -34,7 +35,19 @@ def agreement(run: Run) -> Agreement:
     But for model, size, data and seed, and what is incidental. How it came about
     counts too: of an imported run the settings are not known.
     """
-    return _agreement(run.config, run.origin)
+    return _agreement(_comparable(run.config), run.origin)
+
+
+@cache
+def _comparable(config: TrainConfig) -> TrainConfig:
+    """The settings, but for what runs that are compared need not share: that is as by default."""
+    return replace(config, **_defaults())
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    settings = filled(LADDER[0], "default", "")
+    return {name: settings[name] for name in NOT_SHARED}
 
 
 @cache
@@ -50,9 +63,15 @@ def agrees(run: Run, shared: Agreement) -> bool:
 
 def leading_agreement(runs: Sequence[Run]) -> Agreement:
     """What the largest group of these runs shares: that of the most models, then the newest."""
+    # By all their settings, for among thousands of runs there may be as many groups.
+    alike: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        alike.setdefault(tuple(_ours(run).values()), []).append(run)
+    asked = {(run.config.model, run.config.size, run.config.data) for run in runs}
 
     def rank(shared: Agreement) -> tuple[int, str]:
-        group = [run for run in runs if agrees(run, shared)]
+        found = (alike.get(tuple(_theirs(*each, shared).values()), []) for each in asked)
+        group = list(chain.from_iterable(found))
         models = {run.config.model for run in group}
         return len(models), max(str(run.info["created_at"]) for run in group)
 
@@ -72,15 +91,27 @@ def differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
 
 def _departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
     """All settings in which it does."""
-    config, others = run.config, dict(shared)
-    derived = others.pop(TRAINED_BY, "")
-    theirs = filled(config.model, config.size, config.data, others) | {TRAINED_BY: derived}
-    ours = asdict(config) | {TRAINED_BY: run.origin}
+    theirs = _theirs(run.config.model, run.config.size, run.config.data, shared)
     return {
-        name: (value, theirs[name])
-        for name, value in ours.items()
-        if value != theirs[name] and name not in NOT_SHARED
+        name: (value, theirs[name]) for name, value in _ours(run).items() if value != theirs[name]
     }
+
+
+def _ours(run: Run) -> dict[str, Any]:
+    """All settings of a run that others may share, in the order of `TrainConfig`."""
+    return {name: getattr(run.config, name) for name in _SHARED} | {TRAINED_BY: run.origin}
+
+
+@lru_cache(maxsize=64)
+def _theirs(model: str, size: str, data: str, shared: Agreement) -> dict[str, Any]:
+    """Those of a run of that model that is trained with what others share."""
+    others = dict(shared)
+    derived = others.pop(TRAINED_BY, "")
+    settings = filled(model, size, data, others)
+    return {name: settings[name] for name in _SHARED} | {TRAINED_BY: derived}
+
+
+_SHARED = tuple(field.name for field in fields(TrainConfig) if field.name not in NOT_SHARED)
 
 
 def select_runs(

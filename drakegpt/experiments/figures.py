@@ -10,7 +10,7 @@ from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
 from drakegpt.experiments.results import Row
-from drakegpt.plotting import TITLES, new_figure, write_figure
+from drakegpt.plotting import SCORED, new_figure, write_figure
 from drakegpt.wording import plotted
 
 if TYPE_CHECKING:
@@ -24,6 +24,35 @@ STYLES = {"default": "-", "scaled": "--"}
 # For lines that are no ladder: the same colours, neighbours far apart.
 MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 FLOOR_COLOUR = "#888888"
+LOSSES = ("train_loss", "val_loss")
+TAIL = "Tail: the last tenth of the training split, kept from training."
+
+
+def title_of(key: str, rows: Sequence[Row]) -> str:
+    """What the curves of `key` show: that of the validation split may be of a tail instead."""
+    if key == "train_loss":
+        return "Training loss"
+    kinds = _kinds(rows) or {"validation"}
+    return SCORED[kinds.pop()] if len(kinds) == 1 else "Validation or held-out tail loss"
+
+
+def label_in(rows: Sequence[Row], row: Row) -> str:
+    """A row's label beside others: marked if its curve alone is of a tail."""
+    return row.label + (" (tail)" if len(_kinds(rows)) > 1 and has_tail([row]) else "")
+
+
+def has_tail(rows: Sequence[Row]) -> bool:
+    """Whether a curve among these is of the tail of the training split."""
+    return "training-tail" in _kinds(rows)
+
+
+def has_validation(rows: Sequence[Row]) -> bool:
+    """Whether one is of the validation split, as floors are; or there is none."""
+    return _kinds(rows) != {"training-tail"}
+
+
+def _kinds(rows: Sequence[Row]) -> set[str]:
+    return {row.scored_on for row in rows if row.evaluations}
 
 
 def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) -> list[Path]:
@@ -34,11 +63,12 @@ def draw_curves(data: str, rows: Sequence[Row], floors: Sequence[Floor] = ()) ->
     of the validation split, and drawn with that loss alone.
     """
     written = []
-    for key, title in TITLES.items():
+    for key in LOSSES:
         figure, axes = _figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
-        _draw(axes, key, f"{title} on {data}", rows, floors if key == "val_loss" else ())
+        beside = floors if key == "val_loss" and has_validation(rows) else ()
+        _draw(axes, key, f"{title_of(key, rows)} on {data}", rows, beside)
         written += _saved(figure, data, key)
     return written
 
@@ -55,8 +85,9 @@ def draw_bits(data: str, rows: Sequence[Row]) -> list[Path]:
         seconds = [evaluation["seconds"] for evaluation in row.evaluations]
         values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
         colour, style = MIXED[number % len(MIXED)], ("-", "--", ":")[number % 3]
-        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=row.label)
-    axes.set_ylabel("bits per character, validation, estimated")
+        label = label_in(rows, row)
+        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=label)
+    axes.set_ylabel(f"bits per character, {_short(rows)}, estimated")
     _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
     return _saved(figure, data, "bits")
@@ -81,9 +112,14 @@ def draw_remedies(data: str, remedied: Mapping[str, Row]) -> list[Path]:
             axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
     unit = "character" if all(row.per_character for row in remedied.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
-    _dress(axes, f"Validation (thick) and training loss (thin) on {data}", "iteration")
+    thick = _short(list(remedied.values())).capitalize()
+    _dress(axes, f"{thick} (thick) and training loss (thin) on {data}", "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _saved(figure, data, "remedies")
+
+
+def _short(rows: Sequence[Row]) -> str:
+    return title_of("val_loss", rows).removesuffix(" loss").lower()
 
 
 def turn_of(row: Row) -> tuple[int, float] | None:
@@ -130,7 +166,7 @@ def _draw(axes: "Axes", key: str, title: str, rows: Sequence[Row], floors: Seque
             linestyle=STYLES[row.size],
             linewidth=2,
             marker="." if len(points) < 30 else None,
-            label=row.label,
+            label=label_in(rows, row) if key == "val_loss" else row.label,
         )
         if len(row.histories) > 1:
             band = row.band(key)

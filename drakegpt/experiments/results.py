@@ -219,6 +219,12 @@ class Row:
             return self.histories[0]
         return tuple(_mean_of(lines) for lines in self._together())
 
+    @property
+    def scored_on(self) -> str:
+        """What evaluations scored of what is not trained on, as the setting `select_on`."""
+        last = next((history[-1] for history in self.histories), {})
+        return str(last.get("scored_on", "validation"))
+
     def band(self, key: str) -> list[tuple[int, float, float]]:
         """Between what values `key` of the evaluations lies: (iteration, lowest, highest)."""
         values = [(ls[0]["iteration"], [line[key] for line in ls]) for ls in self._together()]

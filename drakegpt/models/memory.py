@@ -4,6 +4,7 @@ Whoever asks gives a lower bound of what is needed, so that nothing is refused
 that fits; what is just too large runs out of memory later.
 """
 
+import ctypes
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,11 +51,31 @@ def _gib(count: int) -> str:
 
 def _physical() -> Iterator[int]:
     """The memory of the machine, where the system tells it."""
-    if hasattr(os, "sysconf"):  # Windows has none
+    if windows := getattr(ctypes, "windll", None):
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        if windows.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+            yield status.total_physical
+    elif hasattr(os, "sysconf"):
         try:
             yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (ValueError, OSError):
             return
+
+
+class _MemoryStatus(ctypes.Structure):
+    """What Windows fills in: its MEMORYSTATUSEX."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total_physical", ctypes.c_uint64),
+        ("available_physical", ctypes.c_uint64),
+        ("total_page_file", ctypes.c_uint64),
+        ("available_page_file", ctypes.c_uint64),
+        ("total_virtual", ctypes.c_uint64),
+        ("available_virtual", ctypes.c_uint64),
+        ("available_extended_virtual", ctypes.c_uint64),
+    )
 
 
 def _process_limits() -> Iterator[int]:

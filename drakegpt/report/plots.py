@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.experiments.figures import STYLES, draw_turn, turn_of
+from drakegpt.experiments.figures import (
+    STYLES,
+    TAIL,
+    draw_turn,
+    has_tail,
+    has_validation,
+    label_in,
+    title_of,
+    turn_of,
+)
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import Row
-from drakegpt.plotting import TITLES
 from drakegpt.report.inline_svg import colour, inline
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ LEGEND = {
     "band": "The band around it reaches from the lowest seed to the highest.",
     "counts": "Dashed across: what counting alone reaches.",
     "turn": "A triangle marks where a model begins to overfit.",
+    "tail": TAIL,
 }
 
 
@@ -86,7 +95,8 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
     trained = [row for row in comparison.rows if row.evaluations]
     drawn = []
     if trained:
-        drawn.append(_curves("val_loss", trained, marks, comparison.floors_in_sight))
+        floors = comparison.floors_in_sight if has_validation(trained) else ()
+        drawn.append(_curves("val_loss", trained, marks, floors))
         drawn.append(_curves("train_loss", trained, marks, ()))
     every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
     if any(row in comparison.others for row in every):
@@ -98,7 +108,8 @@ def _curves(
     key: str, rows: Sequence[Row], marks: Mapping[str, Mark], floors: Sequence[Floor]
 ) -> Picture:
     """One loss over the iterations, and across it the floors."""
-    unit, caption = rows[0].unit, f"{TITLES[key]} while training"
+    unit, title = rows[0].unit, title_of(key, rows)
+    caption = f"{title} while training{_of_tail(rows) if key == 'val_loss' else ''}"
     figure, axes = _figure("iteration", f"nats per {unit}")
     ends, holds = [], set()
     for row in rows:
@@ -106,14 +117,14 @@ def _curves(
         points = _finite((e["iteration"], e[key]) for e in row.evaluations)
         holds |= _line(axes, points, row, mark) | _band(axes, key, row, mark)
         if key == "val_loss":
-            holds |= _turn(axes, row, mark)
+            holds |= _turn(axes, row, mark) | _tail(row)
         ends += [(mark, points[-1])] if points else []
     for floor in floors:
         holds |= _level(axes, floor)
     _sign(axes, ends)
     words = [
-        f"{TITLES[key]} in nats per {unit}, estimated while training, one line for each model.",
-        *(_falls(row, key) for row in rows),
+        f"{title} in nats per {unit}, estimated while training, one line for each model.",
+        *(_falls(row, key, label_in(rows, row)) for row in rows),
         *(f"Across: {floor.label}, {floor.score.loss:.2f}." for floor in floors),
     ]
     svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
@@ -130,11 +141,12 @@ def _bits(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Picture:
     for row in rows:
         bits = row.bits_per_character / row.val_loss
         points = _finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
-        holds |= _line(axes, points, row, marks[row.runs[0]])
+        holds |= _line(axes, points, row, marks[row.runs[0]]) | _tail(row)
         ends += [(marks[row.runs[0]], points[-1])] if points else []
     _sign(axes, ends)
-    caption = "Bits per character over time"
-    words = "Validation in bits per character over the seconds of training. " + " ".join(
+    caption = f"Bits per character over time{_of_tail(rows)}"
+    what = title_of("val_loss", rows)
+    words = f"{what} in bits per character over the seconds of training. " + " ".join(
         f"{mark.label} ends at {y:.2f} after {x:,.0f} s." for mark, (x, y) in ends
     )
     return Picture(caption, words, inline(figure, "bits", caption, words), frozenset(holds))
@@ -199,6 +211,19 @@ def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
     return {"turn"}
 
 
+def _tail(row: Row) -> set[str]:
+    """Nothing to draw; but it is to be told what a tail is."""
+    return {"tail"} if has_tail([row]) else set()
+
+
+def _of_tail(rows: Sequence[Row]) -> str:
+    """Which of the curves are of the tail, for a caption."""
+    of_tail = [row.label for row in rows if has_tail([row])]
+    if not of_tail:
+        return ""
+    return f" (tail: {', '.join(of_tail)})" if has_validation(rows) else ""
+
+
 def _level(axes: "Axes", floor: Floor) -> set[str]:
     """A dashed line from edge to edge with its name on it."""
     axes.axhline(floor.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
@@ -254,15 +279,15 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _falls(row: Row, key: str) -> str:
+def _falls(row: Row, key: str, label: str) -> str:
     """What a row's curve does, in a sentence."""
     points = _finite((e["iteration"], e[key]) for e in row.evaluations)
     if not points:
-        return f"{row.label} diverges at once."
+        return f"{label} diverges at once."
     (first, high), (last, low) = points[0], points[-1]
-    told = f"{row.label} goes from {high:.2f} at iteration {first:,} to {low:.2f} at {last:,}"
+    told = f"{label} goes from {high:.2f} at iteration {first:,} to {low:.2f} at {last:,}"
     if len(points) == 1:
-        told = f"{row.label} stands at {low:.2f} at iteration {last:,}"
+        told = f"{label} stands at {low:.2f} at iteration {last:,}"
     if len(points) < len(row.evaluations):
         told += ", and then diverges"
     if len(row.histories) > 1:

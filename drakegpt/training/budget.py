@@ -56,9 +56,10 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
     return -(-config.epochs * windows // at_once)
 
 
-def seconds_for(config: TrainConfig, vocab_size: int) -> float:
-    """About how long a run takes here, evaluations included, from a trial of a second or two.
+def seconds_for(config: TrainConfig, vocab_size: int, learnt: int, validated: int) -> float:
+    """About how long a run takes here, from a trial of a second or two.
 
+    Evaluations are included, and the scoring of both splits at the end, of so many tokens.
     On random tokens; on a CPU, of a batch that takes long, with a few of its windows.
     """
     device = choose_device(config.device)
@@ -88,8 +89,11 @@ def seconds_for(config: TrainConfig, vocab_size: int) -> float:
         seconds.append(time.perf_counter() - began)
     step = min(seconds[1:][-5:]) * config.batch_size * config.grad_accumulation / windows
     evaluations = -(-config.iters // config.eval_interval)
-    # Twice as many batches as it says, forward alone: a third of a step.
-    return step * (config.iters + evaluations * 2 * config.eval_iters / 3)
+    # The best weights are scored on validation too.
+    scored = evaluations * tokens_evaluated(config, validated) + learnt + 2 * validated
+    # Forward alone: a third of a step.
+    at_once = config.batch_size * config.grad_accumulation * config.context_length
+    return step * (config.iters + scored / at_once / 3)
 
 
 def iterations_within(config: TrainConfig, data: Dataset) -> int:

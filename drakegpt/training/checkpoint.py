@@ -38,7 +38,7 @@ from drakegpt.paths import (
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
 METADATA_KEY = "drakegpt"
-NAME = re.compile("[0-9]{8}")  # of a checkpoint: its iteration
+NAME = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # of a checkpoint: its iteration
 KEPT = 2  # the last good one, and the one before in case that is damaged later
 
 
@@ -120,7 +120,8 @@ def list_checkpoints(parent: Path) -> list[Checkpoint]:
         names = os.listdir(parent)  # noqa: PTH208 - thousands of runs are listed
     except OSError:
         return []
-    return [Checkpoint(parent / name) for name in sorted(names) if NAME.fullmatch(name)]
+    ordered = sorted(filter(NAME.fullmatch, names), key=int)  # there may be more digits than eight
+    return [Checkpoint(parent / name) for name in ordered]
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

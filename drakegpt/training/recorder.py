@@ -173,9 +173,8 @@ class Recorder:
     def _draw(self) -> Path:
         """The losses as a figure in the run's folder, for the mirror."""
         unit = self.run.tokenizer.unit
-        return draw_losses(
-            self.run.evaluations, self.run.name, unit, self.run.folder / "curves.png"
-        )
+        path, select_on = self.run.folder / "curves.png", self.run.config.select_on
+        return draw_losses(self.run.evaluations, self.run.name, unit, select_on, path)
 
     def _save_due(self, report: Step | Evaluation) -> bool:
         """By iterations if the user says so, else at evaluations as often as is cheap."""

@@ -25,6 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -63,6 +65,7 @@ FORMAT = 2
 FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
 REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
 LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
+FILES = ("run.json", "config.toml", "tokenizer.json")  # that a whole run has, whatever it came to
 LAST_LINES = 4096  # bytes that hold the last few lines of metrics.jsonl
 
 
@@ -106,13 +109,11 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
-        path = self.folder / "metrics.jsonl"
         try:
-            status = path.stat()
-            return _metrics(path, status.st_mtime_ns, status.st_size)
+            return _metrics(self.folder, _sign(self.folder, "metrics.jsonl"))
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
             raise RunError(f"metrics.jsonl of {self.name} is damaged: {error}.", TRAIN) from error
 
     @property
@@ -166,6 +167,14 @@ class Run:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts it was trained in, oldest first: one, unless its length was changed."""
+        earlier, saved = self._earlier_parts, self.checkpoints
+        done = earlier[-1].to if earlier else 0
+        reached = saved[-1].iteration if saved else done
+        return (*earlier, Part(done, max(done, reached), self.config.iters))
+
+    @property
+    def _earlier_parts(self) -> list[Part]:
+        """All parts but the last."""
         parts: list[Part] = []
         done = 0
         for change in self.info.get("changes", ()):
@@ -173,13 +182,12 @@ class Run:
             if "iters" in settings and after > done:
                 parts.append(Part(done, after, settings["iters"][0]))
                 done = after
-        reached = self.checkpoints[-1].iteration if self.checkpoints else done
-        return (*parts, Part(done, max(done, reached), self.config.iters))
+        return parts
 
     @property
     def plain(self) -> bool:
         """Whether it is what its settings give from the beginning: trained in one part."""
-        return len(self.parts) == 1
+        return not self._earlier_parts
 
     @property
     def history(self) -> str:
@@ -386,22 +394,7 @@ def record_changes(run: Run, done: int) -> None:
 def open_run(folder: Path) -> Run:
     """Open a run's folder; raises `RunError` if it is not one, is damaged or older."""
     try:
-        info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
-        if not isinstance(known := info.get("format", 1), int) or known > FORMAT:
-            raise ValueError(f"its format is {known}; a newer drakegpt may know it")
-        if known < FORMAT:
-            raise OlderRunError(
-                f"{folder.name} is a run from an older drakegpt.",
-                f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
-            )
-        _check_info(info)
-        values = config_files.from_file(folder / "config.toml")
-        for change in info.get("changes", ()):
-            values.update({name: new for name, (_, new) in change["settings"].items()})
-        config = settings.resolve(
-            values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
-        )
-        tokenizer = _tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        run = _opened(folder, tuple(_sign(folder, name) for name in FILES))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # nothing is known of the run then
@@ -410,6 +403,34 @@ def open_run(folder: Path) -> Run:
             removing = command("runs remove", folder.name)
             fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
+    return Run(folder, run.config, dict(run.info), run.tokenizer)
+
+
+def _sign(folder: Path, name: str) -> tuple[int, ...]:
+    """What is another when a file has been written anew."""
+    status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - thousands of runs are listed
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=1 << 14)
+def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
+    """The run, read once as long as its files are the same; raises what is wrong with them."""
+    info = parse_json((folder / "run.json").read_text(encoding="utf-8"))
+    if not isinstance(known := info.get("format", 1), int) or known > FORMAT:
+        raise ValueError(f"its format is {known}; a newer drakegpt may know it")
+    if known < FORMAT:
+        raise OlderRunError(
+            f"{folder.name} is a run from an older drakegpt.",
+            f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
+        )
+    _check_info(info)
+    values = config_files.from_file(folder / "config.toml")
+    for change in info.get("changes", ()):
+        values.update({name: new for name, (_, new) in change["settings"].items()})
+    config = settings.resolve(
+        values.pop("model", ""), values.pop("size", ""), values.pop("data", ""), values
+    )
+    tokenizer = _tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
     return Run(folder, config, info, tokenizer)
 
 
@@ -433,10 +454,12 @@ def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
     """Every whole run, oldest first, and each other folder with what is wrong with it, by name."""
     runs: list[Run] = []
     unreadable: list[tuple[Path, RunError]] = []
-    folders = sorted(paths.runs().iterdir()) if paths.runs().is_dir() else []
-    for folder in folders:
-        if folder.name.startswith(".") or not folder.is_dir():
+    parent = paths.runs()
+    entries = list(os.scandir(parent)) if parent.is_dir() else []
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        if entry.name.startswith(".") or not entry.is_dir():
             continue
+        folder = parent / entry.name
         try:
             run = open_run(folder)
             _ = run.metrics  # which may be damaged, too
@@ -505,15 +528,30 @@ _tokenizer = lru_cache(maxsize=8)(tokenizer_from_json)  # most runs have that of
 
 
 @lru_cache(maxsize=1 << 14)
-def _metrics(path: Path, _written: int, _size: int) -> list[dict[str, Any]]:
+def _metrics(folder: Path, _: tuple[int, ...]) -> list[dict[str, Any]]:
     """The lines of metrics, read once as long as the file is the same; raises what is wrong."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     metrics = parse_json(f"[{','.join(lines)}]")  # many lines at once are read much faster
     if len(metrics) != len(lines):
         raise ValueError("not an object in each line")
-    for line in metrics:
-        _check_line(line)
+    _check_lines(metrics)
     return list(metrics)
+
+
+def _check_lines(lines: list[dict[str, Any]]) -> None:
+    """Raise what `_check_line` raises for one of them; all at once, as almost all are right."""
+    evaluations = [line for line in lines if line["event"] == "evaluation"]
+    others = [line for line in lines if line["event"] != "evaluation"]
+    values = list(chain.from_iterable(map(itemgetter(*FIGURES), evaluations)))
+    iterations = [line["iteration"] for line in evaluations]
+    right = (
+        set(map(type, values)) <= {int, float}
+        and set(map(type, iterations)) <= {int}
+        and all(map(math.isfinite, values))
+        and min(iterations, default=0) >= 0
+    )
+    for line in others if right else lines:
+        _check_line(line)
 
 
 def _check_line(line: Mapping[str, Any]) -> None:

@@ -15,9 +15,9 @@ NAN = float("nan")
 FLOORS = [Floor(1, 8, Score(3.5, 9, 9), 99), Floor(5, 8, Score(2.0, 9, 9), 99)]
 
 
-def row(*losses, name="BigramLM"):
+def row(*losses, name="BigramLM", scored_on="validation"):
     evaluations = [{"iteration": 100 * n, "val_loss": loss} for n, loss in enumerate(losses)]
-    return SimpleNamespace(label=name, evaluations=evaluations)
+    return SimpleNamespace(label=name, evaluations=evaluations, scored_on=scored_on)
 
 
 def drawn(rows, floors=FLOORS, width=100, terminal=False):
@@ -47,6 +47,12 @@ def test_rows_fit_the_screen_and_lose_nothing(width, evaluations):
     assert "…" not in "".join(lines)
     assert lines[0].split()[0] == "SingleHeadAttentionLM"
     assert f"{3 - (evaluations - 1) / 1000:.2f}" == lines[0].split()[-1]
+
+
+def test_a_curve_of_the_tail_is_marked_among_others():
+    tail = row(3.0, 2.5, name="BlocksLM", scored_on="training-tail")
+    assert "BlocksLM (tail)" in drawn([row(3.0, 2.5), tail])
+    assert "(tail)" not in drawn([tail])
 
 
 def test_a_terminal_gets_colour():

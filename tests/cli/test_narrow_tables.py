@@ -2,7 +2,7 @@
 
 import pytest
 
-from drakegpt.cli import console
+from drakegpt.cli import console, tables
 from drakegpt.cli.console import Screen
 from drakegpt.cli.tables import Column, show_table
 
@@ -58,6 +58,24 @@ def test_a_pipe_has_no_width(monkeypatch, capsys):
     assert name in out
     assert "iterations" in out
     assert "Left out" not in out
+
+
+def test_many_rows_are_shown_as_few_are(monkeypatch, capsys):
+    """They go through the table in one piece."""
+    plain = COLUMNS[:3]
+    few = shown(monkeypatch, capsys, 140, ROWS, plain).splitlines()
+    many = shown(monkeypatch, capsys, 140, ROWS * tables.MANY, plain).splitlines()
+    assert many == [*few[:-3], *few[-3:-1] * tables.MANY, few[-1]]
+
+
+@pytest.mark.parametrize("times", [1, tables.MANY])
+def test_a_pipe_gets_the_characters_of_a_cell_as_they_are(capsys, times):
+    name = "a\ab\bc\td\ve\ff\rg\x1bh"
+    console.results.cache_clear()
+    show_table(name, COLUMNS, [(name, "1", "2", "")] * (times + 1))
+    console.results.cache_clear()
+    out = capsys.readouterr().out
+    assert out.count(name) == times + 2
 
 
 @pytest.mark.parametrize("width", [30, 40])

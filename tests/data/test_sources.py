@@ -1,9 +1,11 @@
 """Reading texts from everywhere but Kaggle, which has a test file of its own."""
 
 import hashlib
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,19 @@ from drakegpt.data import dataset, sources
 from drakegpt.errors import CorpusError, FetchError, UsageError
 
 TEXT = "one two three\nfour five six\n" * 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_disk_that_is_full_while_a_pipe_is_copied(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "copy").symlink_to("/dev/full")
+    writer = threading.Thread(target=lambda: pipe.write_text(TEXT))
+    writer.start()
+    with pytest.raises(FetchError, match="disk is full") as caught:
+        sources._own_file(pipe, tmp_path)
+    writer.join()
+    assert "Free some space" in caught.value.fix
 
 
 def test_sample_is_original_size_and_shape():

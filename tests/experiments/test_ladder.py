@@ -1,6 +1,7 @@
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ from comparison_rows import RESULT, evaluated, row, rows
 from learning import train
 from matplotlib.figure import Figure
 
-from drakegpt.config import resolve
+from drakegpt.config import filled, resolve
 from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
+from drakegpt.evaluation import selection
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.scoring import Score, score
 from drakegpt.evaluation.selection import INCIDENTAL, find_run
@@ -178,6 +180,21 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
     assert leading_agreement(runs) == agreement(runs[1])
 
 
+def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
+    """There may be thousands of runs, and as many groups."""
+    asked = []
+    monkeypatch.setattr(selection, "filled", lambda *given: asked.append(given) or filled(*given))
+    rates = [0.01 + i / 10_000 for i in range(60)]
+    configs = [resolve("BigramLM", "default", "d", {"max_lr": rate}) for rate in rates]
+    again = [replace(config, seed=7, minutes=1.0) for config in configs]
+    runs = [
+        Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
+        for number, config in enumerate(configs + again)
+    ]
+    assert leading_agreement(runs) == agreement(runs[-1])
+    assert len(asked) <= len(rates) + 1
+
+
 def test_settings_choose_among_the_runs(prepared):
     long = train(prepared, "BigramLM", iters=6)
     train(prepared, "BigramLM", iters=4)
@@ -318,6 +335,37 @@ def test_floors_are_in_the_figure_of_validation_alone():
         assert label not in texts["train_loss.svg"]
     without = {f.name: f.read_bytes() for f in draw_curves("d", rows(2.5, 2.4))}
     assert without["train_loss.svg"] == texts["train_loss.svg"].encode()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "title", "labels"),
+    [
+        (["validation"] * 2, "Validation loss on d", ["BigramLM", "SingleHeadAttentionLM"]),
+        (["training-tail"] * 2, "Held-out tail loss on d", ["BigramLM", "SingleHeadAttentionLM"]),
+        (
+            ["validation", "training-tail"],
+            "Validation or held-out tail loss on d",
+            ["BigramLM", "SingleHeadAttentionLM (tail)"],
+        ),
+    ],
+)
+def test_a_figure_says_what_its_curves_are_of(kinds, title, labels):
+    shown = [
+        row({"evaluations": [each | {"scored_on": kind, "seconds": each["iteration"] / 10}
+                             for each in evaluated((3, 3), (2, 2))]}, model=model)
+        for kind, model in zip(kinds, ("BigramLM", "SingleHeadAttentionLM"), strict=True)
+    ]  # fmt: skip
+    files = draw_curves("d", shown, [floor(5, 1.8)])
+    texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
+    for text in (title, *labels):
+        assert f"<!-- {text} -->" in texts["val_loss.svg"]
+    assert "<!-- Training loss on d -->" in texts["train_loss.svg"]
+    assert "(tail)" not in texts["train_loss.svg"]
+    # What counting reaches is of the validation split.
+    assert ("5-gram counts" in texts["val_loss.svg"]) == ("validation" in kinds)
+    bits = draw_bits("d", shown)[1].read_text(encoding="utf-8")
+    named = title.removesuffix(" loss on d").lower()
+    assert f"<!-- bits per character, {named}, estimated -->" in bits
 
 
 def test_the_best_run_is_the_one_with_the_lowest_validation_loss(prepared):

@@ -1,5 +1,8 @@
 """How much memory there is, from files as Linux has them."""
 
+import ctypes
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -59,6 +62,22 @@ def test_limits_of_the_process_count(limits, monkeypatch):
     of = {resource.RLIMIT_AS: 5000, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (of[kind], resource.RLIM_INFINITY))
     assert memory.available(CPU) == 5000
+
+
+@pytest.mark.parametrize(("told", "expected"), [(1, 34_000_000_000), (0, None)])
+def test_windows_tells_its_memory(limits, monkeypatch, told, expected):
+    def fill(pointer):
+        status = pointer._obj
+        assert status.length == ctypes.sizeof(status) == 64
+        status.total_physical = 34_000_000_000
+        return told
+
+    monkeypatch.undo()
+    monkeypatch.setattr(memory, "_control_groups", lambda: [])
+    monkeypatch.setattr(memory, "_process_limits", lambda: [])
+    kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert memory.available(CPU) == expected
 
 
 def test_nothing_is_refused_where_nothing_is_known(limits, monkeypatch):

@@ -36,6 +36,29 @@ def test_both_losses_are_drawn_and_floors_with_validation_alone():
     assert "counts" not in train.description
 
 
+def of_tail(name):
+    made = result(name)
+    evaluations = tuple(e | {"scored_on": "training-tail"} for e in made.evaluations)
+    return dataclasses.replace(made, evaluations=evaluations)
+
+
+def test_a_curve_of_the_tail_is_not_said_to_be_of_validation():
+    floors = (Floor(4, 8, Score(1.9, 9, 9), 99),)
+    tail, plain = row("BlocksLM", of_tail("a")), row("BigramLM", result("b"))
+    val, train = alone = drawn(comparison(tail, floors=floors))
+    assert val.caption == "Held-out tail loss while training"
+    assert val.description.startswith("Held-out tail loss in nats")
+    assert "counts" not in val.svg + val.description
+    assert "tail" not in train.caption + train.description
+    assert LEGEND["tail"] in legend(alone)
+    both = drawn(comparison(plain, tail, floors=floors))
+    assert both[0].caption == ("Validation or held-out tail loss while training (tail: BlocksLM)")
+    assert "BlocksLM (tail) goes from" in both[0].description
+    assert "BigramLM goes from" in both[0].description
+    assert "4-gram counts" in both[0].svg
+    assert LEGEND["tail"] not in legend(drawn(comparison(plain, floors=floors)))
+
+
 def test_each_line_ends_with_its_sign_in_its_colour():
     rows = [row(model, result(model)) for model in LADDER]
     val, _ = drawn(comparison(*rows))
@@ -120,7 +143,8 @@ def test_only_what_is_drawn_is_explained():
     turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
     tokens = dataclasses.replace(turned, tokenizer="bpe", vocab_size=300)
     assert told(plain) == []
-    assert told(plain, seeds, turned, floors=floors) == list(LEGEND)
+    tail = row("MultiHeadAttentionLM", of_tail("e"))
+    assert told(plain, seeds, turned, tail, floors=floors) == list(LEGEND)
     assert told(tokens, floors=floors) == ["counts", "turn"]
     # Bits over time have neither levels nor turns, nor a band.
     assert told(others=(turned, seeds), floors=floors) == ["mean"]

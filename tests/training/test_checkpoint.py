@@ -32,6 +32,15 @@ def test_the_last_two_are_kept(tmp_path):
     assert not list(tmp_path.glob(".*unfinished"))
 
 
+def test_more_than_eight_digits_are_kept_in_order(tmp_path):
+    saved = (99_999_998, 99_999_999, 100_000_000, 1_000_000_000)
+    for iteration in saved:
+        save(tmp_path, iteration)
+    assert [c.iteration for c in list_checkpoints(tmp_path)] == list(saved[-2:])
+    (tmp_path / "0123456789").mkdir()  # no name that a checkpoint has
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
 def test_damage_is_found(tmp_path, name, damage):

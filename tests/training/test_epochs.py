@@ -1,5 +1,8 @@
 """Runs in epochs: counted in iterations, and gone on with in the middle of one."""
 
+import time
+from itertools import count
+
 import pytest
 from learning import record
 
@@ -50,12 +53,40 @@ def test_other_windows_than_drawn_at_random(prepared):
 
 def test_the_time_of_a_run_grows_with_it():
     brief = {"eval_iters": 1, "iters": 100}
-    small = seconds_for(resolve("TransformerLM", "default", "", brief), 65)
-    longer = seconds_for(resolve("TransformerLM", "default", "", brief | {"iters": 10_000}), 65)
+
+    def seconds_for_text(settings, learnt=9, validated=1):
+        config = resolve("TransformerLM", "default", "", settings)
+        return seconds_for(config, 65, learnt, validated)
+
+    small = seconds_for_text(brief)
+    longer = seconds_for_text(brief | {"iters": 10_000})
     wide = {"embedding_dim": 256, "context_length": 64}
-    large = seconds_for(resolve("TransformerLM", "default", "", brief | wide), 65)
+    large = seconds_for_text(brief | wide)
     assert 0 < small < large
     assert 20 * small < longer < 500 * small
+
+
+def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
+    clock = count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+
+    def seconds(learnt, validated, **settings):
+        given = {"iters": 100, "eval_interval": 5, "batch_size": 32, **settings}
+        return seconds_for(resolve("BigramLM", "default", "", given), 65, learnt, validated)
+
+    def steps(scored):
+        return 100 + scored / (32 * 8) / 3  # to score a token takes a third of learning it
+
+    # Twenty evaluations of one batch of either split; then both splits, validation twice.
+    usual = seconds(0, 0, eval_iters=1) / steps(20 * 2 * 256)
+    drawn = seconds(9_000_000, 1_000_000, eval_iters=1)
+    assert drawn == pytest.approx(usual * steps(20 * 2 * 256 + 9_000_000 + 2 * 1_000_000))
+    # The whole of validation where that is less than as many batches.
+    whole = seconds(9000, 1000, eval_iters=10, recipe="fast")
+    assert whole == pytest.approx(usual * steps(20 * (10 * 256 + 1000) + 9000 + 2 * 1000))
+    # As many windows at once in an iteration, but not in an evaluation.
+    twice = seconds(0, 0, eval_iters=1, grad_accumulation=2)
+    assert twice == pytest.approx(usual * (2 * 100 + 20 * 2 / 3))
 
 
 def test_epochs_and_minutes_are_not_given_together(prepared):

@@ -254,7 +254,8 @@ def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
         train(prepared, "BigramLM", name)
     drakegpt("runs")
     for name in ("a", "b"):  # as if another process had written them
-        os.utime(paths.runs() / name / "metrics.jsonl")
+        for file in ("run.json", "config.toml", "tokenizer.json", "metrics.jsonl"):
+            os.utime(paths.runs() / name / file)
     opened = []
     before = Path.open
 
@@ -270,6 +271,35 @@ def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
     assert {path.name for path in of_runs} == {
         "run.json", "config.toml", "tokenizer.json", "metrics.jsonl"
     }  # fmt: skip
+
+
+def test_runs_are_read_anew_only_where_a_file_has_changed(drakegpt, prepared, monkeypatch):
+    """A comparison asks for all runs several times."""
+    for name in ("a", "b"):
+        train(prepared, "BigramLM", name)
+    all_runs()
+    opened = []
+    before = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *a, **k: opened.append(path) or before(path, *a, **k)
+    )
+    all_runs()[0].info["created_at"] = "not what the next one finds"
+    assert all_runs()[0].info["created_at"] != "not what the next one finds"
+    assert opened == []
+    os.utime(paths.runs() / "b" / "run.json")
+    assert len(all_runs()) == 2
+    assert {path.parent.name for path in opened} == {"b"}
+
+
+def test_a_loss_too_large_for_a_float_is_damage(drakegpt, prepared):
+    run, _ = train(prepared, "BigramLM", "a")
+    file = run.folder / "metrics.jsonl"
+    first, *others = file.read_text().splitlines()
+    line = json.loads(first) | {"val_loss": 10**400}
+    file.write_text("\n".join([json.dumps(line), *others, ""]))
+    listed = drakegpt("runs")
+    assert listed.code == 0, listed.err
+    assert "metrics.jsonl of a is damaged" in listed.err
 
 
 def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
