@@ -696,7 +696,7 @@ def impossible_texts(draw):
     return [*command, f"{flag}={value}"]
 
 
-@examples(SIZE_EXAMPLES)
+@examples(SIZE_EXAMPLES, of_all=600)
 @given(command=impossible_commands() | impossible_texts())
 @example(command=["train", "BlocksLM", "-q", "--iters", "1", f"--num-layers={2**28}"])
 def test_sizes_that_cannot_be(drakegpt, file, command):
@@ -708,3 +708,17 @@ def test_sizes_that_cannot_be(drakegpt, file, command):
     assert "Traceback" not in outcome.err
     assert "rror" in outcome.err
     assert contents(home) == before
+
+
+@examples(SIZE_EXAMPLES // 2, of_all=300)
+@given(name=st.sampled_from([*SIZES, *COUNTS]), value=beyond, more=st.sampled_from(SIZES))
+@example(name="num_layers", value=2**28, more="num_layers")
+def test_sizes_that_cannot_be_in_a_run(copied, name, value, more):
+    """Weights of another shape are not looked for: a sentence, before the memory is taken."""
+    with copied() as folder:
+        settings = from_file(folder / "config.toml") | {"model": "BlocksLM"}
+        settings |= {name: value, more: value}
+        (folder / "scores.json").unlink()
+        (folder / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        for action in (load, scored, resumed):
+            assert attempt(folder, action) is None

@@ -41,7 +41,7 @@ UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
 # What Optuna and we raise over rows that neither can have written.
-ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError)
+ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # So often a trial may be begun at the same place and lose its process before it is given up.
 ATTEMPTS = 3
 
@@ -180,22 +180,22 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-            with self.explained(*ODD):
+            with self.explained():
                 self._check_identity()
 
     def next(self) -> Trial | None:
         """A trial to work on: one that was abandoned, or a new one; `None` if there is none."""
-        with self._turn, self.explained(*ODD):
+        with self._turn, self.explained():
             return self._abandoned() or self._new()
 
     def rows(self) -> list[Row]:
         """All trials, in the order of their numbers."""
-        with self.explained(*ODD):
+        with self.explained():
             return [_row(self, trial, number) for number, trial in self._numbered()]
 
-    def explained(self, *more: type[Exception]) -> AbstractContextManager[None]:
-        """Explain what goes wrong with the storage, and `more` that can."""
-        return explained(self.place, *more)
+    def explained(self) -> AbstractContextManager[None]:
+        """Explain what goes wrong with the storage, and with rows that nobody can have written."""
+        return explained(self.place, *ODD)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""
@@ -367,6 +367,7 @@ def _check_facts(facts: Mapping[str, Any], study: str) -> None:
     kinds: dict[str, tuple[type, ...]] = {
         "run": (str,), "why": (str,), "iterations": (int,), "length": (int,), "attempts": (int,),
         "reached": (int,), "estimate": (int, float, type(None)), "state": (str,),
+        "val_loss": (int, float, type(None)),
     }  # fmt: skip
     for name, value in facts.items():
         if name in kinds and type(value) not in kinds[name]:
