@@ -6,6 +6,7 @@ Where the process is gone, so is the lock, and any other with that folder takes
 the trial up as it is. How a trial trains is for `trials`.
 """
 
+import math
 import re
 import uuid
 import warnings
@@ -349,7 +350,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     # A trial that ended as another did was not trained itself.
     estimate = facts.get("estimate", losses.get(last))
     _check_facts(facts, study.definition.name)
-    return Row(
+    row = Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
@@ -360,6 +361,17 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,
     )
+    _check_numbers(row)
+    return row
+
+
+def _check_numbers(row: Row) -> None:
+    """Raise `ValueError` where a trial's numbers are none, which nobody notes of a trial."""
+    if row.state == "complete" and row.loss is None:
+        raise ValueError(f"trial {row.number} is complete without a loss")
+    for name, value in {**row.params, "loss": row.loss, "val_loss": row.val_loss}.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} of trial {row.number} cannot be {value}")
 
 
 def _check_facts(facts: Mapping[str, Any], study: str) -> None:
