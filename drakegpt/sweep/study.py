@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from drakegpt import paths
@@ -225,8 +226,10 @@ class Study:
                 self._study.tell(trial, loss)
 
     def _check_identity(self) -> None:
-        """Keep the definition with a new study; refuse a study of another."""
+        """Keep the definition with a new study; refuse a study of another, or ranked otherwise."""
         wanted = self.definition.identity()
+        if self._study.direction != StudyDirection.MINIMIZE:
+            raise ValueError("its trials are not ranked by the lowest value")
         if not self._study.user_attrs:
             self._study.set_user_attr("definition", wanted)
         known = self._study.user_attrs.get("definition", {})

@@ -344,6 +344,8 @@ def test_a_study_whose_parameters_are_not_its_own_is_told_in_a_sentence(sweep):
 
 CONTRADICTIONS = {
     "no study, but what belongs to it": "DELETE FROM studies",
+    "no direction": "DELETE FROM study_directions",
+    "the highest loss is best": "UPDATE study_directions SET direction = 'MAXIMIZE'",
     "a state of no trial": "UPDATE trials SET state = 'GLAD'",
     "a loss of no kind": "UPDATE trial_values SET value_type = 'GLAD'",
     "an estimate of no kind": "UPDATE trial_intermediate_values SET intermediate_value_type = '?'",
