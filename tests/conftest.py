@@ -3,12 +3,14 @@
 import io
 import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import fuzzing
 import learning
 import pytest
 import torch
@@ -22,10 +24,23 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Tests are of what a CPU does, on a machine with a GPU too, but for those marked `gpu`."""
+    """Tests are of what a CPU does, on a machine with a GPU too, but for those marked `gpu`.
+
+    Random cases have a seed that is known; Hypothesis takes it up from here.
+    """
+    fuzzing.exhaustive = "exhaustive" in config.getoption("markexpr")
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     if "gpu" not in config.getoption("markexpr"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    if exitstatus:
+        seed = config.option.hypothesis_seed
+        terminalreporter.write_line(f"Random cases: --hypothesis-seed={seed}")
 
 
 def pytest_collection_modifyitems(config, items):

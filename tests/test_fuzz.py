@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from fuzzing import (
+    HUGE,
+    contents,
+    damaged,
+    damages,
+    examples,
+    json_texts,
+    json_values,
+    paths_inside,
+    replaced_inside,
+)
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -46,75 +57,7 @@ CPU = torch.device("cpu")
 NAMES = [field.name for field in fields(TrainConfig)]
 
 
-def examples(number):
-    return settings(
-        max_examples=number,
-        deadline=None,
-        derandomize=False,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-
-
-# --- What a file may come to hold -------------------------------------------------------------
-
-places = st.integers(0, 2**12)
-some_bytes = st.binary(min_size=1, max_size=12)
-edits = st.one_of(
-    st.tuples(st.just("cut"), places),
-    st.tuples(st.just("flip"), places, st.integers(0, 7)),
-    st.tuples(st.just("insert"), places, some_bytes),
-    st.tuples(st.just("overwrite"), places, some_bytes),
-    st.tuples(st.just("replace"), st.binary(max_size=200)),
-)
-damages = st.lists(edits, min_size=1, max_size=3)
-
-
-def damaged(content, damage):
-    for kind, *how in damage:
-        if kind == "replace":
-            content = how[0]
-            continue
-        place = how[0] % (len(content) + 1)
-        if kind == "cut":
-            content = content[:place]
-        elif kind == "insert":
-            content = content[:place] + how[1] + content[place:]
-        elif kind == "overwrite":
-            content = content[:place] + how[1] + content[place + len(how[1]) :]
-        elif place < len(content):
-            content = content[:place] + bytes([content[place] ^ 1 << how[1]]) + content[place + 1 :]
-    return content
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
-json_texts = json_values.map(json.dumps) | st.text(max_size=60)
-# Nested deeper than Python's parsers go, in JSON and in TOML, and a number longer than they take.
-HUGE = {
-    "deep": "[" * 100_000,
-    "long": "9" * 5_000,
-    "deep TOML": "a = " + "[" * 100_000,
-    "long TOML": "a = " + "9" * 5_000,
-}
-
-
-def replaced_inside(value, path, new):
-    """The JSON `value` with what `path` leads to, a number for each level, replaced by `new`."""
-    if not path or not isinstance(value, dict | list) or not value:
-        return new
-    keys = list(value) if isinstance(value, dict) else range(len(value))
-    key = keys[path[0] % len(keys)]
-    changed = dict(value) if isinstance(value, dict) else list(value)
-    changed[key] = replaced_inside(value[key], path[1:], new)
-    return changed
-
-
-paths_inside = st.lists(st.integers(0, 30), max_size=3)
+# --- Settings as a file may hold them ----------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 toml_values = st.recursive(
@@ -173,11 +116,6 @@ def copied(trained, home, monkeypatch):
             shutil.rmtree(self.parent)
 
     return Copy
-
-
-def contents(folder):
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def check_explained(error):
@@ -758,7 +696,7 @@ def impossible_texts(draw):
     return [*command, f"{flag}={value}"]
 
 
-@examples(SIZE_EXAMPLES)
+@examples(SIZE_EXAMPLES, of_all=600)
 @given(command=impossible_commands() | impossible_texts())
 @example(command=["train", "BlocksLM", "-q", "--iters", "1", f"--num-layers={2**28}"])
 def test_sizes_that_cannot_be(drakegpt, file, command):
@@ -770,3 +708,17 @@ def test_sizes_that_cannot_be(drakegpt, file, command):
     assert "Traceback" not in outcome.err
     assert "rror" in outcome.err
     assert contents(home) == before
+
+
+@examples(SIZE_EXAMPLES // 2, of_all=300)
+@given(name=st.sampled_from([*SIZES, *COUNTS]), value=beyond, more=st.sampled_from(SIZES))
+@example(name="num_layers", value=2**28, more="num_layers")
+def test_sizes_that_cannot_be_in_a_run(copied, name, value, more):
+    """Weights of another shape are not looked for: a sentence, before the memory is taken."""
+    with copied() as folder:
+        settings = from_file(folder / "config.toml") | {"model": "BlocksLM"}
+        settings |= {name: value, more: value}
+        (folder / "scores.json").unlink()
+        (folder / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        for action in (load, scored, resumed):
+            assert attempt(folder, action) is None

@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -217,6 +218,7 @@ def streams() -> Iterator[None]:
         if getattr(sys, name) is None:  # closed before the start, as services and `>&-` do
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     use_utf8()
+    _forget_impossible_windows()
     with redirect_stdout(sys.stdout), redirect_stderr(_Messages(sys.stderr)):
         try:
             yield
@@ -225,6 +227,13 @@ def streams() -> Iterator[None]:
                 sys.stdout.flush()
             except OSError:  # at a full disk, the results before have said so
                 _silence(sys.stdout)
+
+
+def _forget_impossible_windows() -> None:
+    """Leave out sizes of a window that none has; rich and typer believe any of the environment."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get(name, "")):
+            os.environ.pop(name, None)
 
 
 def note(text: str, style: str = "dim") -> None:

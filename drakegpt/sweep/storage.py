@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -84,7 +84,7 @@ def _check_file(file: Path) -> None:
 @contextmanager
 def explained(place: str, *more: type[Exception]) -> Iterator[None]:
     """Turn what Optuna and databases raise into a sentence about the storage."""
-    faults: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError, *more)
+    faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, *more)
     try:
         yield
     except faults as error:

@@ -6,6 +6,7 @@ Where the process is gone, so is the lock, and any other with that folder takes
 the trial up as it is. How a trial trains is for `trials`.
 """
 
+import math
 import re
 import uuid
 import warnings
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from drakegpt import paths
@@ -41,7 +43,7 @@ UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
 # What Optuna and we raise over rows that neither can have written.
-ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError)
+ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # So often a trial may be begun at the same place and lose its process before it is given up.
 ATTEMPTS = 3
 
@@ -180,22 +182,22 @@ class Study:
                     direction="minimize",
                     load_if_exists=True,
                 )
-            with self.explained(*ODD):
+            with self.explained():
                 self._check_identity()
 
     def next(self) -> Trial | None:
         """A trial to work on: one that was abandoned, or a new one; `None` if there is none."""
-        with self._turn, self.explained(*ODD):
+        with self._turn, self.explained():
             return self._abandoned() or self._new()
 
     def rows(self) -> list[Row]:
         """All trials, in the order of their numbers."""
-        with self.explained(*ODD):
+        with self.explained():
             return [_row(self, trial, number) for number, trial in self._numbered()]
 
-    def explained(self, *more: type[Exception]) -> AbstractContextManager[None]:
-        """Explain what goes wrong with the storage, and `more` that can."""
-        return explained(self.place, *more)
+    def explained(self) -> AbstractContextManager[None]:
+        """Explain what goes wrong with the storage, and with rows that nobody can have written."""
+        return explained(self.place, *ODD)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""
@@ -224,8 +226,10 @@ class Study:
                 self._study.tell(trial, loss)
 
     def _check_identity(self) -> None:
-        """Keep the definition with a new study; refuse a study of another."""
+        """Keep the definition with a new study; refuse a study of another, or ranked otherwise."""
         wanted = self.definition.identity()
+        if self._study.direction != StudyDirection.MINIMIZE:
+            raise ValueError("its trials are not ranked by the lowest value")
         if not self._study.user_attrs:
             self._study.set_user_attr("definition", wanted)
         known = self._study.user_attrs.get("definition", {})
@@ -349,7 +353,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     # A trial that ended as another did was not trained itself.
     estimate = facts.get("estimate", losses.get(last))
     _check_facts(facts, study.definition.name)
-    return Row(
+    row = Row(
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
@@ -360,6 +364,17 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
         run="" if facts.get("state") == "impossible" else facts.get("run", ""),
         seconds=(ended - began).total_seconds() if ended and began else None,
     )
+    _check_numbers(row)
+    return row
+
+
+def _check_numbers(row: Row) -> None:
+    """Raise `ValueError` where a trial's numbers are none, which nobody notes of a trial."""
+    if row.state == "complete" and row.loss is None:
+        raise ValueError(f"trial {row.number} is complete without a loss")
+    for name, value in {**row.params, "loss": row.loss, "val_loss": row.val_loss}.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} of trial {row.number} cannot be {value}")
 
 
 def _check_facts(facts: Mapping[str, Any], study: str) -> None:
@@ -367,6 +382,7 @@ def _check_facts(facts: Mapping[str, Any], study: str) -> None:
     kinds: dict[str, tuple[type, ...]] = {
         "run": (str,), "why": (str,), "iterations": (int,), "length": (int,), "attempts": (int,),
         "reached": (int,), "estimate": (int, float, type(None)), "state": (str,),
+        "val_loss": (int, float, type(None)),
     }  # fmt: skip
     for name, value in facts.items():
         if name in kinds and type(value) not in kinds[name]:

@@ -92,3 +92,12 @@ def test_every_command_fits_a_narrow_terminal(drakegpt, terminal, prepared, widt
         if command not in ("data show", "compare --claims") and "--help" not in command:
             lines = [line for line in seen.text.splitlines() if line[:1] in "┏┃┡│└"]
             assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "TERMINAL_WIDTH"])
+@pytest.mark.parametrize("size", ["9" * 400, "\u00b2", "wide"])
+def test_a_window_of_no_size_is_not_believed(program, name, size):
+    usual = program("params", "--help")
+    odd = program("params", "--help", **{name: size})
+    assert odd == usual
+    assert usual.code == 0

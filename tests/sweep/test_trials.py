@@ -313,6 +313,7 @@ def test_runs_of_a_sweep_are_one_group_in_the_mirror(prepared, home):
         ("state", "glad"),
         ("iterations", "many"),
         ("why", []),
+        ("val_loss", "low"),
     ],
 )
 def test_a_study_with_an_odd_row_is_told_in_a_sentence(sweep, name, value):
@@ -339,3 +340,26 @@ def test_a_study_whose_parameters_are_not_its_own_is_told_in_a_sentence(sweep):
     study._study._storage.remove_session()
     with pytest.raises(RunError, match="cannot be read or written"):
         sweep({"max_lr": Choices((1e-3, 1e-2))}).rows()
+
+
+CONTRADICTIONS = {
+    "no study, but what belongs to it": "DELETE FROM studies",
+    "no direction": "DELETE FROM study_directions",
+    "the highest loss is best": "UPDATE study_directions SET direction = 'MAXIMIZE'",
+    "a state of no trial": "UPDATE trials SET state = 'GLAD'",
+    "a loss of no kind": "UPDATE trial_values SET value_type = 'GLAD'",
+    "an estimate of no kind": "UPDATE trial_intermediate_values SET intermediate_value_type = '?'",
+    "a loss that is no number": "UPDATE trial_values SET value_type = 'INF_POS', value = NULL",
+    "a number as large as none": "UPDATE trial_params SET param_value = 9e999",
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_study_whose_tables_contradict_each_other_is_told_in_a_sentence(sweep, what):
+    space = {"max_lr": Range(1e-3, 1e-2)}
+    study = sweep(space, "random", 2)
+    with sqlite3.connect(study.place) as database:
+        assert database.execute(CONTRADICTIONS[what]).rowcount > 0
+    study._study._storage.remove_session()
+    with pytest.raises(RunError, match="cannot be read or written"):
+        sweep(space, "random", 3).rows()
