@@ -203,8 +203,10 @@ def command_lines(draw, name):
 
 variables = st.dictionaries(
     st.sampled_from(["DRAKEGPT_DATA", "DRAKEGPT_DEVICE", "DRAKEGPT_SEED", "DRAKEGPT_DROPOUT",
-                     "DRAKEGPT_ITERS", "COLUMNS", "TERMINAL_WIDTH", "DRAKEGPT_X", "DRAKEGPT_MODEL"]),
-    st.sampled_from(["", "x", "0", "-1", "nan", "small", "[/]", "\x1b[31m", "\udcff", "9" * 400, "\u00b2"]),
+                     "DRAKEGPT_ITERS", "COLUMNS", "TERMINAL_WIDTH", "DRAKEGPT_X",
+                     "DRAKEGPT_MODEL"]),
+    st.sampled_from(["", "x", "0", "-1", "nan", "small", "[/]", "\x1b[31m", "\udcff", "9" * 400,
+                     "\u00b2"]),
     max_size=1,
 )  # fmt: skip
 
