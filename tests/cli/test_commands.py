@@ -645,7 +645,7 @@ def test_compare_of_remedies(drakegpt, song, home):
     assert "same command with --train" in none.err
     trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
     assert trained.code == 0, trained.err
-    assert "6 of 6: TransformerLM on 'song', seed 42, dropout 0.3, " in trained.err
+    assert "6 of 6: TransformerLM on 'song', seed 42, dropout 0.3\n" in trained.err
     rows = {row["remedy"]: row for row in trained.json["rows"]}
     assert len(rows) == 6
     assert len({row["val_loss"] for row in rows.values()}) > 3
