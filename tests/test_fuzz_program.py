@@ -92,7 +92,7 @@ KEPT = {  # scores and figures are kept for the next time
     "compare": ["drakegpt/runs/*/score*.json", "drakegpt/comparisons/*"],
     "eval": ["drakegpt/runs/*/score*.json"],
     "sweep": ["drakegpt/runs/search*", "drakegpt/sweeps/search/*"],
-    "data fetch": ["drakegpt/datasets/*"],
+    "data fetch": ["drakegpt/data/*"],
 }  # fmt: skip
 MADE = {
     **KEPT,
@@ -201,14 +201,14 @@ def command_lines(draw, name):
     return [*name.split(), *FIRST.get(name, []), *words]
 
 
+named = ["DATA", "DEVICE", "SEED", "DROPOUT", "ITERS", "MODEL", "X"]
 variables = st.dictionaries(
-    st.sampled_from(["DRAKEGPT_DATA", "DRAKEGPT_DEVICE", "DRAKEGPT_SEED", "DRAKEGPT_DROPOUT",
-                     "DRAKEGPT_ITERS", "COLUMNS", "TERMINAL_WIDTH", "DRAKEGPT_X",
-                     "DRAKEGPT_MODEL"]),
-    st.sampled_from(["", "x", "0", "-1", "nan", "small", "[/]", "\x1b[31m", "\udcff", "9" * 400,
-                     "\u00b2"]),
+    st.sampled_from([*(f"DRAKEGPT_{name}" for name in named), "COLUMNS", "TERMINAL_WIDTH"]),
+    st.sampled_from(
+        ["", "x", "0", "-1", "nan", "small", "[/]", "\x1b[31m", "\udcff", "9" * 400, "²"]
+    ),
     max_size=1,
-)  # fmt: skip
+)
 
 
 def slow(words):

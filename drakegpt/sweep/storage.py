@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import optuna
+from alembic.util.exc import CommandError
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, make_url
@@ -84,7 +85,7 @@ def _check_file(file: Path) -> None:
 @contextmanager
 def explained(place: str, *more: type[Exception]) -> Iterator[None]:
     """Turn what Optuna and databases raise into a sentence about the storage."""
-    faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, *more)
+    faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, CommandError, *more)
     try:
         yield
     except faults as error:
