@@ -7,10 +7,10 @@ import torch
 
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.models.build import build_model
 from drakegpt.models.loss import next_token_loss
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
+from drakegpt.models.registry import build_model
+from drakegpt.runs.run import create_run
+from drakegpt.runs.session import Recorder
 from drakegpt.training.trainer import Step, Trainer
 
 CPU = torch.device("cpu")

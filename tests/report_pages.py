@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from drakegpt.evaluation.samples import Samples, samples_of
 from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.ladder import Comparison, compare, with_gains
 from drakegpt.experiments.results import Result, Row
 from drakegpt.report.page import render
+from drakegpt.report.samples import Samples, samples_of
 
 MARKUP = "<script>window.x = 1; alert(1)</script>"
 CLOSING = '</pre></div></style></title><img src=x onerror="window.x = 2">'

@@ -38,11 +38,11 @@ from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.evaluation.scoring import Scores, score
-from drakegpt.evaluation.selection import val_loss
-from drakegpt.training.checkpoint import METADATA_KEY, list_checkpoints, load_weights
-from drakegpt.training.importer import read_state_dict
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run, open_run
+from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
+from drakegpt.runs.lookup import val_loss
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder
+from drakegpt.runs.upstream import read_state_dict
 
 CHECKPOINT_EXAMPLES = 150
 WEIGHTS_EXAMPLES = 150

@@ -20,11 +20,11 @@ from fuzzing import contents, damaged, damages, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drakegpt.bench import timing
 from drakegpt.cli.app import app
 from drakegpt.config import MODEL_NAMES
 from drakegpt.data import dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation import bench
 
 CODES = (0, 1, 2)  # a command that is not interrupted
 SECONDS = 60  # of the processor, for any of these small commands
@@ -221,7 +221,7 @@ def nothing_measured(monkeypatch):
     def measure(*_, **__):
         raise UsageError("Nothing is measured here.", "Look elsewhere.")
 
-    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(timing, "measure", measure)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ from drakegpt.config import LADDER, model_named
 from drakegpt.wording import counted
 
 if TYPE_CHECKING:
-    from drakegpt.evaluation.bench import Measurement, Times
+    from drakegpt.bench.timing import Measurement, Times
 
 
 def bench(
@@ -43,11 +43,11 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Benchmark against textbook code and the limit of the hardware."""
+    from drakegpt.bench.hardware import describe_machine
+    from drakegpt.bench.timing import describe_settings, measure
+    from drakegpt.bench.workloads import bench_config
     from drakegpt.cli.progress import counting
-    from drakegpt.evaluation.bench import describe_settings, measure
-    from drakegpt.evaluation.contenders import bench_config
-    from drakegpt.evaluation.machine import describe_machine
-    from drakegpt.models.build import choose_device
+    from drakegpt.models.registry import choose_device
 
     place = choose_device(device)
     names = models or (["TransformerLM"] if scaled else list(LADDER))

@@ -17,10 +17,10 @@ from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.samples import Samples
     from drakegpt.experiments.claims import Claim
     from drakegpt.experiments.ladder import Chosen, Comparison
-    from drakegpt.training.run import Run
+    from drakegpt.report.samples import Samples
+    from drakegpt.runs.run import Run
 
 # Settings that would make the ladder something else.
 WITHOUT = ("bits", "init_from", "tie_embeddings")
@@ -78,11 +78,11 @@ def compare(
     row. Settings choose among the runs: with --iters 2000, only runs of 2,000 iterations count.
     """
     from drakegpt.cli.several import say_damaged
-    from drakegpt.evaluation.samples import samples_of
     from drakegpt.experiments.claims import check_claims
     from drakegpt.experiments.ladder import compare as compare_runs
     from drakegpt.generation.prompt import fit
     from drakegpt.report import page as report
+    from drakegpt.report.samples import samples_of
 
     settings = _from_file(config_file, remedies=remedies) | options.settings_given(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
@@ -165,8 +165,8 @@ def _choose(
     Raises `RunError` if there are none.
     """
     from drakegpt.cli.several import Training
-    from drakegpt.evaluation.selection import INCIDENTAL
     from drakegpt.experiments.ladder import collect_ladder, select_ladder
+    from drakegpt.runs.lookup import INCIDENTAL
 
     if train:
         training = Training(dataset, quiet=quiet)

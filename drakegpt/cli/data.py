@@ -11,7 +11,7 @@ from drakegpt.wording import counted
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.data.metadata import Metadata
-    from drakegpt.data.tokens import Tokenizer
+    from drakegpt.data.tokenizers.base import Tokenizer
 
 # Of the longest tokens of a BPE vocabulary, those that `show` prints.
 LONGEST_SHOWN = 12

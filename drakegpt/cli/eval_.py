@@ -21,7 +21,7 @@ def eval_(
 
     from drakegpt.cli.tables import Column, show_table
     from drakegpt.evaluation.scoring import score
-    from drakegpt.evaluation.selection import find_run
+    from drakegpt.runs.lookup import find_run
 
     run = find_run(target, scaled=scaled, data=data)
     if not target:

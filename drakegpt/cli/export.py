@@ -30,10 +30,10 @@ def packed(
     """Quantize a run to 8, 1.58 or 1 bits a weight; the result is a run of its own."""
     import torch
 
-    from drakegpt.evaluation.selection import find_run
-    from drakegpt.models.packed import sizes
-    from drakegpt.training.checkpoint import load_weights
-    from drakegpt.training.quantizer import quantize_run
+    from drakegpt.models.packed_linear import sizes
+    from drakegpt.runs.checkpoint import load_weights
+    from drakegpt.runs.lookup import find_run
+    from drakegpt.runs.packing import quantize_run
 
     run = find_run(target, scaled=scaled, data=data)
     trained = run.config.bits

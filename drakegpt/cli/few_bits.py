@@ -7,7 +7,7 @@ from drakegpt.cli import console
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.evaluation.words import NOISE, measured, of_seeds
+from drakegpt.report.formatting import NOISE, measured, of_seeds
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -27,11 +27,11 @@ def compare_bits(
     quiet: bool,
 ) -> None:
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
+    from drakegpt.bench.hardware import describe_machine
     from drakegpt.cli.several import Training, damaged_as_json, say_damaged
-    from drakegpt.evaluation.machine import describe_machine
     from drakegpt.experiments.experiment import collect, seeds_from
     from drakegpt.experiments.low_bit import FORMS, findings, measure, plan
-    from drakegpt.models.build import choose_device
+    from drakegpt.models.registry import choose_device
 
     experiment = plan(settings, size, data, seeds_from(settings, seeds))
     device = choose_device(settings.get("device", "auto"))

@@ -20,12 +20,12 @@ from drakegpt.errors import UsageError
 from drakegpt.wording import counted
 
 if TYPE_CHECKING:
-    from drakegpt.data.tokens import Tokenizer
+    from drakegpt.data.tokenizers.base import Tokenizer
+    from drakegpt.generation.context_window import Window
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
-    from drakegpt.generation.window import Window
     from drakegpt.models.layers import LanguageModel
-    from drakegpt.training.author import Author
+    from drakegpt.runs.weights_file import Author
 
 TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
 NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
@@ -120,10 +120,10 @@ def generate(
     json: options.Json = False,
 ) -> None:
     """Generate text with a trained model; the prompt may be empty."""
-    from drakegpt.evaluation.selection import find_author
     from drakegpt.generation.prompt import fit
     from drakegpt.generation.sampling import Sampling
-    from drakegpt.models.build import choose_device
+    from drakegpt.models.registry import choose_device
+    from drakegpt.runs.lookup import find_author
 
     author = find_author(_one_of(target, run), scaled=scaled, data=data)
     fitted = fit(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
@@ -326,8 +326,8 @@ def _explain(author: "Author", target: str | None, prompt: "Prompt") -> None:
 
 def _explain_window(task: _Task) -> None:
     """Say on stderr that a text longer than the context will be seen in a cached window."""
-    from drakegpt.generation.cache import looks_back
-    from drakegpt.generation.window import kept, resolve
+    from drakegpt.generation.context_window import kept, resolve
+    from drakegpt.generation.kv_cache import looks_back
 
     context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length

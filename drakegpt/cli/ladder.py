@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.evaluation.words import NOISE, of_seeds, or_blank
+from drakegpt.report.formatting import NOISE, of_seeds, or_blank
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.baseline import Floor
@@ -23,7 +23,7 @@ def render(
     comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim] | None" = None
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
-    from drakegpt.cli.curves import curves
+    from drakegpt.cli.plots import curves
     from drakegpt.experiments.figures import LOSSES, TAIL, has_tail, has_validation, title_of
     from drakegpt.experiments.results import lowest
 

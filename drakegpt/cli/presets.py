@@ -42,7 +42,7 @@ def show_presets(*, json: bool, quiet: bool) -> None:
 
 def _measured(name: str) -> dict[str, Any]:
     from drakegpt.models.size import total_parameters
-    from drakegpt.training.budget import seconds_for
+    from drakegpt.training.run_length import seconds_for
 
     config, description, vocab_size, command = _described(name)
     parameters = total_parameters(config.model_settings(vocab_size))

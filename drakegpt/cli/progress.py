@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
-    from drakegpt.training.run import Run
+    from drakegpt.runs.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
@@ -162,8 +162,8 @@ def training_progress(
     run: "Run", processes: int = 1, *, quiet: bool
 ) -> "Iterator[Callable[[Step | Evaluation], None]]":
     """The progress of one run that is trained and scored; takes its reports."""
-    from drakegpt.models.build import choose_device
-    from drakegpt.training.engine import choose
+    from drakegpt.models.registry import choose_device
+    from drakegpt.training.step_runner import choose
 
     if not quiet:
         console.note(choose(run.config, choose_device(run.config.device), processes).why)

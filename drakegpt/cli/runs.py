@@ -11,13 +11,13 @@ from drakegpt.cli.progress import SHORT
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.words import or_blank
+from drakegpt.report.formatting import or_blank
 from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drakegpt.training.run import Run
+    from drakegpt.runs.run import Run
 
 app = typer.Typer(help="List, show, remove or import training runs.")
 
@@ -35,7 +35,7 @@ def _list_by_default(context: typer.Context, json: options.Json = False) -> None
 @app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first; also what a bare `drakegpt runs` does."""
-    from drakegpt.training.run import open_all_runs
+    from drakegpt.runs.run import open_all_runs
 
     runs, unreadable = open_all_runs()
     whole = [_summary(run) for run in runs]
@@ -65,7 +65,7 @@ def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt import config_files
     from drakegpt.evaluation.scoring import validation_scorings
-    from drakegpt.evaluation.selection import find_run
+    from drakegpt.runs.lookup import find_run
 
     found = find_run(run)
     scored = validation_scorings(found)
@@ -144,7 +144,7 @@ def import_(
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
     from drakegpt.evaluation.scoring import score
-    from drakegpt.training.importer import import_original
+    from drakegpt.runs.upstream import import_original
 
     dataset = datasets.load(data)
     config = resolve(model, "scaled" if scaled else "default", dataset.name)

@@ -16,7 +16,7 @@ from drakegpt.wording import command, counted, join, option
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.experiments.results import Result, Row
-    from drakegpt.training.run import Run
+    from drakegpt.runs.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
 

@@ -234,7 +234,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
     """Take trials until there are none, or time is over; whether it was interrupted."""
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.trials import came_to, described
-    from drakegpt.sweep.trials import attempt
+    from drakegpt.sweep.runner import attempt
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60
     seconds: list[float] = []

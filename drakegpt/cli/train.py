@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.scoring import Scores
-    from drakegpt.training.run import Run
-    from drakegpt.training.world import World
+    from drakegpt.runs.run import Run
+    from drakegpt.training.distributed import World
 
 SAMPLE_LENGTH = 200
 EXAMPLE = "drakegpt train TransformerLM"
@@ -102,8 +102,8 @@ def train(
             raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
         return
-    from drakegpt.evaluation.selection import find_origin
-    from drakegpt.training.start import start_run
+    from drakegpt.runs.lookup import find_origin
+    from drakegpt.runs.start import start_run
 
     with _processes(given.get("device", "auto")) as world:
         if not world.first:
@@ -139,9 +139,9 @@ def _train_seeds(
 ) -> None:
     """Train runs that differ in their seed alone, and show what they have in common."""
     from drakegpt.cli.several import Training, show_seeds
-    from drakegpt.evaluation.selection import find_run
     from drakegpt.experiments.experiment import seeds_from
     from drakegpt.experiments.launcher import Job
+    from drakegpt.runs.lookup import find_run
 
     if "WORLD_SIZE" in os.environ:
         raise UsageError(
@@ -163,7 +163,7 @@ def _train_seeds(
 @contextmanager
 def _processes(device: str) -> Iterator["World"]:
     """All processes of this training, if torchrun has started several."""
-    from drakegpt.training.world import end, start
+    from drakegpt.training.distributed import end, start
 
     try:
         yield start(device)
@@ -173,8 +173,8 @@ def _processes(device: str) -> Iterator["World"]:
 
 def _follow(world: "World", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
-    from drakegpt.training.recorder import follow
-    from drakegpt.training.world import ProcessLostError, end
+    from drakegpt.runs.session import follow
+    from drakegpt.training.distributed import ProcessLostError, end
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # when the first process stops, so does this one
@@ -204,7 +204,7 @@ def choose_dataset(name: str | None) -> "Dataset":
 
 def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
     """The settings of a new run; says how long it is where that was not given in iterations."""
-    from drakegpt.training.start import resolve_run
+    from drakegpt.runs.start import resolve_run
 
     model = named_model(given, EXAMPLE)
     resolved = resolve_run(model, given.get("size", "default"), dataset, given)
@@ -224,7 +224,7 @@ def _train_and_score(run: "Run", *, resume: bool = False, quiet: bool, world: "W
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import training_progress
     from drakegpt.evaluation.scoring import score
-    from drakegpt.training.recorder import train_run
+    from drakegpt.runs.session import train_run
 
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
         finished = train_run(
@@ -258,8 +258,8 @@ def _dataset_name(given: dict[str, Any]) -> str:
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
     """The run meant by `--resume [TARGET]` and MODEL, and the same with the changes asked for."""
-    from drakegpt.evaluation.selection import find_unfinished
-    from drakegpt.training.run import with_changes
+    from drakegpt.runs.lookup import find_unfinished
+    from drakegpt.runs.run import with_changes
 
     run = find_unfinished(
         given.get("model") if target == LATEST else target,
@@ -318,7 +318,7 @@ def _as_json(run: "Run", scores: "Scores") -> dict[str, Any]:
 
 def _render(run: "Run", scores: "Scores") -> None:
     from drakegpt.cli.progress import duration, sparkline
-    from drakegpt.evaluation.samples import sample
+    from drakegpt.report.samples import sample
 
     evaluations = run.evaluations
     last = evaluations[-1]

@@ -89,7 +89,7 @@ def _rank(row: "Row") -> tuple[Any, ...]:
 
 
 def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
-    from drakegpt.sweep.figures import draw
+    from drakegpt.sweep.plots import draw
 
     definition = study.definition
     title = f"{definition.model} on {definition.data.name}, {counted(len(rows), 'trial')}"

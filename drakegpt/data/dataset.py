@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 
 from drakegpt import paths
-from drakegpt.data import arrays, overlap, passes
-from drakegpt.data.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
-from drakegpt.data.characters import CharTokenizer
+from drakegpt.data import arrays, overlap, preprocess
 from drakegpt.data.corpus import Corpus, Progress, Text
 from drakegpt.data.metadata import Metadata, metadata_from_json
-from drakegpt.data.passes import Survey, reporter
-from drakegpt.data.tokenizers import tokenizer_from_json
-from drakegpt.data.tokens import Tokenizer, token_type
+from drakegpt.data.preprocess import Survey, reporter
+from drakegpt.data.tokenizers.base import Tokenizer, token_type
+from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
+from drakegpt.data.tokenizers.char import CharTokenizer
+from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import (
     CorpusError,
     DamagedDatasetError,
@@ -160,7 +160,7 @@ def prepare(
     model. What `name` stood for before stays on the disk.
     """
     corpus = Text(corpus) if isinstance(corpus, str) else corpus
-    found = passes.survey(corpus, reporter(progress, "reading"))
+    found = preprocess.survey(corpus, reporter(progress, "reading"))
     _check_length(found, name, source)
     made, identity = _tokenizer(corpus, found, name, tokenizer, vocab_size, progress)
     folder = paths.datasets() / name / identity[:16]
@@ -221,7 +221,7 @@ def _tokenizer(
     naming = reporter(progress, "taking checksums")
     if kind == CharTokenizer.kind:
         made: Tokenizer = CharTokenizer(found.alphabet)
-        return made, passes.identity(made, corpus, naming)
+        return made, preprocess.identity(made, corpus, naming)
     asked = vocab_size or DEFAULT_VOCAB_SIZE
     check_vocab_size(asked)
     before = _before(name)
@@ -231,11 +231,11 @@ def _tokenizer(
         and (before.metadata.text_sha256 == found.sha256)
     ):
         # Learning again would give the same, unless the text is in other documents now.
-        identity = passes.identity(before.tokenizer, corpus, naming)
+        identity = preprocess.identity(before.tokenizer, corpus, naming)
         if identity == before.metadata.version:
             return before.tokenizer, identity
-    made = passes.learn(corpus, found.cut, asked, progress)
-    return made, passes.identity(made, corpus, naming)
+    made = preprocess.learn(corpus, found.cut, asked, progress)
+    return made, preprocess.identity(made, corpus, naming)
 
 
 def _before(name: str) -> Dataset | None:
@@ -363,7 +363,7 @@ def _write(
 ) -> None:
     kind = token_type(tokenizer.vocab_size)
     with paths.folder_atomically(folder, place) as temporary:
-        splits = passes.encoded(tokenizer, corpus, found, reporter(progress, "encoding"))
+        splits = preprocess.encoded(tokenizer, corpus, found, reporter(progress, "encoding"))
         written = {
             split: arrays.write(temporary / f"{split}.npy", kind, blocks)
             for split, blocks in splits

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from drakegpt.data.bpe import DEFAULT_VOCAB_SIZE
-from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.overlap import SHORTEST_LINE
+from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.paths import parse_json
 from drakegpt.wording import counted
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.tokens import Tokens
+from drakegpt.data.tokenizers.base import Tokens
 
 Whole = NDArray[np.int64]
 Real = NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drakegpt.data.corpus import Corpus, Report, parts
-from drakegpt.data.passes import Survey, divided
+from drakegpt.data.preprocess import Survey, divided
 
 SHORTEST_LINE = 20  # characters; shorter lines come up again in songs of their own
 BATCH = 1 << 16  # lines that are looked up together

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from drakegpt import paths
 from drakegpt.data import corpus, dataset, kaggle
-from drakegpt.data.bpe import check_vocab_size
-from drakegpt.data.characters import CharTokenizer
 from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.passes import reporter
+from drakegpt.data.preprocess import reporter
 from drakegpt.data.tables import SEPARATORS
-from drakegpt.data.tokenizers import KINDS
+from drakegpt.data.tokenizers.bpe import check_vocab_size
+from drakegpt.data.tokenizers.char import CharTokenizer
+from drakegpt.data.tokenizers.load import KINDS
 from drakegpt.errors import FetchError, UsageError, is_disk_full
 from drakegpt.wording import counted
 

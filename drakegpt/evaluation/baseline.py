@@ -18,7 +18,7 @@ import numpy as np
 
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.ngrams import AT_ONCE, NGrams, fit
-from drakegpt.data.tokens import Tokens
+from drakegpt.data.tokenizers.base import Tokens
 from drakegpt.data.windows import known_tokens
 from drakegpt.evaluation.scoring import Score, characters_in, validation_tokens
 

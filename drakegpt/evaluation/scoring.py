@@ -19,14 +19,14 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokens import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.errors import RunError
-from drakegpt.models.build import choose_device
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.registry import choose_device
 from drakegpt.paths import parse_json
-from drakegpt.training.run import Run
+from drakegpt.runs.run import Run
 
 SCORES = "scores.json"
 # How often the whole validation split was scored, and what the last checkpoint came to alone.

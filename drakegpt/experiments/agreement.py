@@ -16,8 +16,8 @@ from drakegpt.config_files import named_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError
-from drakegpt.evaluation.selection import INCIDENTAL, runs_on
-from drakegpt.training.run import Run
+from drakegpt.runs.lookup import INCIDENTAL, runs_on
+from drakegpt.runs.run import Run
 
 # What a run of the ladder has set unless asked otherwise.
 LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}

@@ -13,10 +13,10 @@ import torch
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError
-from drakegpt.evaluation.selection import find_finished, runs_on
 from drakegpt.experiments.launcher import Job
 from drakegpt.presets import PRESETS
-from drakegpt.training.run import Run
+from drakegpt.runs.lookup import find_finished, runs_on
+from drakegpt.runs.run import Run
 
 # Trains a run for each job, resuming what was interrupted, like `launcher.train_runs`.
 Train = Callable[[Sequence[Job]], object]

@@ -17,7 +17,6 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.noise import Difference, below
-from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.experiments.agreement import (
     TRAINED_BY,
     Agreement,
@@ -32,8 +31,9 @@ from drakegpt.experiments.agreement import (
 )
 from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
 from drakegpt.experiments.results import Row, fall, nats_per_character, row_of, val_loss
-from drakegpt.training.run import Run
-from drakegpt.training.start import resolve_run
+from drakegpt.runs.lookup import INCIDENTAL
+from drakegpt.runs.run import Run
+from drakegpt.runs.start import resolve_run
 
 PAIRS = 2  # the order whose counts BigramLM could learn
 

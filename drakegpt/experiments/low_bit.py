@@ -21,32 +21,32 @@ from typing import Any
 
 import torch
 
+from drakegpt.bench.memory import peak_memory
+from drakegpt.bench.timing import Entry, Times, race, warm_up
+from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.bench import Entry, Times, race, warm_up
-from drakegpt.evaluation.contenders import ENDLESS, TEXT_LENGTH, take
-from drakegpt.evaluation.memory import peak_memory
 from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score, counted_score, score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.generation.sampling import Sampling, generate_batch
-from drakegpt.models.build import build_model, choose_threads, without_weights
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
-from drakegpt.models.packed import (
+from drakegpt.models.packed_linear import (
     PackedBits,
     Packing,
     packed_skeleton_,
     quantized_after_training_,
     sizes,
 )
+from drakegpt.models.registry import build_model, choose_threads, without_weights
 from drakegpt.models.size import total_parameters
 from drakegpt.paths import workplace
-from drakegpt.training.checkpoint import load_weights, save_weights
-from drakegpt.training.engine import choose
-from drakegpt.training.run import Run
-from drakegpt.training.start import resolve_run
+from drakegpt.runs.checkpoint import load_weights, save_weights
+from drakegpt.runs.run import Run
+from drakegpt.runs.start import resolve_run
+from drakegpt.training.step_runner import choose
 from drakegpt.training.trainer import Trainer
 
 MODEL = "TransformerLM"

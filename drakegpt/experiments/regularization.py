@@ -13,7 +13,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.noise import Difference
 from drakegpt.experiments.experiment import Collection, Experiment
 from drakegpt.experiments.results import Result, Row, fall, lowest, row_of, val_loss
-from drakegpt.training.start import resolve_run
+from drakegpt.runs.start import resolve_run
 from drakegpt.wording import counted
 
 MODEL = "TransformerLM"

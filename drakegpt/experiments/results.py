@@ -14,10 +14,10 @@ from typing import Any
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.words import measured
 from drakegpt.experiments.agreement import agreement
 from drakegpt.models.size import total_parameters
-from drakegpt.training.run import Run
+from drakegpt.report.formatting import measured
+from drakegpt.runs.run import Run
 from drakegpt.wording import counted
 
 # Settings that decide on initial weights and on the windows of training.

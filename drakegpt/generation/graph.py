@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drakegpt.models.cuda_graph import CaptureRefusedError, capture, warming_up
+from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
 
 log = logging.getLogger(__name__)
 

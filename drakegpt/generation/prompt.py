@@ -3,7 +3,7 @@
 import unicodedata
 from dataclasses import dataclass
 
-from drakegpt.data.tokens import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.errors import UsageError
 
 # Signs with a plain equivalent that Unicode's own decompositions do not give.

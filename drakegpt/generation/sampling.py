@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.generation.cache import looks_back
+from drakegpt.generation.context_window import Reader, ReplayableReader, Window
 from drakegpt.generation.graph import write_ahead
-from drakegpt.generation.window import Reader, ReplayableReader, Window
+from drakegpt.generation.kv_cache import looks_back
 from drakegpt.models.layers import LanguageModel
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original

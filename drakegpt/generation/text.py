@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from drakegpt import paths
-from drakegpt.data.tokens import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer
+from drakegpt.generation.context_window import Window
 from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
-from drakegpt.generation.window import Window
 from drakegpt.models.layers import LanguageModel
 
 

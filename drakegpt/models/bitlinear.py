@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from drakegpt.models import kernels
+from drakegpt.compute import kernels
 from drakegpt.models.layers import Linear
 
 Bits = Literal["1.58", "1"]

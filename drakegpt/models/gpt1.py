@@ -18,8 +18,8 @@ Shapes as in `ladder`: B windows, T tokens, C width, V tokens in the vocabulary.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drakegpt.compute import kernels
 from drakegpt.config import ModelConfig
-from drakegpt.models import kernels
 from drakegpt.models.layers import (
     CausalSelfAttention,
     Dropout,

@@ -14,8 +14,8 @@ H heads, D = C / H width of one head, V tokens in the vocabulary.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drakegpt.compute import kernels
 from drakegpt.config import ModelConfig
-from drakegpt.models import kernels
 
 
 class LanguageModel(nn.Module):

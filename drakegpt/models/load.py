@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from drakegpt.config import ModelConfig
-from drakegpt.models.build import build_model, without_weights
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed import PER_BYTE, Packing, load_packed_, packed_skeleton_
+from drakegpt.models.packed_linear import PER_BYTE, Packing, load_packed_, packed_skeleton_
+from drakegpt.models.registry import build_model, without_weights
 from drakegpt.models.size import total_parameters
 
 

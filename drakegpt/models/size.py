@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import replace
 
 from drakegpt.config import ModelConfig
-from drakegpt.models.build import build_model, without_weights
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.registry import build_model, without_weights
 
 # What Python keeps of a module beside its weights, at the very least, in bytes.
 MODULE_BYTES = 1024

@@ -24,16 +24,16 @@ from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.samples import Samples
-from drakegpt.evaluation.surprise import Piece, Verse, find_verse, surprise_of
-from drakegpt.evaluation.words import NOISE, from_to, of_seeds, or_blank
+from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, surprise_of
 from drakegpt.experiments.claims import INTRODUCTION, Claim
 from drakegpt.experiments.ladder import PAIRS, Comparison
 from drakegpt.experiments.results import Row
+from drakegpt.report.formatting import NOISE, from_to, of_seeds, or_blank
 from drakegpt.report.plots import Mark, legend, marks_of, pictures
 from drakegpt.report.reproduce import recipes_of
+from drakegpt.report.samples import Samples
 from drakegpt.report.summary import findings
-from drakegpt.training.run import Run
+from drakegpt.runs.run import Run
 from drakegpt.wording import quoted
 
 if TYPE_CHECKING:

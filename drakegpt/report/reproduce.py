@@ -12,7 +12,7 @@ from drakegpt.config import TrainConfig
 from drakegpt.config_files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
-from drakegpt.training.run import Run
+from drakegpt.runs.run import Run
 from drakegpt.wording import command
 
 TOLD_ELSEWHERE = ("model", "size", "data", "seed")

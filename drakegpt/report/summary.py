@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from drakegpt.config import IDEAS
-from drakegpt.evaluation.words import from_to
 from drakegpt.experiments.agreement import TRAINED_BY
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import Row, fall, lowest, val_loss
+from drakegpt.report.formatting import from_to
 from drakegpt.wording import command
 
 

@@ -15,13 +15,13 @@ from typing import Any
 from drakegpt.config import TrainConfig, check_setting, filled
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
-from drakegpt.evaluation.selection import INCIDENTAL
 from drakegpt.presets import PRESETS, SYSTEMS
+from drakegpt.runs.lookup import INCIDENTAL
+from drakegpt.runs.run import check_name
+from drakegpt.runs.start import resolve_run
 from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
 from drakegpt.training.memory import check_memory
-from drakegpt.training.run import check_name
-from drakegpt.training.start import resolve_run
 
 # What says how long a run is, by its number of iterations or of windows, and which is longest.
 _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import DRAWN_TOGETHER
-from drakegpt.models.build import choose_device
 from drakegpt.models.loss import tokens_at_once
 from drakegpt.models.memory import check_fits
+from drakegpt.models.registry import choose_device
 from drakegpt.models.size import blocks_of, module_bytes, total_parameters
 
 FLOAT, HALF, INTEGER = 4, 2, 8  # bytes of a float32, a bfloat16, an int64

@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 
 from drakegpt.config import TrainConfig
 from drakegpt.models.layers import LanguageModel
-from drakegpt.training.weights import FlatWeights
+from drakegpt.training.flat_params import FlatWeights
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 

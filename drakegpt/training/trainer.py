@@ -27,11 +27,11 @@ from drakegpt.data.windows import (
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
-from drakegpt.training.engine import Compiled, Engine, as_written, choose
+from drakegpt.training.distributed import ALONE, World
+from drakegpt.training.flat_params import WorkingCopy
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import Losses, learning_rate, weight_decay
-from drakegpt.training.weights import WorkingCopy
-from drakegpt.training.world import ALONE, World
+from drakegpt.training.step_runner import Compiled, Engine, as_written, choose
 
 
 def whole_validation(config: TrainConfig, tokens: int) -> bool:

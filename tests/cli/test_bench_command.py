@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from drakegpt.bench.hardware import describe_machine
+from drakegpt.bench.timing import Measurement, Times, describe_settings
+from drakegpt.bench.workloads import bench_config
 from drakegpt.cli import console
 from drakegpt.cli.bench import _render
 from drakegpt.cli.console import Screen
-from drakegpt.evaluation.bench import Measurement, Times, describe_settings
-from drakegpt.evaluation.contenders import bench_config
-from drakegpt.evaluation.machine import describe_machine
 
 
 def test_json_is_one_object_and_progress_is_apart(drakegpt):

@@ -21,7 +21,7 @@ from program_runs import settings
 
 from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import validation_score
-from drakegpt.training.run import open_run
+from drakegpt.runs.run import open_run
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 BRIEF = ("--iters", 20, "--eval-iters", 2)
@@ -514,9 +514,9 @@ def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakeg
 
     from drakegpt.config import resolve
     from drakegpt.data import dataset
-    from drakegpt.models.build import build_model
-    from drakegpt.training.checkpoint import save_checkpoint
-    from drakegpt.training.run import create_run
+    from drakegpt.models.registry import build_model
+    from drakegpt.runs.checkpoint import save_checkpoint
+    from drakegpt.runs.run import create_run
 
     data = dataset.load("song")
     for model in ("BigramLM", "SingleHeadAttentionLM"):

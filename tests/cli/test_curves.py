@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from drakegpt.cli.curves import curves
+from drakegpt.cli.plots import curves
 from drakegpt.cli.progress import BARS, sparkline
 from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.scoring import Score

@@ -9,7 +9,7 @@ from drakegpt.cli import options
 from drakegpt.cli.app import app
 from drakegpt.cli.options import MAY_BE_EMPTY
 from drakegpt.errors import CorpusError, UsageError
-from drakegpt.evaluation.selection import find_author, find_run, find_unfinished
+from drakegpt.runs.lookup import find_author, find_run, find_unfinished
 
 
 def commands(group=None, words=()):

@@ -47,7 +47,7 @@ def song(drakegpt, tmp_path):
 
 @pytest.mark.slow
 def test_killed_anywhere_a_run_ends_with_the_same_bytes(drakegpt, song, home):
-    from drakegpt.training.run import open_run
+    from drakegpt.runs.run import open_run
 
     chance = random.Random(time.time_ns())
     done = drakegpt("train", "TransformerLM", *SETTINGS, "--name", "whole", "-q")

@@ -11,8 +11,8 @@ from drakegpt.cli.train import _of_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.scoring import recall
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run, open_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 SHORT = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4)
@@ -89,8 +89,8 @@ def test_a_missing_file_or_model_is_named(drakegpt, song):
 
 
 def test_resume_takes_the_latest_unfinished_run_of_the_model(drakegpt, song, home):
-    from drakegpt.training.recorder import Recorder
-    from drakegpt.training.run import open_run
+    from drakegpt.runs.run import open_run
+    from drakegpt.runs.session import Recorder
 
     whole = drakegpt("train", "BlocksLM", *BRIEF, "--name", "whole")
     assert drakegpt("train", "BlocksLM", "--resume").code == 1

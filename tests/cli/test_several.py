@@ -20,8 +20,8 @@ from drakegpt.data import dataset
 from drakegpt.errors import DivergedError, RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
-from drakegpt.training.recorder import Recorder, in_training
-from drakegpt.training.run import create_run, open_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder, in_training
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -151,7 +151,7 @@ def test_layers_by_the_million_in_a_run_are_not_built(drakegpt, trained, home, n
         (folder / "scores.json").unlink()
         commands = ["generate b", "eval b", "train --resume b --iters 9", "export packed b"]
     else:
-        from drakegpt.training.checkpoint import METADATA_KEY, load_weights
+        from drakegpt.runs.checkpoint import METADATA_KEY, load_weights
 
         weights, about = load_weights(next(folder.glob("checkpoints/*/weights.safetensors")))
         model = json.loads(about["model"]) | {"num_layers": 100_000_000}
@@ -171,14 +171,14 @@ OUT_OF_MEMORY = [
     OSError(12, "Cannot allocate memory"),
 ]
 USES = [
-    ("drakegpt.training.checkpoint.safe_open", "eval r"),
-    ("drakegpt.training.checkpoint.safe_open", "generate r"),
-    ("drakegpt.training.checkpoint.safe_open", "generate {home}/runs/r/best.safetensors"),
+    ("drakegpt.runs.checkpoint.safe_open", "eval r"),
+    ("drakegpt.runs.checkpoint.safe_open", "generate r"),
+    ("drakegpt.runs.checkpoint.safe_open", "generate {home}/runs/r/best.safetensors"),
     ("drakegpt.data.dataset.np.load", "train BigramLM --iters 2 -q"),
     ("drakegpt.data.dataset.np.load", "sweep BigramLM --iters 2 --param max_lr=1e-3 -q"),
-    ("drakegpt.models.packed.PackedLinear.__init__", "export packed b"),
-    ("drakegpt.data.passes.learn", "data fetch sample --tokenizer bpe --name p"),
-    ("drakegpt.data.passes.survey", "data fetch sample --name p"),
+    ("drakegpt.models.packed_linear.PackedLinear.__init__", "export packed b"),
+    ("drakegpt.data.preprocess.learn", "data fetch sample --tokenizer bpe --name p"),
+    ("drakegpt.data.preprocess.survey", "data fetch sample --name p"),
     ("drakegpt.models.size.build_model", "params"),
     ("drakegpt.models.size.build_model", "compare --train --iters 2 -q"),
 ]

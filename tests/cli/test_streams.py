@@ -58,7 +58,7 @@ def test_with_closed_streams_the_work_is_done(run, command, closed):
 
 @pytest.mark.slow
 def test_training_goes_on_without_a_reader_of_its_messages(run, home):
-    from drakegpt.training.run import open_run
+    from drakegpt.runs.run import open_run
 
     done = shell('"$@" 2>&1 | head -1', "train", "BlocksLM", "--iters", 60, "--eval-interval", 5,
                  "--name", "p", *BRIEF)  # fmt: skip
@@ -84,7 +84,7 @@ def test_results_that_find_no_room_are_an_error_in_a_sentence(run, command):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_messages_that_find_no_room_end_no_training(run, home):
-    from drakegpt.training.run import open_run
+    from drakegpt.runs.run import open_run
 
     done = shell('"$@" 2> /dev/full', "train", "BigramLM", "--iters", 4, "--name", "p", *BRIEF)
     assert done.returncode == 0

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drakegpt.data import tokens
-from drakegpt.data.bpe import END, SPECIALS, BPETokenizer, cut
-from drakegpt.data.tokenizers import tokenizer_from_json
+from drakegpt.data.tokenizers import base as tokens
+from drakegpt.data.tokenizers.bpe import END, SPECIALS, BPETokenizer, cut
+from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import UsageError
 
 EMOJI = "👩‍👩‍👧 e\u0301 ｆｕｌｌ नमस्ते 日本\u2028 \x00\x85\ufeff"
@@ -153,7 +153,7 @@ def test_impossible_vocabularies_are_refused(size):
 def test_learning_is_the_same_everywhere():
     """In other processes, with other hashes, with and without threads."""
     script = (
-        "import hashlib, random; from drakegpt.data.bpe import BPETokenizer\n"
+        "import hashlib, random; from drakegpt.data.tokenizers.bpe import BPETokenizer\n"
         "chance = random.Random(5)\n"
         "words = [''.join(chance.choices('abcdefgh', k=4)) for _ in range(500)]\n"
         "pieces = ['\\n'.join(chance.choices(words, k=5000)) for _ in range(4)]\n"
@@ -175,7 +175,7 @@ def test_learning_is_the_same_everywhere():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_a_fork_is_quiet_and_works():
     script = (
-        "import os; from drakegpt.data.bpe import BPETokenizer\n"
+        "import os; from drakegpt.data.tokenizers.bpe import BPETokenizer\n"
         "t = BPETokenizer.train(['a b c\\n' * 9000], 300)\n"
         "t.encode('a b c\\n' * 9000)\n"
         "if not os.fork():\n"

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drakegpt import paths
-from drakegpt.data import corpus, dataset, sources, tokens
-from drakegpt.data.bpe import END, BPETokenizer
+from drakegpt.data import corpus, dataset, sources
+from drakegpt.data.tokenizers import base as tokens
+from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import CorpusError, UsageError
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}

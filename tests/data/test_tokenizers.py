@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakegpt.data.bpe import SMALLEST_VOCAB_SIZE, BPETokenizer
-from drakegpt.data.characters import CharTokenizer
-from drakegpt.data.tokenizers import tokenizer_from_json
-from drakegpt.data.tokens import token_type
+from drakegpt.data.tokenizers.base import token_type
+from drakegpt.data.tokenizers.bpe import SMALLEST_VOCAB_SIZE, BPETokenizer
+from drakegpt.data.tokenizers.char import CharTokenizer
+from drakegpt.data.tokenizers.load import tokenizer_from_json
 
 texts = st.text(min_size=1, max_size=300)
 

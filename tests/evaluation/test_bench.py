@@ -10,19 +10,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from drakegpt.config import LADDER
-from drakegpt.errors import RunError
-from drakegpt.evaluation import bench, contenders, memory
-from drakegpt.evaluation.contenders import (
+from drakegpt.bench import memory, timing, workloads
+from drakegpt.bench.hardware import describe_machine, matmul_rate
+from drakegpt.bench.workloads import (
     BUILDERS,
     VOCAB_SIZE,
     bench_config,
     plain_arithmetic,
     random_text,
 )
-from drakegpt.evaluation.machine import describe_machine, matmul_rate
-from drakegpt.models import kernels, textbook
-from drakegpt.models.build import build_model
+from drakegpt.compute import kernels
+from drakegpt.config import LADDER
+from drakegpt.errors import RunError
+from drakegpt.models import reference
+from drakegpt.models.registry import build_model
 
 CPU = torch.device("cpu")
 
@@ -42,12 +43,12 @@ def tiny(model="TransformerLM", size="default", **settings):
 
 @pytest.fixture
 def _brief(monkeypatch):
-    monkeypatch.setattr(bench, "REPETITION", {"default": 0.002, "scaled": 0.002})
+    monkeypatch.setattr(timing, "REPETITION", {"default": 0.002, "scaled": 0.002})
 
 
 # --- Ratios -------------------------------------------------------------------------------------
 
-TRAINING = bench.Times(
+TRAINING = timing.Times(
     {
         "drakegpt": [1.0, 2.0, 4.0],
         "textbook at 1 thread": [4.0, 4.0, 4.0],
@@ -59,7 +60,7 @@ TRAINING = bench.Times(
 
 def test_the_better_number_of_threads_counts():
     assert TRAINING.reference == "textbook at 1 thread"
-    slow = bench.Times(TRAINING.seconds | {"textbook at 1 thread": [9.0, 9.0, 9.0]})
+    slow = timing.Times(TRAINING.seconds | {"textbook at 1 thread": [9.0, 9.0, 9.0]})
     assert slow.reference == "textbook at 2 threads"
 
 
@@ -68,10 +69,10 @@ def test_ratios_are_medians_of_each_rounds_ratio():
     assert TRAINING.median("drakegpt") == 2.0
     assert TRAINING.ratio("textbook at 1 thread") == 2.0
     assert TRAINING.ratio("textbook at 2 threads") == 2.5
-    uneven = bench.Times({"drakegpt": [1.0, 10.0, 2.0], "textbook": [5.0, 10.0, 6.0]})
+    uneven = timing.Times({"drakegpt": [1.0, 10.0, 2.0], "textbook": [5.0, 10.0, 6.0]})
     assert uneven.ratio("textbook") == 3.0
     assert uneven.median("textbook") / uneven.median("drakegpt") == 3.0
-    assert bench.Times({"drakegpt": [1, 2, 9], "textbook": [9, 4, 1]}).ratio("textbook") == 2.0
+    assert timing.Times({"drakegpt": [1, 2, 9], "textbook": [9, 4, 1]}).ratio("textbook") == 2.0
 
 
 def test_the_spread_is_that_of_each_rounds_ratio():
@@ -80,8 +81,8 @@ def test_the_spread_is_that_of_each_rounds_ratio():
 
 def test_waiting_is_time_on_the_clock_over_time_on_the_processors():
     seconds = {"drakegpt": [1.0, 2.0], "textbook": [4.0, 4.0]}
-    assert bench.Times(seconds).waited == 1.0  # not known
-    assert bench.Times(seconds, {"drakegpt": [1.0, 1.0], "textbook": [8.0, 8.0]}).waited == 1.5
+    assert timing.Times(seconds).waited == 1.0  # not known
+    assert timing.Times(seconds, {"drakegpt": [1.0, 1.0], "textbook": [8.0, 8.0]}).waited == 1.5
 
 
 def test_work_that_sleeps_is_seen_to_wait_and_work_that_computes_is_not():
@@ -96,17 +97,17 @@ def test_work_that_sleeps_is_seen_to_wait_and_work_that_computes_is_not():
         compute(units)
         time.sleep(0.04 * units)
 
-    entries = [bench.Entry(f.__name__, "training", 1, f) for f in (compute, sleep)]
+    entries = [timing.Entry(f.__name__, "training", 1, f) for f in (compute, sleep)]
     units = {(entry.who, entry.kind): 1 for entry in entries}
-    times = bench.race(entries, units, 3, CPU)["training"]
+    times = timing.race(entries, units, 3, CPU)["training"]
     assert [len(each) for each in times.processor.values()] == [3, 3]
-    slept = bench.Times({"sleep": times.seconds["sleep"]}, {"sleep": times.processor["sleep"]})
+    slept = timing.Times({"sleep": times.seconds["sleep"]}, {"sleep": times.processor["sleep"]})
     assert slept.waited > 2.5
     assert min(times.processor["compute"]) >= 0.02
 
 
 def test_a_share_of_the_evaluations_is_added_round_by_round():
-    evaluation = bench.Times({who: [10.0, 20.0, 30.0] for who in TRAINING.seconds})
+    evaluation = timing.Times({who: [10.0, 20.0, 30.0] for who in TRAINING.seconds})
     both = TRAINING.plus(evaluation, 0.1)
     assert both.seconds["drakegpt"] == [2.0, 4.0, 7.0]
     assert both.seconds["plain"] == [3.0, 4.0, 5.0]
@@ -130,19 +131,19 @@ def test_operations_are_those_counted_by_hand():
     scores_and_mean = 2 * (2 * B * T * T * C)
     head = 2 * B * T * C * V
     config = bench_config("SingleHeadAttentionLM", "default")
-    assert bench.count_flops(config) == 3 * (query_key_value + scores_and_mean + head)
-    assert bench.count_flops(bench_config("BigramLM", "default")) == 0
+    assert timing.count_flops(config) == 3 * (query_key_value + scores_and_mean + head)
+    assert timing.count_flops(bench_config("BigramLM", "default")) == 0
 
 
 def test_the_limit_is_operations_over_rate():
-    times = bench.Times({"drakegpt": [0.5], "textbook at 1 thread": [1.0]})
+    times = timing.Times({"drakegpt": [0.5], "textbook at 1 thread": [1.0]})
     figures = {"config": tiny(), "threads": {"drakegpt": 1, "textbook at 1 thread": 1},
                "dtype": "float32", "training": times, "with_evaluations": times,
                "generation": times, "memory": {}}  # fmt: skip
-    measured = bench.Measurement(**figures, flops=100, matmul_rate=1000.0)
+    measured = timing.Measurement(**figures, flops=100, matmul_rate=1000.0)
     assert measured.limit == 0.1
     assert measured.times_limit == 5.0
-    assert bench.Measurement(**figures, flops=0, matmul_rate=1000.0).times_limit is None
+    assert timing.Measurement(**figures, flops=0, matmul_rate=1000.0).times_limit is None
 
 
 def test_the_rate_of_products_is_plausible():
@@ -163,8 +164,8 @@ def test_everyone_can_do_their_work(name, model):
 
 @pytest.mark.parametrize("name", ["drakegpt", "textbook"])
 def test_work_goes_on_where_a_text_ends(monkeypatch, name):
-    monkeypatch.setattr("drakegpt.evaluation.contenders.TEXT_LENGTH", 3)
-    generated = {"drakegpt": contenders, "textbook": textbook}[name]
+    monkeypatch.setattr("drakegpt.bench.workloads.TEXT_LENGTH", 3)
+    generated = {"drakegpt": workloads, "textbook": reference}[name]
     generate, lengths = generated.generate, []
 
     def counted(model, prompt, length, *others):
@@ -221,7 +222,7 @@ def test_plain_is_pytorch_alone_and_computes_the_same():
 def test_a_measurement_is_complete(size):
     threads, heard = torch.get_num_threads(), []
     config = tiny(size=size)
-    measured = bench.measure(config, 2, CPU, progress=lambda *report: heard.append(report))
+    measured = timing.measure(config, 2, CPU, progress=lambda *report: heard.append(report))
     assert torch.get_num_threads() == threads
     shown = json.loads(json.dumps(measured.to_json(), allow_nan=False))
     assert (shown["model"], shown["size"], shown["dtype"]) == ("TransformerLM", size, "float32")
@@ -253,7 +254,7 @@ def test_a_measurement_is_complete(size):
 
 def peak(config):
     order = ["textbook", "training", dataclasses.asdict(config)]
-    return memory.peak_memory("The training of textbook", bench.work_once, order, CPU)
+    return memory.peak_memory("The training of textbook", timing.work_once, order, CPU)
 
 
 def test_memory_is_what_a_process_of_its_own_needs():

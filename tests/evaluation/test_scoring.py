@@ -9,7 +9,7 @@ from learning import train
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score
-from drakegpt.training.checkpoint import save_checkpoint
+from drakegpt.runs.checkpoint import save_checkpoint
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from report_pages import ending_with
 
 from drakegpt.config import resolve
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.surprise import LONGEST, SHORTEST, find_verse, surprise, surprise_of
-from drakegpt.models.build import build_model
-from drakegpt.training.checkpoint import save_checkpoint
+from drakegpt.evaluation.surprisal import LONGEST, SHORTEST, find_verse, surprise, surprise_of
+from drakegpt.models.registry import build_model
+from drakegpt.runs.checkpoint import save_checkpoint
 
 STANZA = "a line of some length, made for this\n" * 5
 

@@ -5,9 +5,9 @@ from program_runs import settings
 
 from drakegpt.experiments.experiment import Experiment, collect
 from drakegpt.experiments.launcher import Observer, TrainingStoppedError, train_runs
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
-from drakegpt.training.start import resolve_run
+from drakegpt.runs.run import create_run
+from drakegpt.runs.session import Recorder
+from drakegpt.runs.start import resolve_run
 
 SHORT = {"iters": 4, "eval_interval": 2, "eval_iters": 1}
 
@@ -164,6 +164,6 @@ def test_the_table_of_few_bits_leaves_a_damaged_run_out(drakegpt, prepared, monk
 
 
 def damage_named(name):
-    from drakegpt.evaluation.selection import find_run
+    from drakegpt.runs.lookup import find_run
 
     damage(find_run(name))

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from drakegpt.config import filled, resolve
 from drakegpt.config_files import named_settings
 from drakegpt.errors import RunError
-from drakegpt.evaluation import selection
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.scoring import Score, score
-from drakegpt.evaluation.selection import INCIDENTAL, find_run
 from drakegpt.experiments.agreement import (
     agreement,
     agrees,
@@ -30,8 +28,10 @@ from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
 from drakegpt.experiments.ladder import Comparison, compare
 from drakegpt.experiments.results import row_of
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import Run, create_run
+from drakegpt.runs import lookup
+from drakegpt.runs.lookup import INCIDENTAL, find_run
+from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.session import Recorder
 
 
 def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
@@ -183,7 +183,7 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
 def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
     """There may be thousands of runs, and as many groups."""
     asked = []
-    monkeypatch.setattr(selection, "filled", lambda *given: asked.append(given) or filled(*given))
+    monkeypatch.setattr(lookup, "filled", lambda *given: asked.append(given) or filled(*given))
     rates = [0.01 + i / 10_000 for i in range(60)]
     configs = [resolve("BigramLM", "default", "d", {"max_lr": rate}) for rate in rates]
     again = [replace(config, seed=7, minutes=1.0) for config in configs]

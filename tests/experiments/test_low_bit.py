@@ -26,9 +26,9 @@ from drakegpt.experiments.low_bit import (
     measure,
     plan,
 )
-from drakegpt.models.build import build_model
-from drakegpt.models.packed import PackedLinear, pack_, sizes
-from drakegpt.training.quantizer import quantize_run
+from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
+from drakegpt.models.registry import build_model
+from drakegpt.runs.packing import quantize_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}

@@ -7,14 +7,14 @@ from itertools import islice
 import pytest
 import torch
 
+from drakegpt.compute.replay import Tape
 from drakegpt.config import preset_model
-from drakegpt.data.bpe import END, BPETokenizer
+from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import RunError
 from drakegpt.generation import graph, sampling
 from drakegpt.generation.sampling import Sampling, generate, generate_batch
 from drakegpt.generation.text import write_batch
-from drakegpt.models.build import build_model
-from drakegpt.models.tape import Tape
+from drakegpt.models.registry import build_model
 
 VOCABULARY = 20
 SAMPLINGS = [

@@ -1,6 +1,6 @@
 import pytest
 
-from drakegpt.data.characters import CharTokenizer
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import UsageError
 from drakegpt.generation.prompt import fit
 

@@ -15,9 +15,9 @@ from drakegpt.generation.sampling import (
     generate_batch,
     probabilities,
 )
-from drakegpt.models import textbook
-from drakegpt.models.build import build_model
-from drakegpt.models.original import convert
+from drakegpt.models import reference as textbook
+from drakegpt.models.registry import build_model
+from drakegpt.runs.upstream_weights import convert
 
 LOGITS = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
 

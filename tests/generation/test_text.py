@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from drakegpt.config import preset_model
-from drakegpt.data.bpe import END, BPETokenizer
-from drakegpt.data.characters import CharTokenizer
+from drakegpt.data.tokenizers.bpe import END, BPETokenizer
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.generation.sampling import Sampling, generate, generate_batch, penalised
 from drakegpt.generation.text import write, write_batch
-from drakegpt.models.build import build_model
+from drakegpt.models.registry import build_model
 
 TEXT = "señor 🦊 jumps over the lazy 🐕, naïve as ever.\n" * 5
 

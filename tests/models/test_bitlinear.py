@@ -7,6 +7,7 @@ import torch
 from learning import losses_on_one_batch
 from torch import nn
 
+from drakegpt.compute.replay import Tape
 from drakegpt.config import preset_model
 from drakegpt.models.bitlinear import (
     BitLinear,
@@ -16,10 +17,9 @@ from drakegpt.models.bitlinear import (
     signs,
     ternary,
 )
-from drakegpt.models.build import build_model
 from drakegpt.models.layers import Linear
 from drakegpt.models.loss import next_token_loss
-from drakegpt.models.tape import Tape
+from drakegpt.models.registry import build_model
 
 WITH_LAYERS = (
     "SingleHeadAttentionLM",

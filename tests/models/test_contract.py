@@ -7,11 +7,11 @@ import torch
 from learning import losses_on_one_batch
 
 from drakegpt.config import LADDER, MODEL_NAMES, preset_model
-from drakegpt.models import textbook
-from drakegpt.models.build import MODELS, build_model
+from drakegpt.models import reference as textbook
 from drakegpt.models.ladder import TransformerBlock
 from drakegpt.models.loss import next_token_loss
-from drakegpt.models.original import convert
+from drakegpt.models.registry import MODELS, build_model
+from drakegpt.runs.upstream_weights import convert
 
 # facts of the published ladder: parameters for a vocabulary of 80, default and scaled
 PINNED = {

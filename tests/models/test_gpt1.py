@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from drakegpt.config import preset_model, resolve
 from drakegpt.errors import UsageError
 from drakegpt.generation.sampling import Sampling, generate
-from drakegpt.models.build import build_model
 from drakegpt.models.gpt1 import GPT1LM
+from drakegpt.models.registry import build_model
 from drakegpt.models.size import count_parameters
-from drakegpt.training.checkpoint import load_weights, save_weights
+from drakegpt.runs.checkpoint import load_weights, save_weights
 
 
 def build(**changes):

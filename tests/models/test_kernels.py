@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from drakegpt.models import kernels
+from drakegpt.compute import kernels
 
 SHAPES = [(32, 8, 32, 4), (3, 8, 32, 1), (4, 5, 24, 3), (2, 130, 64, 4), (1, 1, 8, 2)]
 

@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from drakegpt import models
+from drakegpt.compute.replay import Tape
 from drakegpt.config import preset_model
-from drakegpt.models import packed
+from drakegpt.models import packed_linear as packed
 from drakegpt.models.bitlinear import BitLinear, quantize_, quantize_activations
-from drakegpt.models.build import build_model
-from drakegpt.models.packed import (
+from drakegpt.models.packed_linear import (
     PackedLinear,
     integer_product,
     load_packed_,
@@ -33,7 +33,7 @@ from drakegpt.models.packed import (
     sizes,
     unpack,
 )
-from drakegpt.models.tape import Tape
+from drakegpt.models.registry import build_model
 
 BLOCKS = ("BlocksLM", "ResidualBlocksLM", "TransformerLM")
 VALUES = {"8": list(range(-127, 128)), "1.58": [-1, 0, 1], "1": [-1, 1]}
@@ -339,7 +339,7 @@ def test_a_processor_without_vnni_is_found_out():
     """Run by oneDNN as if on one: 8-bit weights still multiply exactly."""
     code = (
         "import torch\n"
-        "from drakegpt.models.packed import integer_product\n"
+        "from drakegpt.models.packed_linear import integer_product\n"
         "x = torch.full((4, 127), 127, dtype=torch.int8)\n"
         "assert (integer_product(x, x) == 127**3).all()\n"
     )

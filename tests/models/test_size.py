@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, preset_model
-from drakegpt.models.build import build_model
 from drakegpt.models.load import load_model
-from drakegpt.models.packed import Packing
+from drakegpt.models.packed_linear import Packing
+from drakegpt.models.registry import build_model
 from drakegpt.models.size import blocks_of, count_parameters, module_bytes, total_parameters
 
 

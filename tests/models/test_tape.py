@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drakegpt.models.tape import Repeating, Tape
+from drakegpt.compute.replay import Repeating, Tape
 
 
 def test_results_follow_their_inputs():

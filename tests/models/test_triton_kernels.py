@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from drakegpt.models import kernels
+from drakegpt.compute import kernels
 
 pytestmark = pytest.mark.gpu
 SHAPES = [(64, 256, 384), (5, 7, 32), (3, 100), (1, 40), (2, 9, 1600)]
@@ -18,7 +18,7 @@ def apart(some, exact):
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.bfloat16, 6e-3)])
 def test_layer_norm(shape, dtype, within):
     assert kernels.triton_works()
-    from drakegpt.models.triton_kernels import LayerNorm
+    from drakegpt.compute.triton_kernels import LayerNorm
 
     torch.manual_seed(0)
     C = shape[-1]

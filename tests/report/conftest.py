@@ -14,8 +14,8 @@ from report_pages import (
 )
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.samples import Samples
 from drakegpt.experiments.agreement import select_runs
+from drakegpt.report.samples import Samples
 
 
 @pytest.fixture(scope="session")

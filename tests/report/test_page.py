@@ -16,7 +16,7 @@ from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of
 import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.surprise import Piece, Verse
+from drakegpt.evaluation.surprisal import Piece, Verse
 from drakegpt.experiments.claims import INTRODUCTION, check_claims
 from drakegpt.report.page import STEPS, Scale, check_target, spelt, surprised_by, visible
 from drakegpt.report.plots import Mark, marks_of
@@ -289,7 +289,7 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
     from drakegpt.config import resolve
-    from drakegpt.training.run import create_run
+    from drakegpt.runs.run import create_run
 
     shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
     given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}

@@ -7,8 +7,8 @@ from learning import prepare, train
 from report_pages import corpus_with_stanzas
 
 from drakegpt.data import sources
-from drakegpt.evaluation.samples import samples_of
 from drakegpt.report.reproduce import recipes_of
+from drakegpt.report.samples import samples_of
 
 
 def test_settings_are_told_once_where_all_share_them(prepared):

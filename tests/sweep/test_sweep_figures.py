@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from drakegpt.sweep.figures import draw, scale_of
+from drakegpt.sweep.plots import draw, scale_of
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Row
 

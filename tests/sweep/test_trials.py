@@ -17,14 +17,14 @@ from program_runs import settings
 from drakegpt import paths
 from drakegpt.config import resolve
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
-from drakegpt.evaluation.selection import find_run, find_unfinished
-from drakegpt.sweep import trials
+from drakegpt.runs.lookup import find_run, find_unfinished
+from drakegpt.runs.run import all_runs, create_run, open_run
+from drakegpt.runs.session import Recorder
+from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define
+from drakegpt.sweep.runner import attempt
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Study
-from drakegpt.sweep.trials import attempt
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import all_runs, create_run, open_run
 
 SETTINGS = {"iters": 20, "eval_iters": 1, "batch_size": 2, "embedding_dim": 8}
 
@@ -97,9 +97,9 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     metrics.write_text("".join(lines[:-1]) + lines[0][:9])
     (half / ".state.pt.12.unfinished").write_bytes(b"half")
     trained = []
-    recorder = trials.Recorder
+    recorder = runner.Recorder
     monkeypatch.setattr(
-        trials, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
+        runner, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
     )
     assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
@@ -180,7 +180,7 @@ def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
 @pytest.fixture
 def failing(monkeypatch):
     """Let the runs with a `max_lr` of 1e-2 fail when they begin to train, by calling something."""
-    recorder = trials.Recorder
+    recorder = runner.Recorder
 
     def set_to(fail):
         def new(run, **how):
@@ -188,7 +188,7 @@ def failing(monkeypatch):
                 fail()
             return recorder(run, **how)
 
-        monkeypatch.setattr(trials, "Recorder", new)
+        monkeypatch.setattr(runner, "Recorder", new)
 
     return set_to
 

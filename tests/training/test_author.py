@@ -8,11 +8,11 @@ import torch
 from learning import at_home, prepare, small_text, train
 
 from drakegpt.errors import RunError
-from drakegpt.evaluation.selection import find_author
 from drakegpt.generation.text import write
-from drakegpt.training.author import author_in_file, author_of
-from drakegpt.training.checkpoint import load_weights, save_weights
-from drakegpt.training.quantizer import quantize_run
+from drakegpt.runs.checkpoint import load_weights, save_weights
+from drakegpt.runs.lookup import find_author
+from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.weights_file import author_in_file, author_of
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drakegpt.errors import RunError
-from drakegpt.training.checkpoint import list_checkpoints, load_weights, save_checkpoint
+from drakegpt.runs.checkpoint import list_checkpoints, load_weights, save_checkpoint
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}
 STATE = {"iteration": 5, "random": {"cpu": torch.arange(3, dtype=torch.uint8), "cuda": None}}

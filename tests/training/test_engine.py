@@ -11,12 +11,13 @@ from learning import CPU, losses, new_trainer
 from torch import nn
 from torch.nn import functional as F
 
+from drakegpt.compute import kernels
 from drakegpt.config import LADDER, MODEL_NAMES, resolve
 from drakegpt.data.windows import TrainingWindows
-from drakegpt.models import kernels, textbook
-from drakegpt.models.build import build_model
-from drakegpt.models.original import convert
-from drakegpt.training import engine
+from drakegpt.models import reference as textbook
+from drakegpt.models.registry import build_model
+from drakegpt.runs.upstream_weights import convert
+from drakegpt.training import step_runner
 from drakegpt.training.trainer import Step, Trainer
 
 ITERATIONS = 50
@@ -100,7 +101,7 @@ def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits)
 def test_the_way_is_chosen_by_size_and_processes(settings, processes, way):
     settings = {"size": "default", **settings}
     config = resolve("TransformerLM", settings.pop("size"), "x", settings)
-    plan = engine.choose(config, CPU, processes)
+    plan = step_runner.choose(config, CPU, processes)
     assert plan.way == way
     assert plan.dtype == torch.float32
     assert plan.compiled == (config.compile is True)
@@ -154,18 +155,18 @@ def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, 
 def test_a_loss_stays_what_it_was_when_steps_go_on():
     """Though a tape writes each result where it wrote the last."""
     place = torch.zeros(())
-    steps = engine.Engine("tape", CPU)
+    steps = step_runner.Engine("tape", CPU)
     done = [steps(lambda: place.add_(1)) for _ in range(4)]
     assert [loss.item() for loss in done] == [1, 2, 3, 4]
 
 
 def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
     def refuse(_step):
-        raise engine.CaptureRefusedError("not permitted when stream is capturing")
+        raise step_runner.CaptureRefusedError("not permitted when stream is capturing")
 
-    monkeypatch.setattr(engine, "_Graph", refuse)
+    monkeypatch.setattr(step_runner, "_Graph", refuse)
     count = torch.zeros(())
-    steps = engine.Engine("graph", CPU)
+    steps = step_runner.Engine("graph", CPU)
     with caplog.at_level(logging.WARNING):
         done = [steps(lambda: count.add_(1) * 2).item() for _ in range(6)]
     assert done == [2, 4, 6, 8, 10, 12]
@@ -177,8 +178,8 @@ def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
 def test_a_graph_is_captured_after_the_first_steps_and_launched_from_then_on(monkeypatch):
     """Only the order of things, which needs no GPU: the graph here is the step itself."""
     captured, count = [], torch.zeros(())
-    monkeypatch.setattr(engine, "_Graph", lambda step: captured.append(step) or step)
-    steps = engine.Engine("graph", CPU)
+    monkeypatch.setattr(step_runner, "_Graph", lambda step: captured.append(step) or step)
+    steps = step_runner.Engine("graph", CPU)
     done = [(steps(lambda: count.add_(1) * 2).item(), len(captured)) for _ in range(5)]
     assert done == [(2, 0), (4, 0), (6, 0), (8, 1), (10, 1)]
     assert steps.way == "graph"

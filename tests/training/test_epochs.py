@@ -8,8 +8,8 @@ from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.training.budget import iterations_of, length_of, seconds_for
-from drakegpt.training.run import create_run, open_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.training.run_length import iterations_of, length_of, seconds_for
 
 
 def configured(data, **settings):

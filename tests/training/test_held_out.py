@@ -8,10 +8,10 @@ from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
-from drakegpt.models.build import build_model
-from drakegpt.training.budget import iterations_of
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run
+from drakegpt.models.registry import build_model
+from drakegpt.runs.run import create_run
+from drakegpt.runs.session import Recorder
+from drakegpt.training.run_length import iterations_of
 from drakegpt.training.trainer import Evaluation, Trainer
 
 # Of 2,000 characters the last 200 validate; the 180 before them are the tail, which alone has a Z.

@@ -7,11 +7,11 @@ from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.selection import find_begun, find_finished
 from drakegpt.experiments.agreement import select_runs
-from drakegpt.training import recorder as recorder_module
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import Part, create_run, open_run, record_changes, with_changes
+from drakegpt.runs import session as recorder_module
+from drakegpt.runs.lookup import find_begun, find_finished
+from drakegpt.runs.run import Part, create_run, open_run, record_changes, with_changes
+from drakegpt.runs.session import Recorder
 
 SETTINGS = {"iters": 6, "eval_interval": 2, "eval_iters": 1, "recipe": "fast", "warmup_iters": 2}
 

@@ -7,13 +7,13 @@ import torch
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.samples import sample
 from drakegpt.evaluation.scoring import score
 from drakegpt.experiments.agreement import select_runs
 from drakegpt.experiments.ladder import compare
-from drakegpt.models import textbook
-from drakegpt.training.importer import import_original
-from drakegpt.training.run import all_runs, open_run
+from drakegpt.models import reference
+from drakegpt.report.samples import sample
+from drakegpt.runs.run import all_runs, open_run
+from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def original(prepared, name, size="default"):
     """A model of the original, and the file it would have written, masks and all."""
     torch.manual_seed(5)
     config = resolve(name, size, prepared.name)
-    model = textbook.TextbookLM(config.model_settings(prepared.tokenizer.vocab_size), False)
+    model = reference.TextbookLM(config.model_settings(prepared.tokenizer.vocab_size), False)
     return config, model.eval()
 
 

@@ -10,11 +10,11 @@ from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
-from drakegpt.training.checkpoint import load_weights
-from drakegpt.training.initial import begin_with_, initial_weights
-from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run, open_run
+from drakegpt.runs.checkpoint import load_weights
+from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder
+from drakegpt.runs.warm_start import begin_with_, initial_weights
 
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1, "dropout": 0.1}
 

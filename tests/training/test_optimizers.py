@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from drakegpt.config import resolve
-from drakegpt.models.build import build_model
 from drakegpt.models.loss import next_token_loss
+from drakegpt.models.registry import build_model
 from drakegpt.training.optimizers import Muon, Optimizer
 
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.scoring import score
-from drakegpt.evaluation.selection import find_run
-from drakegpt.models.textbook import TextbookLM
-from drakegpt.training.importer import import_original
-from drakegpt.training.quantizer import quantize_run
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run, open_run
+from drakegpt.models.reference import TextbookLM
+from drakegpt.runs.lookup import find_run
+from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder
+from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
-from drakegpt.training import recorder as recorder_module
-from drakegpt.training.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import create_run, open_run, with_changes
+from drakegpt.runs import session as recorder_module
+from drakegpt.runs.checkpoint import list_checkpoints, load_weights
+from drakegpt.runs.run import create_run, open_run, with_changes
+from drakegpt.runs.session import Recorder
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 

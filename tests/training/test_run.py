@@ -9,11 +9,11 @@ from learning import SHORT, train
 
 from drakegpt import paths
 from drakegpt.config import resolve
-from drakegpt.data.characters import CharTokenizer
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
-from drakegpt.training.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import all_runs, create_run, open_run
+from drakegpt.runs.checkpoint import list_checkpoints, load_weights
+from drakegpt.runs.run import all_runs, create_run, open_run
+from drakegpt.runs.session import Recorder
 from drakegpt.training.trainer import Evaluation
 
 CPU = torch.device("cpu")

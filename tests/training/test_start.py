@@ -5,9 +5,9 @@ import torch
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.training.recorder import Recorder, train_run
-from drakegpt.training.run import create_run, open_run
-from drakegpt.training.start import resolve_run, start_run
+from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.session import Recorder, train_run
+from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.training.trainer import Evaluation
 
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from drakegpt.training.trackers import PATIENCE
+from drakegpt.runs.wandb_mirror import PATIENCE
 from drakegpt.training.trainer import Evaluation
 
 KEY = "0123456789abcdef" * 2 + "01234567"

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from drakegpt.bench.memory import peak_memory
 from drakegpt.config import TrainConfig, resolve
 from drakegpt.errors import CorpusError, NotEnoughMemoryError
-from drakegpt.evaluation.memory import peak_memory
 from drakegpt.models import memory
-from drakegpt.models.build import build_model
+from drakegpt.models.registry import build_model
 from drakegpt.training.memory import check_memory, needed_to_train
 from drakegpt.training.trainer import Trainer
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from drakegpt.errors import UsageError
-from drakegpt.training.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.world import World, start
+from drakegpt.runs.checkpoint import list_checkpoints, load_weights
+from drakegpt.training.distributed import World, start
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 TRAIN = ["-m", "drakegpt", "train", "TransformerLM", "--eval-iters", "2", "--quiet"]
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
         "import sys, torch\n"
         "from drakegpt.config import resolve\n"
         "from drakegpt.data import dataset\n"
-        "from drakegpt.models.build import build_model\n"
+        "from drakegpt.models.registry import build_model\n"
         "from drakegpt.training import world\n"
         "from drakegpt.training.trainer import Trainer\n"
         "here = world.start()\n"

@@ -20,7 +20,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from drakegpt.models import kernels
+from drakegpt.compute import kernels
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndPositionEmbedding
 
 # Activations, B * n * C, from which the last block takes the last token apart from the others.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from drakegpt.models import kernels
+from drakegpt.compute import kernels
 
 # Rows and columns of the matrices that are multiplied, and how often: the best time counts.
 SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}

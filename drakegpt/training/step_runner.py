@@ -19,11 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
+from drakegpt.compute.kernels import kept_whole
+from drakegpt.compute.replay import TAPED_UP_TO, Tape
 from drakegpt.config import TrainConfig
 from drakegpt.errors import UsageError
-from drakegpt.models.cuda_graph import CaptureRefusedError, capture, warming_up
-from drakegpt.models.kernels import kept_whole
-from drakegpt.models.tape import TAPED_UP_TO, Tape
 from drakegpt.presets import WIDE
 
 log = logging.getLogger("drakegpt")

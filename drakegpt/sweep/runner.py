@@ -20,12 +20,12 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.evaluation.scoring import score_tail, score_validation
-from drakegpt.evaluation.selection import essential, kept_as
+from drakegpt.runs.lookup import essential, kept_as
+from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
+from drakegpt.runs.session import Recorder
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
-from drakegpt.training.recorder import Recorder
-from drakegpt.training.run import OlderRunError, Run, create_run, open_run
 from drakegpt.training.trainer import Evaluation, Step
 from drakegpt.wording import command
 

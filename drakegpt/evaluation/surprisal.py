@@ -20,11 +20,11 @@ from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
-from drakegpt.data.tokens import Tokenizer
-from drakegpt.models.build import choose_device
+from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once
-from drakegpt.training.run import Run
+from drakegpt.models.registry import choose_device
+from drakegpt.runs.run import Run
 
 SHORTEST, LONGEST = 120, 400  # characters of a verse
 LOOKED_AT = 20_000  # tokens of the validation split in which a verse is looked for

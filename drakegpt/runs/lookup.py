@@ -14,9 +14,9 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, did_you_mean
 from drakegpt.evaluation.scoring import Score, known_tail, known_validation
-from drakegpt.training.author import Author, author_in_file, author_of
-from drakegpt.training.recorder import in_training
-from drakegpt.training.run import CHANGEABLE, Run, all_runs, open_run, with_changes
+from drakegpt.runs.run import CHANGEABLE, Run, all_runs, open_run, with_changes
+from drakegpt.runs.session import in_training
+from drakegpt.runs.weights_file import Author, author_in_file, author_of
 from drakegpt.wording import command
 
 log = logging.getLogger("drakegpt")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.tokens import Tokens, batched, token_type
+from drakegpt.data.tokenizers.base import Tokens, batched, token_type
 from drakegpt.errors import UsageError
 from drakegpt.wording import counted
 

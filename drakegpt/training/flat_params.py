@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from drakegpt.models.kernels import with_quick_norms_
+from drakegpt.compute.kernels import with_quick_norms_
 from drakegpt.models.layers import LanguageModel
 
 

@@ -23,13 +23,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
+from drakegpt.compute import kernels
 from drakegpt.config import TrainConfig, resolve
+from drakegpt.generation.context_window import Window
 from drakegpt.generation.sampling import Sampling, generate
-from drakegpt.generation.window import Window
-from drakegpt.models import kernels, textbook
-from drakegpt.models.build import build_model
+from drakegpt.models import reference
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import next_token_loss
+from drakegpt.models.registry import build_model
 from drakegpt.training.optimizers import BETAS
 from drakegpt.training.trainer import Trainer
 
@@ -103,15 +104,15 @@ def take(things: Iterator[object], number: int) -> None:
 # --- The textbook -------------------------------------------------------------------------------
 
 
-def _textbook_model(config: TrainConfig, device: torch.device) -> textbook.TextbookLM:
+def _textbook_model(config: TrainConfig, device: torch.device) -> reference.TextbookLM:
     torch.manual_seed(SEED)
-    return textbook.TextbookLM(config.model_settings(VOCAB_SIZE)).to(device)
+    return reference.TextbookLM(config.model_settings(VOCAB_SIZE)).to(device)
 
 
 def _textbook_training(config: TrainConfig, device: torch.device) -> Work:
     tokens = random_text()[0].long().to(device)
     model = _textbook_model(config, device)
-    losses = textbook.train(model, tokens, config.batch_size, config.base_lr)
+    losses = reference.train(model, tokens, config.batch_size, config.base_lr)
     return lambda iterations: take(losses, iterations)
 
 
@@ -127,14 +128,14 @@ def _textbook_generation(config: TrainConfig, device: torch.device) -> Work:
     model = _textbook_model(config, device).eval()
     prompt = random_text()[0][None, : config.context_length].long().to(device)
     return lambda length: [
-        textbook.generate(model, prompt, min(TEXT_LENGTH, length - start))
+        reference.generate(model, prompt, min(TEXT_LENGTH, length - start))
         for start in range(0, length, TEXT_LENGTH)
     ]
 
 
 def _estimate(model: torch.nn.Module, tokens: Tensor, config: TrainConfig) -> float:
     batches, batch_size, T = config.eval_iters, config.batch_size, config.context_length
-    return textbook.estimate(model, tokens, batches, batch_size, T)
+    return reference.estimate(model, tokens, batches, batch_size, T)
 
 
 # --- Plain --------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def _plain_training(config: TrainConfig, device: torch.device) -> Work:
         """Go so many steps."""
         with plain_arithmetic():
             for _ in range(iterations):
-                inputs, targets = textbook.draw_windows(
+                inputs, targets = reference.draw_windows(
                     tokens, config.batch_size, config.context_length
                 )
                 loss = next_token_loss(model(inputs), targets)

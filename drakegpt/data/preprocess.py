@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from drakegpt.data.bpe import BPETokenizer
-from drakegpt.data.characters import CharacterSet
 from drakegpt.data.corpus import Corpus, Progress, Report, parts
-from drakegpt.data.tokens import Tokenizer, Tokens
+from drakegpt.data.tokenizers.base import Tokenizer, Tokens
+from drakegpt.data.tokenizers.bpe import BPETokenizer
+from drakegpt.data.tokenizers.char import CharacterSet
 from drakegpt.errors import CorpusError
 
 TRAIN_SHARE = 0.9

@@ -15,10 +15,10 @@ from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import windows_in
 from drakegpt.errors import UsageError
-from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model, choose_device, choose_threads
 from drakegpt.presets import EVALUATIONS
-from drakegpt.training.engine import choose
 from drakegpt.training.memory import check_memory
+from drakegpt.training.step_runner import choose
 from drakegpt.training.trainer import Evaluation, Step, Trainer, tokens_evaluated
 
 # The first steps are slower: on the way one is recorded, compiled or captured.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from drakegpt.errors import RunError
 from drakegpt.generation.prompt import fit
 from drakegpt.generation.text import write
-from drakegpt.models.build import choose_device
-from drakegpt.training.run import Run
+from drakegpt.models.registry import choose_device
+from drakegpt.runs.run import Run
 from drakegpt.wording import command
 
 SEED = 42

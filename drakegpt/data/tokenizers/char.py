@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.tokens import Tokens, batched, token_type
+from drakegpt.data.tokenizers.base import Tokens, batched, token_type
 
 
 class CharTokenizer:

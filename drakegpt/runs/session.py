@@ -27,21 +27,21 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.models.build import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
-from drakegpt.training.checkpoint import (
+from drakegpt.runs.checkpoint import (
     Checkpoint,
     load_weights,
     save_checkpoint,
     save_weights,
 )
-from drakegpt.training.initial import begin_with_
+from drakegpt.runs.run import Run, misfit, open_run, record_changes
+from drakegpt.runs.wandb_mirror import WandbTracker
+from drakegpt.runs.warm_start import begin_with_
+from drakegpt.training.distributed import ALONE, World
 from drakegpt.training.memory import check_memory
-from drakegpt.training.run import Run, misfit, open_run, record_changes
-from drakegpt.training.trackers import WandbTracker
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.training.world import ALONE, World
 from drakegpt.wording import command, counted
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save

@@ -13,10 +13,10 @@ from drakegpt.config import TrainConfig, resolve
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.presets import SYSTEMS, without_dropout
-from drakegpt.training.budget import length_of
-from drakegpt.training.initial import initial_weights
+from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.warm_start import initial_weights
 from drakegpt.training.memory import check_memory
-from drakegpt.training.run import Run, create_run
+from drakegpt.training.run_length import length_of
 
 
 def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]) -> TrainConfig:

@@ -39,15 +39,15 @@ from drakegpt import config_files, paths
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.tokenizers import tokenizer_from_json
-from drakegpt.data.tokens import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer
+from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
-from drakegpt.models.build import choose_device, choose_threads
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
-from drakegpt.models.packed import PackedBits, Packing, pack_
+from drakegpt.models.packed_linear import PackedBits, Packing, pack_
+from drakegpt.models.registry import choose_device, choose_threads
 from drakegpt.paths import parse_json
-from drakegpt.training.checkpoint import (
+from drakegpt.runs.checkpoint import (
     Checkpoint,
     list_checkpoints,
     load_weights,

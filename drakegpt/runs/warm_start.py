@@ -12,9 +12,9 @@ from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
-from drakegpt.models.build import build_model
-from drakegpt.training.checkpoint import load_weights
-from drakegpt.training.run import Run
+from drakegpt.models.registry import build_model
+from drakegpt.runs.checkpoint import load_weights
+from drakegpt.runs.run import Run
 
 # What may differ between the two: how weights are rounded and dropped, not their shapes.
 SHAPE = ("model", "context_length", "embedding_dim", "num_heads", "num_layers", "tie_embeddings")

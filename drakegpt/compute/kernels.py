@@ -112,7 +112,7 @@ class _GPULinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of x, weight and bias."""
-        from drakegpt.models.triton_kernels import column_sums
+        from drakegpt.compute.triton_kernels import column_sums
 
         (grad,) = grads
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -131,7 +131,7 @@ def triton_works() -> bool:
     if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
         return False
     try:
-        from drakegpt.models.triton_kernels import column_sums
+        from drakegpt.compute.triton_kernels import column_sums
 
         column_sums(torch.ones(2, 8, device="cuda"))
     except Exception as error:
@@ -157,7 +157,7 @@ class LayerNorm(nn.LayerNorm):
         """(..., C) -> (..., C)."""
         if not _for_triton(x):
             return super().forward(x)
-        from drakegpt.models import triton_kernels
+        from drakegpt.compute import triton_kernels
 
         result: Tensor = triton_kernels.LayerNorm.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, self.eps

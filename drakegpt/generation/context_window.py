@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from drakegpt.generation.cache import CachedModel
+from drakegpt.compute.replay import TAPED_UP_TO, Repeating
+from drakegpt.generation.kv_cache import CachedModel
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.tape import TAPED_UP_TO, Repeating
 
 Window = Literal["auto", "exact", "cached"]
 

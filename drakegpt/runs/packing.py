@@ -11,9 +11,9 @@ from typing import Any
 
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.load import load_model
-from drakegpt.models.packed import PackedBits, pack_, quantized_after_training_
-from drakegpt.training.checkpoint import load_weights, save_checkpoint
-from drakegpt.training.run import Run, create_run, misfit
+from drakegpt.models.packed_linear import PackedBits, pack_, quantized_after_training_
+from drakegpt.runs.checkpoint import load_weights, save_checkpoint
+from drakegpt.runs.run import Run, create_run, misfit
 from drakegpt.wording import command
 
 

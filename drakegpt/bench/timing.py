@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from drakegpt.bench.hardware import matmul_rate
+from drakegpt.bench.memory import peak_memory
+from drakegpt.bench.workloads import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
 from drakegpt.config import TrainConfig
-from drakegpt.evaluation.contenders import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
-from drakegpt.evaluation.machine import matmul_rate
-from drakegpt.evaluation.memory import peak_memory
-from drakegpt.models.build import choose_threads
 from drakegpt.models.loss import next_token_loss
-from drakegpt.models.textbook import TextbookLM
-from drakegpt.training.engine import choose
+from drakegpt.models.reference import TextbookLM
+from drakegpt.models.registry import choose_threads
+from drakegpt.training.step_runner import choose
 from drakegpt.wording import counted
 
 OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"

@@ -20,9 +20,9 @@ from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError, is_out_of_memory
 from drakegpt.models.load import load_model
-from drakegpt.models.original import convert
-from drakegpt.training.checkpoint import save_checkpoint
-from drakegpt.training.run import Run, create_run
+from drakegpt.runs.checkpoint import save_checkpoint
+from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.upstream_weights import convert
 
 _FIX = "Name a file that the original wrote with torch.save(model.state_dict(), …)."
 

@@ -27,7 +27,7 @@ def peak_memory(
     JSON can hold. Raises `RunError` if the other process fails, above all for want of memory.
     """
     order = json.dumps([work.__module__, work.__name__, arguments, str(device)])
-    command = [sys.executable, "-m", "drakegpt.evaluation.memory", order]
+    command = [sys.executable, "-m", "drakegpt.bench.memory", order]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -3,9 +3,9 @@
 A tokenizer's JSON form is part of the identity of both.
 """
 
-from drakegpt.data.bpe import BPETokenizer
-from drakegpt.data.characters import CharTokenizer
-from drakegpt.data.tokens import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer
+from drakegpt.data.tokenizers.bpe import BPETokenizer
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.paths import parse_json
 
 KINDS = (CharTokenizer.kind, BPETokenizer.kind)
