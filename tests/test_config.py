@@ -15,7 +15,7 @@ from drakegpt.config import (
     resolve,
     setting_of,
 )
-from drakegpt.config_files import from_file, to_command, to_toml
+from drakegpt.config.files import from_file, to_command, to_toml
 from drakegpt.errors import UsageError
 
 

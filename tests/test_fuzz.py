@@ -33,7 +33,7 @@ from safetensors.torch import save
 from drakegpt import paths, wording
 from drakegpt.cli import train as train_command
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
-from drakegpt.config_files import from_file
+from drakegpt.config.files import from_file
 from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError

@@ -11,7 +11,7 @@ import pytest
 
 import drakegpt
 from drakegpt.config import resolve
-from drakegpt.config_files import to_command
+from drakegpt.config.files import to_command
 from drakegpt.wording import command, counted, quoted
 
 ODD = [

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import config_files, paths
+from drakegpt import paths
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset
-from drakegpt.config import SIZES, check_setting
+from drakegpt.config import SIZES, check_setting, files
+from drakegpt.config.presets import PRESETS
 from drakegpt.errors import RunError, UsageError
-from drakegpt.presets import PRESETS
 from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     """
     from drakegpt.experiments.regularization import COMPARED
 
-    given = config_files.from_file(path) if path else {}
+    given = files.from_file(path) if path else {}
     for name, value in given.items():
         check_setting(name, value)
     for name in ("model", *(COMPARED if remedies else ())):

@@ -7,7 +7,7 @@ from drakegpt.cli import console
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.report.formatting import NOISE, measured, of_seeds
+from drakegpt.experiments.formatting import NOISE, measured, of_seeds
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.report.formatting import NOISE, of_seeds, or_blank
+from drakegpt.experiments.formatting import NOISE, of_seeds, or_blank
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.baseline import Floor

@@ -19,8 +19,8 @@ from typer.core import TyperCommand
 
 from drakegpt import config, paths
 from drakegpt.config import TrainConfig
+from drakegpt.config.presets import PRESETS
 from drakegpt.errors import UsageError, did_you_mean
-from drakegpt.presets import PRESETS
 
 # Texts for which nothing is something.
 MAY_BE_EMPTY = ("prompt",)

@@ -34,9 +34,9 @@ def params(
 ) -> None:
     """Count parameters by component, beside the published figures."""
     from drakegpt.config import preset_model
+    from drakegpt.config.presets import SYSTEMS
     from drakegpt.evaluation.parameters import published_parameters
     from drakegpt.models.size import count_parameters
-    from drakegpt.presets import SYSTEMS
 
     vocab_size = vocab_size or (80 if preset == "none" else SYSTEMS[preset].vocab_size)
     sizes, models = list(SIZES), [model] if model else list(LADDER)

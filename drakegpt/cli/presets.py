@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.presets import SYSTEMS
+from drakegpt.config.presets import SYSTEMS
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig

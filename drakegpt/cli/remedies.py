@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.report.formatting import from_to, of_seeds, or_blank
+from drakegpt.experiments.formatting import from_to, of_seeds, or_blank
 from drakegpt.wording import counted
 
 if TYPE_CHECKING:

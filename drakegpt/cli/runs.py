@@ -11,7 +11,7 @@ from drakegpt.cli.progress import SHORT
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, model_named
 from drakegpt.errors import RunError, UsageError
-from drakegpt.report.formatting import or_blank
+from drakegpt.experiments.formatting import or_blank
 from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def list_(json: options.Json = False) -> None:
 @app.command(cls=options.Command)
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
-    from drakegpt import config_files
+    from drakegpt.config import files
     from drakegpt.evaluation.scoring import validation_scorings
     from drakegpt.runs.lookup import find_run
 
@@ -89,7 +89,7 @@ def show(run: RunName, json: options.Json = False) -> None:
             console.show(f"{key + ':':18}{value}")
     times = counted(scored, "time")
     console.show(f"validation split scored {times}, evaluations included")
-    console.show("\n" + config_files.to_toml(found.config).rstrip() + "\n")
+    console.show("\n" + files.to_toml(found.config).rstrip() + "\n")
     part = SHORT[found.config.select_on]
     for line in found.evaluations:
         console.show(

@@ -9,7 +9,7 @@ import typer
 from drakegpt.cli import console
 from drakegpt.cli.interrupts import Interrupts
 from drakegpt.cli.progress import side_by_side, training_progress
-from drakegpt.config_files import to_command
+from drakegpt.config.files import to_command
 from drakegpt.experiments.launcher import Job, Observer, TrainingStoppedError, train_runs
 from drakegpt.wording import command, counted, join, option
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import config_files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, named_model
+from drakegpt.config import files
+from drakegpt.config.presets import EVALUATIONS
 from drakegpt.errors import UsageError, shown
-from drakegpt.presets import EVALUATIONS
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 from drakegpt.wording import counted
 
@@ -105,7 +105,7 @@ def sweep(
     )  # fmt: skip
     from drakegpt.cli.trials import say_how_to_go_on, show_trials
 
-    given = config_files.from_file(config_file) if config_file else {}
+    given = files.from_file(config_file) if config_file else {}
     own = {key: given.pop(key) for key in _OWN if key in given}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import config, config_files
+from drakegpt import config
 from drakegpt.cli import console, options
+from drakegpt.config import files
+from drakegpt.config.presets import SYSTEMS
 from drakegpt.errors import UsageError
-from drakegpt.presets import SYSTEMS
 from drakegpt.wording import command, counted
 
 if TYPE_CHECKING:
@@ -88,14 +89,14 @@ def train(
         return
     if resume is not None and name is not None:
         raise UsageError("A run that goes on keeps its name.", "Leave out --name, or --resume.")
-    given = config_files.from_file(config_file) if config_file else {}
+    given = files.from_file(config_file) if config_file else {}
     spelt_out = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in spelt_out.items() if value is not None}
     given |= settings
     if print_config:
         model, size = named_model(given, EXAMPLE), given.get("size", "default")
         resolved = config.resolve(model, size, _dataset_name(given), given)
-        console.show_text(config_files.to_toml(resolved).rstrip("\n"))
+        console.show_text(files.to_toml(resolved).rstrip("\n"))
         return
     if seeds > 1:
         if resume is not None:

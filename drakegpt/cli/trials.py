@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drakegpt import config_files
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
+from drakegpt.config import files
 from drakegpt.errors import RunError
 from drakegpt.wording import command, counted, join
 
@@ -195,7 +195,7 @@ def _beside(row: "Row") -> str:
 
 def _command(definition: "Definition", row: "Row") -> str:
     """The `train` command of a trial's settings, on the whole training split."""
-    return config_files.to_command(replace(definition.whole_config(row.params), wandb="off"))
+    return files.to_command(replace(definition.whole_config(row.params), wandb="off"))
 
 
 def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) -> None:

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from drakegpt.config import LADDER, SIZES, TrainConfig, filled
-from drakegpt.config_files import named_settings
+from drakegpt.config.files import named_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from drakegpt.config import TrainConfig
+from drakegpt.config.presets import PRESETS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError
 from drakegpt.experiments.launcher import Job
-from drakegpt.presets import PRESETS
 from drakegpt.runs.lookup import find_finished, runs_on
 from drakegpt.runs.run import Run
 

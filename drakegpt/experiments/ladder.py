@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from drakegpt.config import LADDER, resolve
-from drakegpt.config_files import to_command
+from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor, floors

@@ -15,8 +15,8 @@ from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.scoring import score
 from drakegpt.experiments.agreement import agreement
+from drakegpt.experiments.formatting import measured
 from drakegpt.models.size import total_parameters
-from drakegpt.report.formatting import measured
 from drakegpt.runs.run import Run
 from drakegpt.wording import counted
 

@@ -10,12 +10,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from drakegpt.config import ModelConfig
+from drakegpt.config.presets import WIDE
 from drakegpt.errors import UsageError
 from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.gpt1 import GPT1LM
 from drakegpt.models.layers import LanguageModel
-from drakegpt.presets import WIDE
 
 MODELS: dict[str, type[LanguageModel]] = {
     model.__name__: model

@@ -26,9 +26,9 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Floor
 from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, surprise_of
 from drakegpt.experiments.claims import INTRODUCTION, Claim
+from drakegpt.experiments.formatting import NOISE, from_to, of_seeds, or_blank
 from drakegpt.experiments.ladder import PAIRS, Comparison
 from drakegpt.experiments.results import Row
-from drakegpt.report.formatting import NOISE, from_to, of_seeds, or_blank
 from drakegpt.report.plots import Mark, legend, marks_of, pictures
 from drakegpt.report.reproduce import recipes_of
 from drakegpt.report.samples import Samples

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drakegpt.config import TrainConfig
-from drakegpt.config_files import to_command
+from drakegpt.config.files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run

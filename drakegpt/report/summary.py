@@ -11,9 +11,9 @@ from itertools import pairwise
 
 from drakegpt.config import IDEAS
 from drakegpt.experiments.agreement import TRAINED_BY
+from drakegpt.experiments.formatting import from_to
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import Row, fall, lowest, val_loss
-from drakegpt.report.formatting import from_to
 from drakegpt.wording import command
 
 

@@ -35,8 +35,8 @@ from torch import Tensor
 
 import drakegpt
 from drakegpt import config as settings
-from drakegpt import config_files, paths
-from drakegpt.config import ModelConfig, TrainConfig
+from drakegpt import paths
+from drakegpt.config import ModelConfig, TrainConfig, files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
@@ -317,7 +317,7 @@ def create_run(
             save_weights(run.initial_weights, initial, run.weights_metadata(0))
         paths.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
         paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
-        paths.write_text(run.folder / "config.toml", config_files.to_toml(config))
+        paths.write_text(run.folder / "config.toml", files.to_toml(config))
         if fill:
             fill(run)
         stem = f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}"
@@ -424,7 +424,7 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
             f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
         )
     _check_info(info)
-    values = config_files.from_file(folder / "config.toml")
+    values = files.from_file(folder / "config.toml")
     for change in info.get("changes", ()):
         values.update({name: new for name, (_, new) in change["settings"].items()})
     config = settings.resolve(

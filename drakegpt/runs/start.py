@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from drakegpt.config import TrainConfig, resolve
+from drakegpt.config.presets import SYSTEMS, without_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.presets import SYSTEMS, without_dropout
 from drakegpt.runs.run import Run, create_run
 from drakegpt.runs.warm_start import initial_weights
 from drakegpt.training.memory import check_memory

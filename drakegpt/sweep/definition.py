@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from drakegpt.config import TrainConfig, check_setting, filled
+from drakegpt.config.presets import PRESETS, SYSTEMS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
-from drakegpt.presets import PRESETS, SYSTEMS
 from drakegpt.runs.lookup import INCIDENTAL
 from drakegpt.runs.run import check_name
 from drakegpt.runs.start import resolve_run

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from drakegpt.config import TrainConfig
+from drakegpt.config.presets import EVALUATIONS
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import windows_in
 from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model, choose_device, choose_threads
-from drakegpt.presets import EVALUATIONS
 from drakegpt.training.memory import check_memory
 from drakegpt.training.step_runner import choose
 from drakegpt.training.trainer import Evaluation, Step, Trainer, tokens_evaluated

@@ -23,8 +23,8 @@ from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
 from drakegpt.compute.kernels import kept_whole
 from drakegpt.compute.replay import TAPED_UP_TO, Tape
 from drakegpt.config import TrainConfig
+from drakegpt.config.presets import WIDE
 from drakegpt.errors import UsageError
-from drakegpt.presets import WIDE
 
 log = logging.getLogger("drakegpt")
 

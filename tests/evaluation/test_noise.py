@@ -5,7 +5,7 @@ import math
 import pytest
 
 from drakegpt.evaluation.noise import LEAST, difference, lowest, own_fall
-from drakegpt.report.formatting import measured, of_seeds, signed
+from drakegpt.experiments.formatting import measured, of_seeds, signed
 
 NAN = float("nan")
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from drakegpt.report.formatting import from_to, or_blank
+from drakegpt.experiments.formatting import from_to, or_blank
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,10 @@ def test_numbers_are_told_from_the_lowest_to_the_highest(numbers, said):
 
 def test_words_load_nothing_else_of_the_program():
     code = (
-        "import sys, drakegpt.report.formatting\n"
+        "import sys, drakegpt.experiments.formatting\n"
         "ours = {name for name in sys.modules if name.startswith('drakegpt')}\n"
-        "assert ours == {'drakegpt', 'drakegpt.evaluation', 'drakegpt.report.formatting'}, ours\n"
+        "assert ours == {'drakegpt', 'drakegpt.experiments',"
+        " 'drakegpt.experiments.formatting'}, ours\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -10,7 +10,7 @@ from learning import train
 from matplotlib.figure import Figure
 
 from drakegpt.config import filled, resolve
-from drakegpt.config_files import named_settings
+from drakegpt.config.files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Floor, floors
 from drakegpt.evaluation.scoring import Score, score

@@ -1,24 +1,17 @@
-"""Every setting of a model and of a training run: its type, its bounds, its meaning, its presets.
+"""Every setting of a model and of a training run: its type, its bounds, its meaning.
 
 The fields of `TrainConfig` are the single list of settings: the command line
 takes its options and their help from it, configuration files their keys, and
 each run folder keeps one instance that reproduces the run.
 
-This module never imports torch, and pydantic only once there is something to
-validate, so that `--help` stays instant.
+Not here: filling in what is not given (`resolve`), and checking (`validate`).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
-
-from drakegpt.errors import UsageError, did_you_mean, shortened, shown
-from drakegpt.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 ModelName = Literal[
     "BigramLM",
@@ -29,21 +22,35 @@ ModelName = Literal[
     "TransformerLM",
     "GPT1LM",
 ]
+
 Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
+
 Size = Literal["default", "scaled"]
+
 Recipe = Literal["original", "fast"]
+
 Bits = Literal["full", "1.58", "1"]
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
 Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "two-stage"]
+
 OptimizerName = Literal["adamw", "muon"]
+
 Windows = Literal["random", "shuffled"]
+
 Decayed = Literal["all", "matrices"]
+
 Dtype = Literal["auto", "float32", "bfloat16"]
+
 Wandb = Literal["off", "offline", "online"]
+
 SelectOn = Literal["validation", "training-tail"]
 
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+
 LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
+
 IDEAS: dict[str, str] = {
     "BigramLM": "look at the last character",
     "SingleHeadAttentionLM": "look back at the characters before it",
@@ -52,11 +59,15 @@ IDEAS: dict[str, str] = {
     "ResidualBlocksLM": "keep what was there, add what is new",
     "TransformerLM": "keep the numbers in hand: normalise, and drop some at random",
 }
+
 SIZES: tuple[str, ...] = get_args(Size)
+
 # A vocabulary, a context, a width: so large at most that PyTorch can count what any two of them
 # make together, and so many layers. Other whole numbers: what JSON and floats hold exactly.
 LARGEST_SIZE = 2**28
+
 LARGEST_NUMBER = 2**53
+
 # Beyond that, rates and factors overflow in float32 sooner or later.
 LARGEST_FLOAT = 1e30
 
@@ -337,115 +348,9 @@ class TrainConfig:
         return ModelConfig(vocab_size=vocab_size, **shape)
 
 
-def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
-    """Fill in the presets under the given layers of settings; a later layer wins.
-
-    Settings that are `None` count as not given. Raises `UsageError` that names
-    the setting and what it may be.
-    """
-    return _checked(_validate(filled(model, size, data, *layers)))
-
-
-def filled(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """What `resolve` resolves to, not checked yet."""
-    given: dict[str, Any] = {"model": model, "size": size, "data": data}
-    for layer in layers:
-        given |= {key: value for key, value in layer.items() if value is not None}
-    of_size, of_system = _presets(given)
-    settings = of_size | of_system | given
-    if isinstance(settings.get("embedding_dim"), int):
-        suited = recipe(settings)
-        # A recipe other than that of a system goes before it.
-        presets = of_size | of_system
-        asked = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
-        settings |= (of_system | suited if asked else suited | of_system) | given
-    if isinstance(settings.get("iters"), int):
-        settings = _derived(settings) | settings
-    return settings
-
-
-def _presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the size and of the system that are asked for, if there are such."""
-    size, system = (str(given.get(key, "")) for key in ("size", "preset"))
-    settings = SYSTEMS[system].settings if system in SYSTEMS else {}
-    return dict(PRESETS.get(size, {})), dict(settings)
-
-
-def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
-    """What follows from the number of iterations where it is not given."""
-    a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
-    warms_up = settings.get("schedule") in ("cosine", "hold", "two-stage")
-    return {
-        "eval_interval": a_twentieth,
-        "warmup_iters": a_twentieth if warms_up else 0,
-    }
-
-
-def check_setting(name: str, value: Any) -> None:
-    """Raise `UsageError` if that setting cannot have that value, whatever the others have."""
-    from pydantic import ValidationError
-
-    try:
-        _validator().model_validate({name: value})
-    except ValidationError as error:
-        if any(complaint["type"] != "missing" for complaint in error.errors()):
-            raise _explained(error, {name: value}) from error
-
-
-def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:
-    """The model of a preset, without anything about training."""
-    return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
-
-
-def setting_named(text: str, among: Sequence[str]) -> str:
-    """The setting of that name, written with `-` or `_`; raises `UsageError`."""
-    name = text.strip().replace("-", "_")
-    if name in among:
-        return name
-    raise UsageError(
-        f"There is no setting named '{shortened(text)}' here.",
-        f"{did_you_mean(name, among)}The settings are: {', '.join(among)}.",
-    )
-
-
-def value_from_text(name: str, text: str) -> Any:
-    """The value of a setting that a text stands for, checked; raises `UsageError`."""
-    kind = type_of(name)
-    value: Any = text.strip()
-    if kind in (int, float, bool, bool | None):
-        try:
-            value = kind(value) if kind in (int, float) else _SWITCHES[value.lower()]
-        except (ValueError, KeyError):
-            wanted = {int: "a whole number", float: "a number"}.get(kind, "true or false")
-            raise UsageError(
-                f"{name} cannot be {shown(value)}: it is {wanted}.",
-                f"Give it another value. It is: {setting_of(name).help}",
-            ) from None
-    check_setting(name, value)
-    return value
-
-
-# How the command line reads an environment variable that stands for a flag.
-_SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
-_SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
-    """The model of that name in any case; raises `UsageError` that lists them, or says which."""
-    by_lower_case: dict[str, ModelName] = {
-        name.lower(): name for name in get_args(ModelName) if name in among
-    }
-    if model := by_lower_case.get(text.lower()):
-        return model
-    raise UsageError(
-        f"There is no model named '{shortened(text)}' here.",
-        f"{did_you_mean(text, among)}The models are: {', '.join(among)}.",
-    )
-
-
 def setting_of(name: str) -> Setting:
     """The meaning and the panel of one field of `TrainConfig`."""
-    return next(item for item in _hints()[name].__metadata__ if isinstance(item, Setting))
+    return next(item for item in hints()[name].__metadata__ if isinstance(item, Setting))
 
 
 def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
@@ -457,106 +362,15 @@ def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
 
 def incidental_settings() -> tuple[str, ...]:
     """The settings that may differ between runs that count as the same."""
-    return tuple(name for name in _hints() if setting_of(name).incidental)
+    return tuple(name for name in hints() if setting_of(name).incidental)
 
 
 def type_of(name: str) -> Any:
     """The plain type of one field of `TrainConfig`."""
-    return _hints()[name].__origin__
+    return hints()[name].__origin__
 
 
 @cache
-def _hints() -> dict[str, Any]:
+def hints() -> dict[str, Any]:
+    """The annotations of `TrainConfig`, with the metadata in them."""
     return get_type_hints(TrainConfig, include_extras=True)
-
-
-@cache
-def _validator() -> "type[BaseModel]":
-    """The same fields as a pydantic model: strict types, unknown keys refused."""
-    from pydantic import ConfigDict, Field, create_model
-
-    def bounds(name: str) -> list[Any]:
-        found = [b for b in _hints()[name].__metadata__ if isinstance(b, Bound)]
-        most = {int: LARGEST_NUMBER, float: LARGEST_FLOAT}.get(type_of(name))
-        if most and all(b.le is b.lt is None for b in found):
-            found.append(Bound(le=most))
-        return [Field(**dataclasses.asdict(bound)) for bound in found]
-
-    fields: dict[str, Any] = {
-        name: (Annotated[(type_of(name), *bounds(name), None)], ...) for name in _hints()
-    }
-    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    return create_model("Settings", __config__=strictly, **fields)
-
-
-def _validate(settings: Mapping[str, Any]) -> TrainConfig:
-    from pydantic import ValidationError
-
-    try:
-        return TrainConfig(**_validator().model_validate(settings).model_dump())
-    except ValidationError as error:
-        raise _explained(error, settings) from error
-
-
-def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageError:
-    """Turn pydantic's first complaint into a sentence that names the setting and its values."""
-    # Settings that are missing come last: where one is checked alone, all others are.
-    first = min(error.errors(), key=lambda complaint: complaint["type"] == "missing")
-    name = str(first["loc"][0]) if first["loc"] else "configuration"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [field.name for field in dataclasses.fields(TrainConfig)]
-        return UsageError(
-            f"There is no setting named '{shortened(name)}'.",
-            f"{did_you_mean(name, known)}The settings are: {', '.join(known)}.",
-        )
-    wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-    if first["type"] == "literal_error":
-        *others, last = map(repr, choices(name, settings))
-        wanted = f"input should be {', '.join(others)} or {last}"
-    return UsageError(
-        f"{name} cannot be {shown(first['input'])}: {wanted}.",
-        f"Give {name} another value. It is: {setting_of(name).help}",
-    )
-
-
-def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
-    """Whether a model with several heads cannot share its width among them."""
-    one_head = config.model in ("BigramLM", "SingleHeadAttentionLM")
-    return not one_head and config.embedding_dim % config.num_heads != 0
-
-
-def _checked(config: TrainConfig) -> TrainConfig:
-    """Check what no single setting shows."""
-    if uneven_heads(config):
-        raise UsageError(
-            f"embedding_dim {config.embedding_dim} cannot be split evenly over "
-            f"num_heads {config.num_heads}.",
-            f"Take a multiple of {config.num_heads} for embedding_dim, or other num_heads.",
-        )
-    if config.bits != "full" and config.model == "BigramLM":
-        raise UsageError(
-            "BigramLM has no linear layers that could have fewer bits.",
-            "Take a model with blocks: `drakegpt train TransformerLM --bits 1.58`.",
-        )
-    if config.tie_embeddings and config.model != "GPT1LM":
-        raise UsageError(
-            f"{config.model} has a table of its own at either end.",
-            "--tie-embeddings is for GPT1LM: `drakegpt train GPT1LM --tie-embeddings`.",
-        )
-    if config.preset != "none" and config.size != "default":
-        raise UsageError(
-            f"The preset {config.preset} has a size of its own.", "Leave --scaled out."
-        )
-    if config.epochs and config.minutes:
-        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
-    if config.schedule == "two-stage" and config.bits == "full":
-        raise UsageError(
-            "two-stage is the schedule of weights of few bits.",
-            "Take hold, or train with bits 1.58 or 1.",
-        )
-    if config.base_lr > config.max_lr:
-        raise UsageError(
-            f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",
-            "Give both: base_lr is the lower end of the cycle, max_lr the upper.",
-        )
-    return config
