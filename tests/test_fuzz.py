@@ -37,10 +37,10 @@ from drakegpt.config.files import from_file
 from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError
-from drakegpt.evaluation.scoring import Scores, score
 from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
 from drakegpt.runs.lookup import val_loss
 from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.scores import Scores, score
 from drakegpt.runs.session import Recorder
 from drakegpt.runs.upstream import read_state_dict
 

@@ -20,8 +20,8 @@ def eval_(
     from dataclasses import asdict
 
     from drakegpt.cli.tables import Column, show_table
-    from drakegpt.evaluation.scoring import score
     from drakegpt.runs.lookup import find_run
+    from drakegpt.runs.scores import score
 
     run = find_run(target, scaled=scaled, data=data)
     if not target:

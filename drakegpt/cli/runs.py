@@ -64,8 +64,8 @@ def list_(json: options.Json = False) -> None:
 def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt.config import files
-    from drakegpt.evaluation.scoring import validation_scorings
     from drakegpt.runs.lookup import find_run
+    from drakegpt.runs.scores import validation_scorings
 
     found = find_run(run)
     scored = validation_scorings(found)
@@ -143,7 +143,7 @@ def import_(
     """Import a checkpoint of the original DrakeGPT as a run."""
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
-    from drakegpt.evaluation.scoring import score
+    from drakegpt.runs.scores import score
     from drakegpt.runs.upstream import import_original
 
     dataset = datasets.load(data)

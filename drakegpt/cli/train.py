@@ -21,8 +21,8 @@ from drakegpt.wording import command, counted
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.scoring import Scores
     from drakegpt.runs.run import Run
+    from drakegpt.runs.scores import Scores
     from drakegpt.training.distributed import World
 
 SAMPLE_LENGTH = 200
@@ -224,7 +224,7 @@ def _train_and_score(run: "Run", *, resume: bool = False, quiet: bool, world: "W
     """
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import training_progress
-    from drakegpt.evaluation.scoring import score
+    from drakegpt.runs.scores import score
     from drakegpt.runs.session import train_run
 
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
@@ -281,7 +281,7 @@ def _is_over(run: "Run", resumed: "Run") -> bool:
 
 def _show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run is finished, and what can be done with it."""
-    from drakegpt.evaluation.scoring import score
+    from drakegpt.runs.scores import score
 
     if json:
         console.show_json(_as_json(run, score(run, run.config.device)))

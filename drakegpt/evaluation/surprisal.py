@@ -23,8 +23,6 @@ from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once
-from drakegpt.models.registry import choose_device
-from drakegpt.runs.run import Run
 
 SHORTEST, LONGEST = 120, 400  # characters of a verse
 LOOKED_AT = 20_000  # tokens of the validation split in which a verse is looked for
@@ -120,14 +118,12 @@ def _cut(text: str) -> str:
     return text[: next((end for end in ends if end > 0), LONGEST)].rstrip() or text[:LONGEST]
 
 
-def surprise_of(run: Run, verse: Verse, device_name: str = "auto") -> tuple[Piece, ...]:
-    """The verse in pieces as the run's tokens cut it, each with its surprise.
+def surprise_of(model: LanguageModel, data: Dataset, verse: Verse) -> tuple[Piece, ...]:
+    """The verse in pieces as the tokens of `data` cut it, each with its surprise.
 
-    The run may read the text in tokens of its own; put together, the pieces are
-    the verse. Raises `RunError` or `CorpusError` as loading the run does.
+    `data` is the dataset that the model was trained on, which may read the text in
+    tokens of its own; put together, the pieces are the verse.
     """
-    data = run.dataset()
-    model = run.load_model(choose_device(device_name))
     # Each token stands for one byte at least, so these reach to the verse's end.
     length = len((verse.before + verse.text).encode("utf-8", "surrogatepass"))
     tokens = data.split("val")[:length]

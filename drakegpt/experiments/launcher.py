@@ -31,12 +31,12 @@ from typing import Self
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
-from drakegpt.evaluation.scoring import score
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
 from drakegpt.paths import remove_folder
 from drakegpt.runs.lookup import find_begun, find_origin, kept_as, runs_on
 from drakegpt.runs.run import Run, check_new
+from drakegpt.runs.scores import score
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory

@@ -28,7 +28,7 @@ from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.noise import Difference, difference, lowest
-from drakegpt.evaluation.scoring import Score, counted_score, score
+from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.layers import LanguageModel
@@ -45,6 +45,7 @@ from drakegpt.models.size import total_parameters
 from drakegpt.paths import workplace
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
+from drakegpt.runs.scores import counted_score, score
 from drakegpt.runs.start import resolve_run
 from drakegpt.training.step_runner import choose
 from drakegpt.training.trainer import Trainer

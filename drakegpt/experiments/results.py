@@ -13,11 +13,11 @@ from typing import Any
 
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.evaluation.scoring import score
 from drakegpt.experiments.agreement import agreement
 from drakegpt.experiments.formatting import measured
 from drakegpt.models.size import total_parameters
 from drakegpt.runs.run import Run
+from drakegpt.runs.scores import score
 from drakegpt.wording import counted
 
 # Settings that decide on initial weights and on the windows of training.

@@ -54,8 +54,8 @@ def main() -> None:
 
 def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     """Train what is left of a run and score it; whether it came to its end."""
-    from drakegpt.evaluation.scoring import score
     from drakegpt.runs.run import open_run, with_changes
+    from drakegpt.runs.scores import score
     from drakegpt.runs.session import train_run
 
     run = with_changes(open_run(folder), changes)

@@ -29,6 +29,7 @@ from drakegpt.experiments.claims import INTRODUCTION, Claim
 from drakegpt.experiments.formatting import NOISE, from_to, of_seeds, or_blank
 from drakegpt.experiments.ladder import PAIRS, Comparison
 from drakegpt.experiments.results import Row
+from drakegpt.models.registry import choose_device
 from drakegpt.report.plots import Mark, legend, marks_of, pictures
 from drakegpt.report.reproduce import recipes_of
 from drakegpt.report.samples import Samples
@@ -142,10 +143,11 @@ def render(
     rows = (*comparison.rows, *comparison.others)
     drawn = pictures(comparison, marks)
     verse = find_verse(data)
-    surprised = [
-        surprised_by(verse, surprise_of(first, verse, device_name), marks[first.name])
-        for first, *_ in runs
-    ]
+    device = choose_device(device_name)
+    surprised = []
+    for first, *_ in runs:
+        pieces = surprise_of(first.load_model(device), first.dataset(), verse)
+        surprised.append(surprised_by(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,
         data=data.metadata,

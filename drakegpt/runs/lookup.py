@@ -13,8 +13,9 @@ from drakegpt.config import MODEL_NAMES, TrainConfig, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, did_you_mean
-from drakegpt.evaluation.scoring import Score, known_tail, known_validation
+from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.run import CHANGEABLE, Run, all_runs, open_run, with_changes
+from drakegpt.runs.scores import known_tail, known_validation
 from drakegpt.runs.session import in_training
 from drakegpt.runs.weights_file import Author, author_in_file, author_of
 from drakegpt.wording import command

@@ -19,9 +19,9 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.evaluation.scoring import score_tail, score_validation
 from drakegpt.runs.lookup import essential, kept_as
 from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
+from drakegpt.runs.scores import score_tail, score_validation
 from drakegpt.runs.session import Recorder
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial

@@ -10,8 +10,8 @@ import pytest
 from drakegpt.cli.train import _of_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.evaluation.scoring import recall
 from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.scores import recall
 from drakegpt.runs.session import Recorder
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80

@@ -8,8 +8,9 @@ from learning import train
 
 from drakegpt.data import dataset
 from drakegpt.errors import RunError
-from drakegpt.evaluation.scoring import Score, score
+from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.checkpoint import save_checkpoint
+from drakegpt.runs.scores import score
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from learning import prepare, train
 from report_pages import ending_with
 
 from drakegpt.config import resolve
-from drakegpt.evaluation.scoring import score
 from drakegpt.evaluation.surprisal import LONGEST, SHORTEST, find_verse, surprise, surprise_of
 from drakegpt.models.registry import build_model
 from drakegpt.runs.checkpoint import save_checkpoint
+from drakegpt.runs.scores import score
 
 STANZA = "a line of some length, made for this\n" * 5
 
@@ -21,6 +21,10 @@ def with_end(end, name="d", **how):
     data = prepare(ending_with(end), name, **how)
     assert data.text("val", 10**6) == end
     return data
+
+
+def surprise_of_run(run, verse):
+    return surprise_of(run.load_model(torch.device("cpu")), run.dataset(), verse)
 
 
 def model_of(name="TransformerLM", vocab_size=7, **settings):
@@ -142,7 +146,7 @@ def test_a_verse_that_is_not_new_says_so():
 def test_pieces_of_characters_are_the_characters():
     data = with_end("x\n\n" + STANZA)
     run, verse = train(data, "TransformerLM"), find_verse(data)
-    pieces = surprise_of(run, verse)
+    pieces = surprise_of_run(run, verse)
     assert [piece.text for piece in pieces] == list(verse.text)
     assert all(piece.bits > 0 for piece in pieces)
     tokens = torch.cat([data.split("train"), data.split("val")])
@@ -158,7 +162,7 @@ HARD = "שלום 😀😀 naïve “quotes” 日本語\n" * 6  # up to four byt
 def test_no_character_is_lost_where_tokens_are_parts_of_characters(vocab_size):
     data = with_end("x\n\n" + HARD + "\nend", tokenizer="bpe", vocab_size=vocab_size)
     verse = find_verse(data)
-    pieces = surprise_of(train(data, "TransformerLM"), verse)
+    pieces = surprise_of_run(train(data, "TransformerLM"), verse)
     assert "".join(piece.text for piece in pieces) == verse.text == HARD.rstrip()
     if vocab_size == 261:  # a token is a byte
         assert [piece.text for piece in pieces] == list(verse.text)
@@ -172,7 +176,7 @@ def test_tokens_that_reach_beyond_the_verse_are_cut_to_it():
     for text, before in (("bc ab", "a"), ("c", "ab"), ("b", "a"), ("abc abc", "")):
         start = verse.text.index(text, len(before))
         part = type(verse)(text, verse.text[:start])
-        pieces = surprise_of(train(data, "TransformerLM"), part)
+        pieces = surprise_of_run(train(data, "TransformerLM"), part)
         assert "".join(piece.text for piece in pieces) == text
 
 
@@ -181,7 +185,7 @@ def test_other_tokens_of_the_same_text_have_the_same_verse():
     letters, bpe = with_end(end), with_end(end, name="bpe", tokenizer="bpe", vocab_size=300)
     verse = find_verse(letters)
     assert find_verse(bpe).text == verse.text
-    pieces = surprise_of(train(bpe, "TransformerLM"), verse)
+    pieces = surprise_of_run(train(bpe, "TransformerLM"), verse)
     assert "".join(piece.text for piece in pieces) == verse.text
     assert len(pieces) < len(verse.text)
 
@@ -192,4 +196,4 @@ def test_a_diverged_model_is_no_reason_to_stop():
     size = data.tokenizer.vocab_size
     weights = {"table.weight": torch.full((size, size), math.nan)}
     save_checkpoint(run.folder / "checkpoints", 9, weights, {}, {})
-    assert all(math.isnan(piece.bits) for piece in surprise_of(run, find_verse(data)))
+    assert all(math.isnan(piece.bits) for piece in surprise_of_run(run, find_verse(data)))

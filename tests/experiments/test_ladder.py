@@ -13,7 +13,7 @@ from drakegpt.config import filled, resolve
 from drakegpt.config.files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Floor, floors
-from drakegpt.evaluation.scoring import Score, score
+from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.agreement import (
     agreement,
     agrees,
@@ -31,6 +31,7 @@ from drakegpt.experiments.results import row_of
 from drakegpt.runs import lookup
 from drakegpt.runs.lookup import INCIDENTAL, find_run
 from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.scores import score
 from drakegpt.runs.session import Recorder
 
 

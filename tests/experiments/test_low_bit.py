@@ -12,7 +12,6 @@ from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.noise import difference
-from drakegpt.evaluation.scoring import score
 from drakegpt.experiments import low_bit
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
@@ -29,6 +28,7 @@ from drakegpt.experiments.low_bit import (
 from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
 from drakegpt.models.registry import build_model
 from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.scores import score
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}

@@ -7,12 +7,12 @@ import torch
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.scoring import score
 from drakegpt.experiments.agreement import select_runs
 from drakegpt.experiments.ladder import compare
 from drakegpt.models import reference
 from drakegpt.report.samples import sample
 from drakegpt.runs.run import all_runs, open_run
+from drakegpt.runs.scores import score
 from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")

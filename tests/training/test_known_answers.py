@@ -8,7 +8,7 @@ import pytest
 from learning import train
 from markov import known_loss, markov_dataset
 
-from drakegpt.evaluation.scoring import score
+from drakegpt.runs.scores import score
 
 FEW = {"eval_interval": 500, "eval_iters": 2}
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.scoring import score
 from drakegpt.models.reference import TextbookLM
 from drakegpt.runs.lookup import find_run
 from drakegpt.runs.packing import quantize_run
 from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.scores import score
 from drakegpt.runs.session import Recorder
 from drakegpt.runs.upstream import import_original
 
