@@ -33,7 +33,7 @@ MAIN, TESTS = re.findall(r"```sh\n(.*?)\n```", TEXT, re.S)
 
 SHOWN = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", "\n".join(TEXTS.values()), re.M)
 COMMANDS = sorted({line.partition("drakegpt ")[2] for line in SHOWN if "drakegpt " in line})
-OTHER_PROGRAMS = {".venv/bin/pip", ".venv/bin/python"}
+OTHER_PROGRAMS = {"python3", ".venv/bin/pip", ".venv/bin/python"}
 FIGURE = r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d+\.\d+)(?!\w|[.,]\d)"
 
 
