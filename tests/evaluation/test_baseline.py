@@ -24,8 +24,8 @@ from drakegpt.evaluation import baseline
 from drakegpt.evaluation.baseline import floors, losses
 from drakegpt.evaluation.scoring import validation_tokens
 
-README = Path(__file__).parents[2] / "README.md"
-RESULTS = json.loads((README.parent / ".readme" / "results.json").read_text(encoding="utf-8"))
+PAGES = Path(__file__).parents[2] / ".readme"
+RESULTS = json.loads((PAGES / "results.json").read_text(encoding="utf-8"))
 
 
 def slow_loss(train, val, vocab_size, context_length, order):
@@ -167,25 +167,21 @@ def tiny_shakespeare():
 
 
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
-def test_the_floors_in_the_readme_are_those_of_tiny_shakespeare(home):
+def test_the_baselines_on_the_pages_are_those_of_tiny_shakespeare(home):
     data = tiny_shakespeare()
-    readme = README.read_text(encoding="utf-8")
     found = floors(data, 8)
-    for floor in found:
-        loss, bits = floor.score.loss, floor.score.bits_per_character
-        row = f"│ {floor.order}     │     {loss:.4f} │     {bits:.3f} │ {floor.ngrams:>7,} │"
-        assert row in readme
-    told = " ".join(readme.split())
-    highest = found[-1]
-    assert f"keeps {highest.ngrams:,} different runs of up to seven" in told
-    best = min(float(of["validation"]) for of in RESULTS["ladder"]["rows"].values())
+    shown = RESULTS["n-grams"]["rows"]
+    assert [str(floor.order) for floor in found] == list(shown)
+    for floor, row in zip(found, shown.values(), strict=True):
+        assert f"{floor.score.loss:.4f}" == row["validation"]
+        assert f"{floor.score.bits_per_character:.3f}" == row["bits"]
+        assert f"{floor.ngrams:,}" == row["n-grams"]
+    best = min(float(row["validation"]) for row in RESULTS["ladder"]["rows"].values())
     assert found[3].score.loss < best < found[2].score.loss
-    assert f"stays {best - highest.score.loss:.2f} nats behind order 7" in told
-    pairs = float(RESULTS["ladder"]["rows"]["BigramLM"]["validation"]) - found[1].score.loss
-    assert f"ends {pairs:.2f} nats above their counts" in told
     longer = floors(data, 128)[-1]
-    bits = f"{longer.score.bits_per_character:.3f} bits in windows of 128 characters"
-    assert f"Counting alone reaches {bits}, with {longer.ngrams:,} n-grams" in told
+    ((order, row),) = RESULTS["n-grams, context 128"]["rows"].items()
+    assert (str(longer.order), f"{longer.ngrams:,}") == (order, row["n-grams"])
+    assert f"{longer.score.bits_per_character:.3f}" == row["bits"]
 
 
 def test_json_has_all_figures(prepared):
