@@ -4,7 +4,9 @@ Where not even the others fit, each row becomes a few lines. What names the rows
 stays whole, to be copied.
 """
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -71,8 +73,21 @@ def show_table(
         _show_list(title, telling, rows, style_of)
         return
     left_out = [column.title for column in telling if column not in kept]
-    with screen.at_least(needed):
+    with screen.at_least(needed), _all_there_is_kept():
         console.show(_table(title, kept, left_out, rows, style_of))
+
+
+@contextmanager
+def _all_there_is_kept() -> Iterator[None]:
+    """Look for garbage only among what the block makes.
+
+    For each long table, PyTorch's objects would be looked through, a tenth of a second.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _table(
