@@ -42,10 +42,10 @@ def _is_dashed(word: str) -> bool:
 
 def join(words: Sequence[str]) -> str:
     """Words as a command line of this system's shell."""
-    return " ".join(map(quoted, words))
+    return " ".join(map(quote, words))
 
 
-def quoted(word: str) -> str:
+def quote(word: str) -> str:
     """A word as this system's shell takes it: a POSIX shell's quotes, or those of Windows."""
     if os.name != "nt":
         return shlex.quote(word)
@@ -56,7 +56,7 @@ def quoted(word: str) -> str:
     return '"' + re.sub(r"(\\+)$", r"\1\1", inside) + '"'
 
 
-def counted(number: float, noun: str, plural: str = "") -> str:
+def pluralize(number: float, noun: str, plural: str = "") -> str:
     """A number of things: 1 run, 2,000 runs; `plural` where it is not the noun with an s."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{shown} {noun if number == 1 else plural or noun + 's'}"
@@ -70,7 +70,7 @@ _PICTURES = {code: chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}" for c
 _PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
 
 
-def visible(text: str) -> str:
+def show_control_characters(text: str) -> str:
     """A text that does nothing to a terminal but be read: its control characters are shown."""
     return text.translate(_PICTURES)
 

@@ -3,15 +3,15 @@
 import dataclasses
 
 from drakegpt.config import LADDER
-from drakegpt.experiments.results import Result, Row
+from drakegpt.experiments.results import ResultRow, RunResult
 
-RESULT = Result(
+RESULT = RunResult(
     run="r", seed=1, train_loss=2.5, val_loss=2.5, best_val_loss=2.5, bits_per_character=3.6,
     tokens_per_second=1.0, seconds=1.0, iterations=10,
     evaluations=({"iteration": 5, "train_loss": 2.6, "val_loss": 2.6},
                  {"iteration": 10, "train_loss": 2.5, "val_loss": 2.5}),
 )  # fmt: skip
-BLANK = Row(model="BigramLM", size="default", parameters=1, results=(RESULT,))
+BLANK = ResultRow(model="BigramLM", size="default", parameters=1, results=(RESULT,))
 
 
 def row(*results, **changes):

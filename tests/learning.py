@@ -10,7 +10,7 @@ from drakegpt.data import dataset
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
 from drakegpt.runs.run import create_run
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Step, Trainer
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def record(run, *, resume=False, until=None, save=False):
 
     Returns the recorder, which has the trainer.
     """
-    with Recorder(run, resume=resume) as recorder:
+    with TrainingSession(run, resume=resume) as recorder:
         for report in recorder.reports():
             if isinstance(report, Step) and report.iteration == until:
                 if save:

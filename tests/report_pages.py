@@ -6,9 +6,9 @@ from pathlib import Path
 from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.ladder import Comparison, compare, with_gains
-from drakegpt.experiments.results import Result, Row
+from drakegpt.experiments.results import ResultRow, RunResult
 from drakegpt.report.page import render
-from drakegpt.report.samples import Samples, samples_of
+from drakegpt.report.samples import Samples, generate_samples
 
 MARKUP = "<script>window.x = 1; alert(1)</script>"
 CLOSING = '</pre></div></style></title><img src=x onerror="window.x = 2">'
@@ -43,7 +43,7 @@ def page_of(data, path, prompt="", samples=None, claims=False):
     runs, others = select_runs(data), select_others(data)
     comparison = compare(data, runs, others=others)
     together = [*runs.values(), *others]
-    samples = samples or samples_of([first for first, *_ in together], prompt)
+    samples = samples or generate_samples([first for first, *_ in together], prompt)
     tested = check_claims(comparison.rows) if claims else []
     page = render(data, comparison, together, samples, claims=tested)
     path.write_text(page, encoding="utf-8", newline="\n")
@@ -73,7 +73,7 @@ def result(name, seed=1, losses=(3.0, 2.0), best=None):
          "tokens_per_second": 1.0}
         for n, loss in enumerate(losses, 1)
     )  # fmt: skip
-    return Result(
+    return RunResult(
         run=name, seed=seed, train_loss=losses[-1] - 1, val_loss=losses[-1],
         best_val_loss=losses[-1] if best is None else best, bits_per_character=losses[-1],
         tokens_per_second=1.0, seconds=1.0, iterations=10 * len(losses), evaluations=evaluations,
@@ -81,8 +81,8 @@ def result(name, seed=1, losses=(3.0, 2.0), best=None):
 
 
 def row(model, *results, **given):
-    return Row(model=model, size="default", parameters=1, results=results, **given)
+    return ResultRow(model=model, size="default", parameters=1, results=results, **given)
 
 
-def comparison(*rows, others=(), floors=()):
-    return Comparison("d", with_gains(rows), (), others, floors, (8,))
+def comparison(*rows, others=(), baselines=()):
+    return Comparison("d", with_gains(rows), (), others, baselines, (8,))

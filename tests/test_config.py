@@ -11,7 +11,7 @@ from drakegpt.config import (
     MODEL_NAMES,
     SIZES,
     TrainConfig,
-    model_named,
+    parse_model,
     resolve,
     setting_of,
 )
@@ -149,9 +149,9 @@ def test_every_setting_explains_itself():
 
 
 def test_model_names_in_any_case_and_near_misses():
-    assert model_named("transformerlm") == "TransformerLM"
+    assert parse_model("transformerlm") == "TransformerLM"
     with pytest.raises(UsageError, match="Did you mean BlocksLM"):
-        model_named("BlockLM")
+        parse_model("BlockLM")
 
 
 def test_configuration_needs_neither_torch_nor_pydantic():

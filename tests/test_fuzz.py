@@ -41,7 +41,7 @@ from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weight
 from drakegpt.runs.lookup import val_loss
 from drakegpt.runs.run import create_run, open_run
 from drakegpt.runs.scores import Scores, score
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import read_state_dict
 
 CHECKPOINT_EXAMPLES = 150
@@ -93,7 +93,7 @@ def trained(tmp_path_factory):
         given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "save_interval": 2}
         config = resolve("BigramLM", "default", "small", given | {"device": "cpu"})
         run = create_run(config, data, "whole")
-        with Recorder(run) as recorder:
+        with TrainingSession(run) as recorder:
             for _ in recorder.reports():
                 pass
         score(run, "cpu")
@@ -143,7 +143,7 @@ def scored(folder):
 
 
 def resumed(folder):
-    with Recorder(open_run(folder), resume=True) as recorder:
+    with TrainingSession(open_run(folder), resume=True) as recorder:
         return recorder.trainer.iteration
 
 
@@ -653,7 +653,7 @@ def test_odd_names_in_commands(name):
     assert name in words
     assert [word for word in words if word.removeprefix("--data=") == name]
     assert f"init_from={name}" in words
-    assert all(c.isprintable() or c in "\n\t" for c in wording.visible(name))
+    assert all(c.isprintable() or c in "\n\t" for c in wording.show_control_characters(name))
 
 
 # --- (7) sizes --------------------------------------------------------------------------------

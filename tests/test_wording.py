@@ -12,7 +12,7 @@ import pytest
 import drakegpt
 from drakegpt.config import resolve
 from drakegpt.config.files import to_command
-from drakegpt.wording import command, counted, quoted
+from drakegpt.wording import command, pluralize, quote
 
 ODD = [
     "plain",
@@ -40,7 +40,7 @@ def test_a_shell_gives_the_words_back(name):
         assert words == ["drakegpt", "generate", name, "--data", name, "--best"]
     if os.name == "posix":
         done = subprocess.run(
-            ["sh", "-c", f"for word in {quoted(name)}; do printf %s \"$word\"; done"],
+            ["sh", "-c", f"for word in {quote(name)}; do printf %s \"$word\"; done"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout == name
@@ -63,7 +63,7 @@ def test_lists_are_repeated_options():
 def test_windows_quotes(monkeypatch):
     monkeypatch.setattr(os, "name", "nt")
     for word in ("plain", "two words", 'a "b"', "C:\\a b\\", "a&b", "", "it's"):
-        line = quoted(word)
+        line = quote(word)
         # How Windows' own rules read a quoted word back.
         assert line == word or line.startswith('"')
         inside = line.removeprefix('"').removesuffix('"') if line != word else word
@@ -82,11 +82,11 @@ def test_windows_quotes(monkeypatch):
     ],
 )
 def test_counts(number, shown):
-    assert counted(number, "run") == shown
+    assert pluralize(number, "run") == shown
 
 
 def test_irregular_plurals():
-    assert counted(2, "loss", "losses") == "2 losses"
+    assert pluralize(2, "loss", "losses") == "2 losses"
 
 
 PUT_TOGETHER = re.compile(r"drakegpt (data|runs|eval|compare|generate|export)[^`]*\{\}|resume \{\}")

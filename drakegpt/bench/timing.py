@@ -28,10 +28,10 @@ from drakegpt.bench.memory import peak_memory
 from drakegpt.bench.workloads import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
 from drakegpt.config import TrainConfig
 from drakegpt.models.loss import next_token_loss
-from drakegpt.models.reference import TextbookLM
+from drakegpt.models.reference import ReferenceLM
 from drakegpt.models.registry import choose_threads
-from drakegpt.training.step_runner import choose
-from drakegpt.wording import counted
+from drakegpt.training.step_runner import plan_execution
+from drakegpt.wording import pluralize
 
 OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
 # What textbooks do: every 500 iterations, losses estimated from 200 batches of each split.
@@ -205,9 +205,9 @@ def measure(
                 # Where the window moves by halves, some characters cost more: whole windows.
                 count = -(-count // config.context_length) * config.context_length
             units[entry.who, entry.kind] = count
-        times = race(entries, units, rounds, device, progress)
+        times = measure_in_turns(entries, units, rounds, device, progress)
         threads = {entry.who: entry.threads for entry in entries}
-        dtype = choose(config, device).dtype
+        dtype = plan_execution(config, device).dtype
         rate = matmul_rate(device, dtype, threads[OURS])
     peaks = _peaks(config, device, progress) if memory else {}
     share = BATCHES / config.eval_iters / INTERVAL
@@ -224,7 +224,7 @@ def measure(
     )
 
 
-def race(
+def measure_in_turns(
     entries: list[Entry],
     units: dict[tuple[str, str], int],
     rounds: int,
@@ -251,7 +251,7 @@ def count_flops(config: TrainConfig) -> int:
     """Floating-point operations of an iteration's matrix products, in the textbook's model."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:  # shapes alone
         tokens = torch.zeros(config.batch_size, config.context_length, dtype=torch.long)
-        model = TextbookLM(config.model_settings(VOCAB_SIZE))
+        model = ReferenceLM(config.model_settings(VOCAB_SIZE))
         next_token_loss(model(tokens), tokens).backward()
     return counter.get_total_flops()
 
@@ -276,7 +276,7 @@ def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
     our_threads = torch.get_num_threads()
     contenders = [(OURS, our_threads, OURS)]
     for threads in sorted({1, all_threads}):
-        contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {counted(threads, 'thread')}"))
+        contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {pluralize(threads, 'thread')}"))
     if config.size == "scaled":
         contenders += [(PLAIN, our_threads, PLAIN), (EXACT, our_threads, EXACT)]
     return [

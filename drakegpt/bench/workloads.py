@@ -104,9 +104,9 @@ def take(things: Iterator[object], number: int) -> None:
 # --- The textbook -------------------------------------------------------------------------------
 
 
-def _textbook_model(config: TrainConfig, device: torch.device) -> reference.TextbookLM:
+def _textbook_model(config: TrainConfig, device: torch.device) -> reference.ReferenceLM:
     torch.manual_seed(SEED)
-    return reference.TextbookLM(config.model_settings(VOCAB_SIZE)).to(device)
+    return reference.ReferenceLM(config.model_settings(VOCAB_SIZE)).to(device)
 
 
 def _textbook_training(config: TrainConfig, device: torch.device) -> Work:

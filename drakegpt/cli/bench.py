@@ -7,8 +7,8 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.config import LADDER, model_named
-from drakegpt.wording import counted
+from drakegpt.config import LADDER, parse_model
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.bench.timing import Measurement, Times
@@ -20,7 +20,7 @@ def bench(
         typer.Argument(
             metavar="MODEL",
             help=f"Any of {', '.join(LADDER)}; all of them if none is named.",
-            callback=lambda names: [model_named(name, LADDER) for name in names or []],
+            callback=lambda names: [parse_model(name, LADDER) for name in names or []],
             autocompletion=lambda: list(LADDER),
             show_default=False,
         ),
@@ -90,7 +90,7 @@ def _render(
 
 def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
     return (
-        f"Medians of {counted(settings['rounds'], 'round')} in which all take turns, on "
+        f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
         f"{settings['text']} "
         f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
         "drakegpt's time, 'rounds' the lowest and the highest of them. An iteration is a whole "
@@ -108,8 +108,8 @@ def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
 def _sentence(machine: dict[str, Any]) -> str:
     gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
     return (
-        f"Machine: {gpu}{machine['processor']}, {counted(machine['cores'], 'core')}, PyTorch "
-        f"{machine['torch']} with up to {counted(machine['threads'], 'thread')}, "
+        f"Machine: {gpu}{machine['processor']}, {pluralize(machine['cores'], 'core')}, PyTorch "
+        f"{machine['torch']} with up to {pluralize(machine['threads'], 'thread')}, "
         f"{machine['system']}."
     )
 

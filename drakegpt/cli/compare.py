@@ -13,7 +13,7 @@ from drakegpt.cli.train import choose_dataset
 from drakegpt.config import SIZES, check_setting, files
 from drakegpt.config.presets import PRESETS
 from drakegpt.errors import RunError, UsageError
-from drakegpt.wording import command, counted
+from drakegpt.wording import command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -82,7 +82,7 @@ def compare(
     from drakegpt.experiments.ladder import compare as compare_runs
     from drakegpt.generation.prompt import fit
     from drakegpt.report import page as report
-    from drakegpt.report.samples import samples_of
+    from drakegpt.report.samples import generate_samples
 
     settings = _from_file(config_file, remedies=remedies) | options.settings_given(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
@@ -103,9 +103,9 @@ def compare(
     prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
         from drakegpt.cli.few_bits import SEEDS, compare_bits
-        from drakegpt.cli.remedies import compare_remedies
+        from drakegpt.cli.remedies import compare_regularization
 
-        instead, usual = (compare_bits, SEEDS) if bits else (compare_remedies, 1)
+        instead, usual = (compare_bits, SEEDS) if bits else (compare_regularization, 1)
         instead(
             dataset, size or "default", settings,
             seeds=seeds or usual, train=train, json=json, quiet=quiet,
@@ -118,9 +118,9 @@ def compare(
         raise RunError(f"{next(iter(chosen.damaged.values()))}", "Train the models again.")
     if not json:
         count = sum(map(len, together))
-        console.note(f"Scoring {counted(count, 'run')} on the whole of '{dataset.name}'.")
+        console.note(f"Scoring {pluralize(count, 'run')} on the whole of '{dataset.name}'.")
     comparison = compare_runs(dataset, chosen.runs, device_name, chosen.others, settings)
-    samples = samples_of([first for first, *_ in together], prompt, device_name)
+    samples = generate_samples([first for first, *_ in together], prompt, device_name)
     tested = check_claims(comparison.rows) if claims else None
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
@@ -214,8 +214,8 @@ def _show(
     from drakegpt.experiments.figures import draw_bits, draw_curves
 
     data = comparison.data
-    floors = comparison.floors_in_sight
-    figures = draw_curves(data, comparison.rows, floors) if comparison.rows else []
+    baselines = comparison.baselines_in_view
+    figures = draw_curves(data, comparison.rows, baselines) if comparison.rows else []
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
     if json:
@@ -251,12 +251,12 @@ def _show(
 
 def _left_out(run: "Run", taken: "Run") -> str:
     """What is said of a newer run in whose place one that agrees with the others is taken."""
-    from drakegpt.experiments.agreement import TRAINED_BY, agreement, differences
+    from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
 
     told = f"Left out: {run.name}, newer but trained otherwise."
     if run.origin:
         return told
-    differing = differences(run, agreement(taken))
+    differing = differences(run, shared_settings(taken))
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
     asked = command("compare", data=run.config.data, set_=chosen)
     return f"{told} Settings choose: `{asked}`."

@@ -6,7 +6,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.errors import DamagedDatasetError, DrakeGPTError
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -61,7 +61,7 @@ def fetch(
     asked = vocab_size or metadata.vocab_asked or 0
     if metadata.vocab_size < asked:
         console.warn(
-            f"The text supports a vocabulary of {counted(metadata.vocab_size, 'token')}, "
+            f"The text supports a vocabulary of {pluralize(metadata.vocab_size, 'token')}, "
             f"fewer than the {asked:,} asked for."
         )
     for note in fetched.notes:
@@ -179,11 +179,11 @@ def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
 
 
 def _size(metadata: "Metadata") -> str:
-    songs = f"{counted(metadata.songs, 'song')}, " if metadata.songs else ""
+    songs = f"{pluralize(metadata.songs, 'song')}, " if metadata.songs else ""
     words = f"{metadata.vocab_size} different"
     if metadata.tokenizer != "char":
         words = f"{metadata.tokenizer}, vocabulary of {metadata.vocab_size:,}"
-    return f"{songs}{counted(metadata.characters, 'character')} ({words})"
+    return f"{songs}{pluralize(metadata.characters, 'character')} ({words})"
 
 
 def _vocabulary(tokenizer: "Tokenizer") -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from drakegpt.cli import console, options
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.evaluation.scoring import Score
@@ -61,7 +61,7 @@ def eval_(
         shown.append(("validation", scores.val))
     if scores.best_val != scores.val:
         shown.append(("validation, weights with the lowest estimate", scores.best_val))
-    after = "" if run.derived else f" after {counted(iteration, 'iteration')}"
+    after = "" if run.derived else f" after {pluralize(iteration, 'iteration')}"
     show_table(f"{run.config.model} on {run.config.data}{after}", columns, shown)
     if run.history:
         console.show(f"{run.name} was {run.history}.")

@@ -33,12 +33,12 @@ def packed(
     from drakegpt.models.packed_linear import sizes
     from drakegpt.runs.checkpoint import load_weights
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.packing import quantize_run
+    from drakegpt.runs.packing import pack_run
 
     run = find_run(target, scaled=scaled, data=data)
     trained = run.config.bits
     chosen = bits or ("8" if trained == "full" else trained)
-    made = quantize_run(run, chosen, name)
+    made = pack_run(run, chosen, name)
     after = sizes(made.load_model(torch.device("cpu")))
     weights, _ = load_weights(run.last_checkpoint().weights)
     resident = sum(tensor.nbytes for tensor in weights.values())

@@ -7,11 +7,11 @@ from drakegpt.cli import console
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.experiments.formatting import NOISE, measured, of_seeds
+from drakegpt.experiments.formatting import NOISE, describe_seeds, format_difference
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.experiments.low_bit import Row
+    from drakegpt.experiments.low_bit import LowBitRow
 
 SEEDS = 3
 
@@ -30,7 +30,7 @@ def compare_bits(
     from drakegpt.bench.hardware import describe_machine
     from drakegpt.cli.several import Training, damaged_as_json, say_damaged
     from drakegpt.experiments.experiment import collect, seeds_from
-    from drakegpt.experiments.low_bit import FORMS, findings, measure, plan
+    from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
     from drakegpt.models.registry import choose_device
 
     experiment = plan(settings, size, data, seeds_from(settings, seeds))
@@ -46,7 +46,7 @@ def compare_bits(
     with counting("Measuring", quiet=quiet) as progress:
         runs = [collected.with_seed(seed) for seed in experiment.seeds]
         rows = measure(data, runs, device, progress)
-    machine, found = describe_machine(device), findings(rows)
+    machine, found = describe_machine(device), summarize(rows)
     if json:
         of_rows = [asdict(row) | {"val_loss": row.val_loss, "spread": row.spread} for row in rows]
         result = {"data": data.name, "size": size, "rows": of_rows, "findings": found}
@@ -54,11 +54,11 @@ def compare_bits(
         console.show_json(result | {"machine": machine, "damaged": damaged})
         return
     _render(data.name, data.tokenizer.unit, rows, found)
-    if len(rows) < len(FORMS):
+    if len(rows) < len(VARIANTS):
         console.warn("forms that are not trained are left out; --train trains them")
 
 
-def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
+def _render(data: str, unit: str, rows: "list[LowBitRow]", found: list[str]) -> None:
     from drakegpt.experiments.low_bit import lowest_rows
 
     seeds = len(rows[0].val_losses)
@@ -67,7 +67,7 @@ def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
     show_table(title, _QUALITY, rows, lambda row: row in best)
     show_table("What its weights weigh", _BYTES, rows)
     show_table("What it takes", _WORK, rows)
-    means = f" {of_seeds([seeds])}" if seeds > 1 else ""
+    means = f" {describe_seeds([seeds])}" if seeds > 1 else ""
     noise = f" {NOISE}" if any(row.below_first.within_noise for row in rows[1:]) else ""
     console.show(
         f"Losses: nats per {unit} over the whole validation split.{means}{noise} Training: all its "
@@ -80,16 +80,16 @@ def _render(data: str, unit: str, rows: "list[Row]", found: list[str]) -> None:
         console.show(sentence)
 
 
-def _to_float32(row: "Row") -> str:
-    return measured(row.difference, within_noise=row.below_first.within_noise)
+def _to_float32(row: "LowBitRow") -> str:
+    return format_difference(row.difference, within_noise=row.below_first.within_noise)
 
 
 def _kilobytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1000:,.1f}"
 
 
-_NAME: "Column[Row]" = Column("weights", lambda row: row.name)
-_QUALITY: "tuple[Column[Row], ...]" = (
+_NAME: "Column[LowBitRow]" = Column("weights", lambda row: row.name)
+_QUALITY: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("width", lambda row: str(row.embedding_dim), 2),
     Column("validation", lambda row: f"{row.val_loss:.4f}"),
@@ -98,7 +98,7 @@ _QUALITY: "tuple[Column[Row], ...]" = (
     Column("to float32", lambda row: "" if row.name == "float32" else _to_float32(row)),
     Column("training,\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
 )
-_BYTES: "tuple[Column[Row], ...]" = (
+_BYTES: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("file,\nkB", lambda row: _kilobytes(row.file_bytes)),
     Column("packed,\nkB", lambda row: _kilobytes(row.packed_bytes), 2),
@@ -106,7 +106,7 @@ _BYTES: "tuple[Column[Row], ...]" = (
     Column("in memory,\nkB", lambda row: _kilobytes(row.resident_bytes)),
     Column("peak,\nMB", lambda row: _kilobytes(row.peak_memory and row.peak_memory // 1000), 3),
 )
-_WORK: "tuple[Column[Row], ...]" = (
+_WORK: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("tokens/s,\n1 text", lambda row: f"{row.tokens_per_second[1]:,.0f}", 2),
     Column("\ntimes", lambda row: f"{row.times_faster[1]:.2f}"),

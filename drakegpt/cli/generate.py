@@ -17,7 +17,7 @@ import typer
 from drakegpt.cli import console, options
 from drakegpt.config import LARGEST_FLOAT, LARGEST_NUMBER
 from drakegpt.errors import UsageError
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.tokenizers.base import Tokenizer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.layers import LanguageModel
-    from drakegpt.runs.weights_file import Author
+    from drakegpt.runs.weights_file import PretrainedModel
 
 TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
 NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
@@ -123,9 +123,9 @@ def generate(
     from drakegpt.generation.prompt import fit
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.registry import choose_device
-    from drakegpt.runs.lookup import find_author
+    from drakegpt.runs.lookup import find_pretrained
 
-    author = find_author(_one_of(target, run), scaled=scaled, data=data)
+    author = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
     fitted = fit(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
     _explain(author, target or run, fitted)
     _check_stop(author, stop=stop)
@@ -175,10 +175,10 @@ class _Ending(Enum):
 
 
 def _write_and_keep(
-    author: "Author", task: _Task, seed: int, num_samples: int, shown: _Shown
+    author: "PretrainedModel", task: _Task, seed: int, num_samples: int, shown: _Shown
 ) -> tuple[list[dict[str, str]], float, _Ending]:
     """Write all texts and keep each in a file; returns them, the seconds it took, and the end."""
-    from drakegpt.generation.text import keep
+    from drakegpt.generation.text import save_generation
 
     samples: list[dict[str, str]] = []
     seconds, ending = 0.0, _Ending.COMPLETE
@@ -194,7 +194,7 @@ def _write_and_keep(
         if shown is _Shown.WHOLE or (num_samples > 1 and shown is not _Shown.NOT):
             ending = _show(texts, ending, first=not samples)
         for text in texts:
-            path = str(keep(text, author.model, author.size))
+            path = str(save_generation(text, author.model, author.size))
             samples.append({"text": text, "path": path})
             console.note(f"Kept in {path}")
     return samples, seconds, ending
@@ -202,20 +202,20 @@ def _write_and_keep(
 
 def _write_one(task: _Task, seed: int, *, silent: bool) -> tuple[list[str], _Ending]:
     """Write a text, showing it as it comes."""
-    from drakegpt.generation.text import write
+    from drakegpt.generation.text import generate_text
 
     what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    pieces = write(*what, seed, task.window, stop=task.stop)
+    pieces = generate_text(*what, seed, task.window, stop=task.stop)
     text, ending = _stream(_with_prompt(task.prompt, pieces), silent=silent)
     return [text], ending
 
 
 def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
     """Write a text for each seed; if it takes long, say how far they are."""
-    from drakegpt.generation.text import write_batch
+    from drakegpt.generation.text import generate_texts
 
     what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    batches = write_batch(*what, seeds, task.window, stop=task.stop)
+    batches = generate_texts(*what, seeds, task.window, stop=task.stop)
     written: list[list[str]] = []
     started, due = time.monotonic(), NOTE_AFTER
     ending = _Ending.COMPLETE
@@ -224,8 +224,8 @@ def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
             written.append(pieces)
             if time.monotonic() - started > due:
                 due *= 2
-                tokens = f"{len(written):,} of {counted(task.length, 'token')}"
-                console.note(f"Writing {counted(len(seeds), 'text')} together: {tokens} of each")
+                tokens = f"{len(written):,} of {pluralize(task.length, 'token')}"
+                console.note(f"Writing {pluralize(len(seeds), 'text')} together: {tokens} of each")
     except KeyboardInterrupt:
         ending = _Ending.INTERRUPTED
     texts = ["".join(pieces[i] for pieces in written) for i in range(len(seeds))]
@@ -305,7 +305,7 @@ def _check_memory(texts: int, length: int) -> None:
     check_fits(needed, torch.device("cpu"), "to write all that")
 
 
-def _check_stop(author: "Author", *, stop: bool) -> None:
+def _check_stop(author: "PretrainedModel", *, stop: bool) -> None:
     if stop and author.tokenizer.end is None:
         raise UsageError(
             f"{author.name} reads characters, and none of them ends a document.",
@@ -313,7 +313,7 @@ def _check_stop(author: "Author", *, stop: bool) -> None:
         )
 
 
-def _explain(author: "Author", target: str | None, prompt: "Prompt") -> None:
+def _explain(author: "PretrainedModel", target: str | None, prompt: "Prompt") -> None:
     """Say on stderr who writes and what became of the prompt."""
     best = "" if target else f", the lowest validation loss on '{author.data}'"
     console.note(f"{author.model} writes: {author.name}{best}")
@@ -326,16 +326,16 @@ def _explain(author: "Author", target: str | None, prompt: "Prompt") -> None:
 
 def _explain_window(task: _Task) -> None:
     """Say on stderr that a text longer than the context will be seen in a cached window."""
-    from drakegpt.generation.context_window import kept, resolve
-    from drakegpt.generation.kv_cache import looks_back
+    from drakegpt.generation.context_window import resolve, tokens_kept
+    from drakegpt.generation.kv_cache import uses_attention
 
     context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length
-    cached = resolve(task.window, context_length) == "cached" and looks_back(task.model)
+    cached = resolve(task.window, context_length) == "cached" and uses_attention(task.model)
     if cached and tokens > context_length:
         console.note(
-            f"The text outgrows the context of {counted(context_length, 'token')}, so the "
+            f"The text outgrows the context of {pluralize(context_length, 'token')}, so the "
             "window is cached: "
-            f"once full, it drops to the last {kept(task.window, context_length)}. "
+            f"once full, it drops to the last {tokens_kept(task.window, context_length)}. "
             "With --window exact it drops one token at a time, as in the original, but slowly."
         )

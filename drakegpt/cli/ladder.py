@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.experiments.formatting import NOISE, of_seeds, or_blank
+from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank
 
 if TYPE_CHECKING:
-    from drakegpt.evaluation.baseline import Floor
+    from drakegpt.evaluation.baseline import Baseline
     from drakegpt.experiments.claims import Claim
     from drakegpt.experiments.ladder import Comparison
-    from drakegpt.experiments.results import Row
+    from drakegpt.experiments.results import ResultRow
 
 _STYLES = {True: "green", False: "yellow", None: "dim"}
 
@@ -37,7 +37,7 @@ def render(
         f"Losses: nats per {comparison.unit} over the whole splits.",
         "Gain: how far validation fell from the rung before.",
         NOISE if gained else "",
-        of_seeds(len(row.seeds) for row in rows),
+        describe_seeds(len(row.seeds) for row in rows),
         _of_overfitting(comparison),
     ]
     console.show(" ".join(filter(None, told)))
@@ -50,7 +50,7 @@ def render(
             "are shown for those."
         )
     console.show("")
-    _render_floors(comparison)
+    _render_baselines(comparison)
     if claims is not None:
         _render_claims(claims)
     trained = [row for row in comparison.rows if row.evaluations]
@@ -59,8 +59,8 @@ def render(
         heading = f"\n{title}, estimated while training; each row has a scale of its own"
         console.show(console.styled(heading, "bold"))
         beside = key == "val_loss" and has_validation(trained)
-        floors = comparison.floors_in_sight if beside else ()
-        console.show(curves(key, trained, console.results().width, floors))
+        baselines = comparison.baselines_in_view if beside else ()
+        console.show(curves(key, trained, console.results().width, baselines))
         if key == "val_loss" and has_tail(trained):
             console.show(TAIL)
     console.show(console.styled("\nBy each, with the same seed:", "bold"))
@@ -83,19 +83,19 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     console.show(table if claims else "None can be: that takes two models of one size.")
 
 
-def _render_floors(comparison: "Comparison") -> None:
+def _render_baselines(comparison: "Comparison") -> None:
     """The table of what counting reaches, and which rows are beyond it."""
     from drakegpt.report.summary import counting
 
-    floors, lowest = comparison.floors, comparison.lowest_floor
+    baselines, lowest = comparison.baselines, comparison.lowest_baseline
     title = "What counting alone reaches"
-    show_table(title, _FLOOR_COLUMNS, floors, lambda f: f is lowest)
-    unit = floors[0].unit
+    show_table(title, _BASELINE_COLUMNS, baselines, lambda f: f is lowest)
+    unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(
         f"Order: how many neighbouring {unit} are counted together, on the training split; "
         "n-grams: how many different ones it keeps, of that length and below. Smoothed by modified "
-        f"Kneser-Ney, scored as the models are, in windows of {floors[0].context_length} "
+        f"Kneser-Ney, scored as the models are, in windows of {baselines[0].context_length} "
         f"{unit}{longest}."
     )
     console.show(" ".join(counting(comparison)))
@@ -112,10 +112,10 @@ def _of_overfitting(comparison: "Comparison") -> str:
     )
 
 
-def _columns(unit: str) -> "tuple[Column[Row], ...]":
+def _columns(unit: str) -> "tuple[Column[ResultRow], ...]":
     """The columns; losses of rows with other units than the ladder's are left blank."""
 
-    def alike(row: "Row", figure: str) -> str:
+    def alike(row: "ResultRow", figure: str) -> str:
         return figure if row.unit == unit else ""
 
     return (
@@ -123,19 +123,19 @@ def _columns(unit: str) -> "tuple[Column[Row], ...]":
         Column("parameters", lambda row: f"{row.parameters:,}", 2),
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
-        Column("±", lambda row: alike(row, or_blank(row.val_spread, ".4f")), 2),
+        Column("±", lambda row: alike(row, format_or_blank(row.val_spread, ".4f")), 2),
         Column("gain", lambda row: row.gain_shown, 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
-        Column("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), 8),
-        Column("seconds", lambda row: or_blank(row.seconds, ".1f"), 5),
-        Column("overfits\nfrom", lambda row: or_blank(row.overfits_from, ","), 6),
+        Column("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), 8),
+        Column("seconds", lambda row: format_or_blank(row.seconds, ".1f"), 5),
+        Column("overfits\nfrom", lambda row: format_or_blank(row.overfits_from, ","), 6),
     )
 
 
-_FLOOR_COLUMNS: "tuple[Column[Floor], ...]" = (
-    Column("order", lambda floor: str(floor.order)),
-    Column("validation", lambda floor: f"{floor.score.loss:.4f}"),
-    Column("bits/char", lambda floor: f"{floor.score.bits_per_character:.3f}", 1),
-    Column("n-grams", lambda floor: f"{floor.ngrams:,}", 2),
+_BASELINE_COLUMNS: "tuple[Column[Baseline], ...]" = (
+    Column("order", lambda baseline: str(baseline.order)),
+    Column("validation", lambda baseline: f"{baseline.score.loss:.4f}"),
+    Column("bits/char", lambda baseline: f"{baseline.score.bits_per_character:.3f}", 1),
+    Column("n-grams", lambda baseline: f"{baseline.ngrams:,}", 2),
 )

@@ -66,7 +66,7 @@ ModelOrNone = Annotated[
     typer.Argument(
         metavar="MODEL",
         help=f"One of {', '.join(config.MODEL_NAMES)}.",
-        callback=lambda name: name and config.model_named(name),
+        callback=lambda name: name and config.parse_model(name),
         autocompletion=lambda: list(config.MODEL_NAMES),
         show_default=False,
     ),
@@ -211,16 +211,16 @@ def settings_given(
         key, equals, text = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair} has no value.", "Write --set KEY=VALUE.")
-        name = config.setting_named(key, _SETTINGS)
+        name = config.parse_setting_name(key, _SETTINGS)
         if name in without:
             raise UsageError(f"{name} cannot be set here.", "`drakegpt train` takes it.")
         if name in said:
             raise UsageError(f"{name} is given twice.", "Leave one of the two out.")
-        said[name] = config.value_from_text(name, text)
+        said[name] = config.parse_value(name, text)
     given = {}
     for name in known:
         if name not in said and (text := os.environ.get(_variable(name), "")):
-            read = functools.partial(config.value_from_text, text=text)
+            read = functools.partial(config.parse_value, text=text)
             given[name] = _check_as_variable(name, read)
     return given | said
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.config import LADDER, LARGEST_SIZE, MODEL_NAMES, SIZES, Preset, model_named
-from drakegpt.wording import counted
+from drakegpt.config import LADDER, LARGEST_SIZE, MODEL_NAMES, SIZES, Preset, parse_model
+from drakegpt.wording import pluralize
 
 
 def params(
@@ -15,7 +15,7 @@ def params(
         str | None,
         typer.Option(
             help="One model instead of the ladder's six.",
-            callback=lambda name: name and model_named(name),
+            callback=lambda name: name and parse_model(name),
             autocompletion=lambda: list(MODEL_NAMES),
         ),
     ] = None,
@@ -76,7 +76,7 @@ def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
             Column("published", partial(_published, printed=printed), 2, style="yellow"),
             Column("counted, by component", _by_component, 1, wraps=True),
         )
-        title = f"Parameters {where}, {counted(vocab_size, 'token')} in the vocabulary"
+        title = f"Parameters {where}, {pluralize(vocab_size, 'token')} in the vocabulary"
         show_table(title, columns, shown)
     published_models = dict.fromkeys(entry["name"] for entry in models if entry["published"])
     if not published_models:

@@ -9,8 +9,8 @@ from drakegpt.cli.progress import sparkline
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from drakegpt.evaluation.baseline import Floor
-    from drakegpt.experiments.results import Row
+    from drakegpt.evaluation.baseline import Baseline
+    from drakegpt.experiments.results import ResultRow
 
 BARS = 40
 FEWEST_BARS = 8
@@ -18,9 +18,9 @@ NUMBERS = 2 * 6 + 2  # columns that two losses take, and the gaps around the bar
 
 
 def curves(
-    key: str, rows: "Sequence[Row]", width: int, floors: "Sequence[Floor]" = ()
+    key: str, rows: "Sequence[ResultRow]", width: int, baselines: "Sequence[Baseline]" = ()
 ) -> "RenderableType":
-    """Draw `key` ("train_loss" or "val_loss") of all rows, and the floors, in `width` columns.
+    """Draw `key` ("train_loss" or "val_loss") of all rows, and the baselines, in `width` columns.
 
     Each curve is drawn between its own lowest and highest loss.
     """
@@ -31,7 +31,7 @@ def curves(
     if not rows:
         return "no curves: imported and packed runs have none"
     shown = [label_in(rows, row) if key == "val_loss" else row.label for row in rows]
-    labels = shown + [floor.label for floor in floors]
+    labels = shown + [baseline.label for baseline in baselines]
     bars = max(FEWEST_BARS, min(BARS, width - max(map(len, labels)) - NUMBERS))
     table = Table.grid(padding=(0, 1))
     longest = 0
@@ -41,7 +41,7 @@ def curves(
         longest = max(longest, len(curve))
         first, last = (f"{loss:.2f}" for loss in (losses[0], losses[-1]))
         table.add_row(label, first, styled(curve, "green"), last)
-    for floor in floors:
+    for baseline in baselines:
         across = styled("╌" * longest, "dim")
-        table.add_row(floor.label, "", across, f"{floor.score.loss:.2f}")
+        table.add_row(baseline.label, "", across, f"{baseline.score.loss:.2f}")
     return table

@@ -42,7 +42,7 @@ def show_presets(*, json: bool, quiet: bool) -> None:
 
 def _measured(name: str) -> dict[str, Any]:
     from drakegpt.models.size import total_parameters
-    from drakegpt.training.run_length import seconds_for
+    from drakegpt.training.run_length import estimate_seconds
 
     config, description, vocab_size, command = _described(name)
     parameters = total_parameters(config.model_settings(vocab_size))
@@ -61,7 +61,7 @@ def _measured(name: str) -> dict[str, Any]:
         "tokens_per_iteration": config.batch_size
         * config.grad_accumulation
         * config.context_length,
-        "seconds": seconds_for(config, vocab_size, LEARNT, VALIDATED),
+        "seconds": estimate_seconds(config, vocab_size, LEARNT, VALIDATED),
     }
 
 

@@ -163,10 +163,10 @@ def training_progress(
 ) -> "Iterator[Callable[[Step | Evaluation], None]]":
     """The progress of one run that is trained and scored; takes its reports."""
     from drakegpt.models.registry import choose_device
-    from drakegpt.training.step_runner import choose
+    from drakegpt.training.step_runner import plan_execution
 
     if not quiet:
-        console.note(choose(run.config, choose_device(run.config.device), processes).why)
+        console.note(plan_execution(run.config, choose_device(run.config.device), processes).why)
     ahead = Ahead.of(run.config, run.dataset())
     with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
         yield progress.report

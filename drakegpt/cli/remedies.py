@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.experiments.formatting import from_to, of_seeds, or_blank
-from drakegpt.wording import counted
+from drakegpt.experiments.formatting import describe_seeds, format_or_blank, format_range
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from drakegpt.data.dataset import Dataset
-    from drakegpt.experiments.results import Row
+    from drakegpt.experiments.results import ResultRow
 
 
-def compare_remedies(
+def compare_regularization(
     data: "Dataset",
     size: str,
     settings: dict[str, Any],
@@ -28,42 +28,42 @@ def compare_remedies(
     """Show what each remedy brings, over so many seeds; with `train`, train what is missing."""
     from drakegpt.cli.several import Training, damaged_as_json, say_damaged
     from drakegpt.experiments.experiment import collect, seeds_from
-    from drakegpt.experiments.figures import draw_remedies
-    from drakegpt.experiments.regularization import findings, plan, rows
+    from drakegpt.experiments.figures import draw_regularization
+    from drakegpt.experiments.regularization import plan, rows, summarize
 
     experiment = plan(settings, size, data, seeds_from(settings, seeds))
     collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
     say_damaged(collected.damaged)
     if missing := len(collected.missing):
         raise RunError(
-            f"The table needs {counted(len(experiment.variants) * seeds, 'run')} on "
+            f"The table needs {pluralize(len(experiment.variants) * seeds, 'run')} on "
             f"'{data.name}'; not trained yet: {missing}.",
             "Train them: the same command with --train.",
         )
-    remedied = rows(collected, settings.get("device", "auto"))
-    figures = [str(path) for path in draw_remedies(data.name, remedied)]
+    regularized = rows(collected, settings.get("device", "auto"))
+    figures = [str(path) for path in draw_regularization(data.name, regularized)]
     if json:
-        shown = [{"remedy": name, **row.to_json()} for name, row in remedied.items()]
-        result = {"data": data.name, "rows": shown, "findings": findings(remedied)}
+        shown = [{"remedy": name, **row.to_json()} for name, row in regularized.items()]
+        result = {"data": data.name, "rows": shown, "findings": summarize(regularized)}
         damaged = damaged_as_json(collected.damaged)
         console.show_json(result | {"figures": figures, "damaged": damaged})
         return
-    _render(data.name, remedied)
-    for sentence in findings(remedied):
+    _render(data.name, regularized)
+    for sentence in summarize(regularized):
         console.show(sentence)
     for path in figures:
         console.note(f"Figure: {path}")
 
 
-def _render(data: str, remedied: "Mapping[str, Row]") -> None:
+def _render(data: str, regularized: "Mapping[str, ResultRow]") -> None:
     from drakegpt.experiments.regularization import best_val_loss
     from drakegpt.experiments.results import lowest
 
-    best = lowest(remedied.values(), best_val_loss)
+    best = lowest(regularized.values(), best_val_loss)
     title = f"Remedies for overfitting, on {data}"
-    entries = list(remedied.items())
+    entries = list(regularized.items())
     show_table(title, _COLUMNS, entries, lambda entry: entry[1] in best)
-    means = of_seeds(len(row.seeds) for row in remedied.values())
+    means = describe_seeds(len(row.seeds) for row in regularized.values())
     unit = entries[0][1].unit
     console.show(
         f"Losses: nats per {unit} over the whole splits. Best: of the weights whose estimate was "
@@ -74,13 +74,13 @@ def _render(data: str, remedied: "Mapping[str, Row]") -> None:
     )
 
 
-_COLUMNS: "tuple[Column[tuple[str, Row]], ...]" = (
+_COLUMNS: "tuple[Column[tuple[str, ResultRow]], ...]" = (
     Column("remedy", lambda entry: entry[0]),
-    Column("iterations", lambda entry: from_to(entry[1].lengths), 2),
+    Column("iterations", lambda entry: format_range(entry[1].lengths), 2),
     Column("train", lambda entry: f"{entry[1].train_loss:.4f}", 1),
     Column("validation", lambda entry: f"{entry[1].val_loss:.4f}"),
-    Column("±", lambda entry: or_blank(entry[1].val_spread, ".4f"), 3),
+    Column("±", lambda entry: format_or_blank(entry[1].val_spread, ".4f"), 3),
     Column("best", lambda entry: f"{entry[1].best_val_loss:.4f}"),
-    Column("overfits\nfrom", lambda entry: or_blank(entry[1].overfits_from, ",")),
-    Column("seconds", lambda entry: or_blank(entry[1].seconds, ".1f"), 4),
+    Column("overfits\nfrom", lambda entry: format_or_blank(entry[1].overfits_from, ",")),
+    Column("seconds", lambda entry: format_or_blank(entry[1].seconds, ".1f"), 4),
 )

@@ -9,10 +9,10 @@ import typer
 from drakegpt.cli import console, options
 from drakegpt.cli.progress import SHORT
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.config import LADDER, model_named
+from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError
-from drakegpt.experiments.formatting import or_blank
-from drakegpt.wording import command, counted
+from drakegpt.experiments.formatting import format_or_blank
+from drakegpt.wording import command, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def show(run: RunName, json: options.Json = False) -> None:
     for key, value in shown.items():
         if key != "changes" and value != "":
             console.show(f"{key + ':':18}{value}")
-    times = counted(scored, "time")
+    times = pluralize(scored, "time")
     console.show(f"validation split scored {times}, evaluations included")
     console.show("\n" + files.to_toml(found.config).rstrip() + "\n")
     part = SHORT[found.config.select_on]
@@ -131,7 +131,7 @@ def import_(
         str,
         typer.Option(
             help=f"One of {', '.join(LADDER)}.",
-            callback=lambda name: model_named(name, LADDER),
+            callback=lambda name: parse_model(name, LADDER),
             autocompletion=lambda: list(LADDER),
         ),
     ],
@@ -183,12 +183,12 @@ def _summary(run: "Run") -> dict[str, Any]:
 
 def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
     """Shows what a run's summary has under that name; nothing where it is not known."""
-    return lambda row: or_blank(row.get(name), form)
+    return lambda row: format_or_blank(row.get(name), form)
 
 
 def _loss(row: dict[str, Any]) -> str:
     tail = " (tail)" if row.get("scored_on") == "training-tail" else ""
-    loss = or_blank(row.get("val_loss"), ".4f")
+    loss = format_or_blank(row.get("val_loss"), ".4f")
     return loss + tail if loss else ""
 
 

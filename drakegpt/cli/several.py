@@ -11,11 +11,11 @@ from drakegpt.cli.interrupts import Interrupts
 from drakegpt.cli.progress import side_by_side, training_progress
 from drakegpt.config.files import to_command
 from drakegpt.experiments.launcher import Job, Observer, TrainingStoppedError, train_runs
-from drakegpt.wording import command, counted, join, option
+from drakegpt.wording import command, join, option, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.experiments.results import Result, Row
+    from drakegpt.experiments.results import ResultRow, RunResult
     from drakegpt.runs.run import Run
     from drakegpt.training.trainer import Evaluation, Step
 
@@ -39,7 +39,7 @@ class Training:
             raise typer.Exit(console.INTERRUPTED) from None
 
     def _say_how_to_go_on(self, stopped: TrainingStoppedError) -> None:
-        saved = counted(len(stopped.saved), "unfinished run")
+        saved = pluralize(len(stopped.saved), "unfinished run")
         console.note(f"Stopped: {saved} saved, {len(stopped.rest)} not begun.", style="")
         if self._resume:
             console.note("The same command goes on.", style="")
@@ -68,7 +68,7 @@ class _Screen(Observer):
         if at_once < 2:
             return
         if not self._quiet:
-            console.note(f"{counted(jobs, 'run')}, {at_once} at a time, each on one thread")
+            console.note(f"{pluralize(jobs, 'run')}, {at_once} at a time, each on one thread")
         self._show = self._bars.enter_context(side_by_side(jobs, quiet=self._quiet))
 
     def start(self, job: Job, number: int, jobs: int) -> None:
@@ -113,10 +113,10 @@ def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
     console.next_commands([command("compare", data=runs[0].config.data)])
 
 
-def _render(row: "Row") -> None:
+def _render(row: "ResultRow") -> None:
     from drakegpt.cli.tables import Column, show_table
 
-    columns: tuple[Column[Result], ...] = (
+    columns: tuple[Column[RunResult], ...] = (
         Column("seed", lambda result: str(result.seed)),
         Column("train", lambda result: f"{result.train_loss:.4f}", 1),
         Column("validation", lambda result: f"{result.val_loss:.4f}"),
@@ -125,7 +125,7 @@ def _render(row: "Row") -> None:
         Column("run", lambda result: result.run, 4),
     )
     best = min(result.val_loss for result in row.results)
-    title = f"{row.label}, {counted(len(row.results), 'seed')}"
+    title = f"{row.label}, {pluralize(len(row.results), 'seed')}"
     show_table(title, columns, row.results, lambda result: result.val_loss == best)
     spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
     seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"

@@ -15,7 +15,7 @@ from drakegpt.config import files
 from drakegpt.config.presets import EVALUATIONS
 from drakegpt.errors import UsageError, shown
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -206,13 +206,13 @@ def _announce(study: "Study") -> None:
     definition = study.definition
     console.note(
         f"Sweep {definition.name}: {definition.model} on '{definition.data.name}', "
-        f"{counted(study.total, 'trial')} ({definition.sampler}) over "
+        f"{pluralize(study.total, 'trial')} ({definition.sampler}) over "
         f"{', '.join(definition.space)}, chosen on {PARTS[definition.select_on]}",
         style="bold",
     )
     rows = study.rows()
     if done := sum(row.state != "unfinished" for row in rows):
-        console.note(f"Going on: {done} of {counted(study.total, 'trial')} done")
+        console.note(f"Going on: {done} of {pluralize(study.total, 'trial')} done")
 
 
 def _warn_if_none_can_be_pruned(study: "Study") -> None:

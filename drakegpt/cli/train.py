@@ -16,14 +16,14 @@ from drakegpt.cli import console, options
 from drakegpt.config import files
 from drakegpt.config.presets import SYSTEMS
 from drakegpt.errors import UsageError
-from drakegpt.wording import command, counted
+from drakegpt.wording import command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
     from drakegpt.runs.scores import Scores
-    from drakegpt.training.distributed import World
+    from drakegpt.training.distributed import ProcessGroup
 
 SAMPLE_LENGTH = 200
 EXAMPLE = "drakegpt train TransformerLM"
@@ -162,7 +162,7 @@ def _train_seeds(
 
 
 @contextmanager
-def _processes(device: str) -> Iterator["World"]:
+def _processes(device: str) -> Iterator["ProcessGroup"]:
     """All processes of this training, if torchrun has started several."""
     from drakegpt.training.distributed import end, start
 
@@ -172,7 +172,7 @@ def _processes(device: str) -> Iterator["World"]:
         end()
 
 
-def _follow(world: "World", *, resume: bool) -> None:
+def _follow(world: "ProcessGroup", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.runs.session import follow
     from drakegpt.training.distributed import ProcessLostError, end
@@ -192,9 +192,9 @@ def _follow(world: "World", *, resume: bool) -> None:
 
 def choose_dataset(name: str | None) -> "Dataset":
     """The dataset asked for; the sample, prepared on the spot, when nothing was ever fetched."""
-    from drakegpt.data.sources import dataset_or_sample
+    from drakegpt.data.sources import load_or_prepare_sample
 
-    dataset, newly_prepared = dataset_or_sample(name)
+    dataset, newly_prepared = load_or_prepare_sample(name)
     if newly_prepared:
         console.warn(
             f"prepared the bundled sample lyrics ({dataset.metadata.characters:,} characters); "
@@ -209,7 +209,7 @@ def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
 
     model = named_model(given, EXAMPLE)
     resolved = resolve_run(model, given.get("size", "default"), dataset, given)
-    iterations = counted(resolved.iters, "iteration")
+    iterations = pluralize(resolved.iters, "iteration")
     if epochs := given.get("epochs"):
         console.note(f"Epochs: {epochs:,}, that is {iterations}")
     elif minutes := given.get("minutes"):
@@ -217,7 +217,9 @@ def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
     return resolved
 
 
-def _train_and_score(run: "Run", *, resume: bool = False, quiet: bool, world: "World") -> "Scores":
+def _train_and_score(
+    run: "Run", *, resume: bool = False, quiet: bool, world: "ProcessGroup"
+) -> "Scores":
     """Train a run with its progress on the screen, then score it on whole splits.
 
     When asked to stop, saves, says how to go on, and exits with 130.
@@ -288,7 +290,7 @@ def _show_finished(run: "Run", *, json: bool) -> None:
         return
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
-    console.note(f"{run.name} is finished after {counted(last, 'iteration')}{early}.", style="")
+    console.note(f"{run.name} is finished after {pluralize(last, 'iteration')}{early}.", style="")
     longer = command("train", resume=run.name, iters=2 * last)
     console.next_commands(
         [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
@@ -333,7 +335,7 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
-        f"{counted(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
+        f"{pluralize(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"{'tail' if scores.tail else 'validation'} "
         f"{sparkline([evaluation['val_loss'] for evaluation in evaluations])}"
@@ -363,7 +365,7 @@ def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     overfits = row_of([run])
     better = own_fall([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
-        waited = counted(run.config.patience, "evaluation")
+        waited = pluralize(run.config.patience, "evaluation")
         yield (
             f"Stopped early: {what} did not fall for {waited}, "
             f"estimated lowest at iteration {best['iteration']:,} ({best['val_loss']:.4f})."

@@ -10,12 +10,12 @@ from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import files
 from drakegpt.errors import RunError
-from drakegpt.wording import command, counted, join
+from drakegpt.wording import command, join, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
     from drakegpt.sweep.space import Value
-    from drakegpt.sweep.study import Row, Study, Trial
+    from drakegpt.sweep.study import Study, Trial, TrialRow
 
 
 # What chooses, in words, and in the heads of tables.
@@ -55,7 +55,7 @@ def came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
     return f"{described(study, trial)}: {loss}{_state(row)}{took}{rest}"
 
 
-def _state(row: "Row") -> str:
+def _state(row: "TrialRow") -> str:
     return row.state + (f" at {row.iterations:,}" if row.state == "pruned" else "")
 
 
@@ -82,23 +82,23 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
         console.next_commands([command("generate", best.run), command("eval", best.run)])
 
 
-def _rank(row: "Row") -> tuple[Any, ...]:
+def _rank(row: "TrialRow") -> tuple[Any, ...]:
     """Complete trials by their loss, then estimates by theirs, then the rest by number."""
     known = row.loss is not None
     return (row.state != "complete", row.state == "unfinished", not known, row.loss, row.number)
 
 
-def _figures(study: "Study", rows: "list[Row]") -> list[Path]:
+def _figures(study: "Study", rows: "list[TrialRow]") -> list[Path]:
     from drakegpt.sweep.plots import draw
 
     definition = study.definition
-    title = f"{definition.model} on {definition.data.name}, {counted(len(rows), 'trial')}"
+    title = f"{definition.model} on {definition.data.name}, {pluralize(len(rows), 'trial')}"
     loss = f"{_SHORT[definition.select_on]} loss"
     unit = f"nats per {definition.data.tokenizer.unit}"
     return draw(title, loss, unit, definition.space, rows, study.folder)
 
 
-def _render(study: "Study", rows: "list[Row]", best: "Row | None") -> None:
+def _render(study: "Study", rows: "list[TrialRow]", best: "TrialRow | None") -> None:
     definition = study.definition
     title = f"{definition.name}: {definition.model} on {definition.data.name}"
     show_table(title, _columns(study), rows, lambda row: row is best)
@@ -129,7 +129,7 @@ def _explained(definition: "Definition") -> str:
     )
 
 
-def _losses(definition: "Definition", row: "Row") -> str:
+def _losses(definition: "Definition", row: "TrialRow") -> str:
     """The exact losses of a trial that is complete."""
     if definition.select_on == "validation":
         return f"validation loss {row.loss:.4f}"
@@ -142,7 +142,7 @@ def _again(definition: "Definition") -> str:
     return "To train it on the whole training split:"
 
 
-def near_best(rows: "list[Row]") -> "list[Row]":
+def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
     """The other complete trials within noise of the best; each is a single run."""
     from drakegpt.evaluation.noise import difference, lowest
 
@@ -153,7 +153,7 @@ def near_best(rows: "list[Row]") -> "list[Row]":
     return [row for row in rows if row.number in near]
 
 
-def _also(near: "list[Row]") -> str:
+def _also(near: "list[TrialRow]") -> str:
     """A sentence on trials that may be as good."""
     from drakegpt.report.summary import listed
 
@@ -164,10 +164,10 @@ def _also(near: "list[Row]") -> str:
     return f" {which} {numbers} {are} within noise of it (single runs)."
 
 
-def _columns(study: "Study") -> "list[Column[Row]]":
+def _columns(study: "Study") -> "list[Column[TrialRow]]":
     from drakegpt.sweep.space import shown
 
-    def of(name: str) -> "Column[Row]":
+    def of(name: str) -> "Column[TrialRow]":
         return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
 
     part = study.definition.select_on
@@ -182,18 +182,18 @@ def _columns(study: "Study") -> "list[Column[Row]]":
     ]
 
 
-def _loss(row: "Row") -> str:
+def _loss(row: "TrialRow") -> str:
     if row.loss is None:
         return ""
     return f"{row.loss:.4f}" if row.state == "complete" else f"~{row.loss:.4f}"
 
 
-def _beside(row: "Row") -> str:
+def _beside(row: "TrialRow") -> str:
     """The validation loss where it is not what chooses."""
     return "" if row.val_loss is None else f"{row.val_loss:.4f}"
 
 
-def _command(definition: "Definition", row: "Row") -> str:
+def _command(definition: "Definition", row: "TrialRow") -> str:
     """The `train` command of a trial's settings, on the whole training split."""
     return files.to_command(replace(definition.whole_config(row.params), wandb="off"))
 
@@ -203,14 +203,16 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
     if left <= 0:
         return
     if over:
-        console.note(f"Time is over with {done} of {counted(study.total, 'trial')} done.", style="")
+        console.note(
+            f"Time is over with {done} of {pluralize(study.total, 'trial')} done.", style=""
+        )
     elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
     if running and not over:
         console.note(f"{elsewhere}; the same command shows what they came to.", style="")
     say_how_to_go_on(study)
 
 
-def _is_here(row: "Row") -> bool:
+def _is_here(row: "TrialRow") -> bool:
     from drakegpt import paths
 
     return (paths.runs() / row.run).is_dir()
@@ -227,7 +229,7 @@ def say_how_to_go_on(study: "Study") -> None:
 
 
 def _as_json(
-    study: "Study", rows: "list[Row]", best: "Row | None", figures: list[Path]
+    study: "Study", rows: "list[TrialRow]", best: "TrialRow | None", figures: list[Path]
 ) -> dict[str, Any]:
     definition = study.definition
     chosen = best and {

@@ -29,10 +29,10 @@ Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
 
 # Activations of a layer, B * T * C, in all that is recorded: up to so many, bookkeeping weighs as
 # much as arithmetic on a CPU, and a tape is worth the memory that it holds.
-TAPED_UP_TO = 2**18
+REPLAYED_UP_TO = 2**18
 
 
-class Tape:
+class KernelTrace:
     """Records `function`, running it once, and plays it again whenever called."""
 
     def __init__(self, function: Callable[[], Tensor]) -> None:
@@ -53,7 +53,7 @@ class Tape:
         return self.result
 
 
-class Repeating:
+class Replayed:
     """Calls `function` again and again: recorded at the second call, played from the third on.
 
     The first call runs as written, for whatever is made once and then kept. Only
@@ -65,7 +65,7 @@ class Repeating:
         self._function = function
         self._called = False
         self._inputs: list[Tensor] = []  # where the tape reads
-        self._tape: Tape | None = None
+        self._tape: KernelTrace | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """What `function` returns for `inputs`. Raises `ValueError` if it cannot be recorded."""
@@ -77,7 +77,9 @@ class Repeating:
             self._called = True
             return self._function(*inputs)
         self._inputs = [tensor.clone() for tensor in inputs]
-        self._tape = Tape(lambda: self._function(*self._inputs))  # recording it carries it out
+        self._tape = KernelTrace(
+            lambda: self._function(*self._inputs)
+        )  # recording it carries it out
         return self._tape.result
 
 

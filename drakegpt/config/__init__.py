@@ -1,12 +1,12 @@
 """Settings: what there are, their presets, how they become complete, and their files."""
 
 from drakegpt.config.resolve import (
-    filled,
-    model_named,
+    merge_layers,
+    parse_model,
+    parse_setting_name,
+    parse_value,
     preset_model,
     resolve,
-    setting_named,
-    value_from_text,
 )
 from drakegpt.config.schema import (
     IDEAS,
@@ -47,14 +47,14 @@ __all__ = [
     "TrainConfig",
     "check_setting",
     "choices",
-    "filled",
     "incidental_settings",
-    "model_named",
+    "merge_layers",
+    "parse_model",
+    "parse_setting_name",
+    "parse_value",
     "preset_model",
     "resolve",
-    "setting_named",
     "setting_of",
     "type_of",
     "uneven_heads",
-    "value_from_text",
 ]

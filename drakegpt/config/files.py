@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from drakegpt.config import TrainConfig, filled, type_of
+from drakegpt.config import TrainConfig, merge_layers, type_of
 from drakegpt.errors import UsageError, shortened
 from drakegpt.wording import join, option
 
@@ -150,12 +150,12 @@ def named_settings(config: TrainConfig) -> dict[str, Any]:
     """
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given: dict[str, Any] = {}
-    follows = filled(config.model, config.size, config.data)
+    follows = merge_layers(config.model, config.size, config.data)
     for name in sorted(names, key=lambda name: (*_LEADING, name).index(name)):
         value = getattr(config, name)
         if follows[name] != value:
             given[name] = value
-            follows = filled(config.model, config.size, config.data, given)
+            follows = merge_layers(config.model, config.size, config.data, given)
     return {name: given[name] for name in names if name in given}
 
 

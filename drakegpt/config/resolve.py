@@ -26,10 +26,10 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     Settings that are `None` count as not given. Raises `UsageError` that names
     the setting and what it may be.
     """
-    return check_together(validate(filled(model, size, data, *layers)))
+    return check_together(validate(merge_layers(model, size, data, *layers)))
 
 
-def filled(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
     """What `resolve` resolves to, not checked yet."""
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
@@ -69,7 +69,7 @@ def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -
     return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
 
 
-def setting_named(text: str, among: Sequence[str]) -> str:
+def parse_setting_name(text: str, among: Sequence[str]) -> str:
     """The setting of that name, written with `-` or `_`; raises `UsageError`."""
     name = text.strip().replace("-", "_")
     if name in among:
@@ -80,7 +80,7 @@ def setting_named(text: str, among: Sequence[str]) -> str:
     )
 
 
-def value_from_text(name: str, text: str) -> Any:
+def parse_value(name: str, text: str) -> Any:
     """The value of a setting that a text stands for, checked; raises `UsageError`."""
     kind = type_of(name)
     value: Any = text.strip()
@@ -104,7 +104,7 @@ _SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
 _SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 
 
-def model_named(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
+def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
     by_lower_case: dict[str, ModelName] = {
         name.lower(): name for name in get_args(ModelName) if name in among

@@ -18,7 +18,7 @@ from typing import Protocol
 from drakegpt.data.encodings import decoded
 from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
 from drakegpt.errors import CorpusError, FetchError, did_you_mean
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 Report = Callable[[int, int], None]  # bytes read, bytes in all
 Progress = Callable[[str, int, int | None], None]  # what is done, bytes done, in all if known
@@ -138,7 +138,7 @@ class CsvColumn:
         cells, names = len(row.cells), len(header)
         return CorpusError(
             f"{self._source} is not a readable CSV: the row in line {row.line} has "
-            f"{counted(cells, 'field')}, and the header {counted(names, 'name')}, separated by "
+            f"{pluralize(cells, 'field')}, and the header {pluralize(names, 'name')}, separated by "
             f"{SEPARATORS[self.separator]}.",
             "Put text that holds the separator or line ends in double quotes, "
             "or save the text as a .txt file.",

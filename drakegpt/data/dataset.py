@@ -27,7 +27,7 @@ from drakegpt import paths
 from drakegpt.data import arrays, overlap, preprocess
 from drakegpt.data.corpus import Corpus, Progress, Text
 from drakegpt.data.metadata import Metadata, metadata_from_json
-from drakegpt.data.preprocess import Survey, reporter
+from drakegpt.data.preprocess import CorpusStats, reporter
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -39,7 +39,7 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.wording import command, counted
+from drakegpt.wording import command, pluralize
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
 SHORTEST_SPLIT = 9
@@ -75,7 +75,7 @@ class Dataset:
         expected = {"train": self.metadata.train_tokens, "val": self.metadata.val_tokens}[name]
         if array.shape != (expected,):
             raise _damaged(
-                self.name, f"{name}.npy holds {array.shape}, not {counted(expected, 'token')}"
+                self.name, f"{name}.npy holds {array.shape}, not {pluralize(expected, 'token')}"
             )
         if not np.issubdtype(array.dtype, np.integer):
             raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not tokens")
@@ -116,7 +116,8 @@ class Dataset:
             other = ", or --select-on validation" if held_out else ""
             raise CorpusError(
                 f"Dataset '{self.name}' is too short for a context of {context_length}: "
-                f"{part} has {counted(shortest, 'token')}, and {context_length + 1:,} are needed.",
+                f"{part} has {pluralize(shortest, 'token')}, and {context_length + 1:,} are "
+                "needed.",
                 f"Take --context-length {max(1, shortest - 1)} or less, or a longer text{other}.",
             )
 
@@ -160,7 +161,7 @@ def prepare(
     model. What `name` stood for before stays on the disk.
     """
     corpus = Text(corpus) if isinstance(corpus, str) else corpus
-    found = preprocess.survey(corpus, reporter(progress, "reading"))
+    found = preprocess.scan(corpus, reporter(progress, "reading"))
     _check_length(found, name, source)
     made, identity = _tokenizer(corpus, found, name, tokenizer, vocab_size, progress)
     folder = paths.datasets() / name / identity[:16]
@@ -198,12 +199,12 @@ def prepare(
     return load(name)
 
 
-def _check_length(found: Survey, name: str, source: str) -> None:
+def _check_length(found: CorpusStats, name: str, source: str) -> None:
     if found.blank:
         raise CorpusError(f"{source} holds no text.", "Name a file with some text in it.")
     if found.characters < SHORTEST_CORPUS:
         raise CorpusError(
-            f"'{name}' has {counted(found.characters, 'character')}; the smallest model needs "
+            f"'{name}' has {pluralize(found.characters, 'character')}; the smallest model needs "
             f"{SHORTEST_CORPUS}.",
             "Take a longer text.",
         )
@@ -211,7 +212,7 @@ def _check_length(found: Survey, name: str, source: str) -> None:
 
 def _tokenizer(
     corpus: Corpus,
-    found: Survey,
+    found: CorpusStats,
     name: str,
     kind: str,
     vocab_size: int | None,
@@ -221,7 +222,7 @@ def _tokenizer(
     naming = reporter(progress, "taking checksums")
     if kind == CharTokenizer.kind:
         made: Tokenizer = CharTokenizer(found.alphabet)
-        return made, preprocess.identity(made, corpus, naming)
+        return made, preprocess.fingerprint(made, corpus, naming)
     asked = vocab_size or DEFAULT_VOCAB_SIZE
     check_vocab_size(asked)
     before = _before(name)
@@ -231,11 +232,11 @@ def _tokenizer(
         and (before.metadata.text_sha256 == found.sha256)
     ):
         # Learning again would give the same, unless the text is in other documents now.
-        identity = preprocess.identity(before.tokenizer, corpus, naming)
+        identity = preprocess.fingerprint(before.tokenizer, corpus, naming)
         if identity == before.metadata.version:
             return before.tokenizer, identity
-    made = preprocess.learn(corpus, found.cut, asked, progress)
-    return made, preprocess.identity(made, corpus, naming)
+    made = preprocess.train_bpe(corpus, found.cut, asked, progress)
+    return made, preprocess.fingerprint(made, corpus, naming)
 
 
 def _before(name: str) -> Dataset | None:
@@ -340,7 +341,7 @@ def _store(
     metadata: Metadata,
     tokenizer: Tokenizer,
     corpus: Corpus,
-    found: Survey,
+    found: CorpusStats,
     place: Path,
     progress: Progress | None,
 ) -> None:
@@ -357,13 +358,13 @@ def _write(
     metadata: Metadata,
     tokenizer: Tokenizer,
     corpus: Corpus,
-    found: Survey,
+    found: CorpusStats,
     place: Path,
     progress: Progress | None,
 ) -> None:
     kind = token_type(tokenizer.vocab_size)
     with paths.folder_atomically(folder, place) as temporary:
-        splits = preprocess.encoded(tokenizer, corpus, found, reporter(progress, "encoding"))
+        splits = preprocess.encode_splits(tokenizer, corpus, found, reporter(progress, "encoding"))
         written = {
             split: arrays.write(temporary / f"{split}.npy", kind, blocks)
             for split, blocks in splits
@@ -371,7 +372,7 @@ def _write(
         shortest = min(array.tokens for array in written.values())
         if shortest < SHORTEST_SPLIT:
             raise CorpusError(
-                f"The smaller split of '{metadata.name}' has {counted(shortest, 'token')}; "
+                f"The smaller split of '{metadata.name}' has {pluralize(shortest, 'token')}; "
                 f"the smallest model needs {SHORTEST_SPLIT}.",
                 "Take a longer text, or --tokenizer char.",
             )

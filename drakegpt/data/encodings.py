@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from drakegpt.errors import CorpusError
-from drakegpt.wording import quoted
+from drakegpt.wording import quote
 
 # UTF-32's mark begins with that of UTF-16, so it comes first.
 MARKS = (
@@ -154,7 +154,7 @@ def _conversion(encoding: str, source: str) -> str:
     target = f"utf8{Path(source).suffix}"
     return (
         "Save it as UTF-8 in your editor, or convert it: "
-        f"`iconv -f {encoding} -t utf-8 {_file(source)} > {quoted(target)}`."
+        f"`iconv -f {encoding} -t utf-8 {_file(source)} > {quote(target)}`."
     )
 
 
@@ -164,4 +164,4 @@ def _named(encoding: str) -> str:
 
 def _file(source: str) -> str:
     name = Path(source).name
-    return quoted(f"./{name}" if name.startswith("-") else name)
+    return quote(f"./{name}" if name.startswith("-") else name)

@@ -14,7 +14,7 @@ from drakegpt.data.overlap import SHORTEST_LINE
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.paths import parse_json
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 WORTH_TELLING = 0.01  # share of the validation split that training has too
 SPLITS = ("train", "val")
@@ -61,9 +61,8 @@ class Metadata:
             return ""
         songs = ""
         if self.songs_in_both:
-            songs = (
-                f"; {counted(self.songs_in_both, 'whole song stands', 'whole songs stand')} in both"
-            )
+            stand = pluralize(self.songs_in_both, "whole song stands", "whole songs stand")
+            songs = f"; {stand} in both"
         return (
             f"{self.seen_share:.1%} of the validation text stands in lines of {SHORTEST_LINE} "
             f"characters or more that the training text has too{songs}."

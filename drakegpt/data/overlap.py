@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drakegpt.data.corpus import Corpus, Report, parts
-from drakegpt.data.preprocess import Survey, divided
+from drakegpt.data.preprocess import CorpusStats, split_stream
 
 SHORTEST_LINE = 20  # characters; shorter lines come up again in songs of their own
 BATCH = 1 << 16  # lines that are looked up together
@@ -29,7 +29,7 @@ class Overlap:
     songs: int | None  # of the validation split that training has too, as a whole
 
 
-def measure(corpus: Corpus, found: Survey, report: Report | None = None) -> Overlap:
+def measure(corpus: Corpus, found: CorpusStats, report: Report | None = None) -> Overlap:
     """Compare the splits of a corpus, in two or three passes over it."""
     lengths, marks = array("Q"), array("Q")
     for length, mark in _lines_of(corpus, found.cut, "val", report):
@@ -67,7 +67,7 @@ def _lines_of(
     corpus: Corpus, cut: int, split: str, report: Report | None
 ) -> Iterator[tuple[int, int]]:
     """The lines of a split that are long enough; at the cut of the splits one may be in two."""
-    stream = divided(parts(corpus, report), cut)
+    stream = split_stream(parts(corpus, report), cut)
     if split == "train":  # which comes first
         stream = takewhile(lambda part: part[0] == split, stream)
     pieces = ("\n" if part is None else part for where, part in stream if where == split)

@@ -25,7 +25,7 @@ BOUNDARY = b"\xff"
 
 
 @dataclass(frozen=True)
-class Survey:
+class CorpusStats:
     """What the first pass finds out about a text."""
 
     characters: int
@@ -45,7 +45,7 @@ class Survey:
         return not self.alphabet.strip()
 
 
-def survey(corpus: Corpus, report: Report | None = None) -> Survey:
+def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
     """Read a corpus from beginning to end."""
     seen, digest = CharacterSet(), hashlib.sha256()
     characters = documents = 0
@@ -55,16 +55,18 @@ def survey(corpus: Corpus, report: Report | None = None) -> Survey:
             characters += len(text)
             digest.update(text.encode())
             seen.add(text)
-    return Survey(characters, seen.characters(), digest.hexdigest(), documents, corpus.left_out)
+    return CorpusStats(
+        characters, seen.characters(), digest.hexdigest(), documents, corpus.left_out
+    )
 
 
-def learn(
+def train_bpe(
     corpus: Corpus, cut: int, vocab_size: int, progress: Progress | None = None
 ) -> BPETokenizer:
     """A BPE tokenizer of the first `cut` characters of a corpus."""
 
     def pieces() -> Iterator[str | None]:
-        for split, part in divided(parts(corpus, reporter(progress, "finding words")), cut):
+        for split, part in split_stream(parts(corpus, reporter(progress, "finding words")), cut):
             if split != "train":
                 break
             yield part
@@ -74,7 +76,7 @@ def learn(
     return BPETokenizer.train(pieces(), vocab_size)
 
 
-def identity(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None) -> str:
+def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None) -> str:
     """The sha256 of a tokenizer and the text it is applied to."""
     digest = hashlib.sha256(tokenizer.to_json().encode() + b"\0")
     boundary = b"\n" if tokenizer.end is None else BOUNDARY
@@ -83,8 +85,8 @@ def identity(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None)
     return digest.hexdigest()
 
 
-def encoded(
-    tokenizer: Tokenizer, corpus: Corpus, found: Survey, report: Report | None = None
+def encode_splits(
+    tokenizer: Tokenizer, corpus: Corpus, found: CorpusStats, report: Report | None = None
 ) -> Iterator[tuple[str, Iterator[Tokens]]]:
     """The splits of a corpus, "train" and then "val", each with its tokens in blocks (n,).
 
@@ -107,7 +109,7 @@ def encoded(
         except ValueError as error:  # a character that was not there before
             raise changed from error
 
-    for split, some in groupby(divided(watched(), found.cut), key=lambda item: item[0]):
+    for split, some in groupby(split_stream(watched(), found.cut), key=lambda item: item[0]):
         yield split, as_surveyed(tokenizer.encode_parts(part for _, part in some))
     if digest.hexdigest() != found.sha256:
         raise changed
@@ -118,7 +120,7 @@ def reporter(progress: Progress | None, what: str) -> Report | None:
     return (lambda done, total: progress(what, done, total)) if progress else None
 
 
-def divided(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
+def split_stream(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
     """Each part with the split it is in; the one that spans the cut becomes two.
 
     The boundary of two documents counts as one character, the line feed it stands for.

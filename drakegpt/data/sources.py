@@ -30,7 +30,7 @@ from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.data.tokenizers.load import KINDS
 from drakegpt.errors import FetchError, UsageError, is_disk_full
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 LYRIC_COLUMN = "Lyric"
 TIMEOUT_SECONDS = 30
@@ -143,7 +143,7 @@ def _to_note(column: str | None) -> str:
 def _notes(prepared: Dataset) -> tuple[str, ...]:
     """What one should know of a text, if there is anything."""
     left_out = prepared.metadata.rows_left_out
-    rows = counted(left_out or 0, "row")
+    rows = pluralize(left_out or 0, "row")
     column = prepared.metadata.text_column or LYRIC_COLUMN
     return tuple(
         note
@@ -158,7 +158,7 @@ def _notes(prepared: Dataset) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def dataset_or_sample(name: str | None) -> tuple[Dataset, bool]:
+def load_or_prepare_sample(name: str | None) -> tuple[Dataset, bool]:
     """The dataset of that name or the default one; when there is none at all, the sample.
 
     The second value says whether the sample has just been prepared for this.
@@ -224,7 +224,7 @@ def download_url(
     found = digest.hexdigest()
     if found != sha256:
         raise FetchError(
-            f"{url} sent {counted(length, 'byte')} with checksum {found[:12]}…, "
+            f"{url} sent {pluralize(length, 'byte')} with checksum {found[:12]}…, "
             f"not the expected {sha256[:12]}….",
             "The download was cut or the file has changed; try again, or use a file of your own.",
         )

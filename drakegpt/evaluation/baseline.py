@@ -26,7 +26,7 @@ HIGHEST_ORDER = 7
 
 
 @dataclass(frozen=True)
-class Floor:
+class Baseline:
     """How well n-grams of up to `order` tokens predict the validation split."""
 
     order: int
@@ -55,9 +55,9 @@ class Floor:
         return place | self.score.to_json()
 
 
-def floors(
+def ngram_baselines(
     data: Dataset, context_length: int, highest_order: int = HIGHEST_ORDER
-) -> tuple[Floor, ...]:
+) -> tuple[Baseline, ...]:
     """Score the n-gram models of orders 1, 2, ... on the whole validation split.
 
     As models are scored: in windows side by side of `context_length` tokens
@@ -76,7 +76,7 @@ def floors(
     characters = characters_in(tokens[1:], data.tokenizer)
     found = losses(counts, tokens.numpy(), context_length)
     return tuple(
-        Floor(order, context_length, Score(loss, len(tokens) - 1, characters), ngrams)
+        Baseline(order, context_length, Score(loss, len(tokens) - 1, characters), ngrams)
         for order, (loss, ngrams) in enumerate(zip(found, accumulate(counts.sizes), strict=True), 1)
     )
 

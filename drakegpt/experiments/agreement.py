@@ -11,12 +11,12 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-from drakegpt.config import LADDER, SIZES, TrainConfig, filled
+from drakegpt.config import LADDER, SIZES, TrainConfig, merge_layers
 from drakegpt.config.files import named_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError
-from drakegpt.runs.lookup import INCIDENTAL, runs_on
+from drakegpt.runs.lookup import INCIDENTAL, list_runs_on
 from drakegpt.runs.run import Run
 
 # What a run of the ladder has set unless asked otherwise.
@@ -29,7 +29,7 @@ TRAINED_BY = "origin"
 Agreement = tuple[tuple[str, Any], ...]
 
 
-def agreement(run: Run) -> Agreement:
+def shared_settings(run: Run) -> Agreement:
     """What runs must share to be compared: the settings that the shortest command names.
 
     But for model, size, data and seed, and what is incidental. How it came about
@@ -46,7 +46,7 @@ def _comparable(config: TrainConfig) -> TrainConfig:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    settings = filled(LADDER[0], "default", "")
+    settings = merge_layers(LADDER[0], "default", "")
     return {name: settings[name] for name in NOT_SHARED}
 
 
@@ -61,7 +61,7 @@ def agrees(run: Run, shared: Agreement) -> bool:
     return not _departures(run, shared)
 
 
-def leading_agreement(runs: Sequence[Run]) -> Agreement:
+def largest_group(runs: Sequence[Run]) -> Agreement:
     """What the largest group of these runs shares: that of the most models, then the newest."""
     # By all their settings, for among thousands of runs there may be as many groups.
     alike: dict[tuple[Any, ...], list[Run]] = {}
@@ -75,7 +75,7 @@ def leading_agreement(runs: Sequence[Run]) -> Agreement:
         models = {run.config.model for run in group}
         return len(models), max(str(run.info["created_at"]) for run in group)
 
-    return max(dict.fromkeys(map(agreement, runs)), key=rank)
+    return max(dict.fromkeys(map(shared_settings, runs)), key=rank)
 
 
 def differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
@@ -85,7 +85,7 @@ def differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
     others of these settings is left out.
     """
     found = _departures(run, shared)
-    named = dict(agreement(run)).keys() | dict(shared).keys()
+    named = dict(shared_settings(run)).keys() | dict(shared).keys()
     return {name: values for name, values in found.items() if name in named} or found
 
 
@@ -107,7 +107,7 @@ def _theirs(model: str, size: str, data: str, shared: Agreement) -> dict[str, An
     """Those of a run of that model that is trained with what others share."""
     others = dict(shared)
     derived = others.pop(TRAINED_BY, "")
-    settings = filled(model, size, data, others)
+    settings = merge_layers(model, size, data, others)
     return {name: settings[name] for name in _SHARED} | {TRAINED_BY: derived}
 
 
@@ -142,7 +142,7 @@ def _of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """What `select_runs` takes of the runs of one size, oldest first."""
     if not runs:
         return {}
-    leading = leading_agreement(runs)
+    leading = largest_group(runs)
     agreeing = [run for run in runs if agrees(run, leading)]
     latest = {run.config.model: run for run in [*runs, *agreeing]}
     return {model: _of_all_seeds(latest[model], runs) for model in LADDER if model in latest}
@@ -158,11 +158,13 @@ def select_agreeing(
 
     `usable` leaves out runs that cannot be taken for another reason.
     """
-    runs = [run for run in runs_on(data) if _stands_for(run, {}, seeds)]
+    runs = [run for run in list_runs_on(data) if _stands_for(run, {}, seeds)]
     found: dict[tuple[str, str], list[Run]] = {}
     for config in configs:
         wanted = (config.model, config.size, _agreement(config, ""))
-        agreeing = (r for r in runs if (r.config.model, r.config.size, agreement(r)) == wanted)
+        agreeing = (
+            r for r in runs if (r.config.model, r.config.size, shared_settings(r)) == wanted
+        )
         if alike := usable(agreeing):
             found[config.model, config.size] = _of_all_seeds(alike[-1], alike)
     return found
@@ -180,7 +182,11 @@ def newer_runs(
         for run in _of_the_ladder(data, settings, seeds)
         if (run.config.model, run.config.size) in chosen
     }
-    return [run for key, run in latest.items() if agreement(run) != agreement(chosen[key][0])]
+    return [
+        run
+        for key, run in latest.items()
+        if shared_settings(run) != shared_settings(chosen[key][0])
+    ]
 
 
 def _of_the_ladder(
@@ -188,7 +194,7 @@ def _of_the_ladder(
 ) -> list[Run]:
     """The runs of the ladder, oldest first, that may stand for their models."""
     wanted = LADDERS_OWN | dict(settings or {})
-    runs = [run for run in runs_on(data) if run.config.model in LADDER]
+    runs = [run for run in list_runs_on(data) if run.config.model in LADDER]
     return [run for run in runs if _stands_for(run, wanted, seeds)]
 
 
@@ -208,7 +214,7 @@ def select_others(
     runs = [
         run
         for of_same_text in [data, *_in_other_tokens(data)]
-        for run in runs_on(of_same_text)
+        for run in list_runs_on(of_same_text)
         if _stands_for(run, wanted, seeds)
         and run.config.size in sizes
         and not (
@@ -245,7 +251,7 @@ def _of_all_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
 def _identity(run: Run) -> tuple[Any, ...]:
     """All that makes a run's result what it is, but its seed."""
     config = run.config
-    return config.model, config.size, config.data, agreement(run)
+    return config.model, config.size, config.data, shared_settings(run)
 
 
 def _in_other_tokens(data: Dataset) -> list[Dataset]:

@@ -15,7 +15,7 @@ from typing import Any
 from drakegpt.config import LADDER, SIZES
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.experiments.results import Result, Row, fall
+from drakegpt.experiments.results import ResultRow, RunResult, loss_decrease
 
 INTRODUCTION = "What the original DrakeGPT's documentation claims of its runs, tested on these"
 MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all
@@ -38,7 +38,7 @@ class Claim:
         return VERDICTS[self.holds]
 
 
-def check_claims(rows: Sequence[Row]) -> list[Claim]:
+def check_claims(rows: Sequence[ResultRow]) -> list[Claim]:
     """Each claim, on each set of at least two of the ladder's `rows`; none of a preset's."""
     rows = [row for row in rows if row.preset == "none" and not row.differs]
     sets = {f"{size} size": [row for row in rows if row.size == size] for size in SIZES}
@@ -52,7 +52,7 @@ def check_claims(rows: Sequence[Row]) -> list[Claim]:
     ]
 
 
-def _claims(name: str, rows: Sequence[Row]) -> list[Claim]:
+def _claims(name: str, rows: Sequence[ResultRow]) -> list[Claim]:
     """The claims on one set of rows, in the order of the ladder."""
     claims = [_falls_with_each_component(name, rows), _some_overfit(name, rows)]
     if rows[-1].model == LADDER[-1]:
@@ -60,7 +60,7 @@ def _claims(name: str, rows: Sequence[Row]) -> list[Claim]:
     return claims
 
 
-def _verdict(rows: Sequence[Row], found: Sequence[Difference]) -> bool | None:
+def _verdict(rows: Sequence[ResultRow], found: Sequence[Difference]) -> bool | None:
     """Whether all of these falls are falls; only all models can show that they are."""
     if any(step.higher for step in found):
         return False
@@ -68,13 +68,13 @@ def _verdict(rows: Sequence[Row], found: Sequence[Difference]) -> bool | None:
     return True if complete and all(step.lower for step in found) else None
 
 
-def _training(result: Result) -> float:
+def _training(result: RunResult) -> float:
     return result.train_loss
 
 
-def _falls_with_each_component(name: str, rows: Sequence[Row]) -> Claim:
+def _falls_with_each_component(name: str, rows: Sequence[ResultRow]) -> Claim:
     steps = [
-        (row, fall(before, row, _training))
+        (row, loss_decrease(before, row, _training))
         for before, row in pairwise(rows)
         if LADDER.index(row.model) == LADDER.index(before.model) + 1
     ]
@@ -89,7 +89,7 @@ def _falls_with_each_component(name: str, rows: Sequence[Row]) -> Claim:
     )
 
 
-def _step(row: Row, step: Difference) -> str:
+def _step(row: ResultRow, step: Difference) -> str:
     """A step that is no fall."""
     if not step.finite:
         return f"{row.model} or the model before has a loss that is not finite"
@@ -97,7 +97,7 @@ def _step(row: Row, step: Difference) -> str:
     return f"{row.model} is {where} the model before{step.grounds}"
 
 
-def _unlike_means(rows: Sequence[Row]) -> str:
+def _unlike_means(rows: Sequence[ResultRow]) -> str:
     """A sentence for rows of one seed beside means of several."""
     single = [row.model for row in rows if len(row.seeds) == 1]
     if not single or len(single) == len(rows):
@@ -105,14 +105,14 @@ def _unlike_means(rows: Sequence[Row]) -> str:
     return f" Of one seed, beside means of several: {', '.join(single)}."
 
 
-def _last_is_lowest(name: str, rows: Sequence[Row]) -> Claim:
+def _last_is_lowest(name: str, rows: Sequence[ResultRow]) -> Claim:
     last, others = rows[-1], rows[:-1]
     known = [row for row in others if math.isfinite(row.train_loss)]
-    found = [fall(row, last, _training) for row in others]
+    found = [loss_decrease(row, last, _training) for row in others]
     finding = "No losses can tell"
     if known and math.isfinite(last.train_loss):
         next_best = min(known, key=lambda row: row.train_loss)
-        finding = _ahead(next_best, fall(next_best, last, _training))
+        finding = _ahead(next_best, loss_decrease(next_best, last, _training))
     published = ""
     if last.size == "scaled":
         published = " Published: 1.35 nats, called 4.85 times better; e^1.35 = 3.86."
@@ -123,7 +123,7 @@ def _last_is_lowest(name: str, rows: Sequence[Row]) -> Claim:
     )
 
 
-def _ahead(next_best: Row, ahead: Difference) -> str:
+def _ahead(next_best: ResultRow, ahead: Difference) -> str:
     """How far the last model is ahead of the lowest of the others."""
     factor = ""
     if ahead.lower and ahead.fall < MOST_FACTOR_NATS:
@@ -132,7 +132,7 @@ def _ahead(next_best: Row, ahead: Difference) -> str:
     return f"It ends {where} {next_best.model}{factor}{ahead.grounds}"
 
 
-def _some_overfit(name: str, rows: Sequence[Row]) -> Claim:
+def _some_overfit(name: str, rows: Sequence[ResultRow]) -> Claim:
     """The original says neither which models nor by how much."""
     moves = {row.model: _second_half(row) if row.comparable else None for row in rows}
     found = {model: m for model, m in moves.items() if m and m[0].lower and not m[1].lower}
@@ -150,7 +150,7 @@ def _some_overfit(name: str, rows: Sequence[Row]) -> Claim:
     )
 
 
-def _second_half(row: Row) -> tuple[Difference, Difference] | None:
+def _second_half(row: ResultRow) -> tuple[Difference, Difference] | None:
     """How far training and validation fell from half-way to the end; `None` without a curve.
 
     Of each run by itself, so that the noise is that of the falls. `None` too where
@@ -173,5 +173,5 @@ def _from_half_way(history: Sequence[Mapping[str, Any]], key: str) -> float:
     return float(middle[key] - last[key])
 
 
-def _moved(fall: Difference) -> str:
-    return f"rises by {fall.amount}" if fall.higher else "stays level"
+def _moved(loss_decrease: Difference) -> str:
+    return f"rises by {loss_decrease.amount}" if loss_decrease.higher else "stays level"

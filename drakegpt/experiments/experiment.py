@@ -15,7 +15,7 @@ from drakegpt.config.presets import PRESETS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError
 from drakegpt.experiments.launcher import Job
-from drakegpt.runs.lookup import find_finished, runs_on
+from drakegpt.runs.lookup import find_finished, list_runs_on
 from drakegpt.runs.run import Run
 
 # Trains a run for each job, resuming what was interrupted, like `launcher.train_runs`.
@@ -111,7 +111,7 @@ class _Search:
     def __init__(self, experiment: Experiment, data: Dataset, damaged: Damaged) -> None:
         self._experiment, self._damaged = experiment, damaged
         # Read once: each is a folder of files. A trial of a sweep stands for no variant.
-        self._runs = [run for run in runs_on(data) if not run.sweep]
+        self._runs = [run for run in list_runs_on(data) if not run.sweep]
 
     def find(self, variant: str, seed: int) -> Run | None:
         """The latest whole run of a variant with that seed, if there is one."""

@@ -15,14 +15,14 @@ from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Floor, floors
+from drakegpt.evaluation.baseline import Baseline, ngram_baselines
 from drakegpt.evaluation.noise import Difference, below
 from drakegpt.experiments.agreement import (
     TRAINED_BY,
     Agreement,
     agrees,
     differences,
-    leading_agreement,
+    largest_group,
     missing_models,
     newer_runs,
     select_agreeing,
@@ -30,7 +30,13 @@ from drakegpt.experiments.agreement import (
     select_runs,
 )
 from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
-from drakegpt.experiments.results import Row, fall, nats_per_character, row_of, val_loss
+from drakegpt.experiments.results import (
+    ResultRow,
+    loss_decrease,
+    nats_per_character,
+    row_of,
+    val_loss,
+)
 from drakegpt.runs.lookup import INCIDENTAL
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
@@ -56,41 +62,45 @@ class Comparison:
     """All rows of a dataset, and what follows from them."""
 
     data: str
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     missing: tuple[Missing, ...]
-    others: tuple[Row, ...] = ()  # models and systems beside the ladder, on the same text
-    floors: tuple[Floor, ...] = ()  # in windows of the longest of `context_lengths`
+    others: tuple[ResultRow, ...] = ()  # models and systems beside the ladder, on the same text
+    baselines: tuple[Baseline, ...] = ()  # in windows of the longest of `context_lengths`
     context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
 
     @property
-    def lowest_floor(self) -> Floor | None:
-        """The furthest that counting reaches, where there are floors."""
-        return min(self.floors, key=lambda floor: floor.score.loss, default=None)
+    def lowest_baseline(self) -> Baseline | None:
+        """The furthest that counting reaches, where there are baselines."""
+        return min(self.baselines, key=lambda baseline: baseline.score.loss, default=None)
 
     @property
-    def floors_in_sight(self) -> tuple[Floor, ...]:
-        """The floors to draw: the lowest, and that of single tokens."""
-        lowest = self.lowest_floor
-        return tuple(floor for floor in self.floors if floor.order == 1 or floor is lowest)
+    def baselines_in_view(self) -> tuple[Baseline, ...]:
+        """The baselines to draw: the lowest, and that of single tokens."""
+        lowest = self.lowest_baseline
+        return tuple(
+            baseline for baseline in self.baselines if baseline.order == 1 or baseline is lowest
+        )
 
     @property
-    def pairs(self) -> Floor | None:
-        """What counted pairs of tokens reach, where there are floors."""
-        return next((floor for floor in self.floors if floor.order == PAIRS), None)
+    def pairs(self) -> Baseline | None:
+        """What counted pairs of tokens reach, where there are baselines."""
+        return next((baseline for baseline in self.baselines if baseline.order == PAIRS), None)
 
-    def beside(self, floor: Floor | None) -> tuple[list[Row], list[Row], list[Row]]:
+    def beside(
+        self, baseline: Baseline | None
+    ) -> tuple[list[ResultRow], list[ResultRow], list[ResultRow]]:
         """The rows, of the others too, that predict better than counting, as well, and worse.
 
         In nats per character, for others may have other tokens. Rows that cannot be
         compared are in none.
         """
-        better: list[Row] = []
-        level: list[Row] = []
-        worse: list[Row] = []
+        better: list[ResultRow] = []
+        level: list[ResultRow] = []
+        worse: list[ResultRow] = []
         for row in (*self.rows, *self.others):
-            if floor and row.comparable:
+            if baseline and row.comparable:
                 losses = [nats_per_character(result) for result in row.results]
-                apart = below(floor.score.bits_per_character * math.log(2), losses)
+                apart = below(baseline.score.bits_per_character * math.log(2), losses)
                 (better if apart.lower else worse if apart.higher else level).append(row)
         return better, level, worse
 
@@ -106,13 +116,13 @@ class Comparison:
             "rows": [row.to_json() for row in self.rows],
             "others": [row.to_json() for row in self.others],
             "missing": [asdict(missing) for missing in self.missing],
-            "floors": [floor.to_json() for floor in self.floors],
+            "baselines": [baseline.to_json() for baseline in self.baselines],
             "beyond_pairs": _runs(self.beside(self.pairs)[0]),
-            "beyond_counting": _runs(self.beside(self.lowest_floor)[0]),
+            "beyond_counting": _runs(self.beside(self.lowest_baseline)[0]),
         }
 
 
-def _runs(rows: Sequence[Row]) -> list[str]:
+def _runs(rows: Sequence[ResultRow]) -> list[str]:
     return [run for row in rows for run in row.runs]
 
 
@@ -207,12 +217,12 @@ def compare(
     Runs that stand together, differing in their seed, become one row. A row that
     does not agree with the largest group of its size is told apart and has no gain.
 
-    The floors are scored in the windows of the ladder's runs that agree; where these
+    The baselines are scored in the windows of the ladder's runs that agree; where these
     have several context lengths, in the longest, and where there are none, in the
     longest of the others.
     """
     leading = _leading(runs)
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     for (model, size), of_model in runs.items():
         row = row_of(of_model, device_name)
         if differs := differences(of_model[0], leading[size]):
@@ -231,7 +241,7 @@ def compare(
             for model, size in missing_models(runs)
         ),
         beside,
-        floors(data, lengths[-1]) if lengths else (),
+        ngram_baselines(data, lengths[-1]) if lengths else (),
         lengths,
     )
 
@@ -239,12 +249,12 @@ def compare(
 def _leading(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
     """What the largest group of runs that agree shares, for each size."""
     return {
-        size: leading_agreement([run for (_, s), some in runs.items() if s == size for run in some])
+        size: largest_group([run for (_, s), some in runs.items() if s == size for run in some])
         for size in dict.fromkeys(size for _, size in runs)
     }
 
 
-def with_gains(rows: Sequence[Row]) -> tuple[Row, ...]:
+def with_gains(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
     """The ladder's rows, those of a size together, with what each gained on the rung before."""
     return tuple(
         replace(row, gain=_gain(*pair))
@@ -252,12 +262,16 @@ def with_gains(rows: Sequence[Row]) -> tuple[Row, ...]:
     )
 
 
-def _gain(before: Row | None, row: Row | None) -> Difference | None:
+def _gain(before: ResultRow | None, row: ResultRow | None) -> Difference | None:
     """How far the validation loss fell from the rung before, if both rows can tell."""
     if before is None or row is None or before.size != row.size:
         return None
     follows = LADDER.index(row.model) == LADDER.index(before.model) + 1
-    return fall(before, row, val_loss) if follows and before.comparable and row.comparable else None
+    return (
+        loss_decrease(before, row, val_loss)
+        if follows and before.comparable and row.comparable
+        else None
+    )
 
 
 def _missing(

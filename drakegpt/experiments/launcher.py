@@ -34,7 +34,7 @@ from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
 from drakegpt.paths import remove_folder
-from drakegpt.runs.lookup import find_begun, find_origin, kept_as, runs_on
+from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
 from drakegpt.runs.run import Run, check_new
 from drakegpt.runs.scores import score
 from drakegpt.runs.session import train_run
@@ -143,9 +143,9 @@ def _train_in_turn(
 
 def _begin(job: Job, data: Dataset, observer: Observer, *, resume: bool) -> Run:
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
-    if resume and (begun := find_begun(runs_on(data), job.config)):
+    if resume and (begun := find_interrupted(list_runs_on(data), job.config)):
         observer.resume(begun)
-        return kept_as(begun, job.config)
+        return with_current_storage(begun, job.config)
     return start_run(job.config, data, job.name, origin=find_origin(job.config))
 
 

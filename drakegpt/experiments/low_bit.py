@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from drakegpt.bench.memory import peak_memory
-from drakegpt.bench.timing import Entry, Times, race, warm_up
+from drakegpt.bench.timing import Entry, Times, measure_in_turns, warm_up
 from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
@@ -37,7 +37,7 @@ from drakegpt.models.packed_linear import (
     PackedBits,
     Packing,
     packed_skeleton_,
-    quantized_after_training_,
+    quantize_after_training_,
     sizes,
 )
 from drakegpt.models.registry import build_model, choose_threads, without_weights
@@ -47,7 +47,7 @@ from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import counted_score, score
 from drakegpt.runs.start import resolve_run
-from drakegpt.training.step_runner import choose
+from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Trainer
 
 MODEL = "TransformerLM"
@@ -63,7 +63,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Form:
+class Variant:
     """One row of the table."""
 
     name: str
@@ -72,19 +72,19 @@ class Form:
     dtype: torch.dtype = torch.float32
 
 
-FORMS = (
-    Form("float32"),
-    Form("bfloat16", dtype=torch.bfloat16),
-    Form("8 bits, rounded after training", rounded="8"),
-    Form("1.58 bits, rounded after training", rounded="1.58"),
-    Form("1 bit, rounded after training", rounded="1"),
-    Form("1.58 bits", "1.58"),
-    Form("1 bit", "1"),
-    Form("1.58 bits, begun from float32", "from full"),
-    Form("1.58 bits, twice as wide", "wide"),
-    Form("float32, in as many bytes", "small"),
+VARIANTS = (
+    Variant("float32"),
+    Variant("bfloat16", dtype=torch.bfloat16),
+    Variant("8 bits, rounded after training", rounded="8"),
+    Variant("1.58 bits, rounded after training", rounded="1.58"),
+    Variant("1 bit, rounded after training", rounded="1"),
+    Variant("1.58 bits", "1.58"),
+    Variant("1 bit", "1"),
+    Variant("1.58 bits, begun from float32", "from full"),
+    Variant("1.58 bits, twice as wide", "wide"),
+    Variant("float32, in as many bytes", "small"),
 )
-TRAINED = tuple(dict.fromkeys(form.trained for form in FORMS))
+TRAINED = tuple(dict.fromkeys(form.trained for form in VARIANTS))
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
@@ -137,14 +137,14 @@ def _packed_bytes(few: ModelConfig) -> int:
     return packed.packed + packed.remainder
 
 
-def form_of(run: Run, form: Form) -> LanguageModel:
+def build_variant(run: Run, form: Variant) -> LanguageModel:
     """The model of `run` in this form, on the CPU."""
     if form.rounded is None and form.dtype == torch.float32:
         return run.load_model(torch.device("cpu"))
     weights, _ = load_weights(run.last_checkpoint().weights)
     model = load_model(run.model_config, weights).to(form.dtype)
     if form.rounded:
-        quantized_after_training_(model, form.rounded)
+        quantize_after_training_(model, form.rounded)
     return model
 
 
@@ -152,7 +152,7 @@ def form_of(run: Run, form: Form) -> LanguageModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LowBitRow:
     """One form, measured. Losses in nats per token over the whole validation split."""
 
     name: str
@@ -194,10 +194,10 @@ def measure(
     runs: Sequence[Mapping[str, Run]],
     device: torch.device,
     progress: Progress = lambda *_: None,
-) -> list[Row]:
+) -> list[LowBitRow]:
     """All forms that can be made of `runs`: for each seed, the run of each of `TRAINED`."""
-    forms = [form for form in FORMS if all(form.trained in of_seed for of_seed in runs)]
-    models = {form.name: form_of(runs[0][form.trained], form).to(device) for form in forms}
+    forms = [form for form in VARIANTS if all(form.trained in of_seed for of_seed in runs)]
+    models = {form.name: build_variant(runs[0][form.trained], form).to(device) for form in forms}
     scores = {}
     for done, form in enumerate(forms):
         progress(f"scoring: {form.name}", done, len(forms))
@@ -206,7 +206,7 @@ def measure(
     speeds = _speeds(forms, models, prompt, device, progress)
     steps = _training_steps(runs[0], data, device, progress)
     first = [score.loss for score in scores[forms[0].name]]
-    rows: list[Row] = []
+    rows: list[LowBitRow] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
         model = models[form.name]
@@ -216,7 +216,7 @@ def measure(
         below = difference(first, losses, share_chance=form.trained == forms[0].trained)
         file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
         rows.append(
-            Row(
+            LowBitRow(
                 name=form.name,
                 runs=tuple(of_seed[form.trained].name for of_seed in runs),
                 embedding_dim=model.config.embedding_dim,
@@ -241,18 +241,18 @@ def measure(
     return rows
 
 
-def _score(run: Run, form: Form, data: Dataset, device: torch.device) -> Score:
+def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
         return score(run, str(device)).val
     choose_threads(run.model_config)
-    return counted_score(run, form_of(run, form).to(device), data, device)
+    return counted_score(run, build_variant(run, form).to(device), data, device)
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
+def summarize(rows: Sequence[LowBitRow]) -> list[str]:
     """What the rows say, in sentences; as far as the rows are there."""
     named = {row.name: row for row in rows}
     full, few = rows[0], named.get("1.58 bits")
-    if full.name != FORMS[0].name or few is None:
+    if full.name != VARIANTS[0].name or few is None:
         return []
     seeds = len(full.val_losses)
     found = [
@@ -286,7 +286,7 @@ def _apart(below: Difference, other: str) -> str:
     return f"{below.where('below', 'above', 'level with')} {other}{below.grounds}"
 
 
-def lowest_rows(rows: Sequence[Row]) -> list[Row]:
+def lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
     """The form with the lowest loss, and those within noise of it."""
     return lowest(
         rows,
@@ -299,7 +299,7 @@ def lowest_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _speeds(
-    forms: Sequence[Form],
+    forms: Sequence[Variant],
     models: Mapping[Any, LanguageModel],
     prompt: list[int],
     device: torch.device,
@@ -317,7 +317,7 @@ def _speeds(
             half = max(1, model.config.context_length // 2)
             units[form.name, str(batch)] = -(-warm_up(entry, device, REPETITION) // half) * half
             entries.append(entry)
-    times = race(entries, units, ROUNDS, device, progress)
+    times = measure_in_turns(entries, units, ROUNDS, device, progress)
     return {batch: times[str(batch)] for batch in BATCHES}
 
 
@@ -328,18 +328,18 @@ def _training_steps(
     entries, units = [], {}
     for name, run in runs.items():
         choose_threads(run.model_config)
-        compiled = choose(run.config, device).compiled  # which an endless run would be
+        compiled = plan_execution(run.config, device).compiled  # which an endless run would be
         config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS, compile=compiled)
         model = build_model(run.model_config).to(device)
         steps = Trainer(config, model, data.split("train"), data.split("val"), device).reports()
         entry = Entry(name, "training", torch.get_num_threads(), partial(take, steps))
         units[name, "training"] = warm_up(entry, device, REPETITION)
         entries.append(entry)
-    times = race(entries, units, ROUNDS, device, progress)["training"]
+    times = measure_in_turns(entries, units, ROUNDS, device, progress)["training"]
     return {name: times.median(name) for name in runs}
 
 
-def _training_seconds(runs: Mapping[str, Run], form: Form, steps: Mapping[str, float]) -> float:
+def _training_seconds(runs: Mapping[str, Run], form: Variant, steps: Mapping[str, float]) -> float:
     stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
     return sum(runs[stage].ending["iteration"] * steps[stage] for stage in stages)
 
@@ -352,7 +352,7 @@ def _steps(model: LanguageModel, prompt: list[int], batch: int) -> Iterator[list
 
 
 def _stored(
-    form: Form, run: Run, model: LanguageModel, device: torch.device
+    form: Variant, run: Run, model: LanguageModel, device: torch.device
 ) -> tuple[int, int | None]:
     """The bytes of the model's file, and of memory for a process that reads it and writes."""
     packing = form.rounded and Packing(form.rounded, trained=False)

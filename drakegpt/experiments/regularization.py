@@ -12,9 +12,16 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.noise import Difference
 from drakegpt.experiments.experiment import Collection, Experiment
-from drakegpt.experiments.results import Result, Row, fall, lowest, row_of, val_loss
+from drakegpt.experiments.results import (
+    ResultRow,
+    RunResult,
+    loss_decrease,
+    lowest,
+    row_of,
+    val_loss,
+)
 from drakegpt.runs.start import resolve_run
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 MODEL = "TransformerLM"
 NONE = "none"
@@ -36,7 +43,7 @@ OVERFITTING: dict[str, Any] = {
     "eval_iters": 20,
 }
 # Each changes one thing: when training ends, how its steps shrink, or what is dropped.
-REMEDIES: dict[str, dict[str, Any]] = {
+REGULARIZERS: dict[str, dict[str, Any]] = {
     NONE: {},
     "early stopping": {"patience": 3},
     "step decay": {"schedule": "step", "decay_factor": 0.5},
@@ -64,12 +71,13 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     common["base_lr"] = min(common["base_lr"], common["max_lr"])
     common["decay_interval"] = max(1, common["iters"] // STEPS)
     variants = {
-        name: resolve_run(MODEL, size, data, common, changes) for name, changes in REMEDIES.items()
+        name: resolve_run(MODEL, size, data, common, changes)
+        for name, changes in REGULARIZERS.items()
     }
     return Experiment(variants, seeds)
 
 
-def rows(collection: Collection, device_name: str) -> dict[str, Row]:
+def rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
     """Score all runs: a row for each remedy that has any.
 
     Raises `RunError` where the model without a remedy has none.
@@ -81,28 +89,28 @@ def rows(collection: Collection, device_name: str) -> dict[str, Row]:
     return {name: row_of(runs, device_name) for name, runs in found.items() if runs}
 
 
-def findings(remedied: Mapping[str, Row]) -> list[str]:
+def summarize(regularized: Mapping[str, ResultRow]) -> list[str]:
     """What the rows say, in sentences: whether the model overfits, and what helped most."""
-    plain = remedied[NONE]
+    plain = regularized[NONE]
     if plain.overfits_from is None:
         return ["This model does not overfit, so there is nothing to remedy."]
     found = [
         f"Without a remedy validation is lowest after "
-        f"{counted(plain.overfits_from, 'iteration')} and then "
+        f"{pluralize(plain.overfits_from, 'iteration')} and then "
         f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
     ]
-    for name, row in remedied.items():
-        ends = fall(plain, row, val_loss)
-        best = fall(plain, row, best_val_loss)
+    for name, row in regularized.items():
+        ends = loss_decrease(plain, row, val_loss)
+        best = loss_decrease(plain, row, best_val_loss)
         if name != NONE and ends.finite and best.finite:
             found.append(
                 f"{name.capitalize()} ends {_apart(ends)}; by the best weights of both, "
                 f"{_apart(best)}."
             )
-    return [*found, *_lowest(remedied)]
+    return [*found, *_lowest(regularized)]
 
 
-def best_val_loss(result: Result) -> float:
+def best_val_loss(result: RunResult) -> float:
     """The loss of the weights whose estimate was lowest."""
     return result.best_val_loss
 
@@ -111,11 +119,11 @@ def _apart(ends: Difference) -> str:
     return ends.where("lower", "higher", "level") + ends.grounds
 
 
-def _lowest(remedied: Mapping[str, Row]) -> list[str]:
+def _lowest(regularized: Mapping[str, ResultRow]) -> list[str]:
     """Which ends lowest, and what noise does not tell from it."""
-    ends = lowest(remedied.values(), val_loss)
-    least, *level = [name for row in ends for name, other in remedied.items() if other is row] or [
-        ""
-    ]
+    ends = lowest(regularized.values(), val_loss)
+    least, *level = [
+        name for row in ends for name, other in regularized.items() if other is row
+    ] or [""]
     near = f"; within noise of it: {', '.join(level)}" if level else ""
     return [f"The lowest loss in the end, {ends[0].val_loss:.3f}: {least}{near}."] if ends else []

@@ -1,7 +1,7 @@
 """One row of a comparison: a model with its settings, and what its runs came to.
 
 Several runs that differ in their seed alone make one row, whose figures are
-their means. Two rows are compared by `fall`, which knows what is noise.
+their means. Two rows are compared by `loss_decrease`, which knows what is noise.
 Not here: choosing runs, and setting rows side by side.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.experiments.agreement import agreement
-from drakegpt.experiments.formatting import measured
+from drakegpt.experiments.agreement import shared_settings
+from drakegpt.experiments.formatting import format_difference
 from drakegpt.models.size import total_parameters
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 # Settings that decide on initial weights and on the windows of training.
 DRAWN_BY = (
@@ -30,7 +30,7 @@ OVERFITTING_NATS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RunResult:
     """What one run came to. Losses in nats per token, over whole splits."""
 
     run: str
@@ -60,7 +60,7 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ResultRow:
     """A model and the results of its runs, one for each seed; figures are means over these."""
 
     model: str
@@ -69,7 +69,7 @@ class Row:
     tokenizer: str = "char"
     vocab_size: int = 0
     parameters: int
-    results: tuple[Result, ...]
+    results: tuple[RunResult, ...]
     gain: Difference | None = None  # from the model before, where both agree
     # What decides, with its seeds, on initial weights and windows; empty where that is not known.
     drawn_by: tuple[Any, ...] = ()
@@ -83,7 +83,7 @@ class Row:
         """The model's name, with its size, its system and its tokens where these are special."""
         special = [what for what in (self.size, self.preset) if what not in ("default", "none")]
         if not self.per_character:
-            special.append(counted(self.vocab_size, f"{self.tokenizer.upper()} token"))
+            special.append(pluralize(self.vocab_size, f"{self.tokenizer.upper()} token"))
         if any(result.history for result in self.results):
             special.append("made longer")
         return self.model + (f" ({', '.join(special)})" if special else "")
@@ -98,7 +98,7 @@ class Row:
         """The gain in a table; nothing where there is none to tell."""
         if self.gain is None or not self.gain.finite:
             return ""
-        return measured(self.gain.fall, within_noise=self.gain.within_noise)
+        return format_difference(self.gain.fall, within_noise=self.gain.within_noise)
 
     @property
     def comparable(self) -> bool:
@@ -256,7 +256,7 @@ class Row:
             | {"differs": differs, "command": self.command, "runs": results}
         )
 
-    def _mean(self, figure: Callable[[Result], float]) -> float:
+    def _mean(self, figure: Callable[[RunResult], float]) -> float:
         return statistics.fmean(figure(result) for result in self.results)
 
     @staticmethod
@@ -271,10 +271,10 @@ class Row:
         return statistics.fmean(known) if known else None
 
 
-def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
+def row_of(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
     """Score runs that differ in their seed alone, as one row."""
     first = runs[0]
-    return Row(
+    return ResultRow(
         model=first.config.model,
         size=first.config.size,
         preset=first.config.preset,
@@ -283,7 +283,7 @@ def row_of(runs: Sequence[Run], device_name: str = "auto") -> Row:
         parameters=total_parameters(first.model_config),
         results=tuple(_result(run, device_name) for run in runs),
         drawn_by=_drawn_by(first),
-        shared=agreement(first),
+        shared=shared_settings(first),
     )
 
 
@@ -297,12 +297,12 @@ def _drawn_by(run: Run) -> tuple[Any, ...]:
     return (run.info["dataset_version"], *(getattr(run.config, name) for name in DRAWN_BY))
 
 
-def _result(run: Run, device_name: str) -> Result:
+def _result(run: Run, device_name: str) -> RunResult:
     scores = score(run, device_name)
     reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     last = evaluations[-1] if evaluations else {}
-    return Result(
+    return RunResult(
         run=run.name,
         seed=run.config.seed,
         train_loss=scores.train.loss,
@@ -317,24 +317,28 @@ def _result(run: Run, device_name: str) -> Result:
     )
 
 
-def fall(before: Row, row: Row, loss: Callable[[Result], float]) -> Difference:
+def loss_decrease(
+    before: ResultRow, row: ResultRow, loss: Callable[[RunResult], float]
+) -> Difference:
     """How far the mean of a loss lies below that of another row, and what of that is noise."""
     alike = before.drawn_by == row.drawn_by != () and before.seeds == row.seeds
     losses = ([loss(result) for result in each.results] for each in (before, row))
     return noise.difference(*losses, share_chance=alike)
 
 
-def val_loss(result: Result) -> float:
+def val_loss(result: RunResult) -> float:
     """The loss that gains are of."""
     return result.val_loss
 
 
-def nats_per_character(result: Result) -> float:
+def nats_per_character(result: RunResult) -> float:
     """The loss by which rows of different tokens can be compared."""
     return result.bits_per_character * math.log(2)
 
 
-def lowest(rows: Iterable[Row], loss: Callable[[Result], float] = nats_per_character) -> list[Row]:
+def lowest(
+    rows: Iterable[ResultRow], loss: Callable[[RunResult], float] = nats_per_character
+) -> list[ResultRow]:
     """The row with the lowest mean loss, and after it those within noise of it.
 
     Of those that can be compared.
@@ -342,7 +346,7 @@ def lowest(rows: Iterable[Row], loss: Callable[[Result], float] = nats_per_chara
     return noise.lowest(
         [row for row in rows if row.comparable],
         lambda row: statistics.fmean(map(loss, row.results)),
-        lambda least, row: fall(least, row, loss),
+        lambda least, row: loss_decrease(least, row, loss),
     )
 
 

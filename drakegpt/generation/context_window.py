@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from drakegpt.compute.replay import TAPED_UP_TO, Repeating
+from drakegpt.compute.replay import REPLAYED_UP_TO, Replayed
 from drakegpt.generation.kv_cache import CachedModel
 from drakegpt.models.layers import LanguageModel
 
@@ -34,13 +34,13 @@ def resolve(window: Window, context_length: int) -> Literal["exact", "cached"]:
     return window
 
 
-def kept(window: Window, context_length: int) -> int:
+def tokens_kept(window: Window, context_length: int) -> int:
     """How many tokens, the newest included, are seen after a full window has moved."""
     exact = resolve(window, context_length) == "exact"
     return context_length if exact else max(1, context_length // 2)
 
 
-class Reader:
+class ContextReader:
     """Reads B texts as they grow, and scores what may come next."""
 
     def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
@@ -49,14 +49,14 @@ class Reader:
         self._texts = texts
         self._device = next(model.parameters()).device
         self._context_length = config.context_length
-        self._kept = kept(window, config.context_length)
+        self._kept = tokens_kept(window, config.context_length)
         self._recent: deque[Tensor] = deque(maxlen=config.context_length)  # each (B, 1)
         self._length = 0  # of what is in the window
         on_cpu = self._device.type == "cpu"
-        small = texts * self._kept * config.embedding_dim <= TAPED_UP_TO
+        small = texts * self._kept * config.embedding_dim <= REPLAYED_UP_TO
         read, read_on = self._cached.read, self._cached.read_on
-        self._read = Repeating(read) if on_cpu and small else read
-        self._read_on = Repeating(read_on) if on_cpu else read_on
+        self._read = Replayed(read) if on_cpu and small else read
+        self._read_on = Replayed(read_on) if on_cpu else read_on
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
@@ -82,7 +82,7 @@ class Reader:
 
 
 class ReplayableReader:
-    """Reads B texts as `Reader` does, in steps that change nothing but tensors in their place.
+    """Reads B texts as `ContextReader` does, in steps that only change tensors in place.
 
     So a CUDA graph can repeat them, and the host need not know what has been drawn. The
     window's tokens are kept at their positions; where there is no more `room` it moves.
@@ -92,7 +92,7 @@ class ReplayableReader:
         weight = next(model.parameters())
         self._cached = CachedModel(model, texts)
         self._context_length = model.config.context_length
-        self._kept = kept(window, self._context_length)
+        self._kept = tokens_kept(window, self._context_length)
         shape = (texts, self._context_length)
         self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
         self.room = self._context_length  # for so many tokens, until start() is called

@@ -27,7 +27,7 @@ from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndP
 APART_FROM = 2**13
 
 
-def looks_back(model: LanguageModel) -> bool:
+def uses_attention(model: LanguageModel) -> bool:
     """Whether the model sees more than the last token: only attention mixes tokens."""
     return any(isinstance(module, CausalSelfAttention) for module in model.modules())
 
@@ -37,7 +37,7 @@ class CachedModel:
 
     def __init__(self, model: LanguageModel, texts: int) -> None:
         weight = next(model.parameters())
-        self._place = _Place(texts, weight.new_empty(model.config.context_length))
+        self._place = Position(texts, weight.new_empty(model.config.context_length))
         self._model = _with_memory(model, self._place)
 
     @property
@@ -62,7 +62,7 @@ class CachedModel:
         return self._model(tokens)[:, -1]
 
 
-class _Place:
+class Position:
     """How far the texts have been read; shared by all parts of a model.
 
     Tensors that change in place, so that a step can be played from a tape or a CUDA graph.
@@ -86,7 +86,7 @@ class _Place:
         self.unread.index_fill_(0, self.position, 0.0)
 
 
-def _with_memory(model: LanguageModel, place: _Place) -> nn.Module:
+def _with_memory(model: LanguageModel, place: Position) -> nn.Module:
     """A copy of the model, with the same weights, whose parts keep what they will need again."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     result = copy.deepcopy(model, shared)
@@ -111,7 +111,7 @@ def _block_of(model: nn.Module, name: str) -> str:
 class _CachedEmbedding(nn.Module):
     """Gives a single token the position that has been reached, instead of the first."""
 
-    def __init__(self, embedding: TokenAndPositionEmbedding, place: _Place) -> None:
+    def __init__(self, embedding: TokenAndPositionEmbedding, place: Position) -> None:
         super().__init__()
         self.embedding = embedding
         self.place = place
@@ -135,7 +135,7 @@ class _Remembered(Exception):  # noqa: N818 - nothing went wrong
 class _CachedAttention(nn.Module):
     """Attention that keeps all keys and values; a single token attends to those kept."""
 
-    def __init__(self, attention: CausalSelfAttention, head_size: int, place: _Place) -> None:
+    def __init__(self, attention: CausalSelfAttention, head_size: int, place: Position) -> None:
         super().__init__()
         self.query_key_value = attention.query_key_value
         self.num_heads, self.place = attention.num_heads, place

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.generation.context_window import Reader, ReplayableReader, Window
+from drakegpt.generation.context_window import ContextReader, ReplayableReader, Window
 from drakegpt.generation.graph import write_ahead
-from drakegpt.generation.kv_cache import looks_back
+from drakegpt.generation.kv_cache import uses_attention
 from drakegpt.models.layers import LanguageModel
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original
@@ -83,11 +83,11 @@ def generate_batch(
     GPU texts are written ahead of what is asked for, by up to two blocks of tokens.
     """
     task = _Task(list(prompt), start, length, sampling, seeds)
-    if looks_back(model):
+    if uses_attention(model):
         if _replays(model):
             written = _ahead(ReplayableReader(model, len(seeds), window), task)
         else:
-            written = _by_window(Reader(model, len(seeds), window), task)
+            written = _by_window(ContextReader(model, len(seeds), window), task)
     elif sampling.repetition_penalty != 1:
         written = _by_window(_LastToken(model, len(seeds)), task)
     else:
@@ -130,12 +130,12 @@ class _Choice:
         scores, penalty = logits.float(), self._sampling.repetition_penalty
         if penalty == 1:
             return draw(scores, self._sampling, noise)
-        tokens = draw(penalised(scores, self._seen, penalty), self._sampling, noise)
+        tokens = draw(apply_repetition_penalty(scores, self._seen, penalty), self._sampling, noise)
         self._seen.scatter_(1, tokens, True)
         return tokens
 
 
-def _by_window(read: "Reader | _LastToken", task: _Task) -> Iterator[list[int]]:
+def _by_window(read: "ContextReader | _LastToken", task: _Task) -> Iterator[list[int]]:
     """Read, draw, read what was drawn, and so on without end."""
     logits = _checked(read.start(task.beginning))
     noise = _gumbel_noise(task.seeds, logits.shape[-1])
@@ -155,7 +155,7 @@ def _ahead(read: ReplayableReader, task: _Task) -> Iterator[list[int]]:
 
 
 class _LastToken:
-    """Reads for a model that looks at the last token alone, as `Reader` does for the others."""
+    """Reads for a model that uses the last token only, as `ContextReader` does for others."""
 
     def __init__(self, model: LanguageModel, texts: int) -> None:
         self._model, self._texts = model, texts
@@ -226,7 +226,7 @@ def _noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
         yield some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_()
 
 
-def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Scores (B, V), less for tokens that were `seen`, bool (B, V)."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 

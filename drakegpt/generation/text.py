@@ -12,7 +12,7 @@ from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, genera
 from drakegpt.models.layers import LanguageModel
 
 
-def write(
+def generate_text(
     model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
@@ -37,7 +37,7 @@ def write(
     yield text.rest()
 
 
-def write_batch(
+def generate_texts(
     model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
@@ -93,7 +93,7 @@ class _Text:
         return self._decoder.decode(b"", final=True)
 
 
-def keep(text: str, model: str, size: str) -> Path:
+def save_generation(text: str, model: str, size: str) -> Path:
     """Store a text as `generation_<Model>[_scaled]_YYYYMMDD_HHMM.txt`; never over another."""
     folder = paths.generations()
     scaled = "_scaled" if size == "scaled" else ""

@@ -86,7 +86,7 @@ def pack(codes: Tensor, bits: PackedBits) -> Tensor:
 
     A weight is one digit of a byte written in base 3 or 2, the first the lowest;
     digits 0, 1, 2 are the codes -1, 0, 1, and digits 0, 1 are -1, 1. What is
-    missing to a whole byte is filled with zeros. 8 bits stay as they are.
+    missing to a whole byte is merge_layers with zeros. 8 bits stay as they are.
     """
     if bits == "8":
         return codes.flatten().view(torch.uint8)
@@ -297,7 +297,7 @@ def pack_(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def quantized_after_training_(model: nn.Module, bits: PackedBits) -> nn.Module:
+def quantize_after_training_(model: nn.Module, bits: PackedBits) -> nn.Module:
     """Round the weights of a model trained in full precision, in place; returns `model`.
 
     For 8 bits each row has a scale of its own, max |W| / 127. No norms are added.

@@ -122,7 +122,7 @@ class NormBlock(nn.Module):
         return x + self.ffwd(self.ln2(x))
 
 
-class TextbookLM(nn.Module):
+class ReferenceLM(nn.Module):
     """Any rung of the ladder; `final_norm=False` leaves it out, as the original did."""
 
     def __init__(self, config: ModelConfig, final_norm: bool = True) -> None:
@@ -173,7 +173,7 @@ def draw_windows(tokens: Tensor, batch_size: int, T: int) -> tuple[Tensor, Tenso
 
 
 def train(
-    model: TextbookLM,
+    model: ReferenceLM,
     tokens: Tensor,
     batch_size: int,
     learning_rate: float,
@@ -214,7 +214,7 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def generate(model: TextbookLM, tokens: Tensor, length: int) -> Tensor:
+def generate(model: ReferenceLM, tokens: Tensor, length: int) -> Tensor:
     """Continue `tokens` (B, T) by `length` more, drawn from the softmax: (B, T + length)."""
     for _ in range(length):
         window = tokens[:, -model.context_length :]

@@ -3,7 +3,7 @@
 The page is `template.html.j2` with `style.css` in it. Whatever the template
 prints is escaped; only the figures, which hold no text of a user's, are not.
 
-Here: what the page needs as plain values. Not here: the sentences (`findings`),
+Here: what the page needs as plain values. Not here: the sentences (`summarize`),
 the figures (`report_figures`), the surprise at a verse (`surprise`).
 """
 
@@ -23,19 +23,19 @@ import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Floor
-from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, surprise_of
+from drakegpt.evaluation.baseline import Baseline
+from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, verse_surprisals
 from drakegpt.experiments.claims import INTRODUCTION, Claim
-from drakegpt.experiments.formatting import NOISE, from_to, of_seeds, or_blank
+from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
 from drakegpt.experiments.ladder import PAIRS, Comparison
-from drakegpt.experiments.results import Row
+from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import choose_device
 from drakegpt.report.plots import Mark, legend, marks_of, pictures
-from drakegpt.report.reproduce import recipes_of
+from drakegpt.report.reproduce import commands_for
 from drakegpt.report.samples import Samples
-from drakegpt.report.summary import findings
+from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
-from drakegpt.wording import quoted
+from drakegpt.wording import quote
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,7 +55,7 @@ class Rung:
     number: int
     model: str
     idea: str
-    row: Row | None
+    row: ResultRow | None
     mark: Mark | None
     command: str  # that trains it, where it is not trained
 
@@ -89,7 +89,7 @@ def check_target(path: Path, *, replace: bool = False) -> None:
         raise UsageError(f"{path} is a link.", "Name a new file with --html, or the one it means.")
     if path.is_dir():
         raise UsageError(
-            f"{path} is a folder.", f"Name a file: --html {quoted(str(path / 'report.html'))}"
+            f"{path} is a folder.", f"Name a file: --html {quote(str(path / 'report.html'))}"
         )
     if not folder.is_dir():
         raise UsageError(
@@ -146,7 +146,7 @@ def render(
     device = choose_device(device_name)
     surprised = []
     for first, *_ in runs:
-        pieces = surprise_of(first.load_model(device), first.dataset(), verse)
+        pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
         surprised.append(surprised_by(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,
@@ -156,10 +156,10 @@ def render(
         claims_title=INTRODUCTION,
         rows=rows,
         marks=marks,
-        findings=findings(comparison),
+        summarize=summarize(comparison),
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
-        means=of_seeds(len(row.seeds) for row in rows),
+        means=describe_seeds(len(row.seeds) for row in rows),
         noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
         figures=[(picture, Markup(picture.svg)) for picture in drawn],
@@ -169,7 +169,7 @@ def render(
         spelt=spelt,
         surprised=surprised,
         samples=samples,
-        recipes=recipes_of(runs),
+        recipes=commands_for(runs),
     )  # fmt: skip
 
 
@@ -226,7 +226,9 @@ def ladders(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str
     ]
 
 
-def _rung(model: str, row: Row | None, marks: Mapping[str, Mark], makes: Mapping[str, str]) -> Rung:
+def _rung(
+    model: str, row: ResultRow | None, marks: Mapping[str, Mark], makes: Mapping[str, str]
+) -> Rung:
     mark = marks[row.runs[0]] if row else None
     number = LADDER.index(model) + 1
     return Rung(number, model, IDEAS[model], row, mark, makes.get(model, ""))
@@ -238,17 +240,17 @@ class Scale:
 
     low: float
     high: float
-    floors: tuple[Floor, ...]  # what counting alone reaches
+    baselines: tuple[Baseline, ...]  # what counting alone reaches
 
     @classmethod
     def of(cls, comparison: Comparison) -> "Scale":
-        """The scale on which all rungs of a comparison lie, and the floors that are of interest."""
-        lowest = comparison.lowest_floor
-        floors = tuple(f for f in comparison.floors if f.order == PAIRS or f is lowest)
+        """The scale of all rungs of a comparison, and the baselines of interest."""
+        lowest = comparison.lowest_baseline
+        baselines = tuple(f for f in comparison.baselines if f.order == PAIRS or f is lowest)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
-        losses += [floor.score.loss for floor in floors]
+        losses += [baseline.score.loss for baseline in baselines]
         losses = [loss for loss in losses if math.isfinite(loss)]
-        return cls(min(losses, default=0.0), max(losses, default=1.0), floors)
+        return cls(min(losses, default=0.0), max(losses, default=1.0), baselines)
 
     def place(self, loss: float) -> str:
         """In per cent of the way from low to high, for CSS; what is not finite, at the high end."""
@@ -300,9 +302,9 @@ COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("gain", lambda row: row.gain_shown, True),
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
-    ("overfits from", lambda row: or_blank(row.overfits_from, ","), False),
-    ("iterations", lambda row: from_to(row.lengths), False),
-    ("tokens/s", lambda row: or_blank(row.tokens_per_second, ",.0f"), False),
-    ("seconds", lambda row: or_blank(row.seconds, ",.1f"), False),
+    ("overfits from", lambda row: format_or_blank(row.overfits_from, ","), False),
+    ("iterations", lambda row: format_range(row.lengths), False),
+    ("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), False),
+    ("seconds", lambda row: format_or_blank(row.seconds, ",.1f"), False),
     ("seeds", lambda row: ", ".join(map(str, row.seeds)), False),
 )

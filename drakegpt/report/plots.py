@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.baseline import Floor
+from drakegpt.evaluation.baseline import Baseline
 from drakegpt.experiments.figures import (
     STYLES,
     TAIL,
@@ -24,7 +24,7 @@ from drakegpt.experiments.figures import (
     turn_of,
 )
 from drakegpt.experiments.ladder import Comparison
-from drakegpt.experiments.results import Row
+from drakegpt.experiments.results import ResultRow
 from drakegpt.report.inline_svg import colour, inline
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
     trained = [row for row in comparison.rows if row.evaluations]
     drawn = []
     if trained:
-        floors = comparison.floors_in_sight if has_validation(trained) else ()
-        drawn.append(_curves("val_loss", trained, marks, floors))
+        baselines = comparison.baselines_in_view if has_validation(trained) else ()
+        drawn.append(_curves("val_loss", trained, marks, baselines))
         drawn.append(_curves("train_loss", trained, marks, ()))
     every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
     if any(row in comparison.others for row in every):
@@ -105,9 +105,9 @@ def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]
 
 
 def _curves(
-    key: str, rows: Sequence[Row], marks: Mapping[str, Mark], floors: Sequence[Floor]
+    key: str, rows: Sequence[ResultRow], marks: Mapping[str, Mark], baselines: Sequence[Baseline]
 ) -> Picture:
-    """One loss over the iterations, and across it the floors."""
+    """One loss over the iterations, and across it the baselines."""
     unit, title = rows[0].unit, title_of(key, rows)
     caption = f"{title} while training{_of_tail(rows) if key == 'val_loss' else ''}"
     figure, axes = _figure("iteration", f"nats per {unit}")
@@ -119,19 +119,19 @@ def _curves(
         if key == "val_loss":
             holds |= _turn(axes, row, mark) | _tail(row)
         ends += [(mark, points[-1])] if points else []
-    for floor in floors:
-        holds |= _level(axes, floor)
+    for baseline in baselines:
+        holds |= _level(axes, baseline)
     _sign(axes, ends)
     words = [
         f"{title} in nats per {unit}, estimated while training, one line for each model.",
         *(_falls(row, key, label_in(rows, row)) for row in rows),
-        *(f"Across: {floor.label}, {floor.score.loss:.2f}." for floor in floors),
+        *(f"Across: {baseline.label}, {baseline.score.loss:.2f}." for baseline in baselines),
     ]
     svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
     return Picture(caption, " ".join(words), svg, frozenset(holds))
 
 
-def _bits(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Picture:
+def _bits(rows: Sequence[ResultRow], marks: Mapping[str, Mark]) -> Picture:
     """Bits per character over time, of all rows, whatever their tokens.
 
     An estimate in nats per token becomes bits per character as the row's exact loss does.
@@ -181,7 +181,9 @@ def _finite(points: Any) -> list[tuple[float, float]]:
 # What follows draws a part of a figure, and says which signs of `LEGEND` it has drawn.
 
 
-def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: Mark) -> set[str]:
+def _line(
+    axes: "Axes", points: Sequence[tuple[float, float]], row: ResultRow, mark: Mark
+) -> set[str]:
     axes.plot(
         *(zip(*points, strict=True) if points else ([], [])),
         color=colour(mark.colour),
@@ -193,7 +195,7 @@ def _line(axes: "Axes", points: Sequence[tuple[float, float]], row: Row, mark: M
     return {"mean"} if len(row.histories) > 1 else set()
 
 
-def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> set[str]:
+def _band(axes: "Axes", key: str, row: ResultRow, mark: Mark) -> set[str]:
     """From the lowest seed to the highest."""
     if len(row.histories) == 1:
         return set()
@@ -202,7 +204,7 @@ def _band(axes: "Axes", key: str, row: Row, mark: Mark) -> set[str]:
     return {"band"}
 
 
-def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
+def _turn(axes: "Axes", row: ResultRow, mark: Mark) -> set[str]:
     """A triangle where a row began to overfit."""
     turn = turn_of(row)
     if turn is None:
@@ -211,12 +213,12 @@ def _turn(axes: "Axes", row: Row, mark: Mark) -> set[str]:
     return {"turn"}
 
 
-def _tail(row: Row) -> set[str]:
+def _tail(row: ResultRow) -> set[str]:
     """Nothing to draw; but it is to be told what a tail is."""
     return {"tail"} if has_tail([row]) else set()
 
 
-def _of_tail(rows: Sequence[Row]) -> str:
+def _of_tail(rows: Sequence[ResultRow]) -> str:
     """Which of the curves are of the tail, for a caption."""
     of_tail = [row.label for row in rows if has_tail([row])]
     if not of_tail:
@@ -224,12 +226,12 @@ def _of_tail(rows: Sequence[Row]) -> str:
     return f" (tail: {', '.join(of_tail)})" if has_validation(rows) else ""
 
 
-def _level(axes: "Axes", floor: Floor) -> set[str]:
+def _level(axes: "Axes", baseline: Baseline) -> set[str]:
     """A dashed line from edge to edge with its name on it."""
-    axes.axhline(floor.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    axes.axhline(baseline.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
     axes.annotate(
-        floor.label,
-        (1, floor.score.loss),
+        baseline.label,
+        (1, baseline.score.loss),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 2),
         textcoords="offset points",
@@ -279,7 +281,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _falls(row: Row, key: str, label: str) -> str:
+def _falls(row: ResultRow, key: str, label: str) -> str:
     """What a row's curve does, in a sentence."""
     points = _finite((e["iteration"], e[key]) for e in row.evaluations)
     if not points:

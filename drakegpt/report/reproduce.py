@@ -47,7 +47,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Recipes:
+class Commands:
     """All that is needed, for rows of one or several runs."""
 
     texts: tuple[Text, ...]
@@ -57,13 +57,13 @@ class Recipes:
     grounds: tuple[tuple[str, int], ...]  # versions and machine, and how many runs these made
 
 
-def recipes_of(rows: Sequence[Sequence[Run]]) -> Recipes:
+def commands_for(rows: Sequence[Sequence[Run]]) -> Commands:
     """The recipes of rows, each of which has one or several runs that differ in their seed."""
     runs = [run for row in rows for run in row]
     texts = {run.info["dataset_version"]: run.dataset().metadata for run in runs}
     settings = [_setting(field.name, rows) for field in fields(TrainConfig)]
     grounds = [_ground(run) for run in runs]
-    return Recipes(
+    return Commands(
         tuple(_text(metadata) for metadata in texts.values()),
         tuple(tuple(_made(run) for run in row) for row in rows),
         tuple(Setting(s.name, s.values[:1]) for s in settings if s and len(set(s.values)) == 1),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from drakegpt.errors import RunError
 from drakegpt.generation.prompt import fit
-from drakegpt.generation.text import write
+from drakegpt.generation.text import generate_text
 from drakegpt.models.registry import choose_device
 from drakegpt.runs.run import Run
 from drakegpt.wording import command
@@ -51,7 +51,7 @@ class Samples:
         }
 
 
-def samples_of(runs: Sequence[Run], prompt: str = "", device_name: str = "auto") -> Samples:
+def generate_samples(runs: Sequence[Run], prompt: str = "", device_name: str = "auto") -> Samples:
     """A sample by each of the runs, from the same seed and as much of the prompt as it knows."""
     given = {run.name: fit(prompt, run.tokenizer, skip_unknown=True).text for run in runs}
     texts = {run.name: _sample_or_why_not(run, device_name, given[run.name]) for run in runs}
@@ -75,4 +75,4 @@ def sample(
     Raises `ValueError` for characters of the prompt that the run's tokenizer does not know.
     """
     model = run.load_model(choose_device(device_name))
-    return prompt + "".join(write(model, run.tokenizer, prompt, length, seed=seed))
+    return prompt + "".join(generate_text(model, run.tokenizer, prompt, length, seed=seed))

@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from drakegpt.config import IDEAS
 from drakegpt.experiments.agreement import TRAINED_BY
-from drakegpt.experiments.formatting import from_to
+from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
-from drakegpt.experiments.results import Row, fall, lowest, val_loss
+from drakegpt.experiments.results import ResultRow, loss_decrease, lowest, val_loss
 from drakegpt.wording import command
 
 
-def findings(comparison: Comparison) -> list[str]:
+def summarize(comparison: Comparison) -> list[str]:
     """The sentences, most telling first."""
     sizes = _sizes(comparison)
     return [
@@ -48,7 +48,7 @@ def _best(comparison: Comparison) -> list[str]:
     ]
 
 
-def _sizes(comparison: Comparison) -> list[list[Row]]:
+def _sizes(comparison: Comparison) -> list[list[ResultRow]]:
     """The ladder's rows that can be compared, those of a size together."""
     rows = [row for row in comparison.rows if row.comparable]
     return [
@@ -56,10 +56,10 @@ def _sizes(comparison: Comparison) -> list[list[Row]]:
     ]
 
 
-def _descent(rows: Sequence[Row]) -> str:
+def _descent(rows: Sequence[ResultRow]) -> str:
     """From the first rung to the last, and the largest step between neighbours."""
     first, last = rows[0], rows[-1]
-    whole = fall(first, last, val_loss)
+    whole = loss_decrease(first, last, val_loss)
     moves = "falls" if whole.lower else "rises"
     moved = "stays level" if whole.within_noise else f"{moves} by {whole.amount} nats"
     told = f"From {first.label} to {last.label} the validation loss {moved}{whole.grounds}"
@@ -71,13 +71,13 @@ def _descent(rows: Sequence[Row]) -> str:
     return f"{told}; the largest step, {step:.3f}, is {largest.label}'s: {idea}."
 
 
-def _without_gain(sizes: Sequence[Sequence[Row]]) -> list[tuple[Row, Row]]:
+def _without_gain(sizes: Sequence[Sequence[ResultRow]]) -> list[tuple[ResultRow, ResultRow]]:
     """Neighbouring rungs of which the later one gains nothing."""
     neighbours = [pair for rows in sizes for pair in pairwise(rows)]
     return [(before, row) for before, row in neighbours if row.gain and not row.gain.lower]
 
 
-def _no_gain(row: Row, before: Row) -> str:
+def _no_gain(row: ResultRow, before: ResultRow) -> str:
     assert row.gain is not None
     neither = "neither gains nor loses" if row.gain.within_noise else "gains nothing"
     where = row.gain.where("below", "above", "level with")
@@ -86,7 +86,7 @@ def _no_gain(row: Row, before: Row) -> str:
 
 def counting(comparison: Comparison) -> list[str]:
     """Where counting stands and what it keeps for that, and which rows are beyond it."""
-    lowest = comparison.lowest_floor
+    lowest = comparison.lowest_baseline
     if lowest is None:
         return []
     what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
@@ -106,7 +106,7 @@ def counting(comparison: Comparison) -> list[str]:
 
 def _beyond_counting(comparison: Comparison) -> list[str]:
     """Who does better than the best counts and who does not, and what each has for it."""
-    groups = comparison.beside(comparison.lowest_floor)
+    groups = comparison.beside(comparison.lowest_baseline)
     count = sum(map(len, groups))
     told = []
     for rows, one, many in zip(
@@ -118,7 +118,7 @@ def _beyond_counting(comparison: Comparison) -> list[str]:
         if rows:
             everyone = len(rows) == count > 2
             who = f"All {len(rows)} models" if everyone else listed([row.label for row in rows])
-            parameters = from_to(sorted(row.parameters for row in rows))
+            parameters = format_range(sorted(row.parameters for row in rows))
             told.append(f"{who} {one if len(rows) == 1 else many}, with {parameters} parameters")
     return [f"{'; '.join(told)}."] if told else []
 

@@ -14,10 +14,10 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, did_you_mean
 from drakegpt.evaluation.scoring import Score
-from drakegpt.runs.run import CHANGEABLE, Run, all_runs, open_run, with_changes
+from drakegpt.runs.run import CHANGEABLE, Run, list_runs, open_run, with_changes
 from drakegpt.runs.scores import known_tail, known_validation
-from drakegpt.runs.session import in_training
-from drakegpt.runs.weights_file import Author, author_in_file, author_of
+from drakegpt.runs.session import is_training
+from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
 from drakegpt.wording import command
 
 log = logging.getLogger("drakegpt")
@@ -49,7 +49,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
     ranked = data or (None if model else dataset.default_name())
     runs = [
         run
-        for run in (runs_on(dataset.load(ranked)) if ranked else all_runs())
+        for run in (list_runs_on(dataset.load(ranked)) if ranked else list_runs())
         if run.config.model == (model or run.config.model)
         and (run.config.size == "scaled" or not scaled)
         and run.derived != "packed"  # to be asked for by name
@@ -70,7 +70,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 def _best(runs: Sequence[Run]) -> Run:
     """The run with the lowest validation loss whose weights are whole; others are told of."""
     problem: RunError | None = None
-    for run in sorted(runs, key=chosen_by):
+    for run in sorted(runs, key=selection_loss):
         try:
             run.last_checkpoint()
         except RunError as error:
@@ -90,7 +90,9 @@ def _folder_of(target: str) -> Path | None:
     return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100
 
 
-def find_author(target: str | None, *, scaled: bool = False, data: str | None = None) -> Author:
+def find_pretrained(
+    target: str | None, *, scaled: bool = False, data: str | None = None
+) -> PretrainedModel:
     """Who writes: the run that `find_run` finds, or a file of weights if `target` is one."""
     if target and not _folder_of(target) and Path(target).is_file():
         if scaled or data:
@@ -98,15 +100,15 @@ def find_author(target: str | None, *, scaled: bool = False, data: str | None = 
                 f"The weights in {target} have a size and a dataset.",
                 "Leave --scaled and --data out.",
             )
-        return author_in_file(Path(target))
-    return author_of(find_run(target, scaled=scaled, data=data))
+        return pretrained_from_file(Path(target))
+    return pretrained_from_run(find_run(target, scaled=scaled, data=data))
 
 
-def runs_on(data: Dataset) -> list[Run]:
+def list_runs_on(data: Dataset) -> list[Run]:
     """The runs on this very version of a dataset that have a checkpoint, oldest first."""
     return [
         run
-        for run in all_runs()
+        for run in list_runs()
         if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
     ]
 
@@ -116,10 +118,10 @@ def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
     return [run for run in _alike(runs, config) if run.finished]
 
 
-def find_begun(runs: Sequence[Run], config: TrainConfig) -> Run | None:
+def find_interrupted(runs: Sequence[Run], config: TrainConfig) -> Run | None:
     """The latest of `runs`, oldest first, that was interrupted with these very settings."""
     begun = (run for run in _alike(runs, config) if not run.finished and not run.sweep)
-    return next((run for run in begun if not in_training(run) and _can_be_resumed(run)), None)
+    return next((run for run in begun if not is_training(run) and _can_be_resumed(run)), None)
 
 
 def _can_be_resumed(run: Run) -> bool:
@@ -136,15 +138,15 @@ def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
 
     Not those that had another length at first.
     """
-    wanted = essential(config)
+    wanted = identifying_settings(config)
     return [
         run
         for run in reversed(runs)
-        if essential(run.config) == wanted and not run.derived and run.plain
+        if identifying_settings(run.config) == wanted and not run.derived and run.plain
     ]
 
 
-def essential(config: TrainConfig) -> dict[str, Any]:
+def identifying_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that make a run what it is: all but `INCIDENTAL`."""
     return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
 
@@ -154,7 +156,7 @@ def find_origin(config: TrainConfig) -> Run | None:
     return find_run(config.init_from) if config.init_from else None
 
 
-def kept_as(run: Run, config: TrainConfig) -> Run:
+def with_current_storage(run: Run, config: TrainConfig) -> Run:
     """The run, from now on computed and kept where `config` says."""
     return with_changes(run, {key: getattr(config, key) for key in CHANGEABLE if key in INCIDENTAL})
 
@@ -170,7 +172,7 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
         return find_run(target)
     runs = [
         run
-        for run in all_runs(begun=False)
+        for run in list_runs(begun=False)
         if not run.finished
         and not run.sweep
         and run.config.model == (model or run.config.model)
@@ -204,7 +206,7 @@ def val_loss(run: Run) -> float:
     return _loss(run, known_validation(run))
 
 
-def chosen_by(run: Run) -> float:
+def selection_loss(run: Run) -> float:
     """The loss by which a run is ranked among the trials of its sweep, known as in `val_loss`."""
     return _loss(run, known_tail(run)) if run.config.holds_out_tail else val_loss(run)
 
@@ -218,5 +220,5 @@ def _loss(run: Run, exact: Score | None) -> float:
 
 
 def _some_names() -> str:
-    names = [run.name for run in all_runs()]
+    names = [run.name for run in list_runs()]
     return ", ".join(names[-5:]) or "none yet; `drakegpt train TransformerLM` makes one"

@@ -11,13 +11,13 @@ from typing import Any
 
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.load import load_model
-from drakegpt.models.packed_linear import PackedBits, pack_, quantized_after_training_
+from drakegpt.models.packed_linear import PackedBits, pack_, quantize_after_training_
 from drakegpt.runs.checkpoint import load_weights, save_checkpoint
 from drakegpt.runs.run import Run, create_run, misfit
 from drakegpt.wording import command
 
 
-def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
+def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     """Make a new run whose weights are those of `run`, packed in so many bits each.
 
     Raises `UsageError` if `run` is packed already or was trained with other bits,
@@ -39,7 +39,7 @@ def quantize_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     except ValueError as error:
         raise misfit(run, error) from error
     try:
-        packed = pack_(model) if trained == bits else quantized_after_training_(model, bits)
+        packed = pack_(model) if trained == bits else quantize_after_training_(model, bits)
     except ValueError as error:
         fix = "Take a run of a model with blocks."
         raise UsageError(f"{run.name} cannot be packed: {error}.", fix) from error

@@ -53,7 +53,7 @@ from drakegpt.runs.checkpoint import (
     load_weights,
     save_weights,
 )
-from drakegpt.wording import command, counted
+from drakegpt.wording import command, pluralize
 
 log = logging.getLogger("drakegpt")
 
@@ -272,7 +272,9 @@ class Run:
 
 def _machine(device: torch.device) -> str:
     """What a run is trained on, in words."""
-    processor = f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}"
+    processor = (
+        f"{platform.system()} {platform.machine()}, {pluralize(os.cpu_count() or 1, 'core')}"
+    )
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return f"{processor}{gpu}"
 
@@ -296,7 +298,7 @@ def create_run(
     """
     if name is not None:
         check_new(name)
-    _check_final(config, initial, filled=fill is not None)
+    _check_final(config, initial, merge_layers=fill is not None)
     data.check_context(config.context_length, tail=config.holds_out_tail)
     device = choose_device(config.device)
     stamp = datetime.now()
@@ -325,7 +327,7 @@ def create_run(
 
 
 def _check_final(
-    config: TrainConfig, initial: Mapping[str, Tensor] | None, *, filled: bool
+    config: TrainConfig, initial: Mapping[str, Tensor] | None, *, merge_layers: bool
 ) -> None:
     """Raise `UsageError` for settings that a run would record and not follow."""
     if config.epochs or config.minutes:
@@ -334,7 +336,7 @@ def _check_final(
             f"{config.minutes:g} minutes.",
             "Resolve its settings with resolve_run, or give iters.",
         )
-    if not filled and (initial is not None) != bool(config.init_from):
+    if not merge_layers and (initial is not None) != bool(config.init_from):
         said = f"init_from names {config.init_from}" if config.init_from else "init_from is empty"
         raise UsageError(
             f"{said}, but its weights are {'missing' if initial is None else 'given'}.",
@@ -365,7 +367,7 @@ def with_changes(run: Run, given: Mapping[str, Any]) -> Run:
     done = run.checkpoints[-1].iteration if run.checkpoints else 0
     if done and changes.get("iters", done + 1) <= done:
         raise UsageError(
-            f"{run.name} has been trained for {counted(done, 'iteration')} already.",
+            f"{run.name} has been trained for {pluralize(done, 'iteration')} already.",
             f"Give --iters above {done}, or leave it out.",
         )
     config = settings.resolve(run.config.model, run.config.size, run.config.data, current, changes)
@@ -444,7 +446,7 @@ def misfit(run: Run, error: Exception) -> RunError:
     )
 
 
-def all_runs(*, begun: bool = True) -> list[Run]:
+def list_runs(*, begun: bool = True) -> list[Run]:
     """Every whole run, oldest first; with `begun`, only those that have a checkpoint."""
     runs, _ = open_all_runs()
     return [run for run in runs if not begun or run.checkpoints]

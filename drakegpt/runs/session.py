@@ -1,6 +1,6 @@
 """Training with a memory: whatever happens, the run's folder lets it go on as if nothing had.
 
-A `Recorder` builds the trainer of a run, or restores it, and writes down what
+A `TrainingSession` builds the trainer of a run, or restores it, and writes down what
 passes by: a line of metrics per evaluation, checkpoints, the best weights.
 Killed at any point, the run goes on from its last checkpoint, and on the same
 CPU ends with the same bytes.
@@ -38,21 +38,23 @@ from drakegpt.runs.checkpoint import (
 )
 from drakegpt.runs.run import Run, misfit, open_run, record_changes
 from drakegpt.runs.wandb_mirror import WandbTracker
-from drakegpt.runs.warm_start import begin_with_
-from drakegpt.training.distributed import ALONE, World
+from drakegpt.runs.warm_start import load_into_
+from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.wording import command, counted
+from drakegpt.wording import command, pluralize
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
 SAVE_SHARE = 100
 
 
-class Recorder:
+class TrainingSession:
     """A run in training. Use it in a `with` statement: it keeps other processes off the run."""
 
-    def __init__(self, run: Run, *, resume: bool = False, world: World = ALONE) -> None:
+    def __init__(
+        self, run: Run, *, resume: bool = False, world: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """Build the run's trainer; with `resume`, as it was at the last whole checkpoint.
 
         Of several processes, the first has a recorder; the others call `follow`.
@@ -240,15 +242,15 @@ def train_run(
     resume: bool = False,
     progress: Callable[[Step | Evaluation], object] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
-    world: World = ALONE,
+    world: ProcessGroup = SINGLE_PROCESS,
 ) -> bool:
     """Train a run, or with `resume` what is left of it; whether it came to its end.
 
     `progress` is called with each report of the trainer. As soon as `stop` says so
-    the run is saved, to be resumed another time. Raises what `Recorder` raises.
+    the run is saved, to be resumed another time. Raises what `TrainingSession` raises.
     """
     world.tell(str(run.folder))
-    with Recorder(run, resume=resume, world=world) as recorder:
+    with TrainingSession(run, resume=resume, world=world) as recorder:
         for report in recorder.reports():
             progress(report)
             if stop():
@@ -257,7 +259,7 @@ def train_run(
     return True
 
 
-def in_training(run: Run) -> bool:
+def is_training(run: Run) -> bool:
     """Whether some process trains the run at this moment."""
     try:
         with _lock(run):
@@ -266,7 +268,7 @@ def in_training(run: Run) -> bool:
         return True
 
 
-def follow(folder: Path, world: World, *, resume: bool = False) -> None:
+def follow(folder: Path, world: ProcessGroup, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
     world.tell()  # waits until the run can be read
     run = open_run(folder)
@@ -290,7 +292,8 @@ def _within_memory(run: Run) -> Iterator[None]:
         smaller = f"--batch-size {max(1, config.batch_size // 2)}"
         raise NotEnoughMemoryError(
             f"There is not enough memory to train {config.model} with batches of "
-            f"{counted(config.batch_size, 'window')} of {counted(config.context_length, 'token')}.",
+            f"{pluralize(config.batch_size, 'window')} of "
+            f"{pluralize(config.context_length, 'token')}.",
             f"Take {smaller} --grad-accumulation {2 * config.grad_accumulation}, which computes "
             "the same batch in parts, or a smaller model.",
         ) from error
@@ -308,7 +311,7 @@ def _lock(run: Run) -> FileLock:
     return FileLock(run.folder / ".lock", timeout=0)
 
 
-def _trainer(run: Run, world: World) -> Trainer:
+def _trainer(run: Run, world: ProcessGroup) -> Trainer:
     """The trainer of a run, before its first iteration."""
     data = run.dataset()
     check_memory(run.config, data)
@@ -319,7 +322,7 @@ def _trainer(run: Run, world: World) -> Trainer:
     if run.initial_weights.exists():
         weights, _ = load_weights(run.initial_weights)
         try:
-            begin_with_(model, weights)
+            load_into_(model, weights)
         except ValueError as error:
             raise misfit(run, error) from error
     data.verify()

@@ -14,9 +14,9 @@ from drakegpt.config.presets import SYSTEMS, without_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.runs.run import Run, create_run
-from drakegpt.runs.warm_start import initial_weights
+from drakegpt.runs.warm_start import load_init_weights
 from drakegpt.training.memory import check_memory
-from drakegpt.training.run_length import length_of
+from drakegpt.training.run_length import resolve_length
 
 
 def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]) -> TrainConfig:
@@ -29,7 +29,7 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
         raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
-    if length := length_of(config, data):
+    if length := resolve_length(config, data):
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):
         learnt, _ = data.parts(tail=config.holds_out_tail)
@@ -52,10 +52,10 @@ def start_run(
 
     `origin` is the run that `config.init_from` names, whose last weights the new
     one starts from. Raises `NotEnoughMemoryError`, and what `create_run` and
-    `initial_weights` raise.
+    `load_init_weights` raise.
     """
     check_memory(config, data)
     if origin is None:
         return create_run(config, data, name)
-    initial = initial_weights(origin, config, data)
+    initial = load_init_weights(origin, config, data)
     return create_run(replace(config, init_from=origin.name), data, name, initial=initial)

@@ -20,7 +20,7 @@ from drakegpt.runs.run import Run
 SHAPE = ("model", "context_length", "embedding_dim", "num_heads", "num_layers", "tie_embeddings")
 
 
-def initial_weights(start: Run, config: TrainConfig, data: Dataset) -> dict[str, Tensor]:
+def load_init_weights(start: Run, config: TrainConfig, data: Dataset) -> dict[str, Tensor]:
     """The last weights of `start`, once it is known that a run of `config` can begin with them.
 
     From a run in full precision one of few bits can begin. Raises `UsageError`
@@ -39,14 +39,14 @@ def initial_weights(start: Run, config: TrainConfig, data: Dataset) -> dict[str,
         raise _misfit(start, "its weights are packed", fix)
     weights, _ = load_weights(start.last_checkpoint().weights)
     try:
-        begin_with_(build_model(config.model_settings(data.tokenizer.vocab_size)), weights)
+        load_into_(build_model(config.model_settings(data.tokenizer.vocab_size)), weights)
     except ValueError as error:
         fix = "Take a run in full precision, trained here."
         raise _misfit(start, str(error), fix) from error
     return weights
 
 
-def begin_with_(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+def load_into_(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """Give `model` these weights in place; norms that come with few bits begin as new.
 
     Returns `model`. Raises `ValueError` if anything else is missing or left over.

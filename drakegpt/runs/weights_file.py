@@ -26,7 +26,7 @@ from drakegpt.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Author:
+class PretrainedModel:
     """A model that can be loaded, and the tokenizer that goes with it."""
 
     name: str
@@ -42,14 +42,14 @@ class Author:
         return self._load(device, best=best)
 
 
-def author_of(run: Run) -> Author:
+def pretrained_from_run(run: Run) -> PretrainedModel:
     """The author that is a run."""
     config = run.config
     about = (config.model, config.size, config.data)
-    return Author(f"run {run.name}", run.folder, *about, run.tokenizer, run.load_model)
+    return PretrainedModel(f"run {run.name}", run.folder, *about, run.tokenizer, run.load_model)
 
 
-def author_in_file(path: Path) -> Author:
+def pretrained_from_file(path: Path) -> PretrainedModel:
     """The author in a weights file; raises `RunError` if it does not say what it is."""
     tensors, metadata = load_weights(path)
     try:
@@ -66,7 +66,9 @@ def author_in_file(path: Path) -> Author:
         ) from error
     load = partial(_loaded, path, config, tensors, packing)
     data = str(metadata.get("dataset", ""))
-    return Author(f"the weights in {path}", path, config.model, "default", data, tokenizer, load)
+    return PretrainedModel(
+        f"the weights in {path}", path, config.model, "default", data, tokenizer, load
+    )
 
 
 def _checked(text: str) -> ModelConfig:

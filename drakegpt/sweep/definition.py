@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from drakegpt.config import TrainConfig, check_setting, filled
+from drakegpt.config import TrainConfig, check_setting, merge_layers
 from drakegpt.config.presets import PRESETS, SYSTEMS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
@@ -63,7 +63,7 @@ class Definition:
     @cached_property
     def select_on(self) -> str:
         """What trials are ranked and pruned by: "training-tail" or "validation"."""
-        settings = filled(self.model, self.size, self.data.name, self.settings)
+        settings = merge_layers(self.model, self.size, self.data.name, self.settings)
         return str(settings["select_on"])
 
     @cached_property
@@ -134,7 +134,7 @@ class Definition:
         if "max_lr" not in given or "base_lr" in given:
             return {}
         others = {name: value for name, value in given.items() if name != "max_lr"}
-        usual = filled(self.model, self.size, self.data.name, others)
+        usual = merge_layers(self.model, self.size, self.data.name, others)
         return {"base_lr": rounded(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.plotting import new_figure, write_figure
 from drakegpt.sweep.space import Axis, Choices, Space, Value, shown
-from drakegpt.sweep.study import Row
+from drakegpt.sweep.study import TrialRow
 from drakegpt.wording import plotted
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Scale:
 
 
 def draw(
-    title: str, loss: str, unit: str, space: Space, rows: Sequence[Row], folder: Path
+    title: str, loss: str, unit: str, space: Space, rows: Sequence[TrialRow], folder: Path
 ) -> list[Path]:
     """Draw both pictures into `folder`; returns their files.
 
@@ -65,7 +65,7 @@ def draw(
     return [*write_figure(parallel, folder, "parallel"), *write_figure(scatter, folder, "scatter")]
 
 
-def _parallel(title: str, loss: str, unit: str, space: Space, rows: Sequence[Row]) -> "Figure":
+def _parallel(title: str, loss: str, unit: str, space: Space, rows: Sequence[TrialRow]) -> "Figure":
     """A line per trial from axis to axis, the last one being the loss."""
     figure = new_figure(max(8.0, 2.0 * len(space) + 3), 5)
     axes = figure.add_subplot()
@@ -91,7 +91,7 @@ def _parallel(title: str, loss: str, unit: str, space: Space, rows: Sequence[Row
     return figure
 
 
-def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figure":
+def _scatter(title: str, loss: str, space: Space, rows: Sequence[TrialRow]) -> "Figure":
     """For each hyperparameter, a point per trial."""
     columns = min(COLUMNS, len(space))
     lines = -(-len(space) // columns)
@@ -120,7 +120,7 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[Row]) -> "Figur
     return figure
 
 
-def _depth(row: Row) -> tuple[bool, float, int]:
+def _depth(row: TrialRow) -> tuple[bool, float, int]:
     """What lies on top comes last; of equals, the first trial."""
     return row.state == "complete", -(row.loss or 0.0), -row.number
 
@@ -150,7 +150,7 @@ def _range_scale(low: float, high: float, *, log: bool = False) -> Scale:
     return Scale(ticks, None, low, high, log)
 
 
-def _loss_scale(rows: Sequence[Row]) -> Scale:
+def _loss_scale(rows: Sequence[TrialRow]) -> Scale:
     low, high = _range_of_complete(rows)
     return _range_scale(low, high)
 
@@ -159,18 +159,18 @@ def _share(place: int, of: int) -> float:
     return place / (of - 1) if of > 1 else 0.5
 
 
-def _range_of_complete(rows: Sequence[Row]) -> tuple[float, float]:
+def _range_of_complete(rows: Sequence[TrialRow]) -> tuple[float, float]:
     losses = [row.loss or 0.0 for row in rows if row.state == "complete"]
     low, high = min(losses), max(losses)
     return low, high if high > low else low + 1e-3
 
 
-def _ceiling(rows: Sequence[Row]) -> float:
+def _ceiling(rows: Sequence[TrialRow]) -> float:
     low, high = _range_of_complete(rows)
     return high + HEADROOM * (high - low)
 
 
-def _colours(rows: Sequence[Row]) -> Any:
+def _colours(rows: Sequence[TrialRow]) -> Any:
     """What gives a loss its colour."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -179,14 +179,14 @@ def _colours(rows: Sequence[Row]) -> Any:
     return ScalarMappable(Normalize(*_range_of_complete(rows)), colormaps[COLOURS])
 
 
-def _line(row: Row, best: Row, colours: Any) -> dict[str, Any]:
+def _line(row: TrialRow, best: TrialRow, colours: Any) -> dict[str, Any]:
     if row.state != "complete":
         return {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
     width = 3.5 if row is best else 1.6
     return {"color": colours.to_rgba(row.loss), "linewidth": width}
 
 
-def _point(row: Row, best: Row, colours: Any) -> dict[str, Any]:
+def _point(row: TrialRow, best: TrialRow, colours: Any) -> dict[str, Any]:
     if row.state != "complete":
         return {"marker": "o", "markerfacecolor": "none", "markeredgecolor": GREY, "markersize": 6}
     marked = {"marker": "*", "markersize": 15, "markeredgecolor": BEST, "zorder": 4}
@@ -199,7 +199,7 @@ def _named(name: str, axis: Axis) -> str:
 
 
 def _finish(
-    figure: "Figure", axes: "list[Axes]", colours: Any, loss: str, rows: Sequence[Row]
+    figure: "Figure", axes: "list[Axes]", colours: Any, loss: str, rows: Sequence[TrialRow]
 ) -> None:
     """The colour bar, and below it all what is grey and what is marked."""
     best = rows[-1]

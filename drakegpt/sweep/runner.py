@@ -19,10 +19,10 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.runs.lookup import essential, kept_as
+from drakegpt.runs.lookup import identifying_settings, with_current_storage
 from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
 from drakegpt.runs.scores import score_tail, score_validation
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
@@ -105,7 +105,7 @@ def _reached(run: Run) -> int:
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
     """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
-    with Recorder(run, resume=True) as recorder, show(run.config) as progress:
+    with TrainingSession(run, resume=True) as recorder, show(run.config) as progress:
         try:
             for report in recorder.reports():
                 progress(report)
@@ -158,9 +158,12 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
             f"The sweep {definition.name} is from an older drakegpt.",
             "Take another --name; its runs stay until you remove them.",
         ) from error
-    if essential(run.config) != essential(config) or run.sweep != definition.name:
+    if (
+        identifying_settings(run.config) != identifying_settings(config)
+        or run.sweep != definition.name
+    ):
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
             f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
         )
-    return kept_as(run, config)
+    return with_current_storage(run, config)

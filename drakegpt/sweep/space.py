@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, Literal, get_origin
 
 from drakegpt import errors
-from drakegpt.config import TrainConfig, check_setting, setting_of, type_of, value_from_text
+from drakegpt.config import TrainConfig, check_setting, parse_value, setting_of, type_of
 from drakegpt.errors import UsageError, did_you_mean, shortened
 
 Value = bool | int | float | str
@@ -178,7 +178,7 @@ def _value(name: str, value: Any) -> Value:
         value = float(value)
     try:
         if isinstance(value, str):
-            value = value_from_text(name, value)
+            value = parse_value(name, value)
         else:
             check_setting(name, value)
     except UsageError as error:

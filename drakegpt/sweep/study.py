@@ -49,7 +49,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TrialRow:
     """What is known of one trial."""
 
     number: int  # from 1
@@ -123,12 +123,12 @@ class Trial:
                 self._trial.report(loss, iteration)
                 self._reported.add(iteration)
 
-    def same(self) -> Row | None:
+    def same(self) -> TrialRow | None:
         """An ended trial with the same hyperparameters, which could only come to the same."""
         ended = (row for row in self._study.rows() if row.state not in ("unfinished", "failed"))
         return next((row for row in ended if row.params == self.params), None)
 
-    def end_as(self, other: Row) -> None:
+    def end_as(self, other: TrialRow) -> None:
         """End the trial as that one did, with its run."""
         why = other.why or f"The same as trial {other.number}."
         reached = {"iterations": other.iterations, "estimate": other.loss}
@@ -190,7 +190,7 @@ class Study:
         with self._turn, self.explained():
             return self._abandoned() or self._new()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TrialRow]:
         """All trials, in the order of their numbers."""
         with self.explained():
             return [_row(self, trial, number) for number, trial in self._numbered()]
@@ -343,7 +343,7 @@ def _frozen(study: Study, trial: optuna.Trial) -> FrozenTrial:
     return frozen
 
 
-def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
+def _row(study: Study, trial: FrozenTrial, number: int) -> TrialRow:
     facts = trial.user_attrs
     drawn = trial.params
     complete = set(study.definition.space) <= set(drawn)
@@ -353,7 +353,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     # A trial that ended as another did was not trained itself.
     estimate = facts.get("estimate", losses.get(last))
     _check_facts(facts, study.definition.name)
-    row = Row(
+    row = TrialRow(
         number=number,
         params=study.definition.used(drawn) if complete else {},
         state=facts.get("state", "failed") if trial.state.is_finished() else "unfinished",
@@ -368,7 +368,7 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
     return row
 
 
-def _check_numbers(row: Row) -> None:
+def _check_numbers(row: TrialRow) -> None:
     """Raise `ValueError` where a trial's numbers are none, which nobody notes of a trial."""
     if row.state == "complete" and row.loss is None:
         raise ValueError(f"trial {row.number} is complete without a loss")

@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from drakegpt.errors import RunError, UsageError
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """How many processes there are and which one this is, counted from zero."""
 
     rank: int = 0
@@ -36,7 +36,7 @@ class World:
         """Which of `count` windows are this process's; `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
-                f"A batch of {counted(count, 'window')} cannot be split evenly over {self.size} "
+                f"A batch of {pluralize(count, 'window')} cannot be split evenly over {self.size} "
                 "processes.",
                 f"Take a multiple of {self.size} for --batch-size.",
             )
@@ -59,7 +59,7 @@ class World:
                 dist.broadcast_object_list(words, src=0)
         return words[0]
 
-    def throw_own_dice(self, seed: int, iteration: int) -> None:
+    def seed_rank(self, seed: int, iteration: int) -> None:
         """Give processes but the first dice that seed, process and iteration alone decide.
 
         The first keeps the generator that it would have alone. Nothing of the
@@ -70,14 +70,14 @@ class World:
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def start(device: str = "auto") -> World:
+def start(device: str = "auto") -> ProcessGroup:
     """Meet the other processes that `torchrun` has started, if it has, each on a `device`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
-        return ALONE
+        return SINGLE_PROCESS
     try:
         if device in ("auto", "cuda") and torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -90,7 +90,7 @@ def start(device: str = "auto") -> World:
             "Start them with `torchrun --nproc-per-node N -m drakegpt train ...`, one for each GPU "
             "where there are GPUs.",
         ) from error
-    return World(dist.get_rank(), size)
+    return ProcessGroup(dist.get_rank(), size)
 
 
 def end() -> None:

@@ -15,7 +15,7 @@ from drakegpt.compute.kernels import with_quick_norms_
 from drakegpt.models.layers import LanguageModel
 
 
-class FlatWeights:
+class FlatParameters:
     """The parameters of `model`, moved into `values`; gradients belong into `gradient`."""
 
     def __init__(self, model: nn.Module, first: Iterable[nn.Parameter] = ()) -> None:
@@ -64,7 +64,7 @@ class WorkingCopy:
     def __init__(
         self,
         model: LanguageModel,
-        weights: FlatWeights,
+        weights: FlatParameters,
         dtype: torch.dtype,
         *,
         quick_norms: bool = False,
@@ -76,7 +76,7 @@ class WorkingCopy:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         copies = dict(self.model.named_parameters())
         order = [copies[names[id(parameter)]] for parameter in weights.parameters]
-        self._weights, self._copied = weights, FlatWeights(self.model, order)
+        self._weights, self._copied = weights, FlatParameters(self.model, order)
 
     @torch.no_grad()
     def refresh(self) -> None:

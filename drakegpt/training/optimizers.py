@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 
 from drakegpt.config import TrainConfig
 from drakegpt.models.layers import LanguageModel
-from drakegpt.training.flat_params import FlatWeights
+from drakegpt.training.flat_params import FlatParameters
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 
@@ -31,7 +31,7 @@ class Optimizer:
         others = [p for p in _decayed(config, model) if not any(p is m for m in matrices)]
         order = _by_shape(matrices)
         by_shape = [matrices[index] for index in order]
-        self.weights = FlatWeights(model, [*by_shape, *others])
+        self.weights = FlatParameters(model, [*by_shape, *others])
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr

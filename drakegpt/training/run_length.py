@@ -18,7 +18,7 @@ from drakegpt.data.windows import windows_in
 from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model, choose_device, choose_threads
 from drakegpt.training.memory import check_memory
-from drakegpt.training.step_runner import choose
+from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Evaluation, Step, Trainer, tokens_evaluated
 
 # The first steps are slower: on the way one is recorded, compiled or captured.
@@ -31,7 +31,7 @@ TRIAL_SECONDS = 1.5
 TRIAL_SHARE = 10
 
 
-def length_of(config: TrainConfig, data: Dataset) -> dict[str, Any]:
+def resolve_length(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """The settings that say in iterations what `config` says in epochs or minutes, if it does.
 
     Raises `CorpusError` for a dataset too short for the context, `UsageError`
@@ -41,14 +41,14 @@ def length_of(config: TrainConfig, data: Dataset) -> dict[str, Any]:
         return {}
     data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
-        return {"iters": iterations_of(config, data), "epochs": 0, "windows": "shuffled"}
-    return {"iters": iterations_within(config, data), "minutes": 0.0}
+        return {"iters": iters_for_epochs(config, data), "epochs": 0, "windows": "shuffled"}
+    return {"iters": iters_for_minutes(config, data), "minutes": 0.0}
 
 
-def iterations_of(config: TrainConfig, data: Dataset) -> int:
+def iters_for_epochs(config: TrainConfig, data: Dataset) -> int:
     """Iterations in which each training window is read `config.epochs` times.
 
-    The last one is filled up with the first windows of one epoch more.
+    The last one is merge_layers up with the first windows of one epoch more.
     """
     learnt, _ = data.parts(tail=config.holds_out_tail)
     windows = windows_in(len(learnt), config.context_length)
@@ -56,7 +56,7 @@ def iterations_of(config: TrainConfig, data: Dataset) -> int:
     return -(-config.epochs * windows // at_once)
 
 
-def seconds_for(config: TrainConfig, vocab_size: int, learnt: int, validated: int) -> float:
+def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validated: int) -> float:
     """About how long a run takes here, from a trial of a second or two.
 
     Evaluations are included, and the scoring of both splits at the end, of so many tokens.
@@ -96,7 +96,7 @@ def seconds_for(config: TrainConfig, vocab_size: int, learnt: int, validated: in
     return step * (config.iters + scored / at_once / 3)
 
 
-def iterations_within(config: TrainConfig, data: Dataset) -> int:
+def iters_for_minutes(config: TrainConfig, data: Dataset) -> int:
     """Iterations that `config.minutes` hold, with twenty evaluations and the scoring at the end.
 
     Raises `UsageError` if these alone would take longer. Whether a run is
@@ -108,7 +108,7 @@ def iterations_within(config: TrainConfig, data: Dataset) -> int:
     written = dataclasses.replace(config, compile=config.compile or False)
     iterations = _iterations_tried(written, data, device)
     found = dataclasses.replace(config, iters=iterations)
-    if choose(found, device).compiled and not written.compile:
+    if plan_execution(found, device).compiled and not written.compile:
         iterations = _iterations_tried(dataclasses.replace(config, compile=True), data, device)
     return iterations
 

@@ -6,7 +6,7 @@
 
 A tape gives the numbers of the plain way bit for bit. Besides, `torch.compile`
 may fuse the operations of a model's blocks, and a GPU may compute in bfloat16.
-`choose` decides, and says why.
+`plan_execution` decides, and says why.
 """
 
 import logging
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
 from drakegpt.compute.kernels import kept_whole
-from drakegpt.compute.replay import TAPED_UP_TO, Tape
+from drakegpt.compute.replay import REPLAYED_UP_TO, KernelTrace
 from drakegpt.config import TrainConfig
 from drakegpt.config.presets import WIDE
 from drakegpt.errors import UsageError
 
 log = logging.getLogger("drakegpt")
 
-Way = Literal["plain", "tape", "graph"]
+ExecutionMode = Literal["plain", "tape", "graph"]
 
 # Steps that run as written before one is recorded: the first makes the optimizer's state, and a
 # GPU's libraries need some to settle.
-FIRST_STEPS: dict[Way, int] = {"tape": 1, "graph": 3}
+FIRST_STEPS: dict[ExecutionMode, int] = {"tape": 1, "graph": 3}
 # To compile takes 5 to 9 seconds on an H200, which longer runs win back: it saves 0.5 of 5.6 ms of
 # a step of the scaled model, and 10.8 of 18.9 ms with weights of 1.58 bits, which are rounded anew
 # in each step by many operations. A small model's step takes 0.4 ms, compiled or not.
@@ -43,16 +43,16 @@ GPU_OPTIONS = {"triton.mix_order_reduction": False}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExecutionPlan:
     """How to carry out the steps of a run, and why so, in a sentence for the user."""
 
-    way: Way
+    way: ExecutionMode
     compiled: bool
     dtype: torch.dtype
     why: str
 
 
-def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
+def plan_execution(config: TrainConfig, device: torch.device, processes: int = 1) -> ExecutionPlan:
     """The plan for a run on `device`; what the settings leave open is decided here."""
     on_gpu = device.type == "cuda"
     if processes > 1 and device.type == "mps":
@@ -69,10 +69,10 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
         least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
         compiled = on_gpu and wide and config.iters >= least
     windows = config.batch_size * config.grad_accumulation
-    small = windows * config.context_length * config.embedding_dim <= TAPED_UP_TO and kept_whole(
+    small = windows * config.context_length * config.embedding_dim <= REPLAYED_UP_TO and kept_whole(
         config.batch_size, config.context_length, config.num_heads
     )
-    way: Way = "plain"
+    way: ExecutionMode = "plain"
     if on_gpu and processes == 1:
         way = "graph"
     elif device.type == "cpu" and small and processes == 1 and not compiled:
@@ -88,13 +88,13 @@ def choose(config: TrainConfig, device: torch.device, processes: int = 1) -> Pla
     if compiled:
         reasons.append("compiled, which takes some seconds at the start")
     dtype = torch.bfloat16 if half else torch.float32
-    return Plan(way, compiled, dtype, f"On {device}: {', '.join(reasons)}")
+    return ExecutionPlan(way, compiled, dtype, f"On {device}: {', '.join(reasons)}")
 
 
-class Engine:
+class StepRunner:
     """Carries out a step again and again, recording it where that is the way."""
 
-    def __init__(self, way: Way, device: torch.device) -> None:
+    def __init__(self, way: ExecutionMode, device: torch.device) -> None:
         self._device, self.way = device, way
         self._done = 0
         self._recorded: Callable[[], Tensor] | None = None
@@ -125,7 +125,9 @@ class Engine:
 
     def _record(self, step: Callable[[], Tensor]) -> Tensor:
         if self.way == "tape":
-            self._recorded = tape = Tape(lambda: step().detach())  # recording it carries it out
+            self._recorded = tape = KernelTrace(
+                lambda: step().detach()
+            )  # recording it carries it out
             return tape.result.clone()
         try:
             self._recorded = graph = _Graph(lambda: step().detach())
@@ -169,7 +171,7 @@ class Compiled:
                 self._works = True
                 return logits
             log.warning("torch.compile does not work here, so training goes on without: %s", reason)
-        with nullcontext() if self._works else as_written():
+        with nullcontext() if self._works else run_eagerly():
             return self._model(tokens)
 
 
@@ -188,7 +190,7 @@ def _innermost(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def as_written() -> AbstractContextManager[object]:
+def run_eagerly() -> AbstractContextManager[object]:
     """Within this, what was compiled runs as written: for shapes that come seldom."""
     return torch.compiler.set_stance("force_eager")
 

@@ -27,11 +27,11 @@ from drakegpt.data.windows import (
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
-from drakegpt.training.distributed import ALONE, World
+from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.flat_params import WorkingCopy
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.schedules import Losses, learning_rate, weight_decay
-from drakegpt.training.step_runner import Compiled, Engine, as_written, choose
+from drakegpt.training.step_runner import Compiled, StepRunner, plan_execution, run_eagerly
 
 
 def whole_validation(config: TrainConfig, tokens: int) -> bool:
@@ -89,7 +89,7 @@ class Trainer:
         train_tokens: Tensor,
         val_tokens: Tensor,
         device: torch.device,
-        world: World = ALONE,
+        world: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`.
 
@@ -99,7 +99,7 @@ class Trainer:
         self.model = model
         self.device = device
         self.world = world
-        self.plan = choose(config, device, world.size)
+        self.plan = plan_execution(config, device, world.size)
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
@@ -122,7 +122,7 @@ class Trainer:
         self._copy = self._working_copy()
         self._computing = self._copy.model if self._copy else model
         self._forward = Compiled(self._computing) if self.plan.compiled else self._computing
-        self._engine = Engine(self.plan.way, device)
+        self._engine = StepRunner(self.plan.way, device)
         self._step_seconds = 0.0
         self._evaluation_seconds = 0.0
 
@@ -184,7 +184,7 @@ class Trainer:
         rate = learning_rate(self.config, self.iteration, self._losses)
         self.optimizer.set_learning_rate(rate)
         self._follow_weight_decay()
-        self.world.throw_own_dice(self.config.seed, self.iteration)
+        self.world.seed_rank(self.config.seed, self.iteration)
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
@@ -297,7 +297,7 @@ class Trainer:
         """Mean loss of a split, from this process's share of what is scored of it."""
         size, rank = self.world.size, self.world.rank
         batches = list(self._scored(stream))[rank::size]
-        as_is = as_written() if self.plan.compiled else nullcontext()
+        as_is = run_eagerly() if self.plan.compiled else nullcontext()
         with self._arithmetic(), as_is:
             loss = mean_loss(self._computing, batches, self.device) if batches else 0.0
         if size == 1:

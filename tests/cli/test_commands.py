@@ -406,17 +406,17 @@ def test_compare_shows_rows_curves_and_samples(drakegpt, run, home):
     assert len(list((home / "comparisons" / "song").iterdir())) == 4
     result = drakegpt("compare", "--json").json
     assert "What counting alone reaches" in shown.out
-    assert [floor["order"] for floor in result["floors"]] == [1, 2, 3, 4, 5, 6, 7]
-    for floor in result["floors"]:
+    assert [floor["order"] for floor in result["baselines"]] == [1, 2, 3, 4, 5, 6, 7]
+    for floor in result["baselines"]:
         cells = f"{floor['loss']:.4f}", f"{floor['bits_per_character']:.3f}", f"{floor['ngrams']:,}"
         assert re.search(rf"│ {floor['order']} +│ +" + " │ +".join(cells) + " │", shown.out)
-    pairs = result["floors"][1]["loss"]
+    pairs = result["baselines"][1]["loss"]
     beyond = [row for row in result["rows"] if row["val_loss"] < pairs]
     assert result["beyond_pairs"] == [row["runs"][0]["run"] for row in beyond]
     told = " ".join(shown.out.split())
     named = " and ".join(row["model"] for row in beyond) or "none"
     assert f"learnt more than counting pairs: {named}." in told
-    lowest = min(result["floors"], key=lambda floor: floor["loss"])
+    lowest = min(result["baselines"], key=lambda floor: floor["loss"])
     assert f"the counts of {lowest['ngrams']:,} different n-grams of up to" in told
     better = [row for row in result["rows"] if row["val_loss"] < lowest["loss"]]
     assert result["beyond_counting"] == [row["runs"][0]["run"] for row in better]

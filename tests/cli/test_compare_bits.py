@@ -9,7 +9,7 @@ from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
 from drakegpt.experiments import low_bit
-from drakegpt.experiments.low_bit import Row
+from drakegpt.experiments.low_bit import LowBitRow
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
 
@@ -37,7 +37,7 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monke
     assert refused.out == ""
 
 
-ROW = Row(
+ROW = LowBitRow(
     name="float32", runs=("a", "b"), embedding_dim=32, val_losses=(2.0, 2.1),
     bits_per_character=2.957, difference=0.0, noise=0.05, paired=False,
     file_bytes=169_300, packed_bytes=0,

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from drakegpt.cli.plots import curves
 from drakegpt.cli.progress import BARS, sparkline
-from drakegpt.evaluation.baseline import Floor
+from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
 
 NAN = float("nan")
-FLOORS = [Floor(1, 8, Score(3.5, 9, 9), 99), Floor(5, 8, Score(2.0, 9, 9), 99)]
+FLOORS = [Baseline(1, 8, Score(3.5, 9, 9), 99), Baseline(5, 8, Score(2.0, 9, 9), 99)]
 
 
 def row(*losses, name="BigramLM", scored_on="validation"):
@@ -20,12 +20,12 @@ def row(*losses, name="BigramLM", scored_on="validation"):
     return SimpleNamespace(label=name, evaluations=evaluations, scored_on=scored_on)
 
 
-def drawn(rows, floors=FLOORS, width=100, terminal=False):
+def drawn(rows, baselines=FLOORS, width=100, terminal=False):
     screen = Console(
         file=io.StringIO(), width=width, force_terminal=terminal, legacy_windows=False,
         color_system="standard" if terminal else None,
     )  # fmt: skip
-    screen.print(curves("val_loss", rows, width, floors))
+    screen.print(curves("val_loss", rows, width, baselines))
     return screen.file.getvalue()
 
 
@@ -73,6 +73,6 @@ def test_a_sparkline_by_hand():
 
 
 def test_losses_that_are_no_numbers_leave_the_others():
-    lines = drawn([row(3.0, NAN, 2.5), row(NAN, NAN, name="BlocksLM")], floors=[]).splitlines()
+    lines = drawn([row(3.0, NAN, 2.5), row(NAN, NAN, name="BlocksLM")], baselines=[]).splitlines()
     assert lines[0].split() == ["BigramLM", "3.00", "█▁", "2.50"]
     assert lines[1].split() == ["BlocksLM", "nan", "nan"]

@@ -9,7 +9,7 @@ from drakegpt.cli import options
 from drakegpt.cli.app import app
 from drakegpt.cli.options import MAY_BE_EMPTY
 from drakegpt.errors import CorpusError, UsageError
-from drakegpt.runs.lookup import find_author, find_run, find_unfinished
+from drakegpt.runs.lookup import find_pretrained, find_run, find_unfinished
 
 
 def commands(group=None, words=()):
@@ -70,7 +70,7 @@ def test_what_may_be_empty(drakegpt, prepared):
 def test_the_library_refuses_empty_names_too(prepared):
     from drakegpt.data import dataset
 
-    for find in (find_run, find_author, find_unfinished):
+    for find in (find_run, find_pretrained, find_unfinished):
         with pytest.raises(UsageError, match="empty"):
             find("")
     with pytest.raises((UsageError, CorpusError), match="empty"):

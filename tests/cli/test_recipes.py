@@ -12,7 +12,7 @@ from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.runs.run import create_run, open_run
 from drakegpt.runs.scores import recall
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 SHORT = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4)
@@ -90,7 +90,7 @@ def test_a_missing_file_or_model_is_named(drakegpt, song):
 
 def test_resume_takes_the_latest_unfinished_run_of_the_model(drakegpt, song, home):
     from drakegpt.runs.run import open_run
-    from drakegpt.runs.session import Recorder
+    from drakegpt.runs.session import TrainingSession
 
     whole = drakegpt("train", "BlocksLM", *BRIEF, "--name", "whole")
     assert drakegpt("train", "BlocksLM", "--resume").code == 1
@@ -100,7 +100,7 @@ def test_resume_takes_the_latest_unfinished_run_of_the_model(drakegpt, song, hom
     run = open_run(home / "runs" / "begun")
     lines = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run.folder / "metrics.jsonl").write_text("".join(lines[:-1]))
-    with Recorder(run, resume=True):
+    with TrainingSession(run, resume=True):
         pass
     for arguments in (["BlocksLM", "--resume"], ["--resume", "BlocksLM"], ["--resume"]):
         refused = drakegpt("train", *arguments, "--batch-size", 7)
@@ -304,7 +304,7 @@ def test_a_run_is_never_made_shorter_than_it_is(drakegpt, song, home):
     drakegpt("train", "BigramLM", *BRIEF, "--name", "whole")
     config = resolve("BigramLM", "default", "song", {"iters": 50, "eval_iters": 1})
     run = create_run(config, dataset.load("song"), "cut")
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         for report in recorder.reports():
             if report.iteration == 7:
                 recorder.save()

@@ -21,7 +21,7 @@ from drakegpt.errors import DivergedError, RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
 from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.session import Recorder, in_training
+from drakegpt.runs.session import TrainingSession, is_training
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -156,7 +156,7 @@ def test_nothing_goes_on_alone(start, home, how):
     process.communicate(timeout=60)
     for name in ("r_42", "r_43"):
         run = open_run(runs / name)
-        wait_until(lambda run=run: not in_training(run))
+        wait_until(lambda run=run: not is_training(run))
         assert run.last_checkpoint().iteration > 0
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_trained_if_one_could_not_be(drakegpt, song, home):
 def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
     given = {"iters": 12, "eval_interval": 4, "eval_iters": 1}
     before = resolve("BigramLM", "default", prepared.name, given | {"save_interval": 3})
-    with Recorder(create_run(before, prepared, "cut")) as recorder:
+    with TrainingSession(create_run(before, prepared, "cut")) as recorder:
         for report in recorder.reports():
             if report.iteration == 7:
                 break
@@ -227,7 +227,7 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
     run = launcher._begin(Job(now), prepared, Observer(), resume=True)
     assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
     assert open_run(run.folder).config == before  # until it goes on
-    with Recorder(run, resume=True):
+    with TrainingSession(run, resume=True):
         pass
     assert open_run(run.folder).config == run.config
 
@@ -312,7 +312,7 @@ def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
     whole = drakegpt("train", "BlocksLM", *few, "--name", "whole", "--json", "-q").json
     (home / "runs" / "whole").rename(home / "whole")
     run = create_run(resolve("BlocksLM", "default", "song", SETTINGS), dataset.load("song"), "cut")
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         for report in recorder.reports():
             if report.iteration == 7:
                 recorder.save()

@@ -177,8 +177,8 @@ USES = [
     ("drakegpt.data.dataset.np.load", "train BigramLM --iters 2 -q"),
     ("drakegpt.data.dataset.np.load", "sweep BigramLM --iters 2 --param max_lr=1e-3 -q"),
     ("drakegpt.models.packed_linear.PackedLinear.__init__", "export packed b"),
-    ("drakegpt.data.preprocess.learn", "data fetch sample --tokenizer bpe --name p"),
-    ("drakegpt.data.preprocess.survey", "data fetch sample --name p"),
+    ("drakegpt.data.preprocess.train_bpe", "data fetch sample --tokenizer bpe --name p"),
+    ("drakegpt.data.preprocess.scan", "data fetch sample --name p"),
     ("drakegpt.models.size.build_model", "params"),
     ("drakegpt.models.size.build_model", "compare --train --iters 2 -q"),
 ]

@@ -7,11 +7,11 @@ import pytest
 from drakegpt.cli.trials import near_best, show_trials
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices
-from drakegpt.sweep.study import Row, Study
+from drakegpt.sweep.study import Study, TrialRow
 
 
 def trial(number, loss, state="complete"):
-    return Row(
+    return TrialRow(
         number=number, params={}, state=state, loss=loss, iterations=1, why="", run="",
         seconds=1.0,
     )  # fmt: skip

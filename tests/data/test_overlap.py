@@ -52,12 +52,12 @@ some_songs = st.lists(
 @given(some_songs.filter(lambda songs: len("\n".join(songs)) > 20))
 def test_the_figures_are_those_of_sets(songs):
     corpus = Songs(songs)
-    found = overlap.measure(corpus, preprocess.survey(corpus))
+    found = overlap.measure(corpus, preprocess.scan(corpus))
     share, both = in_both(songs)
     assert found.share == pytest.approx(share, abs=1e-12)
     assert found.songs == both
     whole = Text("\n".join(songs))
-    alone = overlap.measure(whole, preprocess.survey(whole))
+    alone = overlap.measure(whole, preprocess.scan(whole))
     assert alone.share == found.share
     assert alone.songs is None
 
@@ -82,7 +82,7 @@ def test_many_lines_are_looked_up_in_batches(monkeypatch):
         for _ in range(60)
     ]
     corpus = Songs([*songs, *songs[:3]])
-    found = overlap.measure(corpus, preprocess.survey(corpus))
+    found = overlap.measure(corpus, preprocess.scan(corpus))
     assert found.songs == 3
     assert found.share == pytest.approx(in_both(corpus.songs)[0])
     assert found.share > 0.9

@@ -239,18 +239,18 @@ def test_no_network_is_explained(tmp_path):
 
 
 def test_the_sample_steps_in_when_nothing_was_fetched(tmp_path):
-    data, new = sources.dataset_or_sample(None)
+    data, new = sources.load_or_prepare_sample(None)
     assert (data.name, new) == ("sample", True)
-    assert sources.dataset_or_sample(None)[1] is False
+    assert sources.load_or_prepare_sample(None)[1] is False
     (tmp_path / "mine.txt").write_text(TEXT)
     sources.fetch(str(tmp_path / "mine.txt"))
-    assert sources.dataset_or_sample(None)[0].name == "mine"
+    assert sources.load_or_prepare_sample(None)[0].name == "mine"
     with pytest.raises(CorpusError, match="no dataset named 'other'"):
-        sources.dataset_or_sample("other")
+        sources.load_or_prepare_sample("other")
 
 
 def test_asking_for_the_sample_does_not_make_it_the_default(tmp_path):
     (tmp_path / "mine.txt").write_text(TEXT)
     sources.fetch(str(tmp_path / "mine.txt"))
-    assert sources.dataset_or_sample("sample")[1] is True
+    assert sources.load_or_prepare_sample("sample")[1] is True
     assert dataset.default_name() == "mine"

@@ -21,7 +21,7 @@ from drakegpt.data.sources import fetch
 from drakegpt.data.windows import sequential_windows
 from drakegpt.errors import CorpusError
 from drakegpt.evaluation import baseline
-from drakegpt.evaluation.baseline import floors, losses
+from drakegpt.evaluation.baseline import losses, ngram_baselines
 from drakegpt.evaluation.scoring import validation_tokens
 
 PAGES = Path(__file__).parents[2] / ".readme"
@@ -61,24 +61,24 @@ def test_losses_are_those_of_dictionaries(train, val, context_length, at_once, h
 
 def test_floors_of_a_dataset(prepared):
     train, val = (prepared.split(name).numpy() for name in ("train", "val"))
-    found = floors(prepared, 8)
-    assert [floor.order for floor in found] == [1, 2, 3, 4, 5, 6, 7]
+    found = ngram_baselines(prepared, 8)
+    assert [baseline.order for baseline in found] == [1, 2, 3, 4, 5, 6, 7]
     counts = fit(train, prepared.tokenizer.vocab_size, 7)
     expected = losses(counts, np.concatenate([train[-1:], val]), 8)
-    assert [floor.score.loss for floor in found] == expected
-    assert {floor.score.tokens for floor in found} == {prepared.metadata.val_tokens}
+    assert [baseline.score.loss for baseline in found] == expected
+    assert {baseline.score.tokens for baseline in found} == {prepared.metadata.val_tokens}
     text = train.tolist()
     runs = [len({tuple(text[at : at + n]) for at in range(len(text) - n + 1)}) for n in range(1, 8)]
-    assert [floor.ngrams for floor in found] == list(accumulate(runs))
+    assert [baseline.ngrams for baseline in found] == list(accumulate(runs))
     bits = expected[0] / math.log(2)
     assert found[0].score.bits_per_character == pytest.approx(bits)
-    assert all(floor.per_character for floor in found)
+    assert all(baseline.per_character for baseline in found)
     # Bigrams look at one token, which every window has.
     for context_length in (1, 3):
-        shorter = floors(prepared, context_length)
-        assert [floor.order for floor in shorter] == list(range(1, context_length + 2))
+        shorter = ngram_baselines(prepared, context_length)
+        assert [baseline.order for baseline in shorter] == list(range(1, context_length + 2))
         assert [f.score.loss for f in shorter[:2]] == [f.score.loss for f in found[:2]]
-    assert floors(prepared, 3)[3].score.loss > found[3].score.loss
+    assert ngram_baselines(prepared, 3)[3].score.loss > found[3].score.loss
 
 
 def test_floors_over_tokens_of_several_characters(corpus):
@@ -86,12 +86,12 @@ def test_floors_over_tokens_of_several_characters(corpus):
         corpus, name="pieces", source="", provenance="", source_sha256="",
         tokenizer="bpe", vocab_size=300,
     )  # fmt: skip
-    for floor in floors(data, 8):
-        score = floor.score
+    for counts in ngram_baselines(data, 8):
+        score = counts.score
         assert score.characters == len(corpus) - int(len(corpus) * 0.9) > score.tokens
         bits = score.loss / math.log(2) * score.tokens / score.characters
         assert score.bits_per_character == pytest.approx(bits)
-        assert not floor.per_character
+        assert not baseline.per_character
 
 
 def test_damaged_tokens_are_not_counted(prepared):
@@ -100,13 +100,13 @@ def test_damaged_tokens_are_not_counted(prepared):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(CorpusError, match="another checksum"):
-        floors(prepared, 8)
+        ngram_baselines(prepared, 8)
 
 
 @pytest.mark.parametrize("context_length", [2, 8, 30_000])
 def test_on_a_markov_source_the_right_order_reaches_its_entropy(context_length):
     data = markov_dataset(300_000)
-    found = {f.order: f.score.loss for f in floors(data, context_length)}
+    found = {f.order: f.score.loss for f in ngram_baselines(data, context_length)}
     tokens = data.metadata.val_tokens
     entropy = known_loss(context_length)
     error = 4 * sampling_error(context_length, tokens)
@@ -129,7 +129,7 @@ def test_on_the_same_tokens_nothing_beats_the_source():
         for a, b, c in zip(letters, letters[1:], letters[2:], strict=False)
     ]
     best = math.fsum(own) / len(own)
-    found = {f.order: f.score.loss for f in floors(data, len(own))}
+    found = {f.order: f.score.loss for f in ngram_baselines(data, len(own))}
     # 48 free parameters from 270,000 letters cost some 48 / 2 / 270,000 nats.
     assert best - 0.0005 < found[3] < best + 0.0005
     assert min(found.values()) > best - 0.0005
@@ -141,7 +141,9 @@ def test_on_the_same_tokens_nothing_beats_the_source():
 )
 def test_known_losses_of_the_bundled_lyrics(home, context_length, expected):
     """Of orders 4 to 7."""
-    found = [floor.score.loss for floor in floors(fetch("sample").dataset, context_length)]
+    found = [
+        baseline.score.loss for floor in ngram_baselines(fetch("sample").dataset, context_length)
+    ]
     assert found[3:] == pytest.approx(expected, abs=1e-4)
 
 
@@ -157,8 +159,8 @@ def test_known_losses_of_the_bundled_lyrics(home, context_length, expected):
 )
 def test_known_losses_of_tiny_shakespeare(home, context_length, expected, error):
     data = tiny_shakespeare()
-    found = floors(data, context_length)
-    assert [floor.score.loss for floor in found][3:] == pytest.approx(expected, abs=error)
+    found = ngram_baselines(data, context_length)
+    assert [baseline.score.loss for baseline in found][3:] == pytest.approx(expected, abs=error)
 
 
 def tiny_shakespeare():
@@ -169,23 +171,23 @@ def tiny_shakespeare():
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
 def test_the_baselines_on_the_pages_are_those_of_tiny_shakespeare(home):
     data = tiny_shakespeare()
-    found = floors(data, 8)
+    found = ngram_baselines(data, 8)
     shown = RESULTS["n-grams"]["rows"]
-    assert [str(floor.order) for floor in found] == list(shown)
-    for floor, row in zip(found, shown.values(), strict=True):
-        assert f"{floor.score.loss:.4f}" == row["validation"]
-        assert f"{floor.score.bits_per_character:.3f}" == row["bits"]
-        assert f"{floor.ngrams:,}" == row["n-grams"]
+    assert [str(baseline.order) for baseline in found] == list(shown)
+    for counts, row in zip(found, shown.values(), strict=True):
+        assert f"{counts.score.loss:.4f}" == row["validation"]
+        assert f"{counts.score.bits_per_character:.3f}" == row["bits"]
+        assert f"{counts.ngrams:,}" == row["n-grams"]
     best = min(float(row["validation"]) for row in RESULTS["ladder"]["rows"].values())
     assert found[3].score.loss < best < found[2].score.loss
-    longer = floors(data, 128)[-1]
+    longer = ngram_baselines(data, 128)[-1]
     ((order, row),) = RESULTS["n-grams, context 128"]["rows"].items()
     assert (str(longer.order), f"{longer.ngrams:,}") == (order, row["n-grams"])
     assert f"{longer.score.bits_per_character:.3f}" == row["bits"]
 
 
 def test_json_has_all_figures(prepared):
-    first, second, *_ = floors(prepared, 8)
+    first, second, *_ = ngram_baselines(prepared, 8)
     shown = json.loads(json.dumps(second.to_json(), allow_nan=False))
     place = {"order": 2, "context_length": 8, "ngrams": second.ngrams}
     assert shown == place | second.score.to_json()

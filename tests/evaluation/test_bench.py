@@ -99,7 +99,7 @@ def test_work_that_sleeps_is_seen_to_wait_and_work_that_computes_is_not():
 
     entries = [timing.Entry(f.__name__, "training", 1, f) for f in (compute, sleep)]
     units = {(entry.who, entry.kind): 1 for entry in entries}
-    times = timing.race(entries, units, 3, CPU)["training"]
+    times = timing.measure_in_turns(entries, units, 3, CPU)["training"]
     assert [len(each) for each in times.processor.values()] == [3, 3]
     slept = timing.Times({"sleep": times.seconds["sleep"]}, {"sleep": times.processor["sleep"]})
     assert slept.waited > 2.5

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from drakegpt.evaluation.noise import LEAST, difference, lowest, own_fall
-from drakegpt.experiments.formatting import measured, of_seeds, signed
+from drakegpt.experiments.formatting import describe_seeds, format_difference, format_signed
 
 NAN = float("nan")
 
@@ -95,11 +95,11 @@ def test_a_fall_within_runs_is_paired_by_itself():
     ("value", "shown"), [(-0.00001, "+0.0000"), (-0.0, "+0.0000"), (-0.0151, "-0.0151")]
 )
 def test_no_zero_is_negative(value, shown):
-    assert signed(value) == shown
-    assert measured(value, within_noise=True) == f"≈ {shown}"
+    assert format_signed(value) == shown
+    assert format_difference(value, within_noise=True) == f"≈ {shown}"
 
 
 def test_it_is_said_of_how_many_seeds_means_are():
-    assert of_seeds([1, 1]) == ""
-    assert of_seeds([3, 3]) == "Means of 3 seeds each; ±: their sample standard deviation."
-    assert of_seeds([3, 1]).startswith("Means of 1 to 3 seeds each; ")
+    assert describe_seeds([1, 1]) == ""
+    assert describe_seeds([3, 3]) == "Means of 3 seeds each; ±: their sample standard deviation."
+    assert describe_seeds([3, 1]).startswith("Means of 1 to 3 seeds each; ")

@@ -8,7 +8,13 @@ from learning import prepare, train
 from report_pages import ending_with
 
 from drakegpt.config import resolve
-from drakegpt.evaluation.surprisal import LONGEST, SHORTEST, find_verse, surprise, surprise_of
+from drakegpt.evaluation.surprisal import (
+    LONGEST,
+    SHORTEST,
+    find_verse,
+    token_surprisals,
+    verse_surprisals,
+)
 from drakegpt.models.registry import build_model
 from drakegpt.runs.checkpoint import save_checkpoint
 from drakegpt.runs.scores import score
@@ -24,7 +30,7 @@ def with_end(end, name="d", **how):
 
 
 def surprise_of_run(run, verse):
-    return surprise_of(run.load_model(torch.device("cpu")), run.dataset(), verse)
+    return verse_surprisals(run.load_model(torch.device("cpu")), run.dataset(), verse)
 
 
 def model_of(name="TransformerLM", vocab_size=7, **settings):
@@ -36,7 +42,7 @@ def model_of(name="TransformerLM", vocab_size=7, **settings):
 def test_a_model_that_knows_nothing_needs_the_logarithm_of_the_vocabulary():
     model = model_of("BigramLM")
     torch.nn.init.zeros_(model.table.weight)
-    bits = surprise(model, torch.randint(7, (50,)), 40)
+    bits = token_surprisals(model, torch.randint(7, (50,)), 40)
     assert bits.shape == (40,)
     assert bits.tolist() == pytest.approx([math.log2(7)] * 40)
 
@@ -46,7 +52,7 @@ def test_a_table_of_pairs_is_read_as_it_stands():
     chances = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     with torch.no_grad():
         model.table.weight.copy_(chances.log())
-    bits = surprise(model, torch.tensor([0, 0, 1, 0, 1, 1]), 5)
+    bits = token_surprisals(model, torch.tensor([0, 0, 1, 0, 1, 1]), 5)
     expected = [2, -math.log2(0.75), 1, -math.log2(0.75), 1]
     assert bits.tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -63,14 +69,14 @@ def test_each_token_is_seen_from_as_many_before_it_as_the_model_can_take(length,
         with torch.no_grad():
             logits = model(tokens[None, max(0, place - T) : place])[0, -1]
         expected.append(-logits.double().log_softmax(-1)[tokens[place]].item() / math.log(2))
-    assert surprise(model, tokens, count).tolist() == pytest.approx(expected, abs=1e-5)
+    assert token_surprisals(model, tokens, count).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_mean_agrees_with_the_score_where_the_windows_do(prepared):
     """A table looks at one token, so its windows make no difference."""
     run = train(prepared, "BigramLM", iters=30)
     val = torch.cat([prepared.split("train")[-1:], prepared.split("val")])
-    bits = surprise(run.load_model(torch.device("cpu")), val, len(val) - 1)
+    bits = token_surprisals(run.load_model(torch.device("cpu")), val, len(val) - 1)
     assert bits.mean().item() == pytest.approx(score(run).val.bits_per_character, abs=1e-5)
 
 
@@ -151,7 +157,7 @@ def test_pieces_of_characters_are_the_characters():
     assert all(piece.bits > 0 for piece in pieces)
     tokens = torch.cat([data.split("train"), data.split("val")])
     end = len(data.split("train")) + len(verse.before + verse.text)
-    again = surprise(run.load_model(torch.device("cpu")), tokens[:end], len(verse.text))
+    again = token_surprisals(run.load_model(torch.device("cpu")), tokens[:end], len(verse.text))
     assert [piece.bits for piece in pieces] == pytest.approx(again.tolist())
 
 

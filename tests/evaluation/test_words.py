@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from drakegpt.experiments.formatting import from_to, or_blank
+from drakegpt.experiments.formatting import format_or_blank, format_range
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from drakegpt.experiments.formatting import from_to, or_blank
     [(None, ",", ""), (0, ",", "0"), (1234, ",", "1,234"), (0.0, "+.4f", "+0.0000")],
 )
 def test_what_is_not_known_is_blank(value, form, shown):
-    assert or_blank(value, form) == shown
+    assert format_or_blank(value, form) == shown
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_what_is_not_known_is_blank(value, form, shown):
     [((), ""), ((700,), "700"), ((385, 455, 1560), "385 to 1,560"), ((7, 7), "7")],
 )
 def test_numbers_are_told_from_the_lowest_to_the_highest(numbers, said):
-    assert from_to(numbers) == said
+    assert format_range(numbers) == said
 
 
 def test_words_load_nothing_else_of_the_program():

@@ -6,7 +6,7 @@ from program_runs import settings
 from drakegpt.experiments.experiment import Experiment, collect
 from drakegpt.experiments.launcher import Observer, TrainingStoppedError, train_runs
 from drakegpt.runs.run import create_run
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.start import resolve_run
 
 SHORT = {"iters": 4, "eval_interval": 2, "eval_iters": 1}
@@ -112,7 +112,7 @@ def test_a_damaged_run_is_trained_again_or_left_out(prepared, experiment):
 def test_a_damaged_run_is_not_resumed(prepared, experiment):
     config = resolve_run("BigramLM", "default", prepared, SHORT, {"seed": 1})
     run = create_run(config, prepared, "cut")
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         next(recorder.reports())
         recorder.save()
     damage(run)

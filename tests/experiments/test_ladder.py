@@ -9,30 +9,30 @@ from comparison_rows import RESULT, evaluated, row, rows
 from learning import train
 from matplotlib.figure import Figure
 
-from drakegpt.config import filled, resolve
+from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
 from drakegpt.errors import RunError
-from drakegpt.evaluation.baseline import Floor, floors
+from drakegpt.evaluation.baseline import Baseline, ngram_baselines
 from drakegpt.evaluation.scoring import Score
+from drakegpt.experiments import agreement
 from drakegpt.experiments.agreement import (
-    agreement,
     agrees,
     differences,
-    leading_agreement,
+    largest_group,
     missing_models,
     newer_runs,
     select_others,
     select_runs,
+    shared_settings,
 )
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
 from drakegpt.experiments.ladder import Comparison, compare
 from drakegpt.experiments.results import row_of
-from drakegpt.runs import lookup
 from drakegpt.runs.lookup import INCIDENTAL, find_run
 from drakegpt.runs.run import Run, create_run
 from drakegpt.runs.scores import score
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 
 
 def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
@@ -108,7 +108,7 @@ def begun(prepared, **settings):
     """A run before its first step: its row's key, its weights and its first windows."""
     given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "seed": 5, **settings}
     run = create_run(resolve("TransformerLM", "default", prepared.name, given), prepared)
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         weights = {k: v.clone() for k, v in recorder.trainer.model.state_dict().items()}
         windows = recorder.trainer._windows.at(0)[0].clone()
         list(recorder.reports())
@@ -153,7 +153,7 @@ def test_of_groups_of_equal_size_the_newest_is_taken(prepared):
 def test_incidental_settings_and_seeds_do_not_part_runs(prepared):
     first = train(prepared, "BigramLM")
     other = train(prepared, "BlocksLM", seed=3, save_interval=2, device="cpu", wandb="off")
-    assert agrees(first, agreement(other))
+    assert agrees(first, shared_settings(other))
     assert set(INCIDENTAL) == {"device", "minutes", "wandb", "save_interval"}
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
@@ -164,11 +164,11 @@ def test_what_a_recipe_sets_by_the_kind_of_model_does_not_part_runs(prepared):
     wide = {"recipe": "fast", "embedding_dim": 96, "num_layers": 1}
     first, second = (train(prepared, model, **wide) for model in ("BigramLM", "TransformerLM"))
     assert first.config.optimizer != second.config.optimizer
-    assert agrees(first, agreement(second))
-    assert agrees(second, agreement(first))
+    assert agrees(first, shared_settings(second))
+    assert agrees(second, shared_settings(first))
     plain = train(prepared, "BigramLM", embedding_dim=96, num_layers=1)
-    assert not agrees(plain, agreement(first))
-    assert differences(plain, agreement(first)) == {"recipe": ("original", "fast")}
+    assert not agrees(plain, shared_settings(first))
+    assert differences(plain, shared_settings(first)) == {"recipe": ("original", "fast")}
 
 
 def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
@@ -177,14 +177,16 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
     configs = [resolve(model, "default", "d", given) for model in ("BigramLM", "TransformerLM")]
     assert [dict(named_settings(config)).get("iters") for config in configs] == [None, 4000]
     runs = [Run(Path("r"), config, {"created_at": "1"}, None) for config in configs]
-    assert agrees(runs[0], agreement(runs[1]))
-    assert leading_agreement(runs) == agreement(runs[1])
+    assert agrees(runs[0], shared_settings(runs[1]))
+    assert largest_group(runs) == shared_settings(runs[1])
 
 
 def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
     """There may be thousands of runs, and as many groups."""
     asked = []
-    monkeypatch.setattr(lookup, "filled", lambda *given: asked.append(given) or filled(*given))
+    monkeypatch.setattr(
+        agreement, "merge_layers", lambda *given: asked.append(given) or merge_layers(*given)
+    )
     rates = [0.01 + i / 10_000 for i in range(60)]
     configs = [resolve("BigramLM", "default", "d", {"max_lr": rate}) for rate in rates]
     again = [replace(config, seed=7, minutes=1.0) for config in configs]
@@ -192,7 +194,7 @@ def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
         Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
         for number, config in enumerate(configs + again)
     ]
-    assert leading_agreement(runs) == agreement(runs[-1])
+    assert largest_group(runs) == shared_settings(runs[-1])
     assert len(asked) <= len(rates) + 1
 
 
@@ -230,7 +232,7 @@ def test_runs_on_an_older_text_do_not_count(prepared, corpus):
 def test_an_unfinished_run_does_not_count(prepared):
     config = resolve("BigramLM", "default", "small", {"iters": 9, "eval_iters": 1})
     run = create_run(config, prepared)
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         for report in recorder.reports():
             if report.iteration == 3:
                 recorder.save()
@@ -262,18 +264,18 @@ def test_figures_are_pictures_of_both_losses(prepared):
     assert "<svg" in svg
 
 
-def floor(order, loss):
-    return Floor(order, 8, Score(loss, 100, 100), 99)
+def baseline(order, loss):
+    return Baseline(order, 8, Score(loss, 100, 100), 99)
 
 
 def test_floors_stand_beside_the_rows(prepared):
     train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
-    assert comparison.floors == floors(prepared, 8)
+    assert comparison.baselines == ngram_baselines(prepared, 8)
     assert comparison.context_lengths == (8,)
     shown = comparison.to_json()
-    assert shown["floors"] == [floor.to_json() for floor in comparison.floors]
-    assert [floor["order"] for floor in shown["floors"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert shown["baselines"] == [baseline.to_json() for baseline in comparison.baselines]
+    assert [baseline["order"] for baseline in shown["baselines"]] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
@@ -282,8 +284,8 @@ def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
     other = train(prepared, "GPT1LM", context_length=16)
     comparison = compare(prepared, select_runs(prepared), others=[[other]])
     assert comparison.context_lengths == (4,)
-    assert comparison.floors == floors(prepared, 4)
-    assert compare(prepared, {}, others=[[other]]).floors == floors(prepared, 16)
+    assert comparison.baselines == ngram_baselines(prepared, 4)
+    assert compare(prepared, {}, others=[[other]]).baselines == ngram_baselines(prepared, 16)
 
 
 def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
@@ -294,21 +296,21 @@ def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
         for bits in (3.5, 2.995, 2.98)
     ]
     other = row({"run": "other", "bits_per_character": 2.0}, tokenizer="bpe")
-    counted = (floor(1, 4 * two), floor(2, 3 * two), floor(3, 1 * two))
+    counted = (baseline(1, 4 * two), baseline(2, 3 * two), baseline(3, 1 * two))
     comparison = Comparison("d", tuple(ladder), (), (other,), counted)
     groups = [[row.runs[0] for row in rows] for rows in comparison.beside(comparison.pairs)]
     assert groups == [["ladder 2.98", "other"], ["ladder 2.995"], ["ladder 3.5"]]
     assert comparison.to_json()["beyond_pairs"] == ["ladder 2.98", "other"]
     assert comparison.to_json()["beyond_counting"] == []
-    lowest = Comparison("d", tuple(ladder), (), (other,), (*counted[:2], floor(3, 2.5 * two)))
+    lowest = Comparison("d", tuple(ladder), (), (other,), (*counted[:2], baseline(3, 2.5 * two)))
     assert lowest.to_json()["beyond_counting"] == ["other"]
     assert Comparison("d", tuple(ladder), (), (other,)).to_json()["beyond_counting"] == []
 
 
 def test_the_lowest_floor_and_single_tokens_are_in_sight():
     def in_sight(*losses):
-        counted = tuple(floor(order, loss) for order, loss in enumerate(losses, 1))
-        return [f.order for f in Comparison("d", (), (), (), floors=counted).floors_in_sight]
+        counted = tuple(baseline(order, loss) for order, loss in enumerate(losses, 1))
+        return [f.order for f in Comparison("d", (), (), (), baselines=counted).baselines_in_view]
 
     assert in_sight(3.0, 2.5, 1.9, 2.0) == [1, 3]
     assert in_sight(1.0, 2.5, 1.9) == [1]
@@ -317,7 +319,7 @@ def test_the_lowest_floor_and_single_tokens_are_in_sight():
 
 def test_floors_are_drawn_at_their_loss_and_named():
     axes = Figure().add_subplot()
-    _draw(axes, "val_loss", "t", rows(2.5, 2.4), [floor(1, 3.3), floor(5, 1.8)])
+    _draw(axes, "val_loss", "t", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     lines = {line.get_label(): line for line in axes.get_lines()}
     for label, loss in (("1-gram counts", 3.3), ("5-gram counts", 1.8)):
         assert list(lines[label].get_ydata()) == [loss, loss]
@@ -329,7 +331,7 @@ def test_floors_are_drawn_at_their_loss_and_named():
 
 
 def test_floors_are_in_the_figure_of_validation_alone():
-    files = draw_curves("d", rows(2.5, 2.4), [floor(1, 3.3), floor(5, 1.8)])
+    files = draw_curves("d", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
     for label in ("1-gram counts", "5-gram counts"):
         assert f"<!-- {label} -->" in texts["val_loss.svg"]
@@ -356,7 +358,7 @@ def test_a_figure_says_what_its_curves_are_of(kinds, title, labels):
                              for each in evaluated((3, 3), (2, 2))]}, model=model)
         for kind, model in zip(kinds, ("BigramLM", "SingleHeadAttentionLM"), strict=True)
     ]  # fmt: skip
-    files = draw_curves("d", shown, [floor(5, 1.8)])
+    files = draw_curves("d", shown, [baseline(5, 1.8)])
     texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
     for text in (title, *labels):
         assert f"<!-- {text} -->" in texts["val_loss.svg"]

@@ -16,18 +16,18 @@ from drakegpt.experiments import low_bit
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
 from drakegpt.experiments.low_bit import (
-    FORMS,
-    Row,
+    VARIANTS,
+    LowBitRow,
     as_small_as,
-    findings,
-    form_of,
+    build_variant,
     lowest_rows,
     measure,
     plan,
+    summarize,
 )
 from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
 from drakegpt.models.registry import build_model
-from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.packing import pack_run
 from drakegpt.runs.scores import score
 
 CPU = torch.device("cpu")
@@ -62,13 +62,13 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     runs = [train_forms(prepared, seed) for seed in (1, 2)]
     heard = []
     rows = measure(prepared, runs, CPU, lambda *what: heard.append(what))
-    assert [row.name for row in rows] == [form.name for form in FORMS]
+    assert [row.name for row in rows] == [form.name for form in VARIANTS]
     by_name = {row.name: row for row in rows}
     for bits, name in (("8", "8 bits"), ("1.58", "1.58 bits"), ("1", "1 bit")):
         row = by_name[f"{name}, rounded after training"]
-        losses = [score(quantize_run(of_seed["full"], bits)).val.loss for of_seed in runs]
+        losses = [score(pack_run(of_seed["full"], bits)).val.loss for of_seed in runs]
         assert row.val_losses == pytest.approx(losses, abs=1e-6)
-    packed = quantize_run(runs[0]["1.58"], "1.58")
+    packed = pack_run(runs[0]["1.58"], "1.58")
     few, full = by_name["1.58 bits"], rows[0]
     assert few.val_losses[0] == pytest.approx(score(packed).val.loss, abs=1e-6)
     assert few.val_loss == statistics.fmean(few.val_losses)
@@ -91,14 +91,14 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
         assert len(row.runs) == 2
         assert row.peak_memory is None or row.peak_memory > row.resident_bytes
         assert all(speed > 0 for speed in row.tokens_per_second.values())
-    assert len(findings(rows)) == 9
+    assert len(summarize(rows)) == 9
     assert any("round 1 of 1: 1 bit, 32" in what for what, _, _ in heard)
 
 
 def form(name, *losses, first=(2.0, 2.1, 2.2), paired=False):
     """A row of made-up losses beside those of float32."""
     below = difference(first, losses, share_chance=paired)
-    return Row(
+    return LowBitRow(
         name=name, runs=("r",) * len(losses), embedding_dim=32, val_losses=losses,
         bits_per_character=2.0, difference=0.0 - below.fall, noise=below.noise,
         paired=below.paired, file_bytes=10, packed_bytes=1, remainder_bytes=1, resident_bytes=1,
@@ -114,7 +114,7 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
         form("8 bits, rounded after training", 2.0001, 2.1001, 2.2001, paired=True),
         form("1.58 bits, rounded after training", 3.0, 3.1, 3.2, paired=True),
     ]
-    trained, rounded, to_8_bits, *_ = findings(rows)
+    trained, rounded, to_8_bits, *_ = summarize(rows)
     assert trained == (
         "Trained with 1.58 bits the model ends level with float32 (within noise: 0.0200 of 0.1677 "
         "nats); means of 3 seeds each."
@@ -134,15 +134,15 @@ def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):
     monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
     runs = [{name: forms[name] for name in ("full", "1")}]
     rows = measure(dataset.load("small"), runs, CPU)
-    kept = [form.name for form in FORMS if form.trained in ("full", "1")]
+    kept = [form.name for form in VARIANTS if form.trained in ("full", "1")]
     assert [row.name for row in rows] == kept
     assert rows[0].spread is None
-    assert findings(rows) == []  # nothing of 1.58 bits to speak of
+    assert summarize(rows) == []  # nothing of 1.58 bits to speak of
 
 
 def test_runs_are_told_apart_by_all_that_matters(forms):
     data = dataset.load("small")
-    assert set(forms) == {form.trained for form in FORMS}
+    assert set(forms) == {form.trained for form in VARIANTS}
     assert len({run.name for run in forms.values()}) == len(forms)
     assert forms["from full"].config.init_from == forms["full"].name
     again = collect(plan({**SHORT, "device": "cpu"}, "default", data, [42]), data)
@@ -198,6 +198,6 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
 
 def test_a_form_keeps_its_run_as_it_was(forms):
     run = forms["full"]
-    rounded = form_of(run, next(form for form in FORMS if form.rounded == "1"))
+    rounded = build_variant(run, next(form for form in VARIANTS if form.rounded == "1"))
     assert any(isinstance(layer, PackedLinear) for layer in rounded.modules())
     assert not any(isinstance(layer, PackedLinear) for layer in run.load_model(CPU).modules())

@@ -5,8 +5,8 @@ import pytest
 from drakegpt.errors import UsageError
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
-from drakegpt.experiments.regularization import NONE, REMEDIES, findings, plan, rows
-from drakegpt.experiments.results import Result, Row
+from drakegpt.experiments.regularization import NONE, REGULARIZERS, plan, rows, summarize
+from drakegpt.experiments.results import ResultRow, RunResult
 
 SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size": 4, "iters": 20,
          "eval_interval": 2, "eval_iters": 1}  # fmt: skip
@@ -14,12 +14,12 @@ SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size":
 
 def test_each_remedy_changes_its_own_settings_alone(prepared):
     configs = plan({**SMALL, "seed": 3}, "default", prepared, [3]).variants
-    assert list(configs) == list(REMEDIES)
+    assert list(configs) == list(REGULARIZERS)
     plain = dataclasses.asdict(configs[NONE])
     assert (plain["dropout"], plain["schedule"], plain["patience"]) == (0.0, "constant", 0)
     for name, config in configs.items():
         changed = {k for k, v in dataclasses.asdict(config).items() if v != plain[k]}
-        assert changed == set(REMEDIES[name]), name
+        assert changed == set(REGULARIZERS[name]), name
         assert config.seed == 3
     assert configs["step decay"].decay_interval == 4
 
@@ -42,34 +42,35 @@ def test_all_have_as_many_iterations(prepared, name):
 
 def test_runs_are_found_again_and_scored_by_remedy(prepared):
     experiment = plan(SMALL, "default", prepared, [42])
-    assert len(collect(experiment, prepared).missing) == len(REMEDIES)
+    assert len(collect(experiment, prepared).missing) == len(REGULARIZERS)
     there = collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared))
     assert there.missing == ()
     found = there.with_seed(42)
     assert {name: run.config for name, run in found.items()} == experiment.variants
     table = rows(there, "cpu")
-    assert list(table) == list(REMEDIES)
+    assert list(table) == list(REGULARIZERS)
     assert all(row.results[0].run == found[name].name for name, row in table.items())
 
 
-def remedied(best, val_loss, train_loss=1.0):
+def regularized(best, val_loss, train_loss=1.0):
     """A row whose estimates were lowest at iteration 10."""
     evaluations = tuple(
         {"iteration": 10 * number, "train_loss": 2.0 - 0.1 * number, "val_loss": loss}
         for number, loss in enumerate((best, val_loss), 1)
     )
-    result = Result(
+    result = RunResult(
         run="r", seed=1, train_loss=train_loss, val_loss=val_loss, best_val_loss=best,
         bits_per_character=2.0, tokens_per_second=1.0, seconds=1.0, iterations=20,
         evaluations=evaluations,
     )  # fmt: skip
-    return Row(model="TransformerLM", size="default", parameters=1, results=(result,))
+    return ResultRow(model="TransformerLM", size="default", parameters=1, results=(result,))
 
 
 def test_findings_say_what_the_rows_do():
-    table = {NONE: remedied(1.8, 2.1), "early stopping": remedied(1.8, 1.85),
-             "dropout 0.2": remedied(1.7, 1.75), "step decay": remedied(1.79, 2.5)}  # fmt: skip
-    assert findings(table) == [
+    table = {NONE: regularized(1.8, 2.1), "early stopping": regularized(1.8, 1.85),
+             "dropout 0.2": regularized(1.7, 1.75),
+             "step decay": regularized(1.79, 2.5)}  # fmt: skip
+    assert summarize(table) == [
         "Without a remedy validation is lowest after 10 iterations and then rises by 0.300 nats, "
         "while training falls to 1.000.",
         "Early stopping ends 0.250 nats lower; by the best weights of both, level (within noise: "
@@ -79,7 +80,7 @@ def test_findings_say_what_the_rows_do():
         "0.0100 of 0.0141 nats).",
         "The lowest loss in the end, 1.750: dropout 0.2.",
     ]
-    (only,) = findings({NONE: remedied(1.8, 1.8), "dropout 0.2": remedied(1.7, 1.7)})
+    (only,) = summarize({NONE: regularized(1.8, 1.8), "dropout 0.2": regularized(1.7, 1.7)})
     assert only.startswith("This model does not overfit")
 
 
@@ -87,7 +88,7 @@ def test_seeds_that_share_their_chance_are_paired():
     """Far apart, but each falls by as much: 0.02 ± 0.001 of three seeds."""
 
     def of_seeds(*losses):
-        one = remedied(1.8, 2.1)
+        one = regularized(1.8, 2.1)
         runs = [
             dataclasses.replace(one.results[0], seed=seed, val_loss=loss)
             for seed, loss in enumerate(losses)
@@ -95,10 +96,10 @@ def test_seeds_that_share_their_chance_are_paired():
         return dataclasses.replace(one, results=tuple(runs), drawn_by=("TransformerLM", 8))
 
     table = {NONE: of_seeds(2.1, 2.2, 2.3), "dropout 0.2": of_seeds(2.08, 2.179, 2.281)}
-    sentences = findings(table)
+    sentences = summarize(table)
     assert sentences[1].startswith("Dropout 0.2 ends 0.020 nats lower (paired by seed); ")
     assert sentences[-1] == "The lowest loss in the end, 2.180: dropout 0.2."
     table["dropout 0.2"] = dataclasses.replace(table["dropout 0.2"], drawn_by=("TransformerLM", 9))
-    sentences = findings(table)
+    sentences = summarize(table)
     assert "Dropout 0.2 ends level (within noise: 0.0200 of 0.1637 nats); " in sentences[1]
     assert sentences[-1].endswith("2.180: dropout 0.2; within noise of it: none.")

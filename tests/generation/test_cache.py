@@ -7,8 +7,8 @@ import torch
 
 from drakegpt.config import MODEL_NAMES, preset_model
 from drakegpt.generation import kv_cache
-from drakegpt.generation.context_window import Reader
-from drakegpt.generation.kv_cache import CachedModel, looks_back
+from drakegpt.generation.context_window import ContextReader
+from drakegpt.generation.kv_cache import CachedModel, uses_attention
 from drakegpt.models.registry import build_model
 
 T = 40
@@ -34,7 +34,7 @@ def close(ours, expected):
 
 
 def test_only_attention_looks_back():
-    assert [name for name in MODEL_NAMES if looks_back(model_of(name))] == READERS
+    assert [name for name in MODEL_NAMES if uses_attention(model_of(name))] == READERS
 
 
 @each_reader
@@ -78,7 +78,7 @@ def test_a_reader_sees_the_right_window_at_every_step(name, window, context_leng
     model = model_of(name, context_length)
     tokens = tokens_of(2, 3 * context_length + 5)
     tokens[:, :2] = tokens[0, :2]
-    reader = Reader(model, 2, window)
+    reader = ContextReader(model, 2, window)
     seen = tokens[:, :2][:, -context_length:]
     close(reader.start(tokens[0, :2].tolist()), model(seen)[:, -1])
     for t in range(2, tokens.shape[1]):

@@ -7,13 +7,13 @@ from itertools import islice
 import pytest
 import torch
 
-from drakegpt.compute.replay import Tape
+from drakegpt.compute.replay import KernelTrace
 from drakegpt.config import preset_model
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import RunError
 from drakegpt.generation import graph, sampling
 from drakegpt.generation.sampling import Sampling, generate, generate_batch
-from drakegpt.generation.text import write_batch
+from drakegpt.generation.text import generate_texts
 from drakegpt.models.registry import build_model
 
 VOCABULARY = 20
@@ -66,7 +66,7 @@ class Taped:
             self.as_written -= 1
             self.step()
         else:
-            self.tape = Tape(lambda: (self.step(), torch.zeros(1))[1])
+            self.tape = KernelTrace(lambda: (self.step(), torch.zeros(1))[1])
 
 
 class AsWritten:
@@ -142,10 +142,10 @@ def test_texts_end_with_their_documents(ahead):
     with torch.no_grad():
         model.head.bias[END] += 5
     what = (model, tokenizer, "la", 300, Sampling(), [1, 2, 3])
-    expected = ["".join(pieces) for pieces in zip(*write_batch(*what, stop=True), strict=True)]
+    expected = ["".join(pieces) for pieces in zip(*generate_texts(*what, stop=True), strict=True)]
     assert len({len(text) for text in expected}) > 1
     ahead()
-    found = ["".join(pieces) for pieces in zip(*write_batch(*what, stop=True), strict=True)]
+    found = ["".join(pieces) for pieces in zip(*generate_texts(*what, stop=True), strict=True)]
     assert found == expected
 
 

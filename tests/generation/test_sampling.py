@@ -134,7 +134,7 @@ def pair_of(name):
     """The textbook's model and ours, with the same weights: large matrices, for lively texts."""
     torch.manual_seed(2)
     config = preset_model(name, "default", 20)
-    reference = textbook.TextbookLM(config).eval()
+    reference = textbook.ReferenceLM(config).eval()
     with torch.no_grad():
         for parameter in reference.parameters():
             parameter *= 3 if parameter.dim() > 1 else 1

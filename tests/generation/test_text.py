@@ -6,8 +6,13 @@ import torch
 from drakegpt.config import preset_model
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.data.tokenizers.char import CharTokenizer
-from drakegpt.generation.sampling import Sampling, generate, generate_batch, penalised
-from drakegpt.generation.text import write, write_batch
+from drakegpt.generation.sampling import (
+    Sampling,
+    apply_repetition_penalty,
+    generate,
+    generate_batch,
+)
+from drakegpt.generation.text import generate_text, generate_texts
 from drakegpt.models.registry import build_model
 
 TEXT = "señor 🦊 jumps over the lazy 🐕, naïve as ever.\n" * 5
@@ -37,7 +42,7 @@ def following(vocab_size, **after):
 def test_no_half_character_is_ever_shown(tokenizer, seed):
     """Random weights draw random bytes; what is shown early is what the whole decodes to."""
     model = model_of("GPT1LM", tokenizer.vocab_size)
-    pieces = list(write(model, tokenizer, "señ", 300, seed=seed))
+    pieces = list(generate_text(model, tokenizer, "señ", 300, seed=seed))
     tokens = list(generate(model, tokenizer.encode("señ").tolist(), 300, Sampling(), seed))
     assert "".join(pieces) == tokenizer.to_bytes(tokens).decode("utf-8", "replace")
 
@@ -51,8 +56,12 @@ def test_a_split_character_comes_with_its_last_token():
     chain = dict(zip([start, *fox], [*fox, start], strict=True))
     model = following(tokenizer.vocab_size, **{f"t{a}": b for a, b in chain.items()})
     greedy = Sampling(temperature=0)
-    assert list(write(model, tokenizer, "a", 5, greedy)) == ["", "", "", "🦊", "a", ""]
-    assert list(write(model, tokenizer, "a", 2, greedy)) == ["", "", "\N{REPLACEMENT CHARACTER}"]
+    assert list(generate_text(model, tokenizer, "a", 5, greedy)) == ["", "", "", "🦊", "a", ""]
+    assert list(generate_text(model, tokenizer, "a", 2, greedy)) == [
+        "",
+        "",
+        "\N{REPLACEMENT CHARACTER}",
+    ]
 
 
 def test_the_line_that_an_empty_prompt_begins_is_no_repetition(tokenizer):
@@ -62,17 +71,17 @@ def test_the_line_that_an_empty_prompt_begins_is_no_repetition(tokenizer):
     with torch.no_grad():
         model.table.weight[newline, a] = 50.0
     how = Sampling(temperature=0, repetition_penalty=10.0)
-    assert "".join(write(model, tokenizer, "", 2, how)) == "\na"
-    assert "".join(write(model, tokenizer, "\n", 1, how)) == "a"
+    assert "".join(generate_text(model, tokenizer, "", 2, how)) == "\na"
+    assert "".join(generate_text(model, tokenizer, "\n", 1, how)) == "a"
 
 
 def test_a_text_stops_where_its_document_ends(tokenizer):
     a, b = (tokenizer.encode(letter).tolist()[0] for letter in "ab")
     model = following(tokenizer.vocab_size, **{f"t{a}": b, f"t{b}": END, f"t{END}": a})
     greedy = Sampling(temperature=0)
-    assert "".join(write(model, tokenizer, "a", 6, greedy)) == "b\nab\na"
-    assert "".join(write(model, tokenizer, "a", 6, greedy, stop=True)) == "b"
-    texts = zip(*write_batch(model, tokenizer, "a", 6, greedy, [1, 2], stop=True), strict=True)
+    assert "".join(generate_text(model, tokenizer, "a", 6, greedy)) == "b\nab\na"
+    assert "".join(generate_text(model, tokenizer, "a", 6, greedy, stop=True)) == "b"
+    texts = zip(*generate_texts(model, tokenizer, "a", 6, greedy, [1, 2], stop=True), strict=True)
     assert ["".join(pieces) for pieces in texts] == ["b", "b"]
 
 
@@ -83,9 +92,11 @@ def test_texts_of_a_batch_stop_each_for_itself(tokenizer):
         model.final_norm.bias.normal_(std=2.0)
     seeds = range(6)
     together = zip(
-        *write_batch(model, tokenizer, "", 80, Sampling(), seeds, stop=True), strict=True
+        *generate_texts(model, tokenizer, "", 80, Sampling(), seeds, stop=True), strict=True
     )
-    alone = ["".join(write(model, tokenizer, "", 80, seed=seed, stop=True)) for seed in seeds]
+    alone = [
+        "".join(generate_text(model, tokenizer, "", 80, seed=seed, stop=True)) for seed in seeds
+    ]
     assert ["".join(pieces) for pieces in together] == alone
     assert len({len(text) for text in alone}) > 1
 
@@ -93,17 +104,19 @@ def test_texts_of_a_batch_stop_each_for_itself(tokenizer):
 def test_an_empty_prompt_begins_a_line_where_the_first_token_is_in_no_text(tokenizer):
     line = tokenizer.encode("\n").tolist()
     model = following(tokenizer.vocab_size, **{f"t{line[-1]}": 77})
-    assert next(iter(write(model, tokenizer, "", 1, Sampling(temperature=0)))) == tokenizer.decode(
-        [77]
-    )
+    assert next(
+        iter(generate_text(model, tokenizer, "", 1, Sampling(temperature=0)))
+    ) == tokenizer.decode([77])
     letters = CharTokenizer.of("abc")
-    assert "".join(write(following(3, t0=2), letters, "", 1, Sampling(temperature=0))) == "c"
+    assert (
+        "".join(generate_text(following(3, t0=2), letters, "", 1, Sampling(temperature=0))) == "c"
+    )
 
 
 def test_scores_of_what_was_seen_by_hand():
     scores = torch.tensor([[2.0, -2.0, 3.0, 0.0]])
     seen = torch.tensor([[True, True, False, True]])
-    assert penalised(scores, seen, 2.0).tolist() == [[1.0, -4.0, 3.0, 0.0]]
+    assert apply_repetition_penalty(scores, seen, 2.0).tolist() == [[1.0, -4.0, 3.0, 0.0]]
 
 
 @pytest.mark.parametrize("name", ["BigramLM", "TransformerLM"])

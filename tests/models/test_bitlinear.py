@@ -7,7 +7,7 @@ import torch
 from learning import losses_on_one_batch
 from torch import nn
 
-from drakegpt.compute.replay import Tape
+from drakegpt.compute.replay import KernelTrace
 from drakegpt.config import preset_model
 from drakegpt.models.bitlinear import (
     BitLinear,
@@ -214,7 +214,7 @@ def test_training_steps_can_be_played_from_a_tape(bits):
         gradients = torch.autograd.grad(loss, parameters)
         return torch.cat([loss.view(1), *(gradient.flatten() for gradient in gradients)])
 
-    tape = Tape(step)
+    tape = KernelTrace(step)
     for seed in range(3):
         with torch.no_grad():
             for parameter in parameters:

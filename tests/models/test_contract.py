@@ -111,7 +111,7 @@ def test_agrees_with_the_textbook(name, changes):
     """Logits and gradients of the fused model equal those of the model written head by head."""
     model = build(name, dropout=0.0, **changes)
     torch.manual_seed(3)
-    reference = textbook.TextbookLM(model.config)
+    reference = textbook.ReferenceLM(model.config)
     state = convert(reference.state_dict(), model.config)
     if name == "TransformerLM":
         for part in ("weight", "bias"):

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from drakegpt import models
-from drakegpt.compute.replay import Tape
+from drakegpt.compute.replay import KernelTrace
 from drakegpt.config import preset_model
 from drakegpt.models import packed_linear as packed
 from drakegpt.models.bitlinear import BitLinear, quantize_, quantize_activations
@@ -29,7 +29,7 @@ from drakegpt.models.packed_linear import (
     pack_,
     packed_length,
     packed_skeleton_,
-    quantized_after_training_,
+    quantize_after_training_,
     sizes,
     unpack,
 )
@@ -136,7 +136,7 @@ def test_the_guard_is_needed():
 @every_width
 def test_a_layer_reads_a_single_token_however_it_lies(bits):
     """A row repeated over a batch of one has stride 0, as `torch.compile` too makes them."""
-    model = quantized_after_training_(build(), bits)
+    model = quantize_after_training_(build(), bits)
     layer = model.blocks[0].feed_forward.widen
     x = torch.randn(32)
     expected = layer(x.view(1, 1, 32))
@@ -171,7 +171,7 @@ def test_rounding_after_training_changes_weights_only(name, bits):
         if isinstance(linear, nn.Linear) and part != "head":
             parts = 3 if part.endswith("query_key_value") else 1
             rounded.set_submodule(part, BitLinear(linear, bits, parts=parts, normed=False))
-    packed = quantized_after_training_(model, bits)
+    packed = quantize_after_training_(model, bits)
     assert torch.equal(packed(tokens()), rounded(tokens()))
 
 
@@ -180,7 +180,7 @@ def test_rounding_after_training_changes_weights_only(name, bits):
 def test_eight_bits_after_training_change_little(name):
     model = build(name)
     expected = model(tokens())
-    packed = quantized_after_training_(model, "8")
+    packed = quantize_after_training_(model, "8")
     error = (packed(tokens()) - expected).std() / expected.std()
     assert 0 < error < 0.03
 
@@ -189,7 +189,7 @@ def test_eight_bits_by_hand():
     """The largest of each row is 127: rows of 2, -1 and of 0, 0.5."""
     model = nn.Sequential(nn.Linear(2, 2, bias=False))
     model[0].weight.data = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
-    layer = quantized_after_training_(model, "8")[0]
+    layer = quantize_after_training_(model, "8")[0]
     assert layer.codes.tolist() == [[127, -64], [0, 127]]
     assert layer.scales.tolist() == [pytest.approx(2 / 127), pytest.approx(0.5 / 127)]
 
@@ -197,9 +197,9 @@ def test_eight_bits_by_hand():
 @torch.no_grad()
 @every_width
 def test_packed_models_can_be_played_from_a_tape(bits):
-    model = quantized_after_training_(build(), bits)
+    model = quantize_after_training_(build(), bits)
     window = tokens(1)[:, :1].clone()
-    tape = Tape(lambda: model(window))
+    tape = KernelTrace(lambda: model(window))
     for token in (3, 77):
         window.fill_(token)
         assert torch.equal(tape(), model(window))
@@ -230,7 +230,7 @@ def test_weights_are_never_floats():
 
 def make(bits, normed, name="TransformerLM"):
     model = build(name)
-    return pack_(quantize_(model, bits)) if normed else quantized_after_training_(model, bits)
+    return pack_(quantize_(model, bits)) if normed else quantize_after_training_(model, bits)
 
 
 def skeleton(bits, normed, name="TransformerLM"):
@@ -292,11 +292,11 @@ def test_models_that_cannot_be_packed_are_refused():
     with pytest.raises(ValueError, match="not trained with few bits"):
         pack_(build())
     with pytest.raises(ValueError, match="no linear layers"):
-        quantized_after_training_(build("BigramLM"), "8")
+        quantize_after_training_(build("BigramLM"), "8")
     with pytest.raises(ValueError, match="no linear layers"):
         packed_skeleton_(build("BigramLM"), "1", normed=True)
     with pytest.raises(ValueError, match="not of 2"):
-        quantized_after_training_(build(), "2")
+        quantize_after_training_(build(), "2")
 
 
 # --- Counting -----------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_bytes_of_the_scaled_model():
 
 @every_width
 def test_what_is_counted_is_what_is_stored(bits):
-    model = quantized_after_training_(build(), bits)
+    model = quantize_after_training_(build(), bits)
     stored = sum(tensor.nbytes for tensor in model.state_dict().values())
     assert sizes(model).packed + sizes(model).remainder == stored
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
@@ -382,7 +382,7 @@ def one_layer(bits, N, K, bias=True, parts=1):
     torch.manual_seed(N)
     name = "layer" if parts == 1 else "query_key_value"
     linear = nn.ModuleDict({name: nn.Linear(K, N, bias=bias)})
-    return quantized_after_training_(linear, bits)[name]
+    return quantize_after_training_(linear, bits)[name]
 
 
 @gpu
@@ -466,7 +466,7 @@ def test_where_triton_cannot_compile_it_is_said_and_done_without(monkeypatch, ca
 @every_width
 def test_a_gpu_and_back(bits):
     """Codes stay what they are: in bytes, in the state, and on the way back."""
-    model = quantized_after_training_(build(), bits)
+    model = quantize_after_training_(build(), bits)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     codes = model.blocks[0].projection.codes.clone()
     logits, size = model(tokens()), sizes(model)

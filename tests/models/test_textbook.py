@@ -19,7 +19,7 @@ def test_windows_are_tokens_and_those_that_come_next():
 
 def test_an_estimate_is_the_mean_over_its_batches_without_dropout():
     torch.manual_seed(0)
-    model = reference.TextbookLM(preset_model("TransformerLM", "default", 80))
+    model = reference.ReferenceLM(preset_model("TransformerLM", "default", 80))
     tokens = torch.randint(80, (500,))
     torch.manual_seed(1)
     estimate = reference.estimate(model, tokens, batches=3, batch_size=4, T=8)

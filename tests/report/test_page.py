@@ -161,9 +161,9 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
         assert claim.finding in text
     verdicts = [text for _, text in tree.all("strong", class_="verdict")]
     assert verdicts == [claim.verdict for claim in claims]
-    for floor in ordinary.comparison.floors:
-        bits, ngrams = f"{floor.score.bits_per_character:.3f}", f"{floor.ngrams:,}"
-        cells = "</td><td>".join([f"{floor.score.loss:.4f}", bits, ngrams])
+    for baseline in ordinary.comparison.baselines:
+        bits, ngrams = f"{baseline.score.bits_per_character:.3f}", f"{baseline.ngrams:,}"
+        cells = "</td><td>".join([f"{baseline.score.loss:.4f}", bits, ngrams])
         assert f"<td>{cells}</td>" in ordinary.text
 
 
@@ -393,12 +393,12 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
     scale = Scale.of(ordinary.comparison)
     rows = ordinary.comparison.rows
     losses = [loss for row in rows for loss in (row.train_loss, row.val_loss)]
-    losses += [floor.score.loss for floor in scale.floors]
+    losses += [baseline.score.loss for baseline in scale.baselines]
     places = [float(scale.place(loss)) for loss in losses]
     assert min(places) == 0
     assert max(places) == 100
     assert float(scale.place((scale.low + scale.high) / 2)) == pytest.approx(50, abs=0.01)
-    nothing = dataclasses.replace(ordinary.comparison, rows=(), floors=())
+    nothing = dataclasses.replace(ordinary.comparison, rows=(), baselines=())
     assert Scale.of(nothing).place(0.5) == "50.00"
 
 

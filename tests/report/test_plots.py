@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from report_pages import comparison, result, row
 
 from drakegpt.config import LADDER
-from drakegpt.evaluation.baseline import Floor
+from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.figures import draw_curves
 from drakegpt.report.inline_svg import VARIABLES, colour, inline
@@ -23,8 +23,10 @@ def drawn(compared):
 
 
 def test_both_losses_are_drawn_and_floors_with_validation_alone():
-    floors = tuple(Floor(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.1), (4, 1.9)))
-    val, train = drawn(comparison(row("BigramLM", result("r")), floors=floors))
+    baselines = tuple(
+        Baseline(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.1), (4, 1.9))
+    )
+    val, train = drawn(comparison(row("BigramLM", result("r")), baselines=baselines))
     assert "Validation" in val.caption
     assert "Training" in train.caption
     assert ">1-gram counts<" in val.svg
@@ -43,20 +45,20 @@ def of_tail(name):
 
 
 def test_a_curve_of_the_tail_is_not_said_to_be_of_validation():
-    floors = (Floor(4, 8, Score(1.9, 9, 9), 99),)
+    baselines = (Baseline(4, 8, Score(1.9, 9, 9), 99),)
     tail, plain = row("BlocksLM", of_tail("a")), row("BigramLM", result("b"))
-    val, train = alone = drawn(comparison(tail, floors=floors))
+    val, train = alone = drawn(comparison(tail, baselines=baselines))
     assert val.caption == "Held-out tail loss while training"
     assert val.description.startswith("Held-out tail loss in nats")
     assert "counts" not in val.svg + val.description
     assert "tail" not in train.caption + train.description
     assert LEGEND["tail"] in legend(alone)
-    both = drawn(comparison(plain, tail, floors=floors))
+    both = drawn(comparison(plain, tail, baselines=baselines))
     assert both[0].caption == ("Validation or held-out tail loss while training (tail: BlocksLM)")
     assert "BlocksLM (tail) goes from" in both[0].description
     assert "BigramLM goes from" in both[0].description
     assert "4-gram counts" in both[0].svg
-    assert LEGEND["tail"] not in legend(drawn(comparison(plain, floors=floors)))
+    assert LEGEND["tail"] not in legend(drawn(comparison(plain, baselines=baselines)))
 
 
 def test_each_line_ends_with_its_sign_in_its_colour():
@@ -137,20 +139,20 @@ def told(*rows, **given):
 
 
 def test_only_what_is_drawn_is_explained():
-    floors = (Floor(1, 8, Score(3.1, 9, 9), 99),)
+    baselines = (Baseline(1, 8, Score(3.1, 9, 9), 99),)
     plain = row("BigramLM", result("r"))
     seeds = row("BlocksLM", result("a", 1), result("b", 2))
     turned = row("TransformerLM", result("t", losses=(3.0, 2.0, 2.5), best=2.0))
     tokens = dataclasses.replace(turned, tokenizer="bpe", vocab_size=300)
     assert told(plain) == []
     tail = row("MultiHeadAttentionLM", of_tail("e"))
-    assert told(plain, seeds, turned, tail, floors=floors) == list(LEGEND)
-    assert told(tokens, floors=floors) == ["counts", "turn"]
+    assert told(plain, seeds, turned, tail, baselines=baselines) == list(LEGEND)
+    assert told(tokens, baselines=baselines) == ["counts", "turn"]
     # Bits over time have neither levels nor turns, nor a band.
-    assert told(others=(turned, seeds), floors=floors) == ["mean"]
-    assert told(plain, others=(tokens,), floors=floors) == ["counts"]
+    assert told(others=(turned, seeds), baselines=baselines) == ["mean"]
+    assert told(plain, others=(tokens,), baselines=baselines) == ["counts"]
     unseen = dataclasses.replace(result("t"), evaluations=())
-    assert told(row("BigramLM", unseen), floors=floors) == []
+    assert told(row("BigramLM", unseen), baselines=baselines) == []
 
 
 def test_what_diverged_or_was_not_recorded_is_left_out():

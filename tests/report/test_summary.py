@@ -6,9 +6,9 @@ import math
 import pytest
 from report_pages import comparison, result, row
 
-from drakegpt.evaluation.baseline import Floor
+from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
-from drakegpt.report.summary import findings, listed
+from drakegpt.report.summary import listed, summarize
 
 NAN = float("nan")
 
@@ -23,11 +23,11 @@ def of(model, *losses, **given):
 
 
 def bits(order, value):
-    return Floor(order, 8, Score(value * math.log(2), 9, 9), 99)
+    return Baseline(order, 8, Score(value * math.log(2), 9, 9), 99)
 
 
 def told(*rows, **given):
-    return findings(comparison(*rows, **given))
+    return summarize(comparison(*rows, **given))
 
 
 def test_the_best_is_named_first_with_what_its_figures_mean():
@@ -86,15 +86,15 @@ def sized(model, loss, parameters):
 
 
 def test_what_counting_reaches_and_keeps():
-    floors = (bits(1, 5.0), bits(2, 3.5), dataclasses.replace(bits(3, 2.5), ngrams=12_673))
+    baselines = (bits(1, 5.0), bits(2, 3.5), dataclasses.replace(bits(3, 2.5), ngrams=12_673))
     assert (
         "Counting alone reaches 2.500 bits per character, with the counts of 12,673 different "
-        "n-grams of up to 3 characters." in told(of("BigramLM", 2.0), floors=floors)
+        "n-grams of up to 3 characters." in told(of("BigramLM", 2.0), baselines=baselines)
     )
-    alone = told(of("BigramLM", 2.0), floors=floors[:1])
+    alone = told(of("BigramLM", 2.0), baselines=baselines[:1])
     assert any(s.endswith("with the counts of 99 different characters.") for s in alone)
-    pieces = dataclasses.replace(floors[2], score=Score(1.0, 5, 9))
-    assert any("up to 3 tokens." in s for s in told(of("BigramLM", 2.0), floors=(pieces,)))
+    pieces = dataclasses.replace(baselines[2], score=Score(1.0, 5, 9))
+    assert any("up to 3 tokens." in s for s in told(of("BigramLM", 2.0), baselines=(pieces,)))
     assert not any("ounting" in s for s in told(of("BigramLM", 2.0)))
 
 
@@ -120,7 +120,7 @@ def test_who_is_beyond_counting_and_what_each_has_for_it(losses, sentence):
         sized(model, loss, parameters)
         for (model, parameters), loss in zip(models, losses, strict=False)
     ]
-    assert sentence in told(*rows, floors=(bits(1, 5.0), bits(2, 3.5), bits(3, 2.5)))
+    assert sentence in told(*rows, baselines=(bits(1, 5.0), bits(2, 3.5), bits(3, 2.5)))
 
 
 def test_a_tie_is_level_and_no_zero_is_negative():
@@ -174,11 +174,13 @@ def test_a_row_that_was_trained_otherwise_has_no_gain_and_no_verdict():
 
 def test_who_is_beyond_pairs():
     rows = [of("BigramLM", 2.0), of("BlocksLM", 1.5), of("TransformerLM", 1.0)]  # 4, 3, 2 bits
-    floors = (bits(1, 5.0), bits(2, 3.5), bits(3, 2.5))
-    sentences = told(*rows, floors=floors)
+    baselines = (bits(1, 5.0), bits(2, 3.5), bits(3, 2.5))
+    sentences = told(*rows, baselines=baselines)
     assert "2 of 3 have learnt more than counting pairs: BlocksLM and TransformerLM." in sentences
-    assert "0 of 1 have learnt more than counting pairs: none." in told(rows[0], floors=floors)
-    assert not any("counting pairs" in s for s in told(rows[0], floors=floors[:1]))
+    assert "0 of 1 have learnt more than counting pairs: none." in told(
+        rows[0], baselines=baselines
+    )
+    assert not any("counting pairs" in s for s in told(rows[0], baselines=baselines[:1]))
 
 
 def test_overfitting_and_lengths_are_told():

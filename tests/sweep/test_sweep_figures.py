@@ -6,7 +6,7 @@ import pytest
 
 from drakegpt.sweep.plots import draw, scale_of
 from drakegpt.sweep.space import Choices, Range
-from drakegpt.sweep.study import Row
+from drakegpt.sweep.study import TrialRow
 
 SPACE = {
     "embedding_dim": Choices((64, 16, 32)),
@@ -20,7 +20,7 @@ POINT = {"embedding_dim": 16, "max_lr": 1e-3, "schedule": "cosine", "tie_embeddi
 
 
 def row(number, loss, state="complete", **params):
-    return Row(number=number, params=POINT | params, state=state, loss=loss, iterations=9,
+    return TrialRow(number=number, params=POINT | params, state=state, loss=loss, iterations=9,
                why="", run=f"r{number}", seconds=1.0)  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from drakegpt import paths
 from drakegpt.config import resolve
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs.lookup import find_run, find_unfinished
-from drakegpt.runs.run import all_runs, create_run, open_run
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.run import create_run, list_runs, open_run
+from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.runner import attempt
@@ -56,7 +56,7 @@ def test_a_combination_drawn_again_is_not_trained_again(sweep):
     study = sweep({"max_lr": Choices((1e-3, 1e-2))}, "random", 6)
     rows = study.rows()
     assert len(rows) == 6
-    assert len(all_runs()) == len({row.run for row in rows}) == 2
+    assert len(list_runs()) == len({row.run for row in rows}) == 2
     for row in rows:
         first = next(other for other in rows if other.params == row.params)
         assert (row.loss, row.run, row.state) == (first.loss, first.run, "complete")
@@ -99,7 +99,9 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     trained = []
     recorder = runner.Recorder
     monkeypatch.setattr(
-        runner, "Recorder", lambda run, **how: trained.append(run.name) or recorder(run, **how)
+        runner,
+        "TrainingSession",
+        lambda run, **how: trained.append(run.name) or recorder(run, **how),
     )
     assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
@@ -139,7 +141,7 @@ def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
     """Neither one of other settings nor one of another sweep is taken for a trial."""
     searched = {"max_lr": Choices((1e-2,))}
     (row,) = sweep(searched).rows()
-    (own,) = all_runs()
+    (own,) = list_runs()
     shutil.rmtree(own.folder)
     shutil.rmtree(paths.sweeps())
     config = dataclasses.replace(own.config, **changed)
@@ -168,7 +170,7 @@ def test_trials_are_found_by_name_and_by_loss_but_do_not_stand_for_their_model(s
 def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
     calls = []
     sweep({"max_lr": Choices((1e-2,))}, stop=lambda: calls.append(1) or len(calls) > 5)
-    (run,) = all_runs()
+    (run,) = list_runs()
     assert not run.finished
     with pytest.raises(RunError, match="no unfinished run"):
         find_unfinished(None)
@@ -188,7 +190,7 @@ def failing(monkeypatch):
                 fail()
             return recorder(run, **how)
 
-        monkeypatch.setattr(runner, "Recorder", new)
+        monkeypatch.setattr(runner, "TrainingSession", new)
 
     return set_to
 
@@ -232,7 +234,7 @@ def test_a_trial_that_ends_its_process_each_time_is_given_up(sweep, failing):
 
 def test_an_attempt_that_came_further_is_not_counted(sweep, monkeypatch):
     """Each time the process is lost after one checkpoint more."""
-    space, save = {"max_lr": Choices((1e-2,))}, Recorder.save
+    space, save = {"max_lr": Choices((1e-2,))}, TrainingSession.save
     for _ in range(5):
         saves = []
 
@@ -242,7 +244,7 @@ def test_an_attempt_that_came_further_is_not_counted(sweep, monkeypatch):
             saves.append(save(recorder))
 
         with monkeypatch.context() as patch:
-            patch.setattr(Recorder, "save", save_once)
+            patch.setattr(TrainingSession, "save", save_once)
             with pytest.raises(RuntimeError, match="killed"):
                 sweep(space, save_interval=2)
     (row,) = sweep(space, save_interval=2).rows()
@@ -281,7 +283,7 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
 def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):
     study = sweep({"max_lr": Range(1e-4, 1e-2, log=True)}, "random", 2)
     for row in study.rows():
-        (run,) = [run for run in all_runs() if run.name == row.run]
+        (run,) = [run for run in list_runs() if run.name == row.run]
         assert run.config.max_lr == row.params["max_lr"] == float(f"{row.params['max_lr']:.4g}")
         assert run.config.base_lr == pytest.approx(run.config.max_lr / 5, rel=1e-3)
         assert (run.sweep, run.info["trial"]) == ("s", row.number)

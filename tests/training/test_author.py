@@ -8,11 +8,11 @@ import torch
 from learning import at_home, prepare, small_text, train
 
 from drakegpt.errors import RunError
-from drakegpt.generation.text import write
+from drakegpt.generation.text import generate_text
 from drakegpt.runs.checkpoint import load_weights, save_weights
-from drakegpt.runs.lookup import find_author
-from drakegpt.runs.packing import quantize_run
-from drakegpt.runs.weights_file import author_in_file, author_of
+from drakegpt.runs.lookup import find_pretrained
+from drakegpt.runs.packing import pack_run
+from drakegpt.runs.weights_file import pretrained_from_file, pretrained_from_run
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 
 def text(author):
-    return "".join(write(author.load_model(CPU), author.tokenizer, "the", 60))
+    return "".join(generate_text(author.load_model(CPU), author.tokenizer, "the", 60))
 
 
 def tampered(run, path, setting, value):
@@ -39,15 +39,15 @@ def tampered(run, path, setting, value):
 @pytest.mark.parametrize("bits", ["full", "1.58"])
 def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
     run = train(prepared, bits=bits)
-    expected = text(author_of(run))
+    expected = text(pretrained_from_run(run))
     file = shutil.copy(run.last_checkpoint().weights, tmp_path / "mine.safetensors")
-    packed = quantize_run(run, "1.58" if bits == "1.58" else "8")
+    packed = pack_run(run, "1.58" if bits == "1.58" else "8")
     small = shutil.copy(packed.last_checkpoint().weights, tmp_path / "small.safetensors")
-    whole = text(author_of(packed))
+    whole = text(pretrained_from_run(packed))
     shutil.rmtree(run.folder.parent)
-    assert text(find_author(str(file))) == expected
-    assert text(find_author(str(small))) == whole
-    author = author_in_file(file)
+    assert text(find_pretrained(str(file))) == expected
+    assert text(find_pretrained(str(small))) == whole
+    author = pretrained_from_file(file)
     assert (author.model, author.data) == ("TransformerLM", "small")
     assert author.tokenizer.to_json() == prepared.tokenizer.to_json()
 
@@ -71,7 +71,7 @@ def test_files_that_do_not_say_what_they_are_are_refused(run, tmp_path, key, val
         metadata[key] = value
     save_weights(tmp_path / "w.safetensors", weights, metadata)
     with pytest.raises(RunError, match="does not say which model"):
-        author_in_file(tmp_path / "w.safetensors")
+        pretrained_from_file(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_files_that_do_not_say_what_they_are_are_refused(run, tmp_path, key, val
 def test_weights_of_another_model_are_refused(run, tmp_path, setting, value):
     tampered(run, tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="do not fit what it says of itself"):
-        author_in_file(tmp_path / "w.safetensors").load_model(CPU)
+        pretrained_from_file(tmp_path / "w.safetensors").load_model(CPU)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_weights_of_another_model_are_refused(run, tmp_path, setting, value):
 def test_settings_from_outside_are_checked(run, tmp_path, setting, value):
     tampered(run, tmp_path / "w.safetensors", setting, value)
     with pytest.raises(RunError, match="does not say which model"):
-        author_in_file(tmp_path / "w.safetensors")
+        pretrained_from_file(tmp_path / "w.safetensors")
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "poem.txt").write_text("roses are red")
     with pytest.raises(RunError, match="cannot be read"):
-        find_author(str(tmp_path / "poem.txt"))
+        find_pretrained(str(tmp_path / "poem.txt"))

@@ -32,7 +32,7 @@ def test_losses_are_the_textbooks(prepared, model):
     assert training.plan.way == "tape"
     config = training.config
     torch.manual_seed(5)
-    reference = textbook.TextbookLM(training.model.config)
+    reference = textbook.ReferenceLM(training.model.config)
     state = convert(reference.state_dict(), training.model.config)
     training.model.load_state_dict(training.model.state_dict() | state)
     windows = TrainingWindows(prepared.split("train"), 8, 32, config.seed)
@@ -101,7 +101,7 @@ def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits)
 def test_the_way_is_chosen_by_size_and_processes(settings, processes, way):
     settings = {"size": "default", **settings}
     config = resolve("TransformerLM", settings.pop("size"), "x", settings)
-    plan = step_runner.choose(config, CPU, processes)
+    plan = step_runner.plan_execution(config, CPU, processes)
     assert plan.way == way
     assert plan.dtype == torch.float32
     assert plan.compiled == (config.compile is True)
@@ -155,7 +155,7 @@ def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, 
 def test_a_loss_stays_what_it_was_when_steps_go_on():
     """Though a tape writes each result where it wrote the last."""
     place = torch.zeros(())
-    steps = step_runner.Engine("tape", CPU)
+    steps = step_runner.StepRunner("tape", CPU)
     done = [steps(lambda: place.add_(1)) for _ in range(4)]
     assert [loss.item() for loss in done] == [1, 2, 3, 4]
 
@@ -166,7 +166,7 @@ def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
 
     monkeypatch.setattr(step_runner, "_Graph", refuse)
     count = torch.zeros(())
-    steps = step_runner.Engine("graph", CPU)
+    steps = step_runner.StepRunner("graph", CPU)
     with caplog.at_level(logging.WARNING):
         done = [steps(lambda: count.add_(1) * 2).item() for _ in range(6)]
     assert done == [2, 4, 6, 8, 10, 12]
@@ -179,7 +179,7 @@ def test_a_graph_is_captured_after_the_first_steps_and_launched_from_then_on(mon
     """Only the order of things, which needs no GPU: the graph here is the step itself."""
     captured, count = [], torch.zeros(())
     monkeypatch.setattr(step_runner, "_Graph", lambda step: captured.append(step) or step)
-    steps = step_runner.Engine("graph", CPU)
+    steps = step_runner.StepRunner("graph", CPU)
     done = [(steps(lambda: count.add_(1) * 2).item(), len(captured)) for _ in range(5)]
     assert done == [(2, 0), (4, 0), (6, 0), (8, 1), (10, 1)]
     assert steps.way == "graph"

@@ -9,7 +9,7 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.run import create_run, open_run
-from drakegpt.training.run_length import iterations_of, length_of, seconds_for
+from drakegpt.training.run_length import estimate_seconds, iters_for_epochs, resolve_length
 
 
 def configured(data, **settings):
@@ -23,15 +23,15 @@ def configured(data, **settings):
 def test_epochs_in_iterations(prepared, epochs, batch, accumulation):
     config = configured(prepared, epochs=epochs, batch_size=batch, grad_accumulation=accumulation)
     windows = (prepared.metadata.train_tokens - 1) // 8
-    iterations = iterations_of(config, prepared)
+    iterations = iters_for_epochs(config, prepared)
     assert (iterations - 1) * batch * accumulation < epochs * windows
     assert iterations * batch * accumulation >= epochs * windows
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
-    length = length_of(configured(prepared, epochs=2), prepared)
+    length = resolve_length(configured(prepared, epochs=2), prepared)
     assert length["windows"] == "shuffled"
-    per_epoch = iterations_of(configured(prepared, epochs=1), prepared)
+    per_epoch = iters_for_epochs(configured(prepared, epochs=1), prepared)
     config = configured(prepared, **length)
     whole, cut = (create_run(config, prepared, name) for name in ("whole", "cut"))
     record(whole)
@@ -56,7 +56,7 @@ def test_the_time_of_a_run_grows_with_it():
 
     def seconds_for_text(settings, learnt=9, validated=1):
         config = resolve("TransformerLM", "default", "", settings)
-        return seconds_for(config, 65, learnt, validated)
+        return estimate_seconds(config, 65, learnt, validated)
 
     small = seconds_for_text(brief)
     longer = seconds_for_text(brief | {"iters": 10_000})
@@ -72,7 +72,7 @@ def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
 
     def seconds(learnt, validated, **settings):
         given = {"iters": 100, "eval_interval": 5, "batch_size": 32, **settings}
-        return seconds_for(resolve("BigramLM", "default", "", given), 65, learnt, validated)
+        return estimate_seconds(resolve("BigramLM", "default", "", given), 65, learnt, validated)
 
     def steps(scored):
         return 100 + scored / (32 * 8) / 3  # to score a token takes a third of learning it

@@ -10,8 +10,8 @@ from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
 from drakegpt.runs.run import create_run
-from drakegpt.runs.session import Recorder
-from drakegpt.training.run_length import iterations_of
+from drakegpt.runs.session import TrainingSession
+from drakegpt.training.run_length import iters_for_epochs
 from drakegpt.training.trainer import Evaluation, Trainer
 
 # Of 2,000 characters the last 200 validate; the 180 before them are the tail, which alone has a Z.
@@ -44,7 +44,7 @@ def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(windows, monkeyp
     run = create_run(held_out(windows=windows), data)
     of_tail = {data.tokenizer.encode(letter)[0] for letter in "Zz"}
     drawn, scored = set(), {Stream.ESTIMATE_TRAIN: set(), Stream.ESTIMATE_VAL: set()}
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         trainer = recorder.trainer
         at, of = trainer._windows.at, trainer._scored
 
@@ -83,7 +83,7 @@ def test_patience_and_plateaus_go_by_the_tail():
     settings = {"schedule": "plateau", "plateau_patience": 1, "patience": 4, "iters": 1000}
     config = held_out(**settings, max_lr=0.1, base_lr=0.1)
     run = create_run(config, data)
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         ours = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     torch.manual_seed(config.seed)
     model = build_model(config.model_settings(data.tokenizer.vocab_size))
@@ -96,7 +96,7 @@ def test_patience_and_plateaus_go_by_the_tail():
 
 def test_epochs_are_of_what_is_trained_on():
     data = prepare()
-    iterations = iterations_of(held_out(epochs=3, context_length=9), data)
+    iterations = iters_for_epochs(held_out(epochs=3, context_length=9), data)
     assert iterations == -(-3 * ((1620 - 1) // 9) // 16)
 
 

@@ -9,9 +9,9 @@ from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.agreement import select_runs
 from drakegpt.runs import session as recorder_module
-from drakegpt.runs.lookup import find_begun, find_finished
+from drakegpt.runs.lookup import find_finished, find_interrupted
 from drakegpt.runs.run import Part, create_run, open_run, record_changes, with_changes
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 
 SETTINGS = {"iters": 6, "eval_interval": 2, "eval_iters": 1, "recipe": "fast", "warmup_iters": 2}
 
@@ -63,7 +63,7 @@ def test_it_stands_for_no_run_of_its_present_settings(prepared):
     assert select_runs(prepared, settings={"iters": 12}) == {}
     begun = train(with_changes(run, {"iters": 20}), resume=True, until=14)
     assert begun.parts[-1] == Part(12, 14, 20)
-    assert find_begun([begun], begun.config) is None
+    assert find_interrupted([begun], begun.config) is None
 
 
 def test_it_is_no_seed_of_a_plain_run(prepared):
@@ -98,7 +98,10 @@ def test_what_does_not_concern_the_schedule_makes_no_part(prepared, change):
 def test_going_back_to_an_older_checkpoint_takes_the_change_back_to_there(prepared):
     run = train(create_run(configured(prepared, save_interval=2), prepared, "r"))
     last = run.last_checkpoint()
-    with pytest.raises(KeyboardInterrupt), Recorder(with_changes(run, {"iters": 12}), resume=True):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        TrainingSession(with_changes(run, {"iters": 12}), resume=True),
+    ):
         raise KeyboardInterrupt
     last.weights.write_bytes(b"")
     run = train(open_run(run.folder), resume=True)
@@ -114,7 +117,7 @@ def test_changes_are_written_once(prepared):
 
 
 def taken(run, monkeypatch, prepared):
-    other = Recorder(run)
+    other = TrainingSession(run)
     other._lock.acquire()
     monkeypatch.setattr(recorder_module, "held", other, raising=False)
 

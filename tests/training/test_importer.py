@@ -11,7 +11,7 @@ from drakegpt.experiments.agreement import select_runs
 from drakegpt.experiments.ladder import compare
 from drakegpt.models import reference
 from drakegpt.report.samples import sample
-from drakegpt.runs.run import all_runs, open_run
+from drakegpt.runs.run import list_runs, open_run
 from drakegpt.runs.scores import score
 from drakegpt.runs.upstream import import_original
 
@@ -22,7 +22,7 @@ def original(prepared, name, size="default"):
     """A model of the original, and the file it would have written, masks and all."""
     torch.manual_seed(5)
     config = resolve(name, size, prepared.name)
-    model = reference.TextbookLM(config.model_settings(prepared.tokenizer.vocab_size), False)
+    model = reference.ReferenceLM(config.model_settings(prepared.tokenizer.vocab_size), False)
     return config, model.eval()
 
 
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_named(prepared, tmp_path):
     torch.save(original(prepared, "BigramLM")[1].state_dict(), tmp_path / "model.pt")
     with pytest.raises(UsageError, match="not of a BlocksLM"):
         import_original(tmp_path / "model.pt", config, prepared, None)
-    assert all_runs(begun=False) == []
+    assert list_runs(begun=False) == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -101,7 +101,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_made(
     refused = drakegpt("runs", "import", tmp_path / "model.pt", "--model", "BlocksLM")
     assert refused.code == 2
     assert "holds weights that are not finite" in refused.err
-    assert all_runs(begun=False) == []
+    assert list_runs(begun=False) == []
     # What the conversion leaves out does not matter.
     state["blocks.1.sa_head.heads.2.key.weight"][1, 2] = 0.0
     state["blocks.1.sa_head.heads.2.tril"] = torch.full((8, 8), value)
@@ -132,7 +132,7 @@ def test_files_that_are_no_checkpoints_are_refused_and_never_run(prepared, tmp_p
     write(path)
     with pytest.raises(UsageError, match=r"model\.pt"):
         import_original(path, original(prepared, "BigramLM")[0], prepared, None)
-    assert all_runs(begun=False) == []
+    assert list_runs(begun=False) == []
 
 
 def test_a_missing_file_is_named(prepared, tmp_path):

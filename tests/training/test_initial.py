@@ -11,10 +11,10 @@ from drakegpt.data import dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
 from drakegpt.runs.checkpoint import load_weights
-from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.packing import pack_run
 from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.session import Recorder
-from drakegpt.runs.warm_start import begin_with_, initial_weights
+from drakegpt.runs.session import TrainingSession
+from drakegpt.runs.warm_start import load_init_weights, load_into_
 
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1, "dropout": 0.1}
 
@@ -32,13 +32,13 @@ def full(prepared):
 
 def begun(full, prepared, name=None, **settings):
     config = configured(prepared, init_from=full.name, **settings)
-    return create_run(config, prepared, name, initial=initial_weights(full, config, prepared))
+    return create_run(config, prepared, name, initial=load_init_weights(full, config, prepared))
 
 
 @pytest.mark.parametrize("bits", ["full", "1.58", "1"])
 def test_it_begins_with_the_very_weights(full, prepared, bits):
     run = open_run(begun(full, prepared, bits=bits).folder)
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         weights = recorder.trainer.model.state_dict()
         last, _ = load_weights(full.last_checkpoint().weights)
         assert all(torch.equal(weights[name], tensor) for name, tensor in last.items())
@@ -56,7 +56,7 @@ def test_training_starts_lower_than_from_chance(prepared):
     record(start)
 
     def first_loss(run):
-        with Recorder(run) as recorder:
+        with TrainingSession(run) as recorder:
             return next(iter(recorder.reports())).loss.item()
 
     by_chance = create_run(configured(prepared), prepared)
@@ -94,11 +94,11 @@ def test_other_shapes_are_refused(full, prepared, settings, words):
 def test_other_characters_are_refused(full, corpus):
     other = dataset.prepare(corpus + "?", name="other", source="", provenance="", source_sha256="0")
     with pytest.raises(UsageError, match="its vocabulary is not that of 'other'"):
-        initial_weights(full, configured(other), other)
+        load_init_weights(full, configured(other), other)
 
 
 def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
-    packed = quantize_run(full, "8")
+    packed = pack_run(full, "8")
     with pytest.raises(UsageError, match="its weights are packed") as caught:
         begun(packed, prepared)
     assert full.name in caught.value.fix
@@ -110,4 +110,4 @@ def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
 
 def test_weights_that_are_missing_are_named():
     with pytest.raises(ValueError, match="they differ in weight"):
-        begin_with_(torch.nn.Linear(2, 2), {"bias": torch.zeros(2)})
+        load_into_(torch.nn.Linear(2, 2), {"bias": torch.zeros(2)})

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
-from drakegpt.models.reference import TextbookLM
+from drakegpt.models.reference import ReferenceLM
 from drakegpt.runs.lookup import find_run
-from drakegpt.runs.packing import quantize_run
+from drakegpt.runs.packing import pack_run
 from drakegpt.runs.run import create_run, open_run
 from drakegpt.runs.scores import score
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
     config = resolve("TransformerLM", "default", prepared.name, given)
     run = create_run(config, prepared)
     model = record(run).trainer.model.eval()
-    packed = quantize_run(run, bits)
+    packed = pack_run(run, bits)
     tokens = batch(model)
     with torch.no_grad():
         assert torch.allclose(packed.load_model(CPU)(tokens), model(tokens), atol=1e-4)
@@ -47,7 +47,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
 @pytest.mark.parametrize(("bits", "close"), [("8", True), ("1.58", False), ("1", False)])
 def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
     run = train(prepared, iters=300, eval_interval=300)
-    packed = quantize_run(run, bits)
+    packed = pack_run(run, bits)
     lost = score(packed).val.loss - score(run).val.loss
     assert (abs(lost) < 0.02) == close
     assert lost > -0.02
@@ -55,11 +55,14 @@ def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
 
 def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
     run = train(prepared)
-    packed = open_run(quantize_run(run, "8", "small").folder)
+    packed = open_run(pack_run(run, "8", "small").folder)
     assert packed.finished
     assert packed.derived == "packed"
     assert packed.info["packed"] == {"bits": "8", "trained": False, "from": run.name}
-    with pytest.raises(RunError, match="no training to go on with"), Recorder(packed, resume=True):
+    with (
+        pytest.raises(RunError, match="no training to go on with"),
+        TrainingSession(packed, resume=True),
+    ):
         pass
 
 
@@ -74,16 +77,16 @@ def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
 def test_what_cannot_be_packed_is_explained(prepared, settings, bits, words):
     run = train(prepared, **settings)
     with pytest.raises(UsageError, match=words):
-        quantize_run(run, bits)
+        pack_run(run, bits)
 
 
 def test_an_imported_run_can_be_packed(prepared, tmp_path):
     """It has no final norm, and stays known as imported."""
     config = resolve("TransformerLM", "default", prepared.name)
-    reference = TextbookLM(config.model_settings(prepared.tokenizer.vocab_size))
+    reference = ReferenceLM(config.model_settings(prepared.tokenizer.vocab_size))
     torch.save(reference.state_dict(), tmp_path / "old.pt")
     run = import_original(tmp_path / "old.pt", config, prepared, "old")
-    packed = quantize_run(run, "8")
+    packed = pack_run(run, "8")
     tokens = torch.randint(5, (2, 8))
     with torch.no_grad():
         close = packed.load_model(CPU)(tokens), run.load_model(CPU)(tokens)
@@ -93,7 +96,7 @@ def test_an_imported_run_can_be_packed(prepared, tmp_path):
 
 def test_a_model_named_means_what_was_trained(prepared):
     run = train(prepared)
-    packed = quantize_run(run, "1")
+    packed = pack_run(run, "1")
     assert find_run("TransformerLM").name == find_run(None).name == run.name
     assert find_run(packed.name).name == packed.name
 
@@ -101,12 +104,12 @@ def test_a_model_named_means_what_was_trained(prepared):
 def test_a_packed_run_is_not_packed_again(prepared):
     run = train(prepared)
     with pytest.raises(UsageError, match="packed already"):
-        quantize_run(quantize_run(run, "8"), "8")
+        pack_run(pack_run(run, "8"), "8")
 
 
 def test_a_damaged_packed_run_is_refused(prepared):
     run = train(prepared, bits="1.58")
-    packed = quantize_run(run, "1.58")
+    packed = pack_run(run, "1.58")
     info = json.loads((packed.folder / "run.json").read_text())
     info["packed"]["bits"] = "1"
     (packed.folder / "run.json").write_text(json.dumps(info))

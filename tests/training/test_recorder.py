@@ -14,7 +14,7 @@ from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs import session as recorder_module
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
 from drakegpt.runs.run import create_run, open_run, with_changes
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
 
@@ -97,14 +97,18 @@ def test_more_iterations_are_allowed_and_other_changes_named(prepared):
 
 def test_only_one_process_trains_a_run(prepared):
     run = new_run(prepared)
-    with Recorder(run), pytest.raises(UsageError, match="Another process"), Recorder(run):
+    with (
+        TrainingSession(run),
+        pytest.raises(UsageError, match="Another process"),
+        TrainingSession(run),
+    ):
         pass
 
 
 def test_a_removed_folder_stops_the_run_and_is_not_made_again(prepared):
     run = new_run(prepared)
     with pytest.raises(RunError, match=r"removed; training stopped at iteration 8"):
-        with Recorder(run) as recorder:
+        with TrainingSession(run) as recorder:
             for report in recorder.reports():
                 if report.iteration == 7:
                     shutil.rmtree(run.folder)
@@ -119,7 +123,10 @@ def test_a_folder_removed_while_it_is_written_is_said_to_be_removed(prepared, mo
         raise FileNotFoundError(2, "No such file or directory", str(parent))
 
     monkeypatch.setattr(recorder_module, "save_checkpoint", removed_meanwhile)
-    with pytest.raises(RunError, match="removed; training stopped"), Recorder(run) as recorder:
+    with (
+        pytest.raises(RunError, match="removed; training stopped"),
+        TrainingSession(run) as recorder,
+    ):
         for _ in recorder.reports():
             pass
 
@@ -147,7 +154,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared,
 
 def test_a_failed_loss_keeps_the_last_checkpoint(prepared):
     run = new_run(prepared, iters=100)
-    with pytest.raises(RunError, match="nan at iteration 12"), Recorder(run) as recorder:
+    with pytest.raises(RunError, match="nan at iteration 12"), TrainingSession(run) as recorder:
         for report in recorder.reports():
             if isinstance(report, Step) and report.iteration == 11:
                 with torch.no_grad():
@@ -158,7 +165,10 @@ def test_a_failed_loss_keeps_the_last_checkpoint(prepared):
 def test_weights_that_are_not_finite_are_never_saved(prepared):
     """The step whose loss was still a number, and whose update was not."""
     run = new_run(prepared, iters=100)
-    with pytest.raises(RunError, match="no longer finite after iteration 8"), Recorder(run) as r:
+    with (
+        pytest.raises(RunError, match="no longer finite after iteration 8"),
+        TrainingSession(run) as r,
+    ):
         for report in r.trainer.reports():
             if report.iteration == 8:
                 r.trainer.model.head.bias.data.fill_(math.inf)
@@ -192,7 +202,7 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(prepared):
     gradients = []
     for batch, accumulation in ((32, 1), (8, 4)):
         run = new_run(prepared, batch_size=batch, grad_accumulation=accumulation, dropout=0.0)
-        with Recorder(run) as recorder:
+        with TrainingSession(run) as recorder:
             next(recorder.reports())
             gradients.append(recorder.trainer.optimizer.weights.gradient.clone())
     assert torch.allclose(*gradients, atol=1e-6)
@@ -203,7 +213,7 @@ def test_gradients_are_clipped_to_their_norm(prepared):
     norms = []
     for clip in (0.0, 0.1):
         run = new_run(prepared, grad_clip=clip)
-        with Recorder(run) as recorder:
+        with TrainingSession(run) as recorder:
             next(recorder.reports())
             norms.append(recorder.trainer.optimizer.weights.gradient.norm().item())
     assert norms[0] > 0.2
@@ -255,7 +265,7 @@ def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
         tiny, iters=600, eval_interval=20, eval_iters=5, schedule="plateau", dropout=0.0,
         plateau_patience=2, decay_factor=0.5,
     )  # fmt: skip
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         seen = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     best, waited, rate, expected = math.inf, 0, 5e-3, []
     for evaluation in seen:

@@ -12,8 +12,8 @@ from drakegpt.config import resolve
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.runs.run import all_runs, create_run, open_run
-from drakegpt.runs.session import Recorder
+from drakegpt.runs.run import create_run, list_runs, open_run
+from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def test_a_run_remembers_everything(prepared):
     run = create_run(resolve("MultiHeadAttentionLM", "default", prepared.name, SHORT), prepared)
-    with Recorder(run) as recorder:
+    with TrainingSession(run) as recorder:
         evaluations = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     again = open_run(run.folder)
     assert again.config == run.config
@@ -48,7 +48,7 @@ def test_no_run_overwrites_another(prepared):
     train(prepared, name="mine")
     with pytest.raises(UsageError, match="'mine' already"):
         train(prepared, name="mine")
-    assert len(all_runs()) == 3
+    assert len(list_runs()) == 3
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "transformerlm"])
@@ -59,7 +59,7 @@ def test_names_that_are_paths_are_refused(prepared, name):
 
 def test_a_run_without_a_checkpoint_is_not_offered(prepared):
     create_run(resolve("BigramLM", "default", prepared.name), prepared)
-    assert all_runs() == []
+    assert list_runs() == []
 
 
 @pytest.mark.parametrize("file", ["config.toml", "run.json", "tokenizer.json"])
@@ -69,7 +69,7 @@ def test_damaged_runs_are_named_not_crashed_on(prepared, file, content):
     (run.folder / file).write_bytes(content)
     with pytest.raises(RunError, match=run.name):
         open_run(run.folder)
-    assert all_runs() == []
+    assert list_runs() == []
 
 
 def test_damaged_weights_are_not_used(prepared):
@@ -277,17 +277,17 @@ def test_runs_are_read_anew_only_where_a_file_has_changed(drakegpt, prepared, mo
     """A comparison asks for all runs several times."""
     for name in ("a", "b"):
         train(prepared, "BigramLM", name)
-    all_runs()
+    list_runs()
     opened = []
     before = Path.open
     monkeypatch.setattr(
         Path, "open", lambda path, *a, **k: opened.append(path) or before(path, *a, **k)
     )
-    all_runs()[0].info["created_at"] = "not what the next one finds"
-    assert all_runs()[0].info["created_at"] != "not what the next one finds"
+    list_runs()[0].info["created_at"] = "not what the next one finds"
+    assert list_runs()[0].info["created_at"] != "not what the next one finds"
     assert opened == []
     os.utime(paths.runs() / "b" / "run.json")
-    assert len(all_runs()) == 2
+    assert len(list_runs()) == 2
     assert {path.parent.name for path in opened} == {"b"}
 
 

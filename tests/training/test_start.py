@@ -6,7 +6,7 @@ import torch
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.session import Recorder, train_run
+from drakegpt.runs.session import TrainingSession, train_run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.training.trainer import Evaluation
 
@@ -54,7 +54,7 @@ def test_training_says_nothing_stops_when_asked_and_is_resumed(prepared, capsys)
     first, second = (run.last_checkpoint().weights.read_bytes() for run in (whole, stopped))
     assert first == second
     assert capsys.readouterr() == ("", "")
-    with Recorder(stopped, resume=True), pytest.raises(UsageError, match="Another process"):
+    with TrainingSession(stopped, resume=True), pytest.raises(UsageError, match="Another process"):
         train_run(stopped, resume=True)
 
 

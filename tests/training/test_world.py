@@ -13,7 +13,7 @@ import torch
 
 from drakegpt.errors import UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.distributed import World, start
+from drakegpt.training.distributed import ProcessGroup, start
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 TRAIN = ["-m", "drakegpt", "train", "TransformerLM", "--eval-iters", "2", "--quiet"]
@@ -44,15 +44,15 @@ def output_of(*arguments):
 
 
 def test_shares_make_up_the_whole():
-    shares = [World(rank, 3).share(12) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).share(12) for rank in range(3)]
     assert [number for share in shares for number in range(12)[share]] == list(range(12))
     with pytest.raises(UsageError, match="12 windows cannot be split evenly over 5"):
-        World(0, 5).share(12)
+        ProcessGroup(0, 5).share(12)
 
 
 def test_an_environment_that_only_half_says_so_means_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert start() == World(0, 1)
+    assert start() == ProcessGroup(0, 1)
     for name, value in {"RANK": "first", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="cannot be brought together"):

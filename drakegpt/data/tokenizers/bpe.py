@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from drakegpt.data.tokenizers.base import Tokens, batched, token_type
 from drakegpt.errors import UsageError
-from drakegpt.wording import counted
+from drakegpt.wording import pluralize
 
 DEFAULT_VOCAB_SIZE = 20_000
 # RoBERTa's, in its order: their numbers are their places.
@@ -139,7 +139,7 @@ def check_vocab_size(vocab_size: int) -> None:
     """Raise `UsageError` if no BPE tokenizer can have that vocabulary."""
     if not SMALLEST_VOCAB_SIZE <= vocab_size <= LARGEST_VOCAB_SIZE:
         raise UsageError(
-            f"A vocabulary of {counted(vocab_size, 'token')} cannot be: it has at least the 256 "
+            f"A vocabulary of {pluralize(vocab_size, 'token')} cannot be: it has at least the 256 "
             "bytes and "
             f"{len(SPECIALS)} special tokens, and at most {LARGEST_VOCAB_SIZE:,} tokens.",
             f"Take --vocab-size {SMALLEST_VOCAB_SIZE} or more; {DEFAULT_VOCAB_SIZE} is common.",
