@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset
-from drakegpt.config import SIZES, check_setting, files
+from drakegpt.config import SIZES, check_setting
+from drakegpt.config import files as config_files
 from drakegpt.config.presets import PRESETS
 from drakegpt.errors import RunError, UsageError
 from drakegpt.wording import command, pluralize
@@ -96,7 +97,7 @@ def compare(
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html, replace=force)
-        paths.remove_leftovers(html.absolute().parent)
+        files.remove_leftovers(html.absolute().parent)
     dataset = choose_dataset(data)
     if dataset.metadata.overlap and not json:
         console.warn(dataset.metadata.overlap)
@@ -125,7 +126,7 @@ def compare(
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         report.check_target(html, replace=force)  # training may have taken hours
-        paths.write_text(html, page)
+        files.write_text(html, page)
     _show(dataset, comparison, samples, tested, html, chosen.damaged, json=json)
 
 
@@ -137,7 +138,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     """
     from drakegpt.experiments.regularization import COMPARED
 
-    given = files.from_file(path) if path else {}
+    given = config_files.from_file(path) if path else {}
     for name, value in given.items():
         check_setting(name, value)
     for name in ("model", *(COMPARED if remedies else ())):

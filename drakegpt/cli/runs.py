@@ -104,23 +104,23 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
 ) -> None:
     """Remove a run's folder with everything in it, whole or damaged."""
-    from drakegpt import paths
+    from drakegpt import files, home
 
-    folder = Path(run) if "/" in run or os.sep in run else paths.runs() / run
+    folder = Path(run) if "/" in run or os.sep in run else home.runs() / run
     if not run or run in (".", "..") or not folder.is_dir():
         raise RunError(
             f"There is no run named '{run}'.",
             "Give its exact name, as `drakegpt runs` lists it, or its folder.",
         )
-    if folder.parent.resolve() != paths.runs().resolve():
-        raise UsageError(f"{folder} is not among the runs in {paths.runs()}.", "Remove it by hand.")
+    if folder.parent.resolve() != home.runs().resolve():
+        raise UsageError(f"{folder} is not among the runs in {home.runs()}.", "Remove it by hand.")
     if not yes:
         name = console.messages().text(folder.name)
         typer.confirm(f"Remove {name} for good?", abort=True, err=True)
     if folder.is_symlink():
         folder.unlink()
     else:
-        paths.remove_folder(folder)
+        files.remove_folder(folder)
     console.show(f"Removed {folder.name}")
 
 

@@ -213,9 +213,9 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
 
 
 def _is_here(row: "TrialRow") -> bool:
-    from drakegpt import paths
+    from drakegpt import home
 
-    return (paths.runs() / row.run).is_dir()
+    return (home.runs() / row.run).is_dir()
 
 
 def say_how_to_go_on(study: "Study") -> None:

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drakegpt import paths
-from drakegpt.data import arrays, overlap, preprocess
+from drakegpt import files, home
+from drakegpt.data import overlap, preprocess
 from drakegpt.data.corpus import Corpus, Progress, Text
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.preprocess import CorpusStats, reporter
@@ -100,7 +100,7 @@ class Dataset:
     def verify(self) -> None:
         """Raise `CorpusError` if the tokens are not those that were prepared."""
         for name, checksum in self.metadata.array_sha256.items():
-            if arrays.checksum(self.split(name).numpy()) != checksum:
+            if files.compute_checksum(self.split(name).numpy()) != checksum:
                 raise _damaged(self.name, f"{name}.npy has another checksum")
 
     def check_context(self, context_length: int, *, tail: bool = False) -> None:
@@ -164,7 +164,7 @@ def prepare(
     found = preprocess.scan(corpus, reporter(progress, "reading"))
     _check_length(found, name, source)
     made, identity = _tokenizer(corpus, found, name, tokenizer, vocab_size, progress)
-    folder = paths.datasets() / name / identity[:16]
+    folder = home.datasets() / name / identity[:16]
     metadata = Metadata(
         name=name,
         version=identity,
@@ -189,12 +189,12 @@ def prepare(
     if not measured:
         both = overlap.measure(corpus, found, reporter(progress, "comparing the splits"))
         metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
-    with paths.workplace(paths.datasets()) as place:
+    with files.temporary_folder(home.datasets()) as place:
         if stored:
             _renew(folder, metadata, stored, place)
         else:
             _store(folder, metadata, made, corpus, found, place, progress)
-        paths.write_text(folder.parent / "current", folder.name, place)
+        files.write_text(folder.parent / "current", folder.name, place)
     make_default(name)
     return load(name)
 
@@ -259,7 +259,7 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
             "Run `drakegpt data fetch` with a source or a file of your own, "
             "or `drakegpt data list` to see what there is.",
         )
-    parent = paths.datasets() / name
+    parent = home.datasets() / name
     named = version[:16] if version else _read(parent / "current", name)
     if not VERSION.fullmatch(named):
         raise _damaged(name, f"{named[:40]!r} is the name of no version")
@@ -289,13 +289,13 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
 
 def names() -> list[str]:
     """All prepared datasets, sorted."""
-    return sorted(file.parent.name for file in paths.datasets().glob("[!.]*/current"))
+    return sorted(file.parent.name for file in home.datasets().glob("[!.]*/current"))
 
 
 def default_name() -> str | None:
     """The dataset fetched last, which commands take when none is named; `None` if there is none."""
     try:
-        name = (paths.datasets() / "default").read_text(encoding="utf-8")
+        name = (home.datasets() / "default").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         name = ""
     existing = names()
@@ -304,8 +304,8 @@ def default_name() -> str | None:
 
 def make_default(name: str) -> None:
     """Let commands take this dataset when none is named."""
-    with paths.workplace(paths.datasets()) as place:
-        paths.write_text(paths.datasets() / "default", name, place)
+    with files.temporary_folder(home.datasets()) as place:
+        files.write_text(home.datasets() / "default", name, place)
 
 
 def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> Metadata | None:
@@ -333,7 +333,7 @@ def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> N
     if known.seen_share is None:  # not measured again
         known = replace(known, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
     if known != stored:
-        paths.write_text(folder / "dataset.json", known.to_json(), place)
+        files.write_text(folder / "dataset.json", known.to_json(), place)
 
 
 def _store(
@@ -363,10 +363,10 @@ def _write(
     progress: Progress | None,
 ) -> None:
     kind = token_type(tokenizer.vocab_size)
-    with paths.folder_atomically(folder, place) as temporary:
+    with files.write_folder_atomically(folder, place) as temporary:
         splits = preprocess.encode_splits(tokenizer, corpus, found, reporter(progress, "encoding"))
         written = {
-            split: arrays.write(temporary / f"{split}.npy", kind, blocks)
+            split: files.write_array(temporary / f"{split}.npy", kind, blocks)
             for split, blocks in splits
         }
         shortest = min(array.tokens for array in written.values())
@@ -382,8 +382,8 @@ def _write(
             val_tokens=written["val"].tokens,
             array_sha256={split: array.sha256 for split, array in written.items()},
         )
-        paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        paths.write_text(temporary / "dataset.json", metadata.to_json())
+        files.write_text(temporary / "tokenizer.json", tokenizer.to_json())
+        files.write_text(temporary / "dataset.json", metadata.to_json())
 
 
 def _read(path: Path, name: str) -> str:

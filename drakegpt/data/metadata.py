@@ -13,7 +13,7 @@ from typing import Any
 from drakegpt.data.overlap import SHORTEST_LINE
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE
 from drakegpt.data.tokenizers.char import CharTokenizer
-from drakegpt.paths import parse_json
+from drakegpt.files import parse_json
 from drakegpt.wording import pluralize
 
 WORTH_TELLING = 0.01  # share of the validation split that training has too

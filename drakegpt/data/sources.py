@@ -20,7 +20,7 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.data import corpus, dataset, kaggle
 from drakegpt.data.corpus import CsvColumn, Progress, TextFile
 from drakegpt.data.dataset import Dataset
@@ -112,7 +112,7 @@ def _prepare(
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Bring a source's file and make a dataset of it: of one `column`, if it is a CSV."""
     known = SOURCES.get(source)
-    with paths.workplace(Path(tempfile.gettempdir())) as folder:
+    with files.temporary_folder(Path(tempfile.gettempdir())) as folder:
         if known:
             path = known.download(folder, _downloading(progress))
         else:
@@ -270,7 +270,7 @@ def _own_file(path: Path, folder: Path) -> Path:
     What a path under /dev gives the second time depends on the system.
     """
     try:
-        path = paths.expanded(path)
+        path = home.expand_user(path)
         with path.open("rb") as file:
             if path.is_file() and Path("/dev") not in path.parents:
                 return path

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.experiments.results import ResultRow
@@ -147,7 +147,7 @@ def _figure() -> "tuple[Figure, Axes]":
 
 
 def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
-    return write_figure(figure, paths.comparisons() / data, name)
+    return write_figure(figure, home.comparisons() / data, name)
 
 
 def _dress(axes: "Axes", title: str, below: str) -> None:

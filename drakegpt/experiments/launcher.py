@@ -31,9 +31,9 @@ from typing import Self
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
+from drakegpt.files import remove_folder
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
-from drakegpt.paths import remove_folder
 from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
 from drakegpt.runs.run import Run, check_new
 from drakegpt.runs.scores import score

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.generation.context_window import Window
 from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
@@ -95,14 +95,14 @@ class _Text:
 
 def save_generation(text: str, model: str, size: str) -> Path:
     """Store a text as `generation_<Model>[_scaled]_YYYYMMDD_HHMM.txt`; never over another."""
-    folder = paths.generations()
+    folder = home.generations()
     scaled = "_scaled" if size == "scaled" else ""
     stem = f"generation_{model}{scaled}_{datetime.now():%Y%m%d_%H%M}"
     number = 1
     while True:
         path = folder / (f"{stem}.txt" if number == 1 else f"{stem}_{number}.txt")
         try:
-            paths.write_new(path, text)
+            files.write_exclusively(path, text)
         except FileExistsError:
             number += 1
         else:

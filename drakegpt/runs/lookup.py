@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import MODEL_NAMES, TrainConfig, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
@@ -84,7 +84,7 @@ def _best(runs: Sequence[Run]) -> Run:
 
 def _folder_of(target: str) -> Path | None:
     """The folder of the run of that name or, where there is none, the one at that path."""
-    named = paths.runs() / target
+    named = home.runs() / target
     if Path(target).name == target and named.is_dir():
         return named
     return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100

@@ -27,8 +27,8 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
+from drakegpt.files import remove_folder, remove_leftovers, write_text
 from drakegpt.models.registry import build_model, choose_device, choose_threads
-from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.checkpoint import (
     Checkpoint,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.config import TrainConfig
 from drakegpt.errors import (
     CorpusError,
@@ -99,7 +99,7 @@ def _reached(run: Run) -> int:
         return run.last_checkpoint().iteration if run.checkpoints else 0
     except RunError:
         for damaged in run.checkpoints:
-            paths.remove_folder(damaged.folder)
+            files.remove_folder(damaged.folder)
         return 0
 
 
@@ -147,7 +147,7 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
 
     Raises `UsageError` if its name is that of a run with other settings.
     """
-    folder = paths.runs() / trial.run_name
+    folder = home.runs() / trial.run_name
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)

@@ -11,7 +11,7 @@ import pytest
 from learning import prepare
 from test_help import CALLED
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
 from drakegpt.config import resolve
 from drakegpt.training.trainer import Evaluation
@@ -33,7 +33,7 @@ def make_odd(drakegpt):
     prepare("\n".join(SONGS), NAME, source=source, provenance=source)
     trained = drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "--data", NAME, "-q")
     assert trained.code == 0, trained.err
-    (paths.runs() / PLAIN).rename(paths.runs() / NAME)  # as other programs may
+    (home.runs() / PLAIN).rename(home.runs() / NAME)  # as other programs may
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_commands_show_text(drakegpt, terminal, world, name):
     assert expected in piped.out + piped.err
     if name == "runs remove":
         drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "-q")
-        (paths.runs() / PLAIN).rename(paths.runs() / NAME)
+        (home.runs() / PLAIN).rename(home.runs() / NAME)
     if name == "train":
         expected = arguments[-1] + "3"
         arguments = [*arguments[:-1], expected]

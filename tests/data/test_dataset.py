@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import dataset
 from drakegpt.errors import CorpusError, DrakeGPTError
 
@@ -72,7 +72,7 @@ def test_two_preparations_at_once_do_no_harm(corpus):
         thread.join()
     assert not failures
     assert dataset.load("x").text("train", 10) == corpus[:10]
-    assert not list((paths.datasets() / "x").glob(".*unfinished"))
+    assert not list((home.datasets() / "x").glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("file", ["train.npy", "tokenizer.json", "dataset.json"])
@@ -91,7 +91,7 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         dataset.prepare(corpus * 2, name="small", source="", provenance="", source_sha256="")
     assert dataset.load("small").metadata == prepared.metadata
-    assert not list((paths.datasets() / "small").glob(".*unfinished"))
+    assert not list((home.datasets() / "small").glob(".*unfinished"))
 
 
 def test_context_is_checked_against_the_smaller_split(prepared):
@@ -108,7 +108,7 @@ def test_default_is_what_was_prepared_last(corpus):
     assert dataset.default_name() == "b"
     prepare(corpus, "a")
     assert dataset.load().name == "a"
-    (paths.datasets() / "default").write_text("gone")
+    (home.datasets() / "default").write_text("gone")
     assert dataset.default_name() == "a"
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import dataset
 from drakegpt.data.metadata import metadata_from_json
 from drakegpt.errors import DamagedDatasetError
@@ -97,4 +97,4 @@ def test_names_with_brackets_and_escapes_are_shown_as_they_are(drakegpt, corpus)
     assert "[red]x" in listed
     assert "/a/[b]/\x1b[31mc" in listed  # to a pipe as it is; see test_foreign_text
     assert "/a/[b]/\x1b[31mc" in drakegpt("data", "show", "[red]x").out
-    assert (paths.datasets() / "[red]x").is_dir()
+    assert (home.datasets() / "[red]x").is_dir()

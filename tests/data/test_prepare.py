@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import corpus, dataset, sources
 from drakegpt.data.tokenizers import base as tokens
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
@@ -174,7 +174,7 @@ def test_few_tokens_are_too_few():
         dataset.prepare("lalala" * 50, name="b", tokenizer="bpe", **ABOUT)
     assert "char" in caught.value.fix
     assert dataset.names() == []
-    assert not list((paths.datasets() / "b").glob(".*unfinished"))
+    assert not list((home.datasets() / "b").glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
@@ -193,7 +193,7 @@ def test_a_text_that_changes_meanwhile_is_refused(kind, letters):
     with pytest.raises(CorpusError, match="changed while"):
         dataset.prepare(Growing(songs()), name="b", tokenizer=kind, **ABOUT)
     assert dataset.names() == []
-    assert not list((paths.datasets() / "b").glob(".*unfinished"))
+    assert not list((home.datasets() / "b").glob(".*unfinished"))
 
 
 def test_every_pass_reports_its_progress(tmp_path):
