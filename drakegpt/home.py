@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from drakegpt import files
-from drakegpt.errors import UsageError, shortened
+from drakegpt.errors import UsageError, shorten
 
 HOME_VARIABLE = "DRAKEGPT_HOME"
 
@@ -28,7 +28,7 @@ def expand_user(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"The folder that '{path.parts[0]}' stands for in '{shortened(str(path))}' is unknown.",
+            f"The folder that '{path.parts[0]}' stands for in '{shorten(str(path))}' is unknown.",
             "Write the path out.",
         ) from error
 

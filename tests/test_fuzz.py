@@ -649,11 +649,13 @@ def test_odd_names_on_the_command_line(drakegpt, home, name, words):
 @examples(NAME_EXAMPLES)
 @given(name=odd_names)
 def test_odd_names_in_commands(name):
-    words = shlex.split(wording.command("generate", name, data=name, set_=[f"init_from={name}"]))
+    words = shlex.split(
+        wording.format_command("generate", name, data=name, set_=[f"init_from={name}"])
+    )
     assert name in words
     assert [word for word in words if word.removeprefix("--data=") == name]
     assert f"init_from={name}" in words
-    assert all(c.isprintable() or c in "\n\t" for c in wording.show_control_characters(name))
+    assert all(c.isprintable() or c in "\n\t" for c in wording.escape_control_characters(name))
 
 
 # --- (7) sizes --------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.formatting import format_or_blank
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([command("generate", run.name)])
+    console.next_commands([format_command("generate", run.name)])
 
 
 def _summary(run: "Run") -> dict[str, Any]:

@@ -54,7 +54,7 @@ from drakegpt.runs.checkpoint import (
     load_weights,
     save_weights,
 )
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 log = logging.getLogger("drakegpt")
 
@@ -403,7 +403,7 @@ def open_run(folder: Path) -> Run:
             raise  # nothing is known of the run then
         fix = TRAIN
         if folder.parent == home.runs():
-            removing = command("runs remove", folder.name)
+            removing = format_command("runs remove", folder.name)
             fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, run.config, dict(run.info), run.tokenizer)
@@ -424,7 +424,7 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     if known < FORMAT:
         raise OlderRunError(
             f"{folder.name} is a run from an older drakegpt.",
-            f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
+            f"Train it again, or remove it: `{format_command('runs remove', folder.name)}`.",
         )
     _check_info(info)
     values = config_files.from_file(folder / "config.toml")
@@ -507,7 +507,7 @@ def _taken(name: str) -> UsageError:
     except RunError:
         problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
         return UsageError(
-            problem, f"Take another --name, or remove it: `{command('runs remove', name)}`."
+            problem, f"Take another --name, or remove it: `{format_command('runs remove', name)}`."
         )
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 

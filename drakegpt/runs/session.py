@@ -42,7 +42,7 @@ from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -232,7 +232,7 @@ class TrainingSession:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
+                f"Make room there, then go on: `{format_command('train', resume=self.run.name)}`.",
             ) from error
 
 

@@ -27,7 +27,7 @@ from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 NEVER_ENDED = (
     f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
@@ -164,6 +164,6 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     ):
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
-            f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
+            f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
     return with_current_storage(run, config)
