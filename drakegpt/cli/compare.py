@@ -254,7 +254,7 @@ def _left_out(run: "Run", taken: "Run") -> str:
     from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
 
     told = f"Left out: {run.name}, newer but trained otherwise."
-    if run.origin:
+    if run.provenance:
         return told
     differing = differences(run, shared_settings(taken))
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]

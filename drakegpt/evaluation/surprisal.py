@@ -118,7 +118,9 @@ def _cut(text: str) -> str:
     return text[: next((end for end in ends if end > 0), LONGEST)].rstrip() or text[:LONGEST]
 
 
-def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple[Piece, ...]:
+def compute_verse_surprisals(
+    model: LanguageModel, data: Dataset, verse: Verse
+) -> tuple[Piece, ...]:
     """The verse in pieces as the tokens of `data` cut it, each with its surprise.
 
     `data` is the dataset that the model was trained on, which may read the text in
@@ -129,7 +131,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
     tokens = data.split("val")[:length]
     first, last = _places(tokens, data.tokenizer, verse)
     history = torch.cat([data.split("train")[-model.config.context_length :], tokens[:last]])
-    bits = token_surprisals(model, history, last - first)
+    bits = compute_token_surprisals(model, history, last - first)
     texts = _texts(tokens[first:last].tolist(), bits.tolist(), data.tokenizer)
     begun = data.tokenizer.to_bytes(tokens[:first].tolist())
     skipped = verse.before.encode("utf-8", "surrogatepass")[len(begun) :].decode("utf-8", "replace")
@@ -137,7 +139,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
 
 
 @torch.no_grad()
-def token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
+def compute_token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
     """The bits of the last `count` of a text's tokens, (N,) -> (count,), on the CPU.
 
     Each is predicted from the T tokens right before it, or from all there are

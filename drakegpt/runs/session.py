@@ -30,13 +30,14 @@ from drakegpt.errors import (
 from drakegpt.models.registry import build_model, choose_device, choose_threads
 from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
+from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import (
     Checkpoint,
     load_weights,
     save_checkpoint,
     save_weights,
 )
-from drakegpt.runs.run import Run, misfit, open_run, record_changes
+from drakegpt.runs.run import Run, describe_mismatch, open_run
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -139,14 +140,14 @@ class TrainingSession:
             if self._best:
                 best, best_weights = self._best
                 path = self.run.folder / "best.safetensors"
-                save_weights(path, best_weights, self.run.weights_metadata(best.iteration))
+                save_weights(path, best_weights, self.run.describe_weights(best.iteration))
                 self._best = None
             save_checkpoint(
                 self.run.folder / "checkpoints",
                 self.trainer.iteration,
                 weights,
                 self.trainer.state_dict(),
-                self.run.weights_metadata(self.trainer.iteration),
+                self.run.describe_weights(self.trainer.iteration),
             )
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
@@ -313,7 +314,7 @@ def _lock(run: Run) -> FileLock:
 
 def _trainer(run: Run, world: ProcessGroup) -> Trainer:
     """The trainer of a run, before its first iteration."""
-    data = run.dataset()
+    data = run.load_dataset()
     check_memory(run.config, data)
     device = choose_device(run.config.device)
     choose_threads(run.model_config)
@@ -324,7 +325,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         try:
             load_into_(model, weights)
         except ValueError as error:
-            raise misfit(run, error) from error
+            raise describe_mismatch(run, error) from error
     data.verify()
     parts = data.parts(tail=run.config.holds_out_tail)
     return Trainer(run.config, model.to(device), *parts, device, world)
@@ -338,7 +339,7 @@ def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     try:
         trainer.model.load_state_dict(weights)
     except RuntimeError as error:
-        raise misfit(run, error) from error
+        raise describe_mismatch(run, error) from error
     try:
         trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

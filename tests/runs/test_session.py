@@ -12,8 +12,10 @@ from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs import session as recorder_module
+from drakegpt.runs.changes import change_settings
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.runs.run import create_run, open_run, with_changes
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
@@ -85,12 +87,12 @@ def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(prepared):
 def test_more_iterations_are_allowed_and_other_changes_named(prepared):
     run = new_run(prepared)
     record(run)
-    longer = with_changes(run, {"iters": 40, "seed": 42})
+    longer = change_settings(run, {"iters": 40, "seed": 42})
     record(longer, resume=True)
     assert [e["iteration"] for e in longer.evaluations] == [10, 20, 30, 40]
     assert open_run(run.folder).config.iters == 40
     with pytest.raises(UsageError) as caught:
-        with_changes(run, {"batch_size": 64, "max_lr": 0.1, "iters": 50})
+        change_settings(run, {"batch_size": 64, "max_lr": 0.1, "iters": 50})
     assert "batch_size (32 → 64), max_lr (0.005 → 0.1)" in str(caught.value)
     assert open_run(run.folder).config.iters == 40
 
