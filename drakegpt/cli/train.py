@@ -230,7 +230,7 @@ def _train_and_score(
 
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
         finished = train_run(
-            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, world=world
+            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, group=world
         )
     if not finished:
         saved = run.checkpoints[-1].iteration

@@ -8,7 +8,7 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.agreement import select_runs
-from drakegpt.runs import session as recorder_module
+from drakegpt.runs import session as session_module
 from drakegpt.runs.changes import change_settings, record_changes
 from drakegpt.runs.create import create_run
 from drakegpt.runs.info import Part
@@ -122,7 +122,7 @@ def test_changes_are_written_once(prepared):
 def taken(run, monkeypatch, prepared):
     other = TrainingSession(run)
     other._lock.acquire()
-    monkeypatch.setattr(recorder_module, "held", other, raising=False)
+    monkeypatch.setattr(session_module, "held", other, raising=False)
 
 
 def without_checkpoint(run, monkeypatch, prepared):

@@ -61,7 +61,7 @@ def test_packed_runs_are_runs_but_cannot_be_trained_on(prepared):
     assert packed.derived == "packed"
     assert packed.info["packed"] == {"bits": "8", "trained": False, "from": run.name}
     with (
-        pytest.raises(RunError, match="no training to go on with"),
+        pytest.raises(RunError, match="no optimizer state"),
         TrainingSession(packed, resume=True),
     ):
         pass
