@@ -125,7 +125,7 @@ class TrainingSession:
         self._append({"event": "finished", **self._summarize_ending()})
 
     def save(self) -> None:
-        """Write a checkpoint now, unless there is one, and the best weights if there are new ones."""
+        """Write a checkpoint, and the best weights if they are new; nothing if just saved."""
         moment = (self.trainer.iteration, len(self.trainer.evaluations))
         if self._saved_at == moment:
             return

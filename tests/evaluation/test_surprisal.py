@@ -9,8 +9,8 @@ from report_pages import ending_with
 
 from drakegpt.config import resolve
 from drakegpt.evaluation.surprisal import (
-    LONGEST,
-    SHORTEST,
+    MAX_LENGTH,
+    MIN_LENGTH,
     compute_token_surprisals,
     compute_verse_surprisals,
     find_verse,
@@ -92,7 +92,7 @@ def test_the_verse_is_the_first_whole_stanza_that_is_long_enough():
 
 def test_a_long_stanza_is_cut_at_a_lines_end():
     verse = find_verse(with_end("x\n\n" + STANZA * 5))
-    assert SHORTEST <= len(verse.text) <= LONGEST
+    assert MIN_LENGTH <= len(verse.text) <= MAX_LENGTH
     assert (STANZA * 5).startswith(verse.text + "\n")
 
 
@@ -101,7 +101,7 @@ def test_a_long_stanza_is_cut_at_a_lines_end():
     [
         ("first\n" + "second line\n" * 12, ("second line\n" * 12).rstrip()),  # no blank line
         ("tiny\n\n" + "text\ntiny\n\n" * 14, ("text\ntiny\n\n" * 14).rstrip()),  # no long stanza
-        ("w" * 900, "w" * LONGEST),  # one word
+        ("w" * 900, "w" * MAX_LENGTH),  # one word
         ("word " * 200, ("word " * 80).rstrip()),  # one line
         ("twenty letters here.", "twenty letters here."),  # hardly anything
     ],
@@ -116,7 +116,7 @@ def test_texts_without_stanzas_have_a_verse_too(end, expected):
 
 def test_a_split_of_line_feeds_is_a_verse_of_line_feeds():
     verse = find_verse(with_end("\n" * 500))
-    assert 0 < len(verse.text) <= LONGEST
+    assert 0 < len(verse.text) <= MAX_LENGTH
     assert verse.text == "\n" * len(verse.text)
 
 
