@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
+from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once
@@ -60,7 +60,7 @@ def find_verse(data: Dataset) -> Verse:
     shortened to `MAX_LENGTH` characters. The same dataset gives the same verse.
     """
     text = data.text("val", SEARCHED)
-    known = lines_in_both(text, data.pieces("train"))
+    known = find_shared_lines(text, data.pieces("train"))
     candidates = [*_find_stanzas(text), _find_fallback(text)]
     for start, stop in [*candidates, *_find_new_lines(text, known)]:
         verse = Verse(_shorten(text[start:stop]), text[:start])

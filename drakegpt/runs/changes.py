@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from drakegpt import config as settings
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.errors import UsageError
 from drakegpt.runs.info import CHANGEABLE
 from drakegpt.runs.run import Run
@@ -54,5 +54,5 @@ def record_changes(run: Run, done: int) -> None:
         changes.append({"iteration": done, "settings": fresh})
     if changes != known:
         info = run.info | {"changes": changes}
-        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        files.write_text(run.folder / "run.json", json.dumps(info, indent=2))
         run.info.update(info)

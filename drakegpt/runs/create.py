@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import drakegpt
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.config import MODEL_NAMES, TrainConfig, files
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError
@@ -24,7 +24,7 @@ from drakegpt.models.registry import choose_device
 from drakegpt.runs.checkpoint import save_weights
 from drakegpt.runs.info import FORMAT
 from drakegpt.runs.run import OlderRunError, Run, open_run
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
 
@@ -65,13 +65,13 @@ def create_run(
         "machine": _describe_machine(device),
         **(facts or {}),
     }
-    with paths.workplace(paths.runs()) as temporary:
+    with files.temporary_folder(home.runs()) as temporary:
         run = Run(temporary / "run", config, info, data.tokenizer)
         if initial is not None:
             save_weights(run.initial_weights, initial, run.describe_weights(0))
-        paths.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
-        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
-        paths.write_text(run.folder / "config.toml", files.to_toml(config))
+        files.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
+        files.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        files.write_text(run.folder / "config.toml", files.to_toml(config))
         if fill:
             fill(run)
         stem = f"{config.model}_{kind}_{data.name}_{timestamp:%Y%m%d_%H%M%S}"
@@ -126,13 +126,13 @@ def check_name(name: str, what: str = "run") -> None:
 def check_new_name(name: str) -> None:
     """Raise `UsageError` if `name` is not valid for a run, or is taken."""
     check_name(name)
-    if (paths.runs() / name).exists():
+    if (home.runs() / name).exists():
         raise _explain_taken(name)
 
 
 def _explain_taken(name: str) -> UsageError:
     """Return an error that says what has that name."""
-    folder = paths.runs() / name
+    folder = home.runs() / name
     problem = f"There is a run named '{name}' already, in {folder}."
     try:
         open_run(folder)
@@ -141,7 +141,7 @@ def _explain_taken(name: str) -> UsageError:
     except RunError:
         problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
         return UsageError(
-            problem, f"Take another --name, or remove it: `{command('runs remove', name)}`."
+            problem, f"Take another --name, or remove it: `{format_command('runs remove', name)}`."
         )
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 
@@ -150,9 +150,9 @@ def _move_to_name(made: Path, name: str | None, stem: str) -> Path:
     """Move a finished folder to `name`, or to the first free name that begins with `stem`."""
     number = 1
     while True:
-        folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
+        folder = home.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
         try:
-            paths.move_new(made, folder)
+            files.move_exclusively(made, folder)
         except FileExistsError:
             if name:
                 raise _explain_taken(name) from None

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import MODEL_NAMES, TrainConfig, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import RunError, UsageError, did_you_mean
+from drakegpt.errors import RunError, UsageError, suggest_name
 from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.changes import change_settings
 from drakegpt.runs.info import CHANGEABLE
@@ -20,7 +20,7 @@ from drakegpt.runs.run import Run, open_run
 from drakegpt.runs.scores import read_tail_score, read_validation_score
 from drakegpt.runs.session import is_training
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 log = logging.getLogger("drakegpt")
 
@@ -38,7 +38,7 @@ def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
     """Open every run: whole ones, oldest first, and other folders by name with what is wrong."""
     runs: list[Run] = []
     unreadable: list[tuple[Path, RunError]] = []
-    parent = paths.runs()
+    parent = home.runs()
     entries = list(os.scandir(parent)) if parent.is_dir() else []
     for entry in sorted(entries, key=lambda entry: entry.name):
         if entry.name.startswith(".") or not entry.is_dir():
@@ -79,10 +79,10 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             return open_run(folder)
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
-            f"{did_you_mean(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
+            f"{suggest_name(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
             f"Runs: {_list_latest_names()}.",
         )
-    ranked_on = data or (None if model else dataset.default_name())
+    ranked_on = data or (None if model else dataset.get_default_name())
     runs = [
         run
         for run in (list_runs_on(dataset.load(ranked_on)) if ranked_on else list_runs())
@@ -94,7 +94,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
         on = f" on '{ranked_on}'" if ranked_on else ""
         raise RunError(
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
-            f"Train it: `{command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
+            f"Train it: `{format_command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
         )
     if not model:
         return _find_best(runs)
@@ -244,7 +244,7 @@ def _match_model(text: str | None) -> str | None:
 
 def _find_folder(target: str) -> Path | None:
     """Find the folder of the run with that name, or else the one at that path."""
-    named = paths.runs() / target
+    named = home.runs() / target
     if Path(target).name == target and named.is_dir():
         return named
     return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100

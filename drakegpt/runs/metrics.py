@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from drakegpt.paths import parse_json
+from drakegpt.files import parse_json
 
 FILE = "metrics.jsonl"
 # Numbers that every evaluation has, and the reasons why training may be finished or stopped.

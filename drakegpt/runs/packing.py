@@ -18,7 +18,7 @@ from drakegpt.models.packed_linear import PackedBits, pack_, quantize_after_trai
 from drakegpt.runs.checkpoint import load_weights, save_checkpoint
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import Run, describe_mismatch
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 # What a packed run keeps of the run.json of the run it was made from.
 KEPT_FACTS = ("final_norm", "imported_from", "imported_sha256", "changes")
@@ -37,7 +37,7 @@ def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     if trained not in ("full", bits):
         raise UsageError(
             f"{run.name} was trained with {trained} bits and cannot be packed in {bits}.",
-            f"Pack it as it is: `{command('export packed', run.name, bits=trained)}`.",
+            f"Pack it as it is: `{format_command('export packed', run.name, bits=trained)}`.",
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)

@@ -25,22 +25,22 @@ from typing import Any
 import torch
 
 from drakegpt import config as settings
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import ModelConfig, TrainConfig, files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
+from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing, pack_
 from drakegpt.models.registry import choose_threads
-from drakegpt.paths import parse_json
 from drakegpt.runs.checkpoint import Checkpoint, list_checkpoints, load_weights
 from drakegpt.runs.info import FORMAT, Part, check_info, list_earlier_parts
 from drakegpt.runs.metrics import get_file_signature, read_last_evaluation, read_metrics
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 log = logging.getLogger("drakegpt")
 
@@ -223,8 +223,8 @@ def open_run(folder: Path) -> Run:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # too many open files: this says nothing about the run
         fix = TRAIN
-        if folder.parent == paths.runs():
-            removing = command("runs remove", folder.name)
+        if folder.parent == home.runs():
+            removing = format_command("runs remove", folder.name)
             fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, run.config, dict(run.info), run.tokenizer)
@@ -239,7 +239,7 @@ def _open_cached(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     if known < FORMAT:
         raise OlderRunError(
             f"{folder.name} is a run from an older drakegpt.",
-            f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
+            f"Train it again, or remove it: `{format_command('runs remove', folder.name)}`.",
         )
     check_info(info)
     values = files.from_file(folder / "config.toml")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import (
@@ -22,9 +22,9 @@ from drakegpt.evaluation.scoring import (
     score_training_tail,
     score_validation_split,
 )
+from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.registry import choose_device
-from drakegpt.paths import parse_json
 from drakegpt.runs.run import Run
 
 SCORES = "scores.json"
@@ -182,7 +182,7 @@ def _count_whole_scorings(run: Run) -> int:
 
 
 def _write(run: Run, name: str, values: Mapping[str, Any]) -> None:
-    paths.write_text(run.folder / name, json.dumps(values, indent=2))
+    files.write_text(run.folder / name, json.dumps(values, indent=2))
 
 
 def _parse_score(values: Any) -> Score | None:

@@ -27,8 +27,8 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
+from drakegpt.files import remove_folder, remove_leftovers, write_text
 from drakegpt.models.registry import build_model, choose_device, choose_threads
-from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import (
@@ -43,7 +43,7 @@ from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 # Without a save interval, a checkpoint is due once training has taken this many times as long as
 # the last one took to save: with the first and the last, which are always saved, that is under
@@ -237,7 +237,7 @@ class TrainingSession:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is intact.",
-                f"Make room there, then resume: `{command('train', resume=self.run.name)}`.",
+                f"Make room there, then resume: `{format_command('train', resume=self.run.name)}`.",
             ) from error
 
 
