@@ -184,7 +184,7 @@ def _choose(
         whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
-            f"Train all six: {'the same command with --train' if asked else whole}.",
+            f"Train all six: {'the same format_command with --train' if asked else whole}.",
         )
     return chosen
 
@@ -255,7 +255,7 @@ def _left_out(run: "Run", taken: "Run") -> str:
     from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
 
     told = f"Left out: {run.name}, newer but trained otherwise."
-    if run.origin:
+    if run.provenance:
         return told
     differing = differences(run, shared_settings(taken))
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]

@@ -167,7 +167,7 @@ def training_progress(
 
     if not quiet:
         console.note(plan_execution(run.config, choose_device(run.config.device), processes).why)
-    ahead = Ahead.of(run.config, run.dataset())
+    ahead = Ahead.of(run.config, run.load_dataset())
     with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
         yield progress.report
 

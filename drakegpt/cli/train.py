@@ -103,7 +103,6 @@ def train(
             raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
         return
-    from drakegpt.runs.lookup import find_origin
     from drakegpt.runs.start import start_run
 
     with _processes(given.get("device", "auto")) as world:
@@ -121,7 +120,7 @@ def train(
         else:
             dataset = choose_dataset(given.get("data"))
             resolved = _resolve(given, dataset)
-            run = start_run(resolved, dataset, name, origin=find_origin(resolved))
+            run = start_run(resolved, dataset, name)
         scores = _train_and_score(run, resume=resume is not None, quiet=quiet, world=world)
     if json:
         console.show_json(_as_json(run, scores))
@@ -228,19 +227,19 @@ def _train_and_score(
     """
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import training_progress
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
         finished = train_run(
-            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, world=world
+            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, group=world
         )
     if not finished:
         saved = run.checkpoints[-1].iteration
         console.note(f"Stopped at iteration {saved:,}; saved.", style="")
         console.next_commands([format_command("train", resume=run.name)])
         raise typer.Exit(console.INTERRUPTED)
-    return score(run, run.config.device)
+    return score_run(run, run.config.device)
 
 
 def named_model(given: "Mapping[str, Any]", example: str) -> str:
@@ -263,15 +262,15 @@ def _dataset_name(given: dict[str, Any]) -> str:
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
     """The run meant by `--resume [TARGET]` and MODEL, and the same with the changes asked for."""
+    from drakegpt.runs.changes import change_settings
     from drakegpt.runs.lookup import find_unfinished
-    from drakegpt.runs.run import with_changes
 
     run = find_unfinished(
         given.get("model") if target == LATEST else target,
         size=given.get("size"),
         data=given.get("data"),
     )
-    return run, with_changes(run, given)
+    return run, change_settings(run, given)
 
 
 def _is_over(run: "Run", resumed: "Run") -> bool:
@@ -285,10 +284,10 @@ def _is_over(run: "Run", resumed: "Run") -> bool:
 
 def _show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run is finished, and what can be done with it."""
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     if json:
-        console.show_json(_as_json(run, score(run, run.config.device)))
+        console.show_json(_as_json(run, score_run(run, run.config.device)))
         return
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
@@ -356,7 +355,7 @@ def _render(run: "Run", scores: "Scores") -> None:
 
 def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """By what the best weights were chosen, why training ended, and whether they are better."""
-    from drakegpt.evaluation.noise import own_fall
+    from drakegpt.evaluation.noise import compare_within_runs
     from drakegpt.experiments.results import row_of
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
@@ -369,7 +368,7 @@ def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
     best_writes = format_command("generate", run.name, best=True)
     overfits = row_of([run])
-    better = own_fall([scores.val.loss - scores.best_val.loss])
+    better = compare_within_runs([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
         waited = pluralize(run.config.patience, "evaluation")
         yield (

@@ -146,11 +146,11 @@ def _again(definition: "Definition") -> str:
 
 def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
     """The other complete trials within noise of the best; each is a single run."""
-    from drakegpt.evaluation.noise import difference, lowest
+    from drakegpt.evaluation.noise import compare_losses, find_lowest
 
     losses = {row.number: row.loss for row in rows if row.state == "complete"}
     known = [(number, loss) for number, loss in losses.items() if loss is not None]
-    ranked = lowest(known, lambda it: it[1], lambda a, b: difference([a[1]], [b[1]]))
+    ranked = find_lowest(known, lambda it: it[1], lambda a, b: compare_losses([a[1]], [b[1]]))
     near = [number for number, _ in ranked[1:]]
     return [row for row in rows if row.number in near]
 

@@ -123,7 +123,7 @@ def report_stage(progress: StageProgress | None, stage: str) -> ByteProgress | N
     return (lambda done, total: progress(stage, done, total)) if progress else None
 
 
-    """Yield each part with its split; one that spans the boundary of the splits becomes two.
+def split_stream(
     stream: Iterable[str | None], train_characters: int
 ) -> Iterator[tuple[str, str | None]]:
     """Yield each part with its split; the part that spans the boundary of the splits becomes two.

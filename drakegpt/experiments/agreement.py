@@ -35,7 +35,7 @@ def shared_settings(run: Run) -> Agreement:
     But for model, size, data and seed, and what is incidental. How it came about
     counts too: of an imported run the settings are not known.
     """
-    return _agreement(_comparable(run.config), run.origin)
+    return _agreement(_comparable(run.config), run.provenance)
 
 
 @cache
@@ -99,7 +99,7 @@ def _departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
 
 def _ours(run: Run) -> dict[str, Any]:
     """All settings of a run that others may share, in the order of `TrainConfig`."""
-    return {name: getattr(run.config, name) for name in _SHARED} | {TRAINED_BY: run.origin}
+    return {name: getattr(run.config, name) for name in _SHARED} | {TRAINED_BY: run.provenance}
 
 
 @lru_cache(maxsize=64)
@@ -235,7 +235,7 @@ def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bo
         run.finished
         and run.derived != "packed"
         and not run.sweep
-        and (run.plain or "iters" not in wanted)
+        and (run.has_single_part or "iters" not in wanted)
         and (not seeds or run.config.seed in seeds)
         and all(getattr(run.config, key) == value for key, value in wanted.items())
     )

@@ -94,7 +94,7 @@ def _step(row: ResultRow, step: Difference) -> str:
     if not step.finite:
         return f"{row.model} or the model before has a loss that is not finite"
     where = step.where("below", "above", "level with")
-    return f"{row.model} is {where} the model before{step.grounds}"
+    return f"{row.model} is {where} the model before{step.remarks}"
 
 
 def _unlike_means(rows: Sequence[ResultRow]) -> str:
@@ -126,10 +126,10 @@ def _last_is_lowest(name: str, rows: Sequence[ResultRow]) -> Claim:
 def _ahead(next_best: ResultRow, ahead: Difference) -> str:
     """How far the last model is ahead of the lowest of the others."""
     factor = ""
-    if ahead.lower and ahead.fall < MOST_FACTOR_NATS:
-        factor = f", e^{ahead.fall:.2f} = {math.exp(ahead.fall):.2f} times"
+    if ahead.lower and ahead.decrease < MOST_FACTOR_NATS:
+        factor = f", e^{ahead.decrease:.2f} = {math.exp(ahead.decrease):.2f} times"
     where = ahead.where("ahead of", "behind", "level with")
-    return f"It ends {where} {next_best.model}{factor}{ahead.grounds}"
+    return f"It ends {where} {next_best.model}{factor}{ahead.remarks}"
 
 
 def _some_overfit(name: str, rows: Sequence[ResultRow]) -> Claim:
@@ -159,7 +159,9 @@ def _second_half(row: ResultRow) -> tuple[Difference, Difference] | None:
     if len(row.histories) < len(row.results) or any(len(h) < 2 for h in row.histories):
         return None
     falls = tuple(
-        noise.own_fall([_from_half_way(history, key) for history in row.histories], PLATEAU_NATS)
+        noise.compare_within_runs(
+            [_from_half_way(history, key) for history in row.histories], PLATEAU_NATS
+        )
         for key in ("train_loss", "val_loss")
     )
     train, val = falls

@@ -47,7 +47,7 @@ class Damaged(dict[str, str]):
         if run.name not in self and run.name not in self._whole:
             try:
                 run.load_model(torch.device("cpu"))
-                run.dataset().verify()
+                run.load_dataset().verify()
                 self._whole.add(run.name)
             except (RunError, CorpusError) as error:
                 self[run.name] = error.problem

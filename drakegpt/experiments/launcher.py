@@ -34,9 +34,14 @@ from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
 from drakegpt.files import remove_folder
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
-from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
-from drakegpt.runs.run import Run, check_new
-from drakegpt.runs.scores import score
+from drakegpt.runs.create import check_new_name
+from drakegpt.runs.lookup import (
+    apply_incidental_settings,
+    find_interrupted,
+    list_runs_on,
+)
+from drakegpt.runs.run import Run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
@@ -112,7 +117,7 @@ def train_runs(
     """
     for job in jobs:
         if job.name is not None:
-            check_new(job.name)
+            check_new_name(job.name)
     for config in dict.fromkeys(replace(job.config, seed=0) for job in jobs):
         check_memory(config, data)
     observer = observer or Observer()
@@ -136,7 +141,7 @@ def _train_in_turn(
             finished = train_run(run, resume=True, progress=progress, stop=observer.stop)
         if not finished:
             raise TrainingStoppedError([run], jobs[number:])
-        score(run, run.config.device)
+        score_run(run, run.config.device)
         runs.append(run)
     return runs
 
@@ -145,8 +150,8 @@ def _begin(job: Job, data: Dataset, observer: Observer, *, resume: bool) -> Run:
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
     if resume and (begun := find_interrupted(list_runs_on(data), job.config)):
         observer.resume(begun)
-        return with_current_storage(begun, job.config)
-    return start_run(job.config, data, job.name, origin=find_origin(job.config))
+        return apply_incidental_settings(begun, job.config)
+    return start_run(job.config, data, job.name)
 
 
 def _count_at_once(configs: Sequence[TrainConfig], data: Dataset) -> int:

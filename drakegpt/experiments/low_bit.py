@@ -27,7 +27,7 @@ from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.noise import Difference, difference, lowest
+from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.files import temporary_folder
@@ -45,7 +45,7 @@ from drakegpt.models.registry import build_model, choose_threads, without_weight
 from drakegpt.models.size import total_parameters
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import counted_score, score
+from drakegpt.runs.scores import score_and_count, score_run
 from drakegpt.runs.start import resolve_run
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Trainer
@@ -213,7 +213,7 @@ def measure(
         counted, of_form = sizes(model), scores[form.name]
         losses = tuple(score.loss for score in of_form)
         # Made of the same runs, two forms share their seeds, and all that follows from them.
-        below = difference(first, losses, share_chance=form.trained == forms[0].trained)
+        below = compare_losses(first, losses, same_seeds=form.trained == forms[0].trained)
         file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
         rows.append(
             LowBitRow(
@@ -222,7 +222,7 @@ def measure(
                 embedding_dim=model.config.embedding_dim,
                 val_losses=losses,
                 bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
-                difference=0.0 - below.fall,
+                difference=0.0 - below.decrease,
                 noise=below.noise,
                 paired=below.paired,
                 file_bytes=file_bytes,
@@ -243,9 +243,9 @@ def measure(
 
 def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
-        return score(run, str(device)).val
+        return score_run(run, str(device)).val
     choose_threads(run.model_config)
-    return counted_score(run, build_variant(run, form).to(device), data, device)
+    return score_and_count(run, build_variant(run, form).to(device), data, device)
 
 
 def summarize(rows: Sequence[LowBitRow]) -> list[str]:
@@ -271,7 +271,7 @@ def summarize(rows: Sequence[LowBitRow]) -> list[str]:
         found.append(
             f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
             f"float32 model of that size (width {small.embedding_dim}) ends "
-            f"{_apart(difference(few.val_losses, small.val_losses), 'it')}."
+            f"{_apart(compare_losses(few.val_losses, small.val_losses), 'it')}."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
         times = few.times_faster[batch]
@@ -283,15 +283,15 @@ def summarize(rows: Sequence[LowBitRow]) -> list[str]:
 
 def _apart(below: Difference, other: str) -> str:
     """Where a loss lies beside that of another form."""
-    return f"{below.where('below', 'above', 'level with')} {other}{below.grounds}"
+    return f"{below.where('below', 'above', 'level with')} {other}{below.remarks}"
 
 
 def lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
     """The form with the lowest loss, and those within noise of it."""
-    return lowest(
+    return find_lowest(
         rows,
         lambda row: row.val_loss,
-        lambda least, row: difference(least.val_losses, row.val_losses),
+        lambda least, row: compare_losses(least.val_losses, row.val_losses),
     )
 
 

@@ -116,7 +116,7 @@ def best_val_loss(result: RunResult) -> float:
 
 
 def _apart(ends: Difference) -> str:
-    return ends.where("lower", "higher", "level") + ends.grounds
+    return ends.where("lower", "higher", "level") + ends.remarks
 
 
 def _lowest(regularized: Mapping[str, ResultRow]) -> list[str]:

@@ -54,17 +54,18 @@ def main() -> None:
 
 def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     """Train what is left of a run and score it; whether it came to its end."""
-    from drakegpt.runs.run import open_run, with_changes
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.changes import change_settings
+    from drakegpt.runs.run import open_run
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
-    run = with_changes(open_run(folder), changes)
+    run = change_settings(open_run(folder), changes)
     stop.training = True
     train_run(run, resume=True, stop=lambda: stop.asked)
     stop.training = False
     if stop.asked:  # perhaps only just too late to stop its training
         return False
-    score(run, run.config.device)
+    score_run(run, run.config.device)
     return True
 
 

@@ -24,7 +24,7 @@ class Text:
     """A dataset, and the command that prepares it."""
 
     name: str
-    command: str
+    format_command: str
     own_file: bool  # which only its owner has
     source_sha256: str  # of the file
 
@@ -34,7 +34,7 @@ class Made:
     """How one run came about."""
 
     run: str
-    command: str | None  # None: not by a command of this program
+    format_command: str | None  # None: not by a command of this program
     note: str
 
 
@@ -60,7 +60,7 @@ class Commands:
 def commands_for(rows: Sequence[Sequence[Run]]) -> Commands:
     """The recipes of rows, each of which has one or several runs that differ in their seed."""
     runs = [run for row in rows for run in row]
-    texts = {run.info["dataset_version"]: run.dataset().metadata for run in runs}
+    texts = {run.info["dataset_version"]: run.load_dataset().metadata for run in runs}
     settings = [_setting(field.name, rows) for field in fields(TrainConfig)]
     grounds = [_ground(run) for run in runs]
     return Commands(
@@ -92,7 +92,7 @@ def _made(run: Run) -> Made:
     if run.derived:
         return Made(run.name, None, NO_COMMAND.get(run.derived, run.derived))
     note = f"begins with the weights of {run.config.init_from}" if run.config.init_from else ""
-    if run.plain:
+    if run.has_single_part:
         return Made(run.name, to_command(run.config), note)
     first, *later = run.parts
     resumed = ", then ".join(f"drakegpt train --resume RUN --iters {part.iters}" for part in later)

@@ -62,8 +62,8 @@ def _descent(rows: Sequence[ResultRow]) -> str:
     whole = loss_decrease(first, last, val_loss)
     moves = "falls" if whole.lower else "rises"
     moved = "stays level" if whole.within_noise else f"{moves} by {whole.amount} nats"
-    told = f"From {first.label} to {last.label} the validation loss {moved}{whole.grounds}"
-    gains = [(row.gain.fall, row) for row in rows if row.gain and row.gain.lower]
+    told = f"From {first.label} to {last.label} the validation loss {moved}{whole.remarks}"
+    gains = [(row.gain.decrease, row) for row in rows if row.gain and row.gain.lower]
     if not gains:
         return f"{told}."
     step, largest = max(gains, key=lambda gain: gain[0])
@@ -81,7 +81,7 @@ def _no_gain(row: ResultRow, before: ResultRow) -> str:
     assert row.gain is not None
     neither = "neither gains nor loses" if row.gain.within_noise else "gains nothing"
     where = row.gain.where("below", "above", "level with")
-    return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.grounds}."
+    return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.remarks}."
 
 
 def counting(comparison: Comparison) -> list[str]:

@@ -16,8 +16,8 @@ from drakegpt.config import TrainConfig, check_setting, merge_layers
 from drakegpt.config.presets import PRESETS, SYSTEMS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
+from drakegpt.runs.create import check_name
 from drakegpt.runs.lookup import INCIDENTAL
-from drakegpt.runs.run import check_name
 from drakegpt.runs.start import resolve_run
 from drakegpt.sweep.samplers import Sampler
 from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of

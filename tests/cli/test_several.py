@@ -20,7 +20,8 @@ from drakegpt.data import dataset
 from drakegpt.errors import DivergedError, RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession, is_training
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60

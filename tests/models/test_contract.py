@@ -11,7 +11,7 @@ from drakegpt.models import reference as textbook
 from drakegpt.models.ladder import TransformerBlock
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import MODELS, build_model
-from drakegpt.runs.upstream_weights import convert
+from drakegpt.runs.upstream import convert_state_dict
 
 # facts of the published ladder: parameters for a vocabulary of 80, default and scaled
 PINNED = {
@@ -112,7 +112,7 @@ def test_agrees_with_the_textbook(name, changes):
     model = build(name, dropout=0.0, **changes)
     torch.manual_seed(3)
     reference = textbook.ReferenceLM(model.config)
-    state = convert(reference.state_dict(), model.config)
+    state = convert_state_dict(reference.state_dict(), model.config)
     if name == "TransformerLM":
         for part in ("weight", "bias"):
             torch.nn.init.normal_(getattr(reference.ln_f, part))

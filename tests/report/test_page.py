@@ -289,7 +289,7 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
     from drakegpt.config import resolve
-    from drakegpt.runs.run import create_run
+    from drakegpt.runs.create import create_run
 
     shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
     given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}

@@ -17,8 +17,9 @@ from program_runs import settings
 from drakegpt import home
 from drakegpt.config import resolve
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
-from drakegpt.runs.lookup import find_run, find_unfinished
-from drakegpt.runs.run import create_run, list_runs, open_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.lookup import find_run, find_unfinished, list_runs
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define

@@ -16,7 +16,7 @@ from drakegpt.config import LADDER, MODEL_NAMES, resolve
 from drakegpt.data.windows import TrainingWindows
 from drakegpt.models import reference as textbook
 from drakegpt.models.registry import build_model
-from drakegpt.runs.upstream_weights import convert
+from drakegpt.runs.upstream import convert_state_dict
 from drakegpt.training import step_runner
 from drakegpt.training.trainer import Step, Trainer
 
@@ -33,7 +33,7 @@ def test_losses_are_the_textbooks(prepared, model):
     config = training.config
     torch.manual_seed(5)
     reference = textbook.ReferenceLM(training.model.config)
-    state = convert(reference.state_dict(), training.model.config)
+    state = convert_state_dict(reference.state_dict(), training.model.config)
     training.model.load_state_dict(training.model.state_dict() | state)
     windows = TrainingWindows(prepared.split("train"), 8, 32, config.seed)
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, betas=(0.9, 0.95))

@@ -9,7 +9,7 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
-from drakegpt.runs.run import create_run
+from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.run_length import iters_for_epochs
 from drakegpt.training.trainer import Evaluation, Trainer

@@ -11,8 +11,9 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
 from drakegpt.runs.checkpoint import load_weights
+from drakegpt.runs.create import create_run
 from drakegpt.runs.packing import pack_run
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.warm_start import load_init_weights, load_into_
 
@@ -104,10 +105,10 @@ def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
     assert full.name in caught.value.fix
     few = begun(full, prepared, "few", bits="1")
     record(few)
-    with pytest.raises(UsageError, match="they differ in .*norm"):
+    with pytest.raises(UsageError, match="parameter .*norm.* does not match"):
         begun(few, prepared)
 
 
 def test_weights_that_are_missing_are_named():
-    with pytest.raises(ValueError, match="they differ in weight"):
+    with pytest.raises(ValueError, match="parameter weight does not match"):
         load_into_(torch.nn.Linear(2, 2), {"bias": torch.zeros(2)})

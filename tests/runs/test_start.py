@@ -5,7 +5,8 @@ import torch
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession, train_run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.training.trainer import Evaluation
@@ -38,7 +39,7 @@ def test_an_origin_and_its_weights_come_together(prepared):
     weights = first.load_model(torch.device("cpu")).state_dict()
     with pytest.raises(UsageError, match="init_from is empty, but its weights are given"):
         create_run(first.config, prepared, initial=weights)
-    second = start_run(config, prepared, "second", origin=first)
+    second = start_run(config, prepared, "second")
     assert second.initial_weights.exists()
 
 

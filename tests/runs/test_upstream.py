@@ -11,8 +11,9 @@ from drakegpt.experiments.agreement import select_runs
 from drakegpt.experiments.ladder import compare
 from drakegpt.models import reference
 from drakegpt.report.samples import sample
-from drakegpt.runs.run import list_runs, open_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.lookup import list_runs
+from drakegpt.runs.run import open_run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")
@@ -60,7 +61,7 @@ def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path
     config, model = original(prepared, "TransformerLM")
     torch.save(model.state_dict(), tmp_path / "model.pt")
     run = import_original(tmp_path / "model.pt", config, prepared, "old")
-    assert score(run).val.tokens == prepared.metadata.val_tokens
+    assert score_run(run).val.tokens == prepared.metadata.val_tokens
     (row,) = compare(prepared, select_runs(prepared)).rows
     assert (row.runs, row.seconds, row.iterations) == (("old",), None, None)
     assert len(sample(run, 20)) == 20
@@ -87,7 +88,7 @@ def test_what_does_not_fit_is_named(prepared, tmp_path):
     torch.save(original(prepared, "BigramLM")[1].state_dict(), tmp_path / "model.pt")
     with pytest.raises(UsageError, match="not of a BlocksLM"):
         import_original(tmp_path / "model.pt", config, prepared, None)
-    assert list_runs(begun=False) == []
+    assert list_runs(with_checkpoint=False) == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -101,7 +102,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_made(
     refused = drakegpt("runs", "import", tmp_path / "model.pt", "--model", "BlocksLM")
     assert refused.code == 2
     assert "holds weights that are not finite" in refused.err
-    assert list_runs(begun=False) == []
+    assert list_runs(with_checkpoint=False) == []
     # What the conversion leaves out does not matter.
     state["blocks.1.sa_head.heads.2.key.weight"][1, 2] = 0.0
     state["blocks.1.sa_head.heads.2.tril"] = torch.full((8, 8), value)
@@ -132,7 +133,7 @@ def test_files_that_are_no_checkpoints_are_refused_and_never_run(prepared, tmp_p
     write(path)
     with pytest.raises(UsageError, match=r"model\.pt"):
         import_original(path, original(prepared, "BigramLM")[0], prepared, None)
-    assert list_runs(begun=False) == []
+    assert list_runs(with_checkpoint=False) == []
 
 
 def test_a_missing_file_is_named(prepared, tmp_path):

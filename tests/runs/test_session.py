@@ -11,9 +11,11 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
-from drakegpt.runs import session as recorder_module
+from drakegpt.runs import session as session_module
+from drakegpt.runs.changes import change_settings
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.runs.run import create_run, open_run, with_changes
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 
@@ -85,12 +87,12 @@ def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(prepared):
 def test_more_iterations_are_allowed_and_other_changes_named(prepared):
     run = new_run(prepared)
     record(run)
-    longer = with_changes(run, {"iters": 40, "seed": 42})
+    longer = change_settings(run, {"iters": 40, "seed": 42})
     record(longer, resume=True)
     assert [e["iteration"] for e in longer.evaluations] == [10, 20, 30, 40]
     assert open_run(run.folder).config.iters == 40
     with pytest.raises(UsageError) as caught:
-        with_changes(run, {"batch_size": 64, "max_lr": 0.1, "iters": 50})
+        change_settings(run, {"batch_size": 64, "max_lr": 0.1, "iters": 50})
     assert "batch_size (32 → 64), max_lr (0.005 → 0.1)" in str(caught.value)
     assert open_run(run.folder).config.iters == 40
 
@@ -122,7 +124,7 @@ def test_a_folder_removed_while_it_is_written_is_said_to_be_removed(prepared, mo
         shutil.rmtree(run.folder)
         raise FileNotFoundError(2, "No such file or directory", str(parent))
 
-    monkeypatch.setattr(recorder_module, "save_checkpoint", removed_meanwhile)
+    monkeypatch.setattr(session_module, "save_checkpoint", removed_meanwhile)
     with (
         pytest.raises(RunError, match="removed; training stopped"),
         TrainingSession(run) as recorder,
@@ -133,19 +135,19 @@ def test_a_folder_removed_while_it_is_written_is_said_to_be_removed(prepared, mo
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared, monkeypatch):
     run = new_run(prepared)
-    save = recorder_module.save_checkpoint
+    save = session_module.save_checkpoint
 
     def full_from_the_third_on(parent, iteration, *rest):
         if iteration > 8:
             raise OSError(28, "No space left on device")
         return save(parent, iteration, *rest)
 
-    monkeypatch.setattr(recorder_module, "save_checkpoint", full_from_the_third_on)
+    monkeypatch.setattr(session_module, "save_checkpoint", full_from_the_third_on)
     with pytest.raises(RunError) as caught:
         record(run)
     assert "Iteration 12 could not be saved" in str(caught.value)
     assert f"--resume {run.name}" in caught.value.fix
-    monkeypatch.setattr(recorder_module, "save_checkpoint", save)
+    monkeypatch.setattr(session_module, "save_checkpoint", save)
     whole = new_run(prepared)
     record(whole)
     record(run, resume=True)
@@ -189,13 +191,13 @@ def test_saving_takes_its_share_and_no_more(prepared, monkeypatch):
         saves.append(iteration)
         time.sleep(0.05)
 
-    monkeypatch.setattr(recorder_module, "save_checkpoint", slow)
+    monkeypatch.setattr(session_module, "save_checkpoint", slow)
     started = time.monotonic()
     record(run)
     took = time.monotonic() - started
     assert saves[-1] == 400
     # The first and the last are always made; each other waits for many times its cost.
-    assert len(saves) <= 2 + took / (recorder_module.SAVE_SHARE * 0.05)
+    assert len(saves) <= 2 + took / (session_module.TRAIN_TO_SAVE_RATIO * 0.05)
 
 
 def test_accumulated_gradients_equal_those_of_one_large_batch(prepared):
@@ -304,7 +306,7 @@ def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
 
     monkeypatch.setattr(Trainer, "_step", fail_later)
     if moment == "start":
-        monkeypatch.setattr(recorder_module, "build_model", fail)
+        monkeypatch.setattr(session_module, "build_model", fail)
     with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
         record(run)
     assert e.value.fix.startswith("Take --batch-size 8 --grad-accumulation 4,")

@@ -70,7 +70,7 @@ def test_files_that_do_not_say_what_they_are_are_refused(run, tmp_path, key, val
     if value is not None:
         metadata[key] = value
     save_weights(tmp_path / "w.safetensors", weights, metadata)
-    with pytest.raises(RunError, match="does not say which model"):
+    with pytest.raises(RunError, match="does not describe a model"):
         pretrained_from_file(tmp_path / "w.safetensors")
 
 
@@ -80,7 +80,7 @@ def test_files_that_do_not_say_what_they_are_are_refused(run, tmp_path, key, val
 )
 def test_weights_of_another_model_are_refused(run, tmp_path, setting, value):
     tampered(run, tmp_path / "w.safetensors", setting, value)
-    with pytest.raises(RunError, match="do not fit what it says of itself"):
+    with pytest.raises(RunError, match="do not match its metadata"):
         pretrained_from_file(tmp_path / "w.safetensors").load_model(CPU)
 
 
@@ -91,7 +91,7 @@ def test_weights_of_another_model_are_refused(run, tmp_path, setting, value):
 )  # fmt: skip
 def test_settings_from_outside_are_checked(run, tmp_path, setting, value):
     tampered(run, tmp_path / "w.safetensors", setting, value)
-    with pytest.raises(RunError, match="does not say which model"):
+    with pytest.raises(RunError, match="does not describe a model"):
         pretrained_from_file(tmp_path / "w.safetensors")
 
 

@@ -44,7 +44,7 @@ import json, logging, os, signal, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-from drakegpt.training import trackers
+from drakegpt.runs import wandb_mirror
 
 plan = json.loads(sys.argv[1])
 assert "wandb" not in sys.modules
@@ -54,7 +54,7 @@ handler.emit = lambda record: warnings.append(record.getMessage())
 logging.getLogger("drakegpt").addHandler(handler)
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: signals.append(number))
-trackers.PATIENCE = plan["patience"]
+wandb_mirror.PATIENCE = plan["patience"]
 
 def services():
     command = ["ps", "-A", "-ww", "-o", "ppid=,pid=,stat=,args="]
@@ -65,7 +65,7 @@ def services():
 
 exec(plan["before"])
 times = [time.monotonic()]
-tracker = trackers.WandbTracker("my run", plan["identity"], plan["mode"], plan["config"])
+tracker = wandb_mirror.WandbTracker("my run", plan["identity"], plan["mode"], plan["config"])
 times.append(time.monotonic())
 during = services()
 for number, evaluation in enumerate(plan["evaluations"]):
@@ -582,7 +582,7 @@ def test_a_broken_figure_does_not_lose_the_run(live, tmp_path):
 
 
 def test_a_run_that_was_never_finished_does_not_take_the_next(live):
-    before = 'trackers.WandbTracker("another", "run-0", "offline", {})'
+    before = 'wandb_mirror.WandbTracker("another", "run-0", "offline", {})'
     life = live(before=before)
     assert [read(folder)["run"][0]["run_id"] for folder in life.folders] == ["run-0", "run-1"]
     assert history(life.record) == expected(EVALUATIONS)

@@ -8,9 +8,12 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.agreement import select_runs
-from drakegpt.runs import session as recorder_module
+from drakegpt.runs import session as session_module
+from drakegpt.runs.changes import change_settings, record_changes
+from drakegpt.runs.create import create_run
+from drakegpt.runs.info import Part
 from drakegpt.runs.lookup import find_finished, find_interrupted
-from drakegpt.runs.run import Part, create_run, open_run, record_changes, with_changes
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 
 SETTINGS = {"iters": 6, "eval_interval": 2, "eval_iters": 1, "recipe": "fast", "warmup_iters": 2}
@@ -27,7 +30,7 @@ def train(run, *, resume=False, until=None):
 
 def longer(prepared):
     run = train(create_run(configured(prepared), prepared, "r"))
-    return train(with_changes(run, {"iters": 12}), resume=True)
+    return train(change_settings(run, {"iters": 12}), resume=True)
 
 
 def files(folder):
@@ -38,7 +41,7 @@ def test_a_run_made_longer_remembers_both_parts(prepared):
     run = longer(prepared)
     assert run.config.iters == 12
     assert run.parts == (Part(0, 6, 6), Part(6, 12, 12))
-    assert not run.plain
+    assert not run.has_single_part
     assert run.history == (
         "trained in 2 parts: iterations to 6 on the schedule of 6, then to 12 on the schedule of 12"
     )
@@ -53,7 +56,7 @@ def test_its_learning_rates_are_those_of_the_old_schedule_first(prepared):
     assert rates[0][:3] != rates[1][:3]
     weights = [each.last_checkpoint().weights.read_bytes() for each in (run, plain)]
     assert weights[0] != weights[1]
-    assert plain.plain
+    assert plain.has_single_part
     assert plain.history == ""
 
 
@@ -61,7 +64,7 @@ def test_it_stands_for_no_run_of_its_present_settings(prepared):
     run = longer(prepared)
     assert find_finished([run], run.config) == []
     assert select_runs(prepared, settings={"iters": 12}) == {}
-    begun = train(with_changes(run, {"iters": 20}), resume=True, until=14)
+    begun = train(change_settings(run, {"iters": 20}), resume=True, until=14)
     assert begun.parts[-1] == Part(12, 14, 20)
     assert find_interrupted([begun], begun.config) is None
 
@@ -75,23 +78,23 @@ def test_it_is_no_seed_of_a_plain_run(prepared):
 
 def test_a_run_interrupted_and_made_longer_has_two_parts_too(prepared):
     run = train(create_run(configured(prepared), prepared, "r"), until=3)
-    assert run.plain
-    run = train(with_changes(run, {"iters": 12}), resume=True)
+    assert run.has_single_part
+    run = train(change_settings(run, {"iters": 12}), resume=True)
     assert run.parts == (Part(0, 3, 6), Part(3, 12, 12))
 
 
 def test_a_run_that_has_not_begun_has_only_the_new_length(prepared):
     run = create_run(configured(prepared), prepared, "r")
-    run = train(with_changes(run, {"iters": 12}), resume=True)
-    assert run.plain
+    run = train(change_settings(run, {"iters": 12}), resume=True)
+    assert run.has_single_part
     assert run.config.iters == 12
 
 
 @pytest.mark.parametrize("change", [{"device": "cpu"}, {"save_interval": 3}, {"patience": 50}])
 def test_what_does_not_concern_the_schedule_makes_no_part(prepared, change):
     run = train(create_run(configured(prepared), prepared, "r"), until=3)
-    run = train(with_changes(run, change), resume=True)
-    assert run.plain
+    run = train(change_settings(run, change), resume=True)
+    assert run.has_single_part
     assert all(getattr(run.config, name) == value for name, value in change.items())
 
 
@@ -100,7 +103,7 @@ def test_going_back_to_an_older_checkpoint_takes_the_change_back_to_there(prepar
     last = run.last_checkpoint()
     with (
         pytest.raises(KeyboardInterrupt),
-        TrainingSession(with_changes(run, {"iters": 12}), resume=True),
+        TrainingSession(change_settings(run, {"iters": 12}), resume=True),
     ):
         raise KeyboardInterrupt
     last.weights.write_bytes(b"")
@@ -110,7 +113,7 @@ def test_going_back_to_an_older_checkpoint_takes_the_change_back_to_there(prepar
 
 def test_changes_are_written_once(prepared):
     run = train(create_run(configured(prepared), prepared, "r"))
-    changed = with_changes(run, {"iters": 12})
+    changed = change_settings(run, {"iters": 12})
     for _ in range(2):
         record_changes(changed, 6)
     assert len(open_run(run.folder).info["changes"]) == 1
@@ -119,7 +122,7 @@ def test_changes_are_written_once(prepared):
 def taken(run, monkeypatch, prepared):
     other = TrainingSession(run)
     other._lock.acquire()
-    monkeypatch.setattr(recorder_module, "held", other, raising=False)
+    monkeypatch.setattr(session_module, "held", other, raising=False)
 
 
 def without_checkpoint(run, monkeypatch, prepared):
@@ -137,7 +140,7 @@ def test_a_run_that_may_not_go_on_stays_as_it_is(prepared, monkeypatch, obstacle
     obstacle(run, monkeypatch, prepared)
     before = files(run.folder)
     with pytest.raises(Exception, match=r"Another process|damaged") as refused:
-        train(with_changes(run, {"iters": 12}), resume=True)
+        train(change_settings(run, {"iters": 12}), resume=True)
     assert isinstance(refused.value, RunError | UsageError) or "damaged" in str(refused.value)
     assert files(run.folder) == before
 
