@@ -34,8 +34,9 @@ from drakegpt import home, wording
 from drakegpt.cli import train as train_command
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config.files import from_file
-from drakegpt.data import dataset, sources
+from drakegpt.data import sources
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
 from drakegpt.runs.lookup import val_loss
@@ -87,7 +88,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "DRAKEGPT_HOME", str(folder))
         text = "the quick brown fox jumps over the lazy dog\n" * 12
-        data = dataset.prepare(
+        data = prepare_dataset(
             text, name="small", source="test", provenance="test", source_sha256="0" * 64
         )
         given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "save_interval": 2}
@@ -503,7 +504,7 @@ def fetched(content, suffix):
 
 
 def whole_text(data):
-    return "".join(piece for split in ("train", "val") for piece in data.pieces(split))
+    return "".join(piece for split in ("train", "val") for piece in data.iter_text(split))
 
 
 long_texts = st.lists(
@@ -573,11 +574,11 @@ def two_datasets(home):
     """Makes a fresh dataset "small" beside a whole one, and gives a file of it."""
     text = "the quick brown fox jumps over the lazy dog\n" * 12
     about = {"source": "t", "provenance": "t", "source_sha256": ""}
-    dataset.prepare(text + "!", name="whole", **about)
+    prepare_dataset(text + "!", name="whole", **about)
 
     def file(name):
         shutil.rmtree(home / "data" / "small", ignore_errors=True)
-        data = dataset.prepare(text, name="small", **about)
+        data = prepare_dataset(text, name="small", **about)
         return (data.folder.parent if name == "current" else data.folder) / name
 
     return file

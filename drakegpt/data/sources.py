@@ -24,6 +24,7 @@ from drakegpt import files, home
 from drakegpt.data import corpus, dataset, kaggle
 from drakegpt.data.corpus import CsvColumn, StageProgress, TextFile
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.preprocess import report_stage
 from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers.bpe import check_vocab_size
@@ -118,7 +119,7 @@ def _prepare(
         else:
             path = _own_file(Path(source), folder)
         text = CsvColumn(path, column, source) if column else TextFile(path, source)
-        prepared = dataset.prepare(
+        prepared = prepare_dataset(
             text,
             name=name,
             source=source,

@@ -61,7 +61,7 @@ def find_verse(data: Dataset) -> Verse:
     The same dataset has the same verse.
     """
     text = data.text("val", LOOKED_AT)
-    known = find_shared_lines(text, data.pieces("train"))
+    known = find_shared_lines(text, data.iter_text("train"))
     usual = [*_stanzas(text), _anything(text)]
     for start, stop in [*usual, *_new_lines(text, known)]:
         verse = Verse(_cut(text[start:stop]), text[:start])

@@ -51,7 +51,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     model = run.load_model(device)
     data = run.dataset()
     data.verify()
-    learnt, _ = data.parts(tail=run.config.holds_out_tail)
+    learnt, _ = data.select_splits(tail=run.config.holds_out_tail)
     train = score_tokens(model, learnt, data.tokenizer, device)
     tail = tail_score(model, data, device) if run.config.holds_out_tail else None
     val = best_val = _validation(run, model, data, device)

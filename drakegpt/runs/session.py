@@ -326,7 +326,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         except ValueError as error:
             raise misfit(run, error) from error
     data.verify()
-    parts = data.parts(tail=run.config.holds_out_tail)
+    parts = data.select_splits(tail=run.config.holds_out_tail)
     return Trainer(run.config, model.to(device), *parts, device, world)
 
 

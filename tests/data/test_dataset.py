@@ -7,11 +7,12 @@ import pytest
 
 from drakegpt import home
 from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import CorpusError, DrakeGPTError
 
 
 def prepare(text, name="x"):
-    return dataset.prepare(text, name=name, source="t", provenance="t", source_sha256="")
+    return prepare_dataset(text, name=name, source="t", provenance="t", source_sha256="")
 
 
 def test_the_split_is_contiguous_and_ninety_to_ten():
@@ -89,7 +90,7 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        dataset.prepare(corpus * 2, name="small", source="", provenance="", source_sha256="")
+        prepare_dataset(corpus * 2, name="small", source="", provenance="", source_sha256="")
     assert dataset.load("small").metadata == prepared.metadata
     assert not list((home.datasets() / "small").glob(".*unfinished"))
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from drakegpt.data import dataset, overlap, preprocess
 from drakegpt.data.corpus import Text
 from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines, iter_lines
+from drakegpt.data.prepare import prepare_dataset
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}
 
@@ -92,10 +93,10 @@ def test_many_lines_are_looked_up_in_batches(monkeypatch):
 def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(tokenizer):
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
     how = {"name": "d", "tokenizer": tokenizer, **ABOUT}
-    new = dataset.prepare(Songs([*songs, *songs[:2]]), **how).metadata
+    new = prepare_dataset(Songs([*songs, *songs[:2]]), **how).metadata
     assert (new.songs_in_both, new.rows_left_out) == (2, 0)
     assert new.seen_share == in_both([*songs, *songs[:2]])[0]
-    assert "2 whole songs stand in both" in new.overlap
+    assert "2 whole songs are in both" in new.overlap
     file = dataset.load("d").folder / "dataset.json"
     import json
 
@@ -105,24 +106,24 @@ def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(toke
     file.write_text(json.dumps(stored))
     old = dataset.load("d").metadata
     assert (old.seen_share, old.songs_in_both, old.overlap) == (None, None, "")
-    again = dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    again = prepare_dataset(Songs([*songs, *songs[:2]]), **how)
     assert again.metadata == new
     before = file.stat().st_mtime_ns
-    dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    prepare_dataset(Songs([*songs, *songs[:2]]), **how)
     assert file.stat().st_mtime_ns == before
 
 
 def test_little_in_common_is_not_told():
     text = "".join(f"line number {i} of a long text\n" for i in range(2000))
-    data = dataset.prepare(text + "line number 1 of a long text\n", name="d", **ABOUT)
+    data = prepare_dataset(text + "line number 1 of a long text\n", name="d", **ABOUT)
     assert 0 < data.metadata.seen_share < 0.01
     assert data.metadata.overlap == ""
 
 
 def test_the_same_text_without_songs_is_measured_anew():
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
-    dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
-    text = dataset.prepare("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
+    text = prepare_dataset("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
     assert (text.songs, text.songs_in_both, text.rows_left_out) == (None, None, None)
-    again = dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    again = prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
     assert (again.songs, again.songs_in_both) == (42, 2)

@@ -9,6 +9,7 @@ from learning import SHORT, train
 
 from drakegpt import home
 from drakegpt.config import resolve
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
@@ -91,10 +92,9 @@ def test_half_a_line_in_the_metrics_is_passed_over(prepared):
 
 
 def test_a_run_keeps_its_dataset_version(prepared, corpus):
-    from drakegpt.data import dataset
 
     run = train(prepared, "BigramLM")
-    dataset.prepare(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
+    prepare_dataset(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
     assert open_run(run.folder).dataset().metadata.version == prepared.metadata.version
 
 
