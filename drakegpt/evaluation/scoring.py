@@ -17,7 +17,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss
 
 COUNTED_AT_ONCE = 2**20
 
@@ -82,7 +82,7 @@ def score_tokens(
 ) -> Score:
     """Score all tokens but the first, many windows at a time."""
     context_length = model.config.context_length
-    at_once = max(1, tokens_at_once(device, model.config) // context_length)
+    at_once = max(1, choose_batch_tokens(device, model.config) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
     return Score(loss, len(predicted), characters_in(predicted, tokenizer))

@@ -22,7 +22,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens
 
 SHORTEST, LONGEST = 120, 400  # characters of a verse
 LOOKED_AT = 20_000  # tokens of the validation split in which a verse is looked for
@@ -151,7 +151,7 @@ def token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor
     # those that follow, each one token further on, the last.
     guesses = [model(text[None, : min(T, len(text) - 1)])[0]]
     windows = text[1:-1].unfold(0, T, 1) if len(text) > T + 1 else text.new_zeros(0, T)
-    at_once = max(1, tokens_at_once(device, model.config) // T)
+    at_once = max(1, choose_batch_tokens(device, model.config) // T)
     guesses += [model(some)[:, -1] for some in windows.split(at_once) if len(some)]
     chances = torch.cat(guesses)[-count:].cpu().double().log_softmax(-1)
     return -chances.gather(1, text[-count:, None].cpu())[:, 0] / math.log(2)

@@ -36,6 +36,7 @@ from torch import Tensor
 import drakegpt
 from drakegpt import config as settings
 from drakegpt import paths
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig, files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
@@ -45,7 +46,6 @@ from drakegpt.errors import RunError, UsageError, is_out_of_memory
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import PackedBits, Packing, pack_
-from drakegpt.models.registry import choose_device, choose_threads
 from drakegpt.paths import parse_json
 from drakegpt.runs.checkpoint import (
     Checkpoint,
@@ -254,7 +254,7 @@ class Run:
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
         """The trained model on `device`, ready to evaluate: as it ended, or at its best."""
-        choose_threads(self.model_config)
+        set_thread_count(self.model_config)
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
         try:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from drakegpt import paths
+from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score_tokens, tail_score, validation_score
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.registry import choose_device
 from drakegpt.paths import parse_json
 from drakegpt.runs.run import Run
 
