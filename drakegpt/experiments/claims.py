@@ -159,7 +159,9 @@ def _second_half(row: ResultRow) -> tuple[Difference, Difference] | None:
     if len(row.histories) < len(row.results) or any(len(h) < 2 for h in row.histories):
         return None
     falls = tuple(
-        noise.own_fall([_from_half_way(history, key) for history in row.histories], PLATEAU_NATS)
+        noise.compare_within_runs(
+            [_from_half_way(history, key) for history in row.histories], PLATEAU_NATS
+        )
         for key in ("train_loss", "val_loss")
     )
     train, val = falls

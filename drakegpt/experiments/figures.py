@@ -11,7 +11,7 @@ from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.experiments.results import ResultRow
 from drakegpt.plotting import SCORED, new_figure, write_figure
-from drakegpt.wording import plotted
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,7 +151,7 @@ def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
 
 
 def _dress(axes: "Axes", title: str, below: str) -> None:
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     axes.set_xlabel(below)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,8 +15,8 @@ from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
-from drakegpt.evaluation.noise import Difference, below
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
+from drakegpt.evaluation.noise import Difference, compare_with_level
 from drakegpt.experiments.agreement import (
     TRAINED_BY,
     Agreement,
@@ -100,7 +100,7 @@ class Comparison:
         for row in (*self.rows, *self.others):
             if baseline and row.comparable:
                 losses = [nats_per_character(result) for result in row.results]
-                apart = below(baseline.score.bits_per_character * math.log(2), losses)
+                apart = compare_with_level(baseline.score.bits_per_character * math.log(2), losses)
                 (better if apart.lower else worse if apart.higher else level).append(row)
         return better, level, worse
 
@@ -241,7 +241,7 @@ def compare(
             for model, size in missing_models(runs)
         ),
         beside,
-        ngram_baselines(data, lengths[-1]) if lengths else (),
+        score_ngram_baselines(data, lengths[-1]) if lengths else (),
         lengths,
     )
 

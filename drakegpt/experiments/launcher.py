@@ -32,16 +32,21 @@ from drakegpt.compute.device import choose_device, choose_thread_count, default_
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
+from drakegpt.files import remove_folder
 from drakegpt.models.size import count_total_parameters
-from drakegpt.paths import remove_folder
-from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
+from drakegpt.runs.lookup import (
+    apply_incidental_settings,
+    find_interrupted,
+    find_origin,
+    list_runs_on,
+)
 from drakegpt.runs.run import Run, check_new
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 # Floating-point operations of all runs together, from which starting processes pays: some seconds.
 WORTH_PROCESSES = 3 * 10**11
@@ -136,7 +141,7 @@ def _train_in_turn(
             finished = train_run(run, resume=True, progress=progress, stop=observer.stop)
         if not finished:
             raise TrainingStoppedError([run], jobs[number:])
-        score(run, run.config.device)
+        score_run(run, run.config.device)
         runs.append(run)
     return runs
 
@@ -145,7 +150,7 @@ def _begin(job: Job, data: Dataset, observer: Observer, *, resume: bool) -> Run:
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
     if resume and (begun := find_interrupted(list_runs_on(data), job.config)):
         observer.resume(begun)
-        return with_current_storage(begun, job.config)
+        return apply_incidental_settings(begun, job.config)
     return start_run(job.config, data, job.name, origin=find_origin(job.config))
 
 
@@ -221,7 +226,7 @@ class _Process:
         raise RunError(
             f"Training {self.run.name} failed: its process ended with code "
             f"{self._process.returncode}: {said.rpartition(chr(10))[2] or 'it said nothing.'}",
-            f"Go on with it: `{command('train', resume=self.run.name)}`.",
+            f"Go on with it: `{format_command('train', resume=self.run.name)}`.",
         )
 
     def _error(self) -> BaseException | None:

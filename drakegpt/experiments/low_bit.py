@@ -28,9 +28,10 @@ from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.noise import Difference, difference, lowest
+from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
+from drakegpt.files import temporary_folder
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
@@ -43,10 +44,9 @@ from drakegpt.models.packed_linear import (
 )
 from drakegpt.models.registry import build_model, without_weights
 from drakegpt.models.size import count_total_parameters
-from drakegpt.paths import workplace
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import counted_score, score
+from drakegpt.runs.scores import score_and_count, score_run
 from drakegpt.runs.start import resolve_run
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Trainer
@@ -161,7 +161,7 @@ class LowBitRow:
     embedding_dim: int
     val_losses: tuple[float, ...]
     bits_per_character: float
-    difference: float  # of the mean loss to that of the first row
+    compare_losses: float  # of the mean loss to that of the first row
     noise: float  # of that difference
     paired: bool  # whether the noise is that of differences between runs of one seed
     file_bytes: int
@@ -206,15 +206,15 @@ def measure(
     prompt = data.split("val")[: models[forms[0].name].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
     steps = _training_steps(runs[0], data, device, progress)
-    first = [score.loss for score in scores[forms[0].name]]
+    first = [score_run.loss for score_run in scores[forms[0].name]]
     rows: list[LowBitRow] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
         model = models[form.name]
         counted, of_form = count_bytes(model), scores[form.name]
-        losses = tuple(score.loss for score in of_form)
+        losses = tuple(score_run.loss for score_run in of_form)
         # Made of the same runs, two forms share their seeds, and all that follows from them.
-        below = difference(first, losses, share_chance=form.trained == forms[0].trained)
+        below = compare_losses(first, losses, share_chance=form.trained == forms[0].trained)
         file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
         rows.append(
             LowBitRow(
@@ -223,7 +223,7 @@ def measure(
                 embedding_dim=model.config.embedding_dim,
                 val_losses=losses,
                 bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
-                difference=0.0 - below.fall,
+                compare_losses=0.0 - below.fall,
                 noise=below.noise,
                 paired=below.paired,
                 file_bytes=file_bytes,
@@ -244,9 +244,9 @@ def measure(
 
 def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
-        return score(run, str(device)).val
+        return score_run(run, str(device)).val
     set_thread_count(run.model_config)
-    return counted_score(run, build_variant(run, form).to(device), data, device)
+    return score_and_count(run, build_variant(run, form).to(device), data, device)
 
 
 def summarize(rows: Sequence[LowBitRow]) -> list[str]:
@@ -272,7 +272,7 @@ def summarize(rows: Sequence[LowBitRow]) -> list[str]:
         found.append(
             f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
             f"float32 model of that size (width {small.embedding_dim}) ends "
-            f"{_apart(difference(few.val_losses, small.val_losses), 'it')}."
+            f"{_apart(compare_losses(few.val_losses, small.val_losses), 'it')}."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
         times = few.times_faster[batch]
@@ -289,10 +289,10 @@ def _apart(below: Difference, other: str) -> str:
 
 def lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
     """The form with the lowest loss, and those within noise of it."""
-    return lowest(
+    return find_lowest(
         rows,
         lambda row: row.val_loss,
-        lambda least, row: difference(least.val_losses, row.val_losses),
+        lambda least, row: compare_losses(least.val_losses, row.val_losses),
     )
 
 
@@ -359,7 +359,7 @@ def _stored(
     packing = form.rounded and Packing(form.rounded, trained=False)
     if run.config.bits != "full":
         packing = Packing(run.config.bits, trained=True)
-    with workplace(Path(tempfile.gettempdir())) as folder:
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
         file = folder / "weights.safetensors"
         save_weights(file, model.state_dict(), {})
         dtype = str(form.dtype).removeprefix("torch.")

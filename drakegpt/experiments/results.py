@@ -17,7 +17,7 @@ from drakegpt.experiments.agreement import shared_settings
 from drakegpt.experiments.formatting import format_difference
 from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.wording import pluralize
 
 # Settings that decide on initial weights and on the windows of training.
@@ -298,7 +298,7 @@ def _drawn_by(run: Run) -> tuple[Any, ...]:
 
 
 def _result(run: Run, device_name: str) -> RunResult:
-    scores = score(run, device_name)
+    scores = score_run(run, device_name)
     reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     last = evaluations[-1] if evaluations else {}
@@ -323,7 +323,7 @@ def loss_decrease(
     """How far the mean of a loss lies below that of another row, and what of that is noise."""
     alike = before.drawn_by == row.drawn_by != () and before.seeds == row.seeds
     losses = ([loss(result) for result in each.results] for each in (before, row))
-    return noise.difference(*losses, share_chance=alike)
+    return noise.compare_losses(*losses, share_chance=alike)
 
 
 def val_loss(result: RunResult) -> float:
@@ -343,7 +343,7 @@ def lowest(
 
     Of those that can be compared.
     """
-    return noise.lowest(
+    return noise.find_lowest(
         [row for row in rows if row.comparable],
         lambda row: statistics.fmean(map(loss, row.results)),
         lambda least, row: loss_decrease(least, row, loss),

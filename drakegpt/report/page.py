@@ -25,7 +25,7 @@ from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
-from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, verse_surprisals
+from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
 from drakegpt.experiments.claims import INTRODUCTION, Claim
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
 from drakegpt.experiments.ladder import PAIRS, Comparison
@@ -147,7 +147,7 @@ def render(
     device = choose_device(device_name)
     surprised = []
     for first, *_ in runs:
-        pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
+        pieces = compute_verse_surprisals(first.load_model(device), first.dataset(), verse)
         surprised.append(surprised_by(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,

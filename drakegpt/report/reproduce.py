@@ -13,7 +13,7 @@ from drakegpt.config.files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 TOLD_ELSEWHERE = ("model", "size", "data", "seed")
 NO_COMMAND = {"imported": "trained by the original project, and imported"}
@@ -24,7 +24,7 @@ class Text:
     """A dataset, and the command that prepares it."""
 
     name: str
-    command: str
+    format_command: str
     own_file: bool  # which only its owner has
     source_sha256: str  # of the file
 
@@ -34,7 +34,7 @@ class Made:
     """How one run came about."""
 
     run: str
-    command: str | None  # None: not by a command of this program
+    format_command: str | None  # None: not by a command of this program
     note: str
 
 
@@ -77,7 +77,7 @@ def _text(metadata: Metadata) -> Text:
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
     learned = metadata.tokenizer != "char"
-    fetch = command(
+    fetch = format_command(
         "data fetch",
         source,
         name=metadata.name,

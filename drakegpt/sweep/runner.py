@@ -19,15 +19,15 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.runs.lookup import identifying_settings, with_current_storage
+from drakegpt.runs.lookup import apply_incidental_settings, get_identifying_settings
 from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
-from drakegpt.runs.scores import score_tail, score_validation
+from drakegpt.runs.scores import score_run_on_tail, score_run_on_validation
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 NEVER_ENDED = (
     f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
@@ -135,11 +135,11 @@ def _finish(run: Run, trial: Trial) -> None:
     for line in run.evaluations:  # some may have been made by a process that could not tell
         trial.report(line["iteration"], line["val_loss"])
     tail = run.config.holds_out_tail
-    loss = (score_tail if tail else score_validation)(run, run.config.device).loss
+    loss = (score_run_on_tail if tail else score_run_on_validation)(run, run.config.device).loss
     if not math.isfinite(loss):
         part = "tail of the training split" if tail else "validation split"
         raise DivergedError(f"The loss on the whole {part} is {loss}.", "")
-    trial.complete(loss, score_validation(run, run.config.device).loss if tail else loss)
+    trial.complete(loss, score_run_on_validation(run, run.config.device).loss if tail else loss)
 
 
 def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
@@ -159,11 +159,11 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
             "Take another --name; its runs stay until you remove them.",
         ) from error
     if (
-        identifying_settings(run.config) != identifying_settings(config)
+        get_identifying_settings(run.config) != get_identifying_settings(config)
         or run.sweep != definition.name
     ):
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
-            f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
+            f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
-    return with_current_storage(run, config)
+    return apply_incidental_settings(run, config)

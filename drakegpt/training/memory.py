@@ -11,7 +11,7 @@ from drakegpt.compute.device import choose_device
 from drakegpt.compute.memory import check_memory_fits
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.windows import DRAWN_TOGETHER
+from drakegpt.data.windows import ITERATIONS_PER_DRAW
 from drakegpt.models.loss import choose_batch_tokens
 from drakegpt.models.size import count_blocks, count_total_parameters, estimate_module_bytes
 
@@ -54,7 +54,7 @@ def needed_to_train(config: TrainConfig, vocab_size: int, device: torch.device) 
     share = windows // (dist.get_world_size() if _several() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
     if config.windows == "random":
-        batch += windows * DRAWN_TOGETHER * INTEGER  # where they start
+        batch += windows * ITERATIONS_PER_DRAW * INTEGER  # where they start
     # What follows comes one after the other.
     step, scored = _step(config, vocab_size, device, share), _scored(config)
     largest = {_FEWER_AT_ONCE: step} if step > scored else {_FEWER_SCORED: scored}
