@@ -29,9 +29,9 @@ def compare_bits(
     """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
     from drakegpt.bench.hardware import describe_machine
     from drakegpt.cli.several import Training, damaged_as_json, say_damaged
+    from drakegpt.compute.device import choose_device
     from drakegpt.experiments.experiment import collect, seeds_from
     from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
-    from drakegpt.models.registry import choose_device
 
     experiment = plan(settings, size, data, seeds_from(settings, seeds))
     device = choose_device(settings.get("device", "auto"))

@@ -16,7 +16,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss
 
 COUNT_CHUNK = 2**20  # tokens whose characters are counted at once
 
@@ -72,7 +72,7 @@ def get_validation_tokens(data: Dataset) -> Tensor:
 
 def count_characters(tokens: Tensor, tokenizer: Tokenizer) -> int:
     """Count the characters that tokens, (N,), encode; at least one, as it is a divisor."""
-    counts = torch.from_numpy(tokenizer.characters_begun())
+    counts = torch.from_numpy(tokenizer.count_characters())
     return max(1, sum(int(counts[part.long()].sum()) for part in tokens.split(COUNT_CHUNK)))
 
 
@@ -81,7 +81,7 @@ def score_tokens(
 ) -> Score:
     """Score all tokens but the first, in batches of windows."""
     context_length = model.config.context_length
-    batch_size = max(1, tokens_at_once(device, model.config) // context_length)
+    batch_size = max(1, choose_batch_tokens(device, model.config) // context_length)
     batches = sequential_windows(tokens, context_length, batch_size)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
     return Score(loss, len(predicted), count_characters(predicted, tokenizer))

@@ -21,7 +21,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens
 
 MIN_LENGTH, MAX_LENGTH = 120, 400  # characters of a verse
 SEARCHED = 20_000  # tokens of the validation split in which a verse is searched
@@ -152,7 +152,7 @@ def compute_token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -
     # each later window, shifted by one token, only the last position's do.
     logits = [model(text[None, : min(T, len(text) - 1)])[0]]
     windows = text[1:-1].unfold(0, T, 1) if len(text) > T + 1 else text.new_zeros(0, T)
-    batch_size = max(1, tokens_at_once(device, model.config) // T)
+    batch_size = max(1, choose_batch_tokens(device, model.config) // T)
     logits += [model(batch)[:, -1] for batch in windows.split(batch_size) if len(batch)]
     log_probs = torch.cat(logits)[-count:].cpu().double().log_softmax(-1)
     return -log_probs.gather(1, text[-count:, None].cpu())[:, 0] / math.log(2)

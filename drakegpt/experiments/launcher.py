@@ -28,12 +28,12 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
+from drakegpt.compute.device import choose_device, choose_thread_count, default_thread_count
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
 from drakegpt.files import remove_folder
-from drakegpt.models.registry import choose_device, processors, threads_for
-from drakegpt.models.size import total_parameters
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.create import check_new_name
 from drakegpt.runs.lookup import (
     apply_incidental_settings,
@@ -163,9 +163,9 @@ def _count_at_once(configs: Sequence[TrainConfig], data: Dataset) -> int:
         model = config.model_settings(data.tokenizer.vocab_size)
         tokens = config.batch_size * config.grad_accumulation * config.context_length
         # Two for each weight and token forward, four backward.
-        operations += 6 * total_parameters(model) * tokens * config.iters
-        threads = max(threads, threads_for(model))
-    return processors() // threads if operations >= WORTH_PROCESSES else 1
+        operations += 6 * count_total_parameters(model) * tokens * config.iters
+        threads = max(threads, choose_thread_count(model))
+    return default_thread_count() // threads if operations >= WORTH_PROCESSES else 1
 
 
 class _Process:

@@ -24,6 +24,7 @@ import torch
 from drakegpt.bench.memory import peak_memory
 from drakegpt.bench.timing import Entry, Times, measure_in_turns, warm_up
 from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
@@ -37,12 +38,12 @@ from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import (
     PackedBits,
     Packing,
-    packed_skeleton_,
+    count_bytes,
+    prepare_packed_,
     quantize_after_training_,
-    sizes,
 )
-from drakegpt.models.registry import build_model, choose_threads, without_weights
-from drakegpt.models.size import total_parameters
+from drakegpt.models.registry import build_model, without_weights
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score_and_count, score_run
@@ -122,7 +123,7 @@ def as_small_as(few: ModelConfig) -> int:
     full = replace(few, bits="full")
 
     def stored(width: int) -> int:
-        return 4 * total_parameters(replace(full, embedding_dim=width))
+        return 4 * count_total_parameters(replace(full, embedding_dim=width))
 
     widths = range(few.num_heads, few.embedding_dim + 1, few.num_heads)
     first = bisect_left(widths, goal, key=stored)  # as large, or larger
@@ -133,7 +134,7 @@ def _packed_bytes(few: ModelConfig) -> int:
     """The bytes of the model's file when it is packed."""
     with without_weights():
         model = build_model(replace(few, bits="full"))
-        packed = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+        packed = count_bytes(prepare_packed_(model, few.bits, normed=True))  # type: ignore[arg-type]
     return packed.packed + packed.remainder
 
 
@@ -210,7 +211,7 @@ def measure(
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
         model = models[form.name]
-        counted, of_form = sizes(model), scores[form.name]
+        counted, of_form = count_bytes(model), scores[form.name]
         losses = tuple(score.loss for score in of_form)
         # Made of the same runs, two forms share their seeds, and all that follows from them.
         below = compare_losses(first, losses, same_seeds=form.trained == forms[0].trained)
@@ -244,7 +245,7 @@ def measure(
 def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
         return score_run(run, str(device)).val
-    choose_threads(run.model_config)
+    set_thread_count(run.model_config)
     return score_and_count(run, build_variant(run, form).to(device), data, device)
 
 
@@ -309,7 +310,7 @@ def _speeds(
     entries, units = [], {}
     for form in forms:
         model = models[form.name]
-        choose_threads(model.config)
+        set_thread_count(model.config)
         for batch in BATCHES:
             steps = _steps(model, prompt, batch)
             entry = Entry(form.name, str(batch), torch.get_num_threads(), partial(take, steps))
@@ -327,7 +328,7 @@ def _training_steps(
     """Seconds of a training step of each of `runs`, taking turns, without evaluations."""
     entries, units = [], {}
     for name, run in runs.items():
-        choose_threads(run.model_config)
+        set_thread_count(run.model_config)
         compiled = plan_execution(run.config, device).compiled  # which an endless run would be
         config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS, compile=compiled)
         model = build_model(run.model_config).to(device)
@@ -376,7 +377,7 @@ def read_and_write(
 ) -> None:
     """What a process does whose memory is measured: load a model, write a few characters."""
     model_config = ModelConfig(**config)
-    choose_threads(model_config)
+    set_thread_count(model_config)
     weights, _ = load_weights(Path(file))
     packed = Packing(**packing) if packing else None
     model = load_model(model_config, weights, packed, getattr(torch, dtype)).to(device)

@@ -15,7 +15,7 @@ from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.experiments.agreement import shared_settings
 from drakegpt.experiments.formatting import format_difference
-from drakegpt.models.size import total_parameters
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score_run
 from drakegpt.wording import pluralize
@@ -280,7 +280,7 @@ def row_of(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
         preset=first.config.preset,
         tokenizer=first.tokenizer.kind,
         vocab_size=first.tokenizer.vocab_size,
-        parameters=total_parameters(first.model_config),
+        parameters=count_total_parameters(first.model_config),
         results=tuple(_result(run, device_name) for run in runs),
         drawn_by=_drawn_by(first),
         shared=shared_settings(first),

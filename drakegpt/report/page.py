@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drakegpt
-from drakegpt.config import IDEAS, LADDER
+from drakegpt.compute.device import choose_device
+from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
@@ -29,7 +30,7 @@ from drakegpt.experiments.claims import INTRODUCTION, Claim
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
 from drakegpt.experiments.ladder import PAIRS, Comparison
 from drakegpt.experiments.results import ResultRow
-from drakegpt.models.registry import choose_device
+from drakegpt.models.registry import MODELS
 from drakegpt.report.plots import Mark, legend, marks_of, pictures
 from drakegpt.report.reproduce import commands_for
 from drakegpt.report.samples import Samples
@@ -231,7 +232,7 @@ def _rung(
 ) -> Rung:
     mark = marks[row.runs[0]] if row else None
     number = LADDER.index(model) + 1
-    return Rung(number, model, IDEAS[model], row, mark, makes.get(model, ""))
+    return Rung(number, model, MODELS[model].idea, row, mark, makes.get(model, ""))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ Not here: the original's claims (`claims`).
 from collections.abc import Sequence
 from itertools import pairwise
 
-from drakegpt.config import IDEAS
 from drakegpt.experiments.agreement import TRAINED_BY
 from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow, loss_decrease, lowest, val_loss
+from drakegpt.models.registry import MODELS
 from drakegpt.wording import format_command
 
 
@@ -67,7 +67,7 @@ def _descent(rows: Sequence[ResultRow]) -> str:
     if not gains:
         return f"{told}."
     step, largest = max(gains, key=lambda gain: gain[0])
-    idea = IDEAS[largest.model]
+    idea = MODELS[largest.model].idea
     return f"{told}; the largest step, {step:.3f}, is {largest.label}'s: {idea}."
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 import drakegpt
 from drakegpt import files, home
+from drakegpt.compute.device import choose_device
 from drakegpt.config import MODEL_NAMES, TrainConfig
 from drakegpt.config import files as config_files
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError
-from drakegpt.models.registry import choose_device
 from drakegpt.runs.checkpoint import save_weights
 from drakegpt.runs.info import FORMAT
 from drakegpt.runs.run import OlderRunError, Run, open_run

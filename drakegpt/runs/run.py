@@ -26,6 +26,7 @@ import torch
 
 from drakegpt import config as settings
 from drakegpt import home
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig, files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
@@ -36,7 +37,6 @@ from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing, pack_
-from drakegpt.models.registry import choose_threads
 from drakegpt.runs.checkpoint import Checkpoint, list_checkpoints, load_weights
 from drakegpt.runs.info import FORMAT, Part, check_info, list_earlier_parts
 from drakegpt.runs.metrics import get_file_signature, read_last_evaluation, read_metrics
@@ -199,7 +199,7 @@ class Run:
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
         """Load the model onto `device`, in evaluation mode, with the last or the best weights."""
-        choose_threads(self.model_config)
+        set_thread_count(self.model_config)
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from drakegpt import files
+from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import (
@@ -24,7 +25,6 @@ from drakegpt.evaluation.scoring import (
 )
 from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.registry import choose_device
 from drakegpt.runs.run import Run
 
 SCORES = "scores.json"

@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.errors import (
     DivergedError,
     NotEnoughMemoryError,
@@ -28,7 +29,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.files import remove_folder, remove_leftovers, write_text
-from drakegpt.models.registry import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import (
@@ -324,7 +325,7 @@ def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
     data = run.load_dataset()
     check_memory(run.config, data)
     device = choose_device(run.config.device)
-    choose_threads(run.model_config)
+    set_thread_count(run.model_config)
     torch.manual_seed(run.config.seed)
     model = build_model(run.model_config)
     if run.initial_weights.exists():

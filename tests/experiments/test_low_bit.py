@@ -25,7 +25,7 @@ from drakegpt.experiments.low_bit import (
     plan,
     summarize,
 )
-from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
+from drakegpt.models.packed_linear import PackedLinear, count_bytes, pack_
 from drakegpt.models.registry import build_model
 from drakegpt.runs.packing import pack_run
 from drakegpt.runs.scores import score_run
@@ -180,11 +180,11 @@ def test_all_forms_drop_as_much(prepared, iters, dropout):
 def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
     shape = {"embedding_dim": width, "num_heads": heads, "num_layers": layers}
     few = resolve("TransformerLM", "default", "", {**shape, "bits": "1.58"}).model_settings(65)
-    goal = sizes(pack_(build_model(few)))
+    goal = count_bytes(pack_(build_model(few)))
 
     def weighs(small):
         full = dataclasses.replace(few, bits="full", embedding_dim=small)
-        return sizes(build_model(full)).resident
+        return count_bytes(build_model(full)).resident
 
     chosen = as_small_as(few)
     assert chosen % heads == 0

@@ -14,10 +14,11 @@ from learning import prepare, record, train
 from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of
 
 import drakegpt
-from drakegpt.config import IDEAS, LADDER
+from drakegpt.config import LADDER
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.surprisal import Piece, Verse
 from drakegpt.experiments.claims import INTRODUCTION, check_claims
+from drakegpt.models.registry import MODELS
 from drakegpt.report.page import STEPS, Scale, check_target, spelt, surprised_by, visible
 from drakegpt.report.plots import Mark, marks_of
 
@@ -144,7 +145,7 @@ def test_the_ladder_shows_each_rung_with_its_idea(ordinary, hostile):
         for given, text in rungs:
             model = LADDER[int(given["value"]) - 1]
             assert model in text
-            assert IDEAS[model] in text
+            assert MODELS[model].idea in text
     missing = Tree(hostile.text).all("li", class_="rung missing")
     assert all("drakegpt train " in text for _, text in missing)
 

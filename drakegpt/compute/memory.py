@@ -16,7 +16,7 @@ from drakegpt.errors import NotEnoughMemoryError
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def available(device: torch.device) -> int | None:
+def available_memory(device: torch.device) -> int | None:
     """Bytes of memory of a GPU; else the most that this process may have, `None` if unknown.
 
     That is the least of physical memory, the limits of its control groups (a
@@ -27,13 +27,13 @@ def available(device: torch.device) -> int | None:
     return min((*_physical(), *_control_groups(), *_process_limits()), default=None)
 
 
-def check_fits(needed: Mapping[str, int], device: torch.device, what: str) -> None:
+def check_memory_fits(needed: Mapping[str, int], device: torch.device, what: str) -> None:
     """Raise `NotEnoughMemoryError` if all that is needed is more than there is.
 
     `needed`: bytes, at least, by what makes them smaller: the sentence that the
     largest has for a key is shown.
     """
-    there, total = available(device), sum(needed.values())
+    there, total = available_memory(device), sum(needed.values())
     if there is None or total <= there:
         return
     where = "The GPU" if device.type == "cuda" else "This machine"

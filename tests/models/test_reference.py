@@ -1,4 +1,4 @@
-"""The textbook's loops: windows as they are drawn, and losses as they are estimated."""
+"""The reference's loops: windows as they are drawn, losses as they are estimated, its program."""
 
 import pytest
 import torch
@@ -31,3 +31,29 @@ def test_an_estimate_is_the_mean_over_its_batches_without_dropout():
         inputs, targets = reference.draw_windows(tokens, 4, 8)
         losses.append(next_token_loss(model(inputs), targets).item())
     assert estimate == pytest.approx(sum(losses) / 3, abs=1e-6)
+
+
+def test_the_module_trains_on_a_text_and_prints_a_sample(tmp_path, monkeypatch, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat; " * 40, encoding="utf-8")
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    reference.main([str(text)], iters=30, sample_length=50)
+    first, _, sample = capsys.readouterr().out.partition("\n")
+    assert first.startswith("iteration 30: train ")
+    assert sample[0] == "t"
+    assert len(sample) == 1 + 50 + 1
+    assert set(sample) <= set(text.read_text()) | {"\n"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["one.txt", "two.txt"]])
+def test_the_module_takes_one_file(arguments):
+    with pytest.raises(SystemExit, match="reference TEXT"):
+        reference.main(arguments)
+
+
+def test_a_text_that_cannot_be_used_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(SystemExit, match="Cannot read"):
+        reference.main([str(tmp_path / "missing.txt")])
+    (tmp_path / "short.txt").write_text("short")
+    with pytest.raises(SystemExit, match="too short"):
+        reference.main([str(tmp_path / "short.txt")])

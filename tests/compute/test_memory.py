@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from drakegpt.compute import memory
 from drakegpt.errors import NotEnoughMemoryError
-from drakegpt.models import memory
 
 CPU = torch.device("cpu")
 HUGE = 9223372036854771712  # what version 1 says where nothing is limited
@@ -51,7 +51,7 @@ def limits(tmp_path, monkeypatch):
 )
 def test_the_least_limit_counts(limits, groups, files, expected):
     limits(groups, files)
-    assert memory.available(CPU) == expected
+    assert memory.available_memory(CPU) == expected
 
 
 def test_limits_of_the_process_count(limits, monkeypatch):
@@ -61,7 +61,7 @@ def test_limits_of_the_process_count(limits, monkeypatch):
     monkeypatch.setattr(memory, "_control_groups", lambda: [])
     of = {resource.RLIMIT_AS: 5000, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (of[kind], resource.RLIM_INFINITY))
-    assert memory.available(CPU) == 5000
+    assert memory.available_memory(CPU) == 5000
 
 
 @pytest.mark.parametrize(("told", "expected"), [(1, 34_000_000_000), (0, None)])
@@ -77,17 +77,17 @@ def test_windows_tells_its_memory(limits, monkeypatch, told, expected):
     monkeypatch.setattr(memory, "_process_limits", lambda: [])
     kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    assert memory.available(CPU) == expected
+    assert memory.available_memory(CPU) == expected
 
 
 def test_nothing_is_refused_where_nothing_is_known(limits, monkeypatch):
     monkeypatch.setattr(memory, "_physical", lambda: [])
-    assert memory.available(CPU) is None
-    memory.check_fits({"Take less.": 10**30}, CPU, "for this")
+    assert memory.available_memory(CPU) is None
+    memory.check_memory_fits({"Take less.": 10**30}, CPU, "for this")
 
 
 def test_the_advice_is_that_of_the_largest_part(limits):
-    memory.check_fits({"Fewer windows.": 500, "A smaller model.": 500}, CPU, "for this")
+    memory.check_memory_fits({"Fewer windows.": 500, "A smaller model.": 500}, CPU, "for this")
     with pytest.raises(NotEnoughMemoryError, match="not enough memory for this") as caught:
-        memory.check_fits({"Fewer windows.": 501, "A smaller model.": 500}, CPU, "for this")
+        memory.check_memory_fits({"Fewer windows.": 501, "A smaller model.": 500}, CPU, "for this")
     assert caught.value.fix == "Fewer windows."

@@ -1,6 +1,6 @@
 """Triton's kernels compute what a packed layer is, to the last bit: by its interpreter, on a CPU.
 
-A GPU's own results are compared in `test_packed`. The interpreter is told by the
+A GPU's own results are compared in `test_packed_linear`. The interpreter is told by the
 environment, before Triton is imported, so it has a process of its own.
 """
 
@@ -17,7 +17,7 @@ pytest.importorskip("triton", reason="comes with PyTorch for NVIDIA's GPUs only"
 COMPARE = """
 import json, sys, traceback
 import torch
-from drakegpt.models import packed_kernels
+from drakegpt.compute import packed_kernels
 from drakegpt.models.bitlinear import quantize_activations, rescale
 
 def compare(M, N, K, parts, levels, with_bias):
@@ -35,9 +35,9 @@ def compare(M, N, K, parts, levels, with_bias):
         activations, token = quantize_activations(x)
         product = (activations.long() @ codes.long().t()).int()
         expected = rescale(product, token, scales, bias)
-        assert torch.equal(packed_kernels.layer(x, codes, scales, bias), expected)
+        assert torch.equal(packed_kernels.packed_linear(x, codes, scales, bias), expected)
     x[0] = torch.nan
-    result = packed_kernels.layer(x, codes, scales, bias)
+    result = packed_kernels.packed_linear(x, codes, scales, bias)
     assert result[0].isnan().all()
     assert torch.equal(result[1:], expected[1:])
 
