@@ -16,7 +16,7 @@ from drakegpt.runs.run import open_run
         ("packed", {"bits": ["8"], "trained": True, "from": "r"}), ("imported_from", 3),
     ],
 )  # fmt: skip
-def test_what_run_json_cannot_say_is_damage(prepared, name, value):
+def test_invalid_values_in_run_json_are_damage(prepared, name, value):
     run = train(prepared, "BigramLM", "r")
     info = json.loads((run.folder / "run.json").read_text()) | {name: value}
     (run.folder / "run.json").write_text(json.dumps(info))

@@ -7,7 +7,7 @@ from drakegpt.errors import RunError
 from drakegpt.runs.run import open_run
 
 
-def test_half_a_line_in_the_metrics_is_passed_over(prepared):
+def test_half_a_line_in_the_metrics_is_left_out(prepared):
     run = train(prepared, "BigramLM")
     evaluations = run.evaluations
     with (run.folder / "metrics.jsonl").open("a") as file:
@@ -43,7 +43,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("line", ODD, ids=str)
-def test_one_odd_run_is_one_odd_row(drakegpt, prepared, line):
+def test_a_damaged_run_is_one_row_of_the_list(drakegpt, prepared, line):
     train(prepared, "BigramLM", "good")
     run = train(prepared, "BigramLM", "odd")
     with (run.folder / "metrics.jsonl").open("a") as file:

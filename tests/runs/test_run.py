@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 
 def test_a_run_remembers_everything(prepared):
     run = create_run(resolve("MultiHeadAttentionLM", "default", prepared.name, SHORT), prepared)
-    with TrainingSession(run) as recorder:
-        evaluations = [r for r in recorder.reports() if isinstance(r, Evaluation)]
+    with TrainingSession(run) as session:
+        evaluations = [r for r in session.reports() if isinstance(r, Evaluation)]
     again = open_run(run.folder)
     assert again.config == run.config
     assert again.finished
@@ -30,7 +30,7 @@ def test_a_run_remembers_everything(prepared):
     assert again.last_checkpoint().iteration == 4
 
 
-def test_weights_say_what_they_are(prepared):
+def test_weights_have_metadata(prepared):
     run = train(prepared)
     _, metadata = load_weights(run.folder / "best.safetensors")
     best = min(run.evaluations, key=lambda e: e["val_loss"])
@@ -87,9 +87,7 @@ def test_data_of_another_tokenizer_are_refused(prepared):
 
 
 @pytest.mark.parametrize("left", [(), ("run.json",), ("config.toml",), ("checkpoints",)])
-def test_what_is_left_of_a_run_is_listed_removable_and_its_name_is_free_then(
-    drakegpt, prepared, home, left
-):
+def test_the_rest_of_a_run_is_listed_and_can_be_removed(drakegpt, prepared, home, left):
     run = train(prepared, "BigramLM", "r")
     for path in list(run.folder.iterdir()):
         if path.name not in left:
@@ -112,9 +110,7 @@ def test_what_is_left_of_a_run_is_listed_removable_and_its_name_is_free_then(
         ("train", "TransformerLM", "--embedding-dim", "16", "--init-from", "r", "--iters", "2"),
     ],
 )  # fmt: skip
-def test_a_shape_that_is_not_that_of_the_weights_is_a_sentence_everywhere(
-    drakegpt, prepared, command
-):
+def test_weights_of_another_shape_are_an_error_without_traceback(drakegpt, prepared, command):
     sizes = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "context_length": 4}
     run = train(prepared, "TransformerLM", "r", **sizes)
     text = (
@@ -130,7 +126,7 @@ def test_a_shape_that_is_not_that_of_the_weights_is_a_sentence_everywhere(
     assert "fit" in told.err or "Cannot initialize" in told.err
 
 
-def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
+def test_the_list_of_many_runs_has_the_rows_of_few(drakegpt, prepared):
     """They go through the table in one piece."""
     run = train(prepared, "BigramLM", "a")
     one = drakegpt("runs").out.splitlines()
@@ -148,7 +144,7 @@ def test_many_runs_are_shown_as_few_are(drakegpt, prepared):
     ['seed = 7\nseed = 8', "seed = null", "seed = 7 = 8", "[seed]", "seed = [1]", "seed = NaN",
      'seed = 7, "iters": 3'],
 )  # fmt: skip
-def test_settings_that_only_look_like_ours_are_read_as_toml(prepared, line):
+def test_settings_that_are_almost_toml_are_damage(prepared, line):
     run = train(prepared, "BigramLM", "a")
     file = run.folder / "config.toml"
     lines = [each for each in file.read_text().splitlines() if not each.startswith("seed")]

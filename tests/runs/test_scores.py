@@ -48,7 +48,7 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(run, pr
     assert scores.val.perplexity == pytest.approx(size, abs=1e-3)
 
 
-def test_scores_are_kept_with_the_weights_they_belong_to(run, prepared):
+def test_scores_are_stored_with_the_weights_they_belong_to(run, prepared):
     first = score_run(run)
     stored = json.loads((run.folder / "scores.json").read_text())
     assert stored["val"]["loss"] == first.val.loss
@@ -64,14 +64,14 @@ def test_scores_are_kept_with_the_weights_they_belong_to(run, prepared):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"of": 1}', b"\xff"])
-def test_damaged_scores_are_made_again(run, content):
+def test_damaged_scores_are_computed_again(run, content):
     expected = score_run(run)
     (run.folder / "scores.json").write_bytes(content)
     assert score_run(run) == expected
 
 
 @pytest.mark.parametrize("odd", ["1e999", "-1e999", "true", '"1.0"', "null"])
-def test_a_kept_score_that_is_no_finite_number_is_made_again(run, odd):
+def test_a_stored_score_that_is_not_finite_is_computed_again(run, odd):
     expected = score_run(run)
     file = run.folder / "scores.json"
     file.write_text(file.read_text().replace(str(expected.val.loss), odd))
