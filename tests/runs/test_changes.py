@@ -60,13 +60,13 @@ def test_its_learning_rates_are_those_of_the_old_schedule_first(prepared):
     assert plain.history == ""
 
 
-def test_it_stands_for_no_run_of_its_present_settings(prepared):
+def test_it_does_not_count_as_a_run_of_its_present_settings(prepared):
     run = longer(prepared)
     assert find_finished([run], run.config) == []
     assert select_runs(prepared, settings={"iters": 12}) == {}
-    begun = train(change_settings(run, {"iters": 20}), resume=True, until=14)
-    assert begun.parts[-1] == Part(12, 14, 20)
-    assert find_interrupted([begun], begun.config) is None
+    resumed = train(change_settings(run, {"iters": 20}), resume=True, until=14)
+    assert resumed.parts[-1] == Part(12, 14, 20)
+    assert find_interrupted([resumed], resumed.config) is None
 
 
 def test_it_is_no_seed_of_a_plain_run(prepared):
@@ -83,7 +83,7 @@ def test_a_run_interrupted_and_made_longer_has_two_parts_too(prepared):
     assert run.parts == (Part(0, 3, 6), Part(3, 12, 12))
 
 
-def test_a_run_that_has_not_begun_has_only_the_new_length(prepared):
+def test_a_run_that_has_not_started_has_only_the_new_length(prepared):
     run = create_run(configured(prepared), prepared, "r")
     run = train(change_settings(run, {"iters": 12}), resume=True)
     assert run.has_single_part
@@ -135,7 +135,7 @@ def with_other_data(run, monkeypatch, prepared):
 
 
 @pytest.mark.parametrize("obstacle", [taken, without_checkpoint, with_other_data])
-def test_a_run_that_may_not_go_on_stays_as_it_is(prepared, monkeypatch, obstacle):
+def test_a_run_that_cannot_be_resumed_stays_as_it_is(prepared, monkeypatch, obstacle):
     run = train(create_run(configured(prepared), prepared, "r"))
     obstacle(run, monkeypatch, prepared)
     before = files(run.folder)
@@ -163,7 +163,7 @@ def test_a_device_that_is_not_here_changes_nothing(drakegpt, prepared):
         [{"iteration": 3, "settings": {"iters": 12}}],
     ],
 )  # fmt: skip
-def test_a_history_that_cannot_be_is_damage(prepared, changes):
+def test_invalid_changes_in_run_json_are_damage(prepared, changes):
     run = create_run(configured(prepared), prepared, "r")
     info = json.loads((run.folder / "run.json").read_text()) | {"changes": changes}
     (run.folder / "run.json").write_text(json.dumps(info))

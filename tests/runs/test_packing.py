@@ -46,7 +46,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
 
 
 @pytest.mark.parametrize(("bits", "close"), [("8", True), ("1.58", False), ("1", False)])
-def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
+def test_quantizing_after_training_raises_the_loss(prepared, bits, close):
     run = train(prepared, iters=300, eval_interval=300)
     packed = pack_run(run, bits)
     lost = score_run(packed).val.loss - score_run(run).val.loss

@@ -36,7 +36,7 @@ def history(run):
 
 @pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 27, 30])
 @pytest.mark.parametrize("schedule", ["cyclic", "plateau"])
-def test_a_run_that_goes_on_ends_with_the_same_bytes(prepared, stop, schedule):
+def test_a_resumed_run_ends_with_the_same_bytes(prepared, stop, schedule):
     """Even before the first checkpoint, and between a step and its evaluation."""
     settings = {"schedule": schedule, "plateau_patience": 1, "grad_clip": 0.5}
     whole, broken = new_run(prepared, **settings), new_run(prepared, **settings)
@@ -52,9 +52,9 @@ def test_a_run_that_goes_on_ends_with_the_same_bytes(prepared, stop, schedule):
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
     run = new_run(prepared)
-    recorder = record(run)
+    session = record(run)
     _, metadata = load_weights(run.folder / "best.safetensors")
-    assert int(metadata["iteration"]) == recorder.trainer.best.iteration
+    assert int(metadata["iteration"]) == session.trainer.best.iteration
     assert json.loads(metadata["model"])["model"] == "TransformerLM"
     assert json.loads(metadata["tokenizer"])["characters"] == run.tokenizer.characters
     assert metadata["dataset_version"] == prepared.metadata.version
@@ -110,8 +110,8 @@ def test_only_one_process_trains_a_run(prepared):
 def test_a_removed_folder_stops_the_run_and_is_not_made_again(prepared):
     run = new_run(prepared)
     with pytest.raises(RunError, match=r"removed; training stopped at iteration 8"):
-        with TrainingSession(run) as recorder:
-            for report in recorder.reports():
+        with TrainingSession(run) as session:
+            for report in session.reports():
                 if report.iteration == 7:
                     shutil.rmtree(run.folder)
     assert not run.folder.exists()
@@ -127,9 +127,9 @@ def test_a_folder_removed_while_it_is_written_is_said_to_be_removed(prepared, mo
     monkeypatch.setattr(session_module, "save_checkpoint", removed_meanwhile)
     with (
         pytest.raises(RunError, match="removed; training stopped"),
-        TrainingSession(run) as recorder,
+        TrainingSession(run) as session,
     ):
-        for _ in recorder.reports():
+        for _ in session.reports():
             pass
 
 
@@ -156,11 +156,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_iteration(prepared,
 
 def test_a_failed_loss_keeps_the_last_checkpoint(prepared):
     run = new_run(prepared, iters=100)
-    with pytest.raises(RunError, match="nan at iteration 12"), TrainingSession(run) as recorder:
-        for report in recorder.reports():
+    with pytest.raises(RunError, match="nan at iteration 12"), TrainingSession(run) as session:
+        for report in session.reports():
             if isinstance(report, Step) and report.iteration == 11:
                 with torch.no_grad():
-                    recorder.trainer.model.head.bias.fill_(math.nan)
+                    session.trainer.model.head.bias.fill_(math.nan)
     assert run.last_checkpoint().iteration == 8
 
 
@@ -180,7 +180,7 @@ def test_weights_that_are_not_finite_are_never_saved(prepared):
     assert run.last_checkpoint().iteration == 4
 
 
-def test_saving_takes_its_share_and_no_more(prepared, monkeypatch):
+def test_saving_takes_a_small_share_of_the_time(prepared, monkeypatch):
     """Slow saves become rare: here each takes as long as dozens of iterations."""
     import time
 
@@ -204,9 +204,9 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(prepared):
     gradients = []
     for batch, accumulation in ((32, 1), (8, 4)):
         run = new_run(prepared, batch_size=batch, grad_accumulation=accumulation, dropout=0.0)
-        with TrainingSession(run) as recorder:
-            next(recorder.reports())
-            gradients.append(recorder.trainer.optimizer.weights.gradient.clone())
+        with TrainingSession(run) as session:
+            next(session.reports())
+            gradients.append(session.trainer.optimizer.weights.gradient.clone())
     assert torch.allclose(*gradients, atol=1e-6)
     assert gradients[0].norm() > 0.1
 
@@ -215,19 +215,19 @@ def test_gradients_are_clipped_to_their_norm(prepared):
     norms = []
     for clip in (0.0, 0.1):
         run = new_run(prepared, grad_clip=clip)
-        with TrainingSession(run) as recorder:
-            next(recorder.reports())
-            norms.append(recorder.trainer.optimizer.weights.gradient.norm().item())
+        with TrainingSession(run) as session:
+            next(session.reports())
+            norms.append(session.trainer.optimizer.weights.gradient.norm().item())
     assert norms[0] > 0.2
     assert norms[1] == pytest.approx(0.1, rel=1e-3)
 
 
-def test_weight_decay_pulls(prepared):
+def test_weight_decay_shrinks_weights(prepared):
     sizes = []
     for decay in (0.0, 100.0):
         run = new_run(prepared, weight_decay=decay)
-        recorder = record(run)
-        sizes.append(sum(p.norm().item() for p in recorder.trainer.model.parameters()))
+        session = record(run)
+        sizes.append(sum(p.norm().item() for p in session.trainer.model.parameters()))
     assert sizes[1] < sizes[0] / 2
 
 
@@ -244,8 +244,8 @@ def tiny():
 def overfit(tiny, **settings):
     settings = {"iters": 2000, "eval_interval": 20, "eval_iters": 5, "dropout": 0.0, **settings}
     run = new_run(tiny, save_interval=0, schedule="constant", **settings)
-    recorder = record(run)
-    return run, recorder.trainer
+    session = record(run)
+    return run, session.trainer
 
 
 def test_early_stopping_ends_an_overfitting_run_and_keeps_the_best(tiny):
@@ -267,8 +267,8 @@ def test_plateau_lowers_the_rate_when_validation_stops_falling(tiny):
         tiny, iters=600, eval_interval=20, eval_iters=5, schedule="plateau", dropout=0.0,
         plateau_patience=2, decay_factor=0.5,
     )  # fmt: skip
-    with TrainingSession(run) as recorder:
-        seen = [r for r in recorder.reports() if isinstance(r, Evaluation)]
+    with TrainingSession(run) as session:
+        seen = [r for r in session.reports() if isinstance(r, Evaluation)]
     best, waited, rate, expected = math.inf, 0, 5e-3, []
     for evaluation in seen:
         expected.append(rate)
@@ -291,9 +291,7 @@ NO_MEMORY = [
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("moment", ["start", "step", "later"])
-def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
-    prepared, monkeypatch, error, moment
-):
+def test_running_out_of_memory_is_one_error_and_leaves_no_run(prepared, monkeypatch, error, moment):
     """But a run that has a checkpoint stays as it is."""
     run = new_run(prepared, batch_size=16, grad_accumulation=2)
     learn = Trainer._step
@@ -317,7 +315,7 @@ def test_memory_that_runs_out_is_one_sentence_and_leaves_no_run(
         assert run.metrics[-1]["event"] == "finished"
 
 
-def test_other_errors_of_pytorch_are_no_lack_of_memory(prepared, monkeypatch):
+def test_other_errors_of_pytorch_are_raised_as_they_are(prepared, monkeypatch):
     def fail(_self):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 

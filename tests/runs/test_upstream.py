@@ -57,7 +57,7 @@ def test_the_final_norm_matters(prepared, tmp_path):
         assert not torch.allclose(model(tokens), without, atol=1e-2)
 
 
-def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path):
+def test_an_imported_run_can_be_scored_compared_and_generated_from(prepared, tmp_path):
     config, model = original(prepared, "TransformerLM")
     torch.save(model.state_dict(), tmp_path / "model.pt")
     run = import_original(tmp_path / "model.pt", config, prepared, "old")

@@ -31,20 +31,20 @@ def full(prepared):
     return run
 
 
-def begun(full, prepared, name=None, **settings):
+def make_run(full, prepared, name=None, **settings):
     config = configured(prepared, init_from=full.name, **settings)
     return create_run(config, prepared, name, initial=load_init_weights(full, config, prepared))
 
 
 @pytest.mark.parametrize("bits", ["full", "1.58", "1"])
-def test_it_begins_with_the_very_weights(full, prepared, bits):
-    run = open_run(begun(full, prepared, bits=bits).folder)
-    with TrainingSession(run) as recorder:
-        weights = recorder.trainer.model.state_dict()
+def test_it_starts_from_exactly_those_weights(full, prepared, bits):
+    run = open_run(make_run(full, prepared, bits=bits).folder)
+    with TrainingSession(run) as session:
+        weights = session.trainer.model.state_dict()
         last, _ = load_weights(full.last_checkpoint().weights)
         assert all(torch.equal(weights[name], tensor) for name, tensor in last.items())
         # and what is new with few bits changes nothing yet
-        norms = [layer.norm for layer in recorder.trainer.model.modules()
+        norms = [layer.norm for layer in session.trainer.model.modules()
                  if isinstance(layer, BitLinear)]  # fmt: skip
         assert len(norms) == (0 if bits == "full" else 3 * 4)
         for norm in (norm for norm in norms if list(norm.parameters())):
@@ -52,22 +52,22 @@ def test_it_begins_with_the_very_weights(full, prepared, bits):
             assert (norm.bias == 0).all()
 
 
-def test_training_starts_lower_than_from_chance(prepared):
+def test_training_starts_lower_than_from_random_weights(prepared):
     start = create_run(configured(prepared, iters=300, max_lr=1e-2), prepared)
     record(start)
 
     def first_loss(run):
-        with TrainingSession(run) as recorder:
-            return next(iter(recorder.reports())).loss.item()
+        with TrainingSession(run) as session:
+            return next(iter(session.reports())).loss.item()
 
     by_chance = create_run(configured(prepared), prepared)
-    assert first_loss(begun(start, prepared)) < first_loss(by_chance) - 1.0
+    assert first_loss(make_run(start, prepared)) < first_loss(by_chance) - 1.0
 
 
-def test_it_goes_on_to_the_same_bytes_without_the_other_run(full, prepared):
-    whole = begun(full, prepared, "whole", bits="1.58")
+def test_it_resumes_to_the_same_bytes_without_the_other_run(full, prepared):
+    whole = make_run(full, prepared, "whole", bits="1.58")
     record(whole)
-    cut = begun(full, prepared, "cut", bits="1.58")
+    cut = make_run(full, prepared, "cut", bits="1.58")
     record(cut, until=2, save=True)
     shutil.rmtree(full.folder)
     record(open_run(cut.folder), resume=True)
@@ -89,7 +89,7 @@ def test_it_goes_on_to_the_same_bytes_without_the_other_run(full, prepared):
 )
 def test_other_shapes_are_refused(full, prepared, settings, words):
     with pytest.raises(UsageError, match=words):
-        begun(full, prepared, **settings)
+        make_run(full, prepared, **settings)
 
 
 def test_other_characters_are_refused(full, corpus):
@@ -101,12 +101,12 @@ def test_other_characters_are_refused(full, corpus):
 def test_packed_runs_and_fewer_bits_than_wanted_are_refused(full, prepared):
     packed = pack_run(full, "8")
     with pytest.raises(UsageError, match="its weights are packed") as caught:
-        begun(packed, prepared)
+        make_run(packed, prepared)
     assert full.name in caught.value.fix
-    few = begun(full, prepared, "few", bits="1")
+    few = make_run(full, prepared, "few", bits="1")
     record(few)
     with pytest.raises(UsageError, match="parameter .*norm.* does not match"):
-        begun(few, prepared)
+        make_run(few, prepared)
 
 
 def test_weights_that_are_missing_are_named():

@@ -20,12 +20,12 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Trained once, for what only reads it."""
-    with at_home(tmp_path_factory.mktemp("author")):
+    with at_home(tmp_path_factory.mktemp("weights_file")):
         return train(prepare(small_text()))
 
 
-def text(author):
-    return "".join(generate_text(author.load_model(CPU), author.tokenizer, "the", 60))
+def text(pretrained):
+    return "".join(generate_text(pretrained.load_model(CPU), pretrained.tokenizer, "the", 60))
 
 
 def tampered(run, path, setting, value):
@@ -47,9 +47,9 @@ def test_a_file_writes_what_its_run_writes(prepared, tmp_path, bits):
     shutil.rmtree(run.folder.parent)
     assert text(find_pretrained(str(file))) == expected
     assert text(find_pretrained(str(small))) == whole
-    author = pretrained_from_file(file)
-    assert (author.model, author.data) == ("TransformerLM", "small")
-    assert author.tokenizer.to_json() == prepared.tokenizer.to_json()
+    pretrained = pretrained_from_file(file)
+    assert (pretrained.model, pretrained.data) == ("TransformerLM", "small")
+    assert pretrained.tokenizer.to_json() == prepared.tokenizer.to_json()
 
 
 @pytest.mark.parametrize(
