@@ -156,7 +156,7 @@ def render(
         claims_title=INTRODUCTION,
         rows=rows,
         marks=marks,
-        summarize=summarize(comparison),
+        findings=summarize(comparison),
         ladders=ladders(comparison, marks),
         scale=Scale.of(comparison),
         means=describe_seeds(len(row.seeds) for row in rows),
