@@ -155,11 +155,11 @@ def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
 
 def _also(near: "list[TrialRow]") -> str:
     """A sentence on trials that may be as good."""
-    from drakegpt.report.summary import listed
+    from drakegpt.report.summary import join_names
 
     if not near:
         return ""
-    numbers = listed([str(row.number) for row in near])
+    numbers = join_names([str(row.number) for row in near])
     which, are = ("Trial", "is") if len(near) == 1 else ("Trials", "are")
     return f" {which} {numbers} {are} within noise of it (single runs)."
 

@@ -104,11 +104,14 @@ def find_pretrained(
     return pretrained_from_run(find_run(target, scaled=scaled, data=data))
 
 
-def list_runs_on(data: Dataset) -> list[Run]:
-    """The runs on this very version of a dataset that have a checkpoint, oldest first."""
+def list_runs_on(data: Dataset, runs: Sequence[Run] | None = None) -> list[Run]:
+    """List the runs on this version of a dataset that have a checkpoint, oldest first.
+
+    `runs`: all runs, if they were listed already.
+    """
     return [
         run
-        for run in list_runs()
+        for run in (list_runs() if runs is None else runs)
         if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
     ]
 
