@@ -1,7 +1,6 @@
 """Several seeds: one after another or side by side, each the run it would be alone."""
 
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -14,12 +13,8 @@ import time
 import pytest
 from program_runs import settings
 
-from drakegpt.cli.several import Training
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.errors import DivergedError, RunError
-from drakegpt.experiments import launcher
-from drakegpt.experiments.launcher import Job, Observer
 from drakegpt.runs.run import create_run, open_run
 from drakegpt.runs.session import TrainingSession, is_training
 
@@ -214,96 +209,6 @@ def test_nothing_is_trained_if_one_could_not_be(drakegpt, song, home):
         assert refused.code == 2, refused.err
         assert why in refused.err
     assert [folder.name for folder in (home / "runs").iterdir()] == ["x_44"]
-
-
-def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
-    given = {"iters": 12, "eval_interval": 4, "eval_iters": 1}
-    before = resolve("BigramLM", "default", prepared.name, given | {"save_interval": 3})
-    with TrainingSession(create_run(before, prepared, "cut")) as recorder:
-        for report in recorder.reports():
-            if report.iteration == 7:
-                break
-    now = resolve("BigramLM", "default", prepared.name, given | {"device": "cpu"})
-    run = launcher._start_or_resume(Job(now), prepared, Observer(), resume=True)
-    assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
-    assert open_run(run.folder).config == before  # until it goes on
-    with TrainingSession(run, resume=True):
-        pass
-    assert open_run(run.folder).config == run.config
-
-
-def test_the_error_that_ends_a_process_is_raised_here(prepared):
-    """As it is; where there is none that can be read, what the process said last is quoted."""
-    run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "gone")
-    shutil.rmtree(run.folder)
-    with launcher._WorkerProcess(run, "gone") as process:
-        wait_until(lambda: not process.running)
-        with pytest.raises(RunError, match="Training gone failed: .*is not a whole run") as refused:
-            process.check()
-        assert refused.value.fix == "Remove it: `drakegpt runs remove gone`; or train it again."
-        answer(process, pickle.dumps(DivergedError("It grew.", "Lower it.")))
-        with pytest.raises(DivergedError, match=r"Training gone failed: It grew\. Lower it\."):
-            process.check()
-        answer(process, pickle.dumps(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space left"):
-            process.check()
-        process._messages.seek(0)
-        process._messages.truncate()
-        process._messages.write(b"warning\nPython: no room")
-        for nothing_known in (b"", b"garbage", pickle.dumps("text"), pickle.dumps(KeyError("x"))):
-            answer(process, nothing_known)
-            with pytest.raises(RunError, match=r"ended with code 1: Python: no room"):
-                process.check()
-
-
-def answer(process, content):
-    process._answer.seek(0)
-    process._answer.truncate()
-    process._answer.write(content)
-
-
-@pytest.mark.parametrize("seen_at_work", [1, 2, 3])
-def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_work):
-    """Just after it was seen at work, too, its end is told, or its failure."""
-    config = resolve("BigramLM", "default", prepared.name, {"iters": 1, "eval_iters": 1})
-
-    class Ending:
-        def __init__(self, run, title):
-            self.run, self.title, self.seen = run, title, 0
-
-        @property
-        def running(self):
-            self.seen += 1
-            return self.seen <= seen_at_work
-
-        def check(self):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        stop = check
-
-    monkeypatch.setattr(launcher, "_WorkerProcess", Ending)
-    monkeypatch.setattr(launcher, "_count_at_once", lambda *_: 2)
-    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.001)
-    Training(prepared, quiet=False, resume=False)(
-        [Job(config, name=name) for name in ("a", "b", "c")]
-    )
-    told = capsys.readouterr().err
-    assert all(f"{number} of 3: BigramLM" in told for number in (1, 2, 3))
-
-    def fail(process):
-        raise RunError("It failed.", "")
-
-    monkeypatch.setattr(Ending, "check", fail)
-    with pytest.raises(RunError, match="It failed"):
-        Training(prepared, quiet=True, resume=False)(
-            [Job(config, name=name) for name in ("d", "e")]
-        )
 
 
 def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):

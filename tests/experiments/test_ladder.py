@@ -14,7 +14,7 @@ from drakegpt.config.files import named_settings
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Baseline, ngram_baselines
 from drakegpt.evaluation.scoring import Score
-from drakegpt.experiments import agreement
+from drakegpt.experiments import agreement, ladder
 from drakegpt.experiments.agreement import (
     agrees,
     find_differences,
@@ -26,9 +26,10 @@ from drakegpt.experiments.agreement import (
     select_runs,
 )
 from drakegpt.experiments.claims import check_claims
-from drakegpt.experiments.ladder import Comparison, compare
+from drakegpt.experiments.ladder import Comparison, compare, select_ladder
 from drakegpt.experiments.plots import _draw_losses, draw_bits, draw_curves
 from drakegpt.experiments.results import aggregate_runs
+from drakegpt.runs import lookup, run
 from drakegpt.runs.lookup import INCIDENTAL, find_run
 from drakegpt.runs.run import Run, create_run
 from drakegpt.runs.scores import score
@@ -73,6 +74,27 @@ def test_a_run_with_other_settings_does_not_displace_one_that_agrees(prepared):
     assert [run.name for run in find_newer_runs(prepared, select_runs(prepared))] == [wide.name]
     (((named,)),) = select_runs(prepared, settings={"dropout": 0.0}).values()
     assert named.name == odd.name
+
+
+def test_the_runs_of_the_home_are_listed_once(prepared, monkeypatch):
+    for model in ("BigramLM", "GPT1LM"):
+        train(prepared, model)
+    newest = train(prepared, "BigramLM", context_length=4)
+    listed = run.list_runs
+    calls = []
+
+    def count(*arguments, **given):
+        calls.append(arguments)
+        return listed(*arguments, **given)
+
+    for module in (run, lookup, agreement, ladder):
+        monkeypatch.setattr(module, "list_runs", count)
+    selection = select_ladder(prepared, ["default"], {}, None)
+    assert len(calls) == 1
+    assert [[run.config.model for run in runs] for runs in selection.by_row] == [
+        ["BigramLM"], ["GPT1LM"],
+    ]  # fmt: skip
+    assert selection.by_row[0][0].name == newest.name
 
 
 def test_a_model_without_a_run_that_agrees_is_set_apart(prepared):
@@ -268,7 +290,7 @@ def baseline(order, loss):
     return Baseline(order, 8, Score(loss, 100, 100), 99)
 
 
-def test_floors_stand_beside_the_rows(prepared):
+def test_baselines_stand_beside_the_rows(prepared):
     train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
     assert comparison.baselines == ngram_baselines(prepared, 8)
@@ -278,7 +300,7 @@ def test_floors_stand_beside_the_rows(prepared):
     assert [baseline["order"] for baseline in shown["baselines"]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
+def test_baselines_have_the_context_of_the_ladders_runs_that_agree(prepared):
     train(prepared, "BigramLM", context_length=2)
     train(prepared, "BlocksLM", context_length=4)
     other = train(prepared, "GPT1LM", context_length=16)
@@ -288,7 +310,7 @@ def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
     assert compare(prepared, {}, others=[[other]]).baselines == ngram_baselines(prepared, 16)
 
 
-def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
+def test_rows_are_ranked_against_the_bigram_baseline():
     """By bits per character, of the others too; level with the counts is not beyond them."""
     two = math.log(2)
     ladder = [
@@ -308,17 +330,17 @@ def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
     assert Comparison("d", tuple(ladder), (), (other,)).to_json()["better_than_baselines"] == []
 
 
-def test_the_lowest_floor_and_single_tokens_are_in_sight():
-    def in_sight(*losses):
+def test_the_lowest_baseline_and_unigrams_are_drawn():
+    def drawn(*losses):
         counted = tuple(baseline(order, loss) for order, loss in enumerate(losses, 1))
         return [f.order for f in Comparison("d", (), (), (), baselines=counted).drawn_baselines]
 
-    assert in_sight(3.0, 2.5, 1.9, 2.0) == [1, 3]
-    assert in_sight(1.0, 2.5, 1.9) == [1]
-    assert in_sight() == []
+    assert drawn(3.0, 2.5, 1.9, 2.0) == [1, 3]
+    assert drawn(1.0, 2.5, 1.9) == [1]
+    assert drawn() == []
 
 
-def test_floors_are_drawn_at_their_loss_and_named():
+def test_baselines_are_drawn_at_their_loss_and_named():
     axes = Figure().add_subplot()
     _draw_losses(axes, "val_loss", "t", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     lines = {line.get_label(): line for line in axes.get_lines()}
@@ -331,7 +353,7 @@ def test_floors_are_drawn_at_their_loss_and_named():
     assert axes.get_ylim()[1] > 3.3
 
 
-def test_floors_are_in_the_figure_of_validation_alone():
+def test_baselines_are_in_the_figure_of_validation_alone():
     files = draw_curves("d", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
     for label in ("1-gram counts", "5-gram counts"):

@@ -339,7 +339,7 @@ def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile)
     )
     assert set(directions) == {"ltr"}
     tops = visit(
-        "return [...document.querySelectorAll('#surprise article')].map(article =>"
+        "return [...document.querySelectorAll('#surprisal article')].map(article =>"
         " [...article.children].map(child => child.getBoundingClientRect().top))"
     )
     assert all(own == sorted(own) and len(own) == 4 for own in tops)

@@ -167,8 +167,8 @@ def test_a_row_that_was_trained_otherwise_has_no_gain_and_no_verdict():
         "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.100 nats."
     )
     assert (
-        "SingleHeadAttentionLM was trained with other settings (dropout 0.0, others 0.1), so it has "
-        "no gain and is excluded from all verdicts." in sentences
+        "SingleHeadAttentionLM was trained with other settings (dropout 0.0, others 0.1), so it "
+        "has no gain and is excluded from all verdicts." in sentences
     )
 
 
