@@ -22,7 +22,7 @@ from drakegpt.runs.run import create_run, list_runs, open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define
-from drakegpt.sweep.runner import attempt
+from drakegpt.sweep.runner import run_trial
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Study
 
@@ -41,7 +41,7 @@ def sweep(prepared):
         study = Study(definition, number)
         while not stop() and (trial := study.next()):
             with trial:
-                attempt(definition, trial, unseen, stop)
+                run_trial(definition, trial, unseen, stop)
         return study
 
     return work
@@ -68,9 +68,9 @@ def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
     study = sweep({"max_lr": Choices((1e-2,))}, "random", 2, stop=lambda: True)
     with study.next() as first:
         first.report(10, 3.5)
-        first.complete(3.25) if state == "complete" else first.give_up("pruned", "")
+        first.complete(3.25) if state == "complete" else first.end_early("pruned", "")
     with study.next() as second:
-        second.end_as(second.same())
+        second.copy_result(second.find_duplicate())
     one, other = study.rows()
     assert (other.state, other.iterations, other.loss) == ((one.state, one.iterations, one.loss))
     assert (one.state, one.iterations) == (state, 10)
@@ -147,7 +147,7 @@ def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
     config = dataclasses.replace(own.config, **changed)
     run = create_run(config, prepared, row.run, facts={"sweep": sweep_name, "trial": 1})
     before = contents(run.folder)
-    with pytest.raises(UsageError, match="no trial of this sweep"):
+    with pytest.raises(UsageError, match="not a trial of this sweep"):
         sweep(searched)
     assert contents(run.folder) == before
 
@@ -228,7 +228,7 @@ def test_a_trial_that_ends_its_process_each_time_is_given_up(sweep, failing):
     study = sweep(space)
     first, second = study.rows()
     assert (first.state, second.state) == ("failed", "complete")
-    assert "Begun 3 times at the same place and never ended" in first.why
+    assert "Started 3 times from the same iteration" in first.why
     assert study.next() is None
 
 
@@ -274,7 +274,7 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
         # of what the trial trains on; and of all where its settings are trained again
         for config, tokens in (
             (definition.config({"batch_size": size}), whole - prepared.tail_tokens),
-            (definition.whole_config({"batch_size": size}), whole),
+            (definition.config_without_tail({"batch_size": size}), whole),
         ):
             windows = (tokens - 1) // 8
             assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
