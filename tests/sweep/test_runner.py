@@ -97,11 +97,11 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     metrics.write_text("".join(lines[:-1]) + lines[0][:9])
     (half / ".state.pt.12.unfinished").write_bytes(b"half")
     trained = []
-    recorder = runner.Recorder
+    session = runner.TrainingSession
     monkeypatch.setattr(
         runner,
         "TrainingSession",
-        lambda run, **how: trained.append(run.name) or recorder(run, **how),
+        lambda run, **how: trained.append(run.name) or session(run, **how),
     )
     assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
@@ -182,13 +182,13 @@ def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
 @pytest.fixture
 def failing(monkeypatch):
     """Let the runs with a `max_lr` of 1e-2 fail when they begin to train, by calling something."""
-    recorder = runner.Recorder
+    session = runner.TrainingSession
 
     def set_to(fail):
         def new(run, **how):
             if run.config.max_lr == 1e-2:
                 fail()
-            return recorder(run, **how)
+            return session(run, **how)
 
         monkeypatch.setattr(runner, "TrainingSession", new)
 
@@ -211,7 +211,7 @@ def raising(error):
         raising(NotEnoughMemoryError("There is not enough memory.", "Take less.")),
         lambda: torch.empty(2**60, dtype=torch.uint8),
     ],
-    ids=["cuda", "mps", "python", "recorder", "cpu"],
+    ids=["cuda", "mps", "python", "session", "cpu"],
 )
 def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, failing, fail):
     failing(fail)
@@ -238,10 +238,10 @@ def test_an_attempt_that_came_further_is_not_counted(sweep, monkeypatch):
     for _ in range(5):
         saves = []
 
-        def save_once(recorder, saves=saves):
+        def save_once(session, saves=saves):
             if saves:
                 raise RuntimeError("killed")
-            saves.append(save(recorder))
+            saves.append(save(session))
 
         with monkeypatch.context() as patch:
             patch.setattr(TrainingSession, "save", save_once)

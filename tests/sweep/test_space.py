@@ -77,10 +77,10 @@ WRONG = {
     "max_lr=1e-4...1e-2": "three dots",
     "dropout=0..0.5:log": "above 0",
     "max_lr=1..2:linear": "':linear'",
-    "bits=0..2": "no number",
+    "bits=0..2": "not a number",
     "bits=2": "'full', '1.58' or '1'",
     "tie_embeddings=maybe": "true or false",
-    "tie_embeddings=false..true": "no number",
+    "tie_embeddings=false..true": "not a number",
 }
 
 

@@ -182,7 +182,7 @@ def test_one_too_many_taken_by_another_machine_does_not_count(defined, monkeypat
     numbered = study._numbered
     with monkeypatch.context() as patch:
         patch.setattr(study, "_numbered", lambda: views.pop() if views else numbered())
-        patch.setattr(study, "_abandoned", lambda: None)
+        patch.setattr(study, "_take_abandoned", lambda: None)
         assert study.next() is None
     assert len(study.rows()) == 2
     more = Study(defined(), 3)
@@ -260,7 +260,7 @@ def test_a_file_that_is_no_study_is_refused_and_left_as_it_is(defined, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     before = contents(tmp_path)
     for name in ("other.db", "text", "empty", "folder", "link"):
-        with pytest.raises(UsageError, match="not a study of Optuna's"):
+        with pytest.raises(UsageError, match="not an SQLite file with an Optuna study"):
             Study(defined(), None, str(tmp_path / name))
     assert contents(tmp_path) == before
 
@@ -374,10 +374,10 @@ def test_base_lr_keeps_its_share_of_max_lr(defined):
 def test_what_cannot_be_defined(defined):
     for wrong, message in (
         ({"space": {}}, "Nothing is searched"),
-        ({"space": DRAWN}, "no end of points"),
+        ({"space": DRAWN}, "infinitely many points"),
         ({"dropout": 2.0}, "dropout cannot be 2.0"),
         ({"colour": 1}, "no setting named 'colour'"),
-        ({"epochs": 2, "iters": 5}, "both say how long"),
+        ({"epochs": 2, "iters": 5}, "both set the length"),
         ({"name": "../x"}, "cannot name a sweep"),
         ({"name": "transformerlm"}, "cannot name a sweep"),
     ):
