@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from drakegpt.errors import UsageError, shortened
+from drakegpt.errors import UsageError, shorten
 
 HOME_VARIABLE = "DRAKEGPT_HOME"
 
@@ -38,7 +38,7 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"The folder that '{path.parts[0]}' stands for in '{shortened(str(path))}' is unknown.",
+            f"The folder that '{path.parts[0]}' stands for in '{shorten(str(path))}' is unknown.",
             "Write the path out.",
         ) from error
 

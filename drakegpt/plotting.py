@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt import paths
-from drakegpt.wording import plotted
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def draw_losses(
         values = [line[key] for line in lines]
         at = [line["iteration"] for line in lines]
         axes.plot(at, values, color=COLOURS[key], linewidth=2, label=label)
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
     axes.set_ylabel(f"nats per {unit}, estimated")
     axes.legend(frameon=False)

@@ -38,9 +38,9 @@ from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
-from drakegpt.runs.lookup import val_loss
+from drakegpt.runs.lookup import get_val_loss
 from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.scores import Scores, score
+from drakegpt.runs.scores import Scores, score_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import read_state_dict
 
@@ -96,7 +96,7 @@ def trained(tmp_path_factory):
         with TrainingSession(run) as recorder:
             for _ in recorder.reports():
                 pass
-        score(run, "cpu")
+        score_run(run, "cpu")
         assert len(list_checkpoints(run.folder / "checkpoints")) == 2
     return folder, run.folder
 
@@ -139,7 +139,7 @@ def load(folder):
 
 
 def scored(folder):
-    return score(open_run(folder), "cpu")
+    return score_run(open_run(folder), "cpu")
 
 
 def resumed(folder):
@@ -265,7 +265,7 @@ def look_at_everything(folder):
         lines = attempt(folder, lambda _, look=look: look())
         assert lines is None or all(isinstance(line, dict) for line in lines)
     assert isinstance(attempt(folder, lambda _: run.ending), dict | None)
-    loss = attempt(folder, lambda _: val_loss(run))
+    loss = attempt(folder, lambda _: get_val_loss(run))
     assert loss is None or is_number(loss)
     result = attempt(folder, scored)
     assert isinstance(result, Scores | None)
@@ -649,11 +649,13 @@ def test_odd_names_on_the_command_line(drakegpt, home, name, words):
 @examples(NAME_EXAMPLES)
 @given(name=odd_names)
 def test_odd_names_in_commands(name):
-    words = shlex.split(wording.command("generate", name, data=name, set_=[f"init_from={name}"]))
+    words = shlex.split(
+        wording.format_command("generate", name, data=name, set_=[f"init_from={name}"])
+    )
     assert name in words
     assert [word for word in words if word.removeprefix("--data=") == name]
     assert f"init_from={name}" in words
-    assert all(c.isprintable() or c in "\n\t" for c in wording.show_control_characters(name))
+    assert all(c.isprintable() or c in "\n\t" for c in wording.escape_control_characters(name))
 
 
 # --- (7) sizes --------------------------------------------------------------------------------

@@ -21,14 +21,14 @@ def eval_(
 
     from drakegpt.cli.tables import Column, show_table
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     run = find_run(target, scaled=scaled, data=data)
     if not target:
         chosen = f"the run with the lowest validation loss on '{run.config.data}', chosen by that"
         console.note(f"{run.name}: {chosen}.")
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
-    scores = score(run, device)
+    scores = score_run(run, device)
     iteration = run.last_checkpoint().iteration
     if json:
         console.show_json(

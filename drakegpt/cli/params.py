@@ -35,7 +35,7 @@ def params(
     """Count parameters by component, beside the published figures."""
     from drakegpt.config import preset_model
     from drakegpt.config.presets import SYSTEMS
-    from drakegpt.evaluation.parameters import published_parameters
+    from drakegpt.evaluation.parameters import compute_published_parameters
     from drakegpt.models.size import count_parameters
 
     vocab_size = vocab_size or (80 if preset == "none" else SYSTEMS[preset].vocab_size)
@@ -52,7 +52,7 @@ def params(
                     "name": name,
                     "size": size,
                     "counted": sum(components.values()),
-                    "published": published_parameters(config),
+                    "published": compute_published_parameters(config),
                     "components": components,
                 }
             )

@@ -12,7 +12,7 @@ from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.formatting import format_or_blank
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +65,10 @@ def show(run: RunName, json: options.Json = False) -> None:
     """Show a run's settings, how it went, and where it is."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import validation_scorings
+    from drakegpt.runs.scores import count_validation_scorings
 
     found = find_run(run)
-    scored = validation_scorings(found)
+    scored = count_validation_scorings(found)
     if json:
         from dataclasses import asdict
 
@@ -143,13 +143,13 @@ def import_(
     """Import a checkpoint of the original DrakeGPT as a run."""
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.upstream import import_original
 
     dataset = datasets.load(data)
     config = resolve(model, "scaled" if scaled else "default", dataset.name)
     run = import_original(file, config, dataset, name)
-    scores = score(run, config.device)
+    scores = score_run(run, config.device)
     if json:
         losses = {"train_loss": scores.train.loss, "val_loss": scores.val.loss}
         console.show_json({"run": str(run.folder), "model": model, "data": dataset.name} | losses)
@@ -158,7 +158,7 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([command("generate", run.name)])
+    console.next_commands([format_command("generate", run.name)])
 
 
 def _summary(run: "Run") -> dict[str, Any]:

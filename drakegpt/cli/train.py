@@ -16,7 +16,7 @@ from drakegpt.cli import console, options
 from drakegpt.config import files
 from drakegpt.config.presets import SYSTEMS
 from drakegpt.errors import UsageError
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -127,7 +127,9 @@ def train(
         console.show_json(_as_json(run, scores))
         return
     _render(run, scores)
-    console.next_commands([command("generate", run.name), command("compare", data=run.config.data)])
+    console.next_commands(
+        [format_command("generate", run.name), format_command("compare", data=run.config.data)]
+    )
 
 
 def _train_seeds(
@@ -226,7 +228,7 @@ def _train_and_score(
     """
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import training_progress
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
     with Interrupts() as interrupts, training_progress(run, world.size, quiet=quiet) as progress:
@@ -236,9 +238,9 @@ def _train_and_score(
     if not finished:
         saved = run.checkpoints[-1].iteration
         console.note(f"Stopped at iteration {saved:,}; saved.", style="")
-        console.next_commands([command("train", resume=run.name)])
+        console.next_commands([format_command("train", resume=run.name)])
         raise typer.Exit(console.INTERRUPTED)
-    return score(run, run.config.device)
+    return score_run(run, run.config.device)
 
 
 def named_model(given: "Mapping[str, Any]", example: str) -> str:
@@ -256,7 +258,7 @@ def named_model(given: "Mapping[str, Any]", example: str) -> str:
 def _dataset_name(given: dict[str, Any]) -> str:
     from drakegpt.data import dataset
 
-    return given.get("data", dataset.default_name() or "sample")
+    return given.get("data", dataset.get_default_name() or "sample")
 
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
@@ -283,17 +285,21 @@ def _is_over(run: "Run", resumed: "Run") -> bool:
 
 def _show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run is finished, and what can be done with it."""
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     if json:
-        console.show_json(_as_json(run, score(run, run.config.device)))
+        console.show_json(_as_json(run, score_run(run, run.config.device)))
         return
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
     console.note(f"{run.name} is finished after {pluralize(last, 'iteration')}{early}.", style="")
-    longer = command("train", resume=run.name, iters=2 * last)
+    longer = format_command("train", resume=run.name, iters=2 * last)
     console.next_commands(
-        [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
+        [
+            format_command("generate", run.name),
+            format_command("eval", run.name),
+            *([] if early else [longer]),
+        ]
     )
 
 
@@ -350,7 +356,7 @@ def _render(run: "Run", scores: "Scores") -> None:
 
 def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """By what the best weights were chosen, why training ended, and whether they are better."""
-    from drakegpt.evaluation.noise import own_fall
+    from drakegpt.evaluation.noise import compare_within_runs
     from drakegpt.experiments.results import aggregate_runs
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
@@ -361,9 +367,9 @@ def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
         else "the validation split, whose loss is shown above"
     )
     yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
-    best_writes = command("generate", run.name, best=True)
+    best_writes = format_command("generate", run.name, best=True)
     overfits = aggregate_runs([run])
-    better = own_fall([scores.val.loss - scores.best_val.loss])
+    better = compare_within_runs([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
         waited = pluralize(run.config.patience, "evaluation")
         yield (

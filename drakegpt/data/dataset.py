@@ -25,9 +25,9 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data import arrays, overlap, preprocess
-from drakegpt.data.corpus import Corpus, Progress, Text
+from drakegpt.data.corpus import Corpus, StageProgress, Text
 from drakegpt.data.metadata import Metadata, metadata_from_json
-from drakegpt.data.preprocess import CorpusStats, reporter
+from drakegpt.data.preprocess import CorpusStats, report_stage
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -39,12 +39,14 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 # The default context is 8 tokens; the smaller split needs a window and its target.
 SHORTEST_SPLIT = 9
 SHORTEST_CORPUS = 90  # characters
-NAME = re.compile(r"(?!default$)[A-Za-z0-9][\w.-]{0,63}", re.ASCII)  # safe as a folder everywhere
+NAME_PATTERN = re.compile(
+    r"(?!default$)[A-Za-z0-9][\w.-]{0,63}", re.ASCII
+)  # safe as a folder everywhere
 VERSION = re.compile("[0-9a-f]{16}")  # a version's folder: the beginning of its checksum
 TAIL_SHARE = 10  # one part in so many of the training split is its tail
 BLOCK = 1 << 16  # tokens that are decoded at once
@@ -151,7 +153,7 @@ def prepare(
     tokenizer: str = "char",
     vocab_size: int | None = None,
     text_column: str = "",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Dataset:
     """Split a text 90/10 by characters, tokenise it, store it, and let `name` stand for it.
 
@@ -161,7 +163,7 @@ def prepare(
     model. What `name` stood for before stays on the disk.
     """
     corpus = Text(corpus) if isinstance(corpus, str) else corpus
-    found = preprocess.scan(corpus, reporter(progress, "reading"))
+    found = preprocess.scan(corpus, report_stage(progress, "reading"))
     _check_length(found, name, source)
     made, identity = _tokenizer(corpus, found, name, tokenizer, vocab_size, progress)
     folder = paths.datasets() / name / identity[:16]
@@ -187,7 +189,9 @@ def prepare(
     stored = _intact(folder, identity, made)
     measured = stored and stored.seen_share is not None and stored.songs == metadata.songs
     if not measured:
-        both = overlap.measure(corpus, found, reporter(progress, "comparing the splits"))
+        both = overlap.measure_overlap(
+            corpus, found, report_stage(progress, "comparing the splits")
+        )
         metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
     with paths.workplace(paths.datasets()) as place:
         if stored:
@@ -195,7 +199,7 @@ def prepare(
         else:
             _store(folder, metadata, made, corpus, found, place, progress)
         paths.write_text(folder.parent / "current", folder.name, place)
-    make_default(name)
+    set_default(name)
     return load(name)
 
 
@@ -216,10 +220,10 @@ def _tokenizer(
     name: str,
     kind: str,
     vocab_size: int | None,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> tuple[Tokenizer, str]:
     """The tokenizer for a corpus, and the identity of the dataset that comes of it."""
-    naming = reporter(progress, "taking checksums")
+    naming = report_stage(progress, "taking checksums")
     if kind == CharTokenizer.kind:
         made: Tokenizer = CharTokenizer(found.alphabet)
         return made, preprocess.fingerprint(made, corpus, naming)
@@ -249,11 +253,11 @@ def _before(name: str) -> Dataset | None:
 
 def load(name: str | None = None, version: str | None = None) -> Dataset:
     """The dataset of that name (or the default one), as it is now or in the given version."""
-    name = default_name() if name is None else name
+    name = get_default_name() if name is None else name
     if name == "":
         raise UsageError("An empty name names no dataset.", "`drakegpt data list` lists them.")
-    if name is None or name not in names():
-        here = ", ".join(names()) or "none yet"
+    if name is None or name not in list_names():
+        here = ", ".join(list_names()) or "none yet"
         raise CorpusError(
             f"There is no dataset named '{name or 'drake'}'; prepared are: {here}.",
             "Run `drakegpt data fetch` with a source or a file of your own, "
@@ -287,22 +291,22 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
     return Dataset(folder, metadata, tokenizer)
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """All prepared datasets, sorted."""
     return sorted(file.parent.name for file in paths.datasets().glob("[!.]*/current"))
 
 
-def default_name() -> str | None:
+def get_default_name() -> str | None:
     """The dataset fetched last, which commands take when none is named; `None` if there is none."""
     try:
         name = (paths.datasets() / "default").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         name = ""
-    existing = names()
+    existing = list_names()
     return name if name in existing else next(iter(existing), None)
 
 
-def make_default(name: str) -> None:
+def set_default(name: str) -> None:
     """Let commands take this dataset when none is named."""
     with paths.workplace(paths.datasets()) as place:
         paths.write_text(paths.datasets() / "default", name, place)
@@ -343,7 +347,7 @@ def _store(
     corpus: Corpus,
     found: CorpusStats,
     place: Path,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> None:
     """Write a version's files, unless another fetch is faster with the same bytes."""
     try:
@@ -360,11 +364,13 @@ def _write(
     corpus: Corpus,
     found: CorpusStats,
     place: Path,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> None:
     kind = token_type(tokenizer.vocab_size)
     with paths.folder_atomically(folder, place) as temporary:
-        splits = preprocess.encode_splits(tokenizer, corpus, found, reporter(progress, "encoding"))
+        splits = preprocess.encode_splits(
+            tokenizer, corpus, found, report_stage(progress, "encoding")
+        )
         written = {
             split: arrays.write(temporary / f"{split}.npy", kind, blocks)
             for split, blocks in splits
@@ -399,5 +405,5 @@ def _damaged(name: str, what: str) -> DamagedDatasetError:
     return DamagedDatasetError(
         f"Dataset '{name}' is damaged ({what}).",
         "Prepare it again from its source: "
-        f"`{command('data fetch', 'SOURCE', name=name, force=True)}`.",
+        f"`{format_command('data fetch', 'SOURCE', name=name, force=True)}`.",
     )

@@ -22,7 +22,7 @@ from typing import Any
 from drakegpt import paths
 from drakegpt.errors import FetchError, is_disk_full, is_out_of_memory
 
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
+ByteProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 MAX_BYTES = 200_000_000  # refuse anything larger, packed or unpacked
 TIMEOUT = 30.0  # seconds without a sign of life from the server
@@ -34,7 +34,7 @@ NEW_TOKEN = "https://www.kaggle.com/settings/api"
 
 
 def download_member(
-    dataset: str, member: str, folder: Path, progress: Progress | None = None
+    dataset: str, member: str, folder: Path, progress: ByteProgress | None = None
 ) -> Path:
     """Download the CSV file `member` of a Kaggle dataset into `folder`; return its path.
 
@@ -137,7 +137,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 class _Meter:
     """Takes the place of tqdm in the client: called like the class, used like the bar."""
 
-    def __init__(self, report: Progress | None) -> None:
+    def __init__(self, report: ByteProgress | None) -> None:
         self.report = report
         self.started, self.done = False, 0
         self.total: int | None = None

@@ -14,7 +14,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.corpus import Corpus, Report, parts
+from drakegpt.data.corpus import ByteProgress, Corpus, iter_parts
 from drakegpt.data.preprocess import CorpusStats, split_stream
 
 SHORTEST_LINE = 20  # characters; shorter lines come up again in songs of their own
@@ -29,27 +29,29 @@ class Overlap:
     songs: int | None  # of the validation split that training has too, as a whole
 
 
-def measure(corpus: Corpus, found: CorpusStats, report: Report | None = None) -> Overlap:
+def measure_overlap(
+    corpus: Corpus, found: CorpusStats, report: ByteProgress | None = None
+) -> Overlap:
     """Compare the splits of a corpus, in two or three passes over it."""
     lengths, marks = array("Q"), array("Q")
-    for length, mark in _lines_of(corpus, found.cut, "val", report):
+    for length, mark in _iter_long_lines(corpus, found.cut, "val", report):
         lengths.append(length)
         marks.append(mark)
-    known = _Known(marks)
-    for batch in _batches(_lines_of(corpus, found.cut, "train", report)):
+    known = _FingerprintSet(marks)
+    for batch in _batches(_iter_long_lines(corpus, found.cut, "train", report)):
         known.note(batch)
     shared = int(np.frombuffer(lengths, np.uint64)[known.seen(marks)].sum()) if marks else 0
-    songs = _songs_in_both(corpus, found.cut, report) if corpus.has_songs else None
+    songs = _count_shared_songs(corpus, found.cut, report) if corpus.has_songs else None
     return Overlap(shared / (found.characters - found.cut), songs)
 
 
-def lines_in_both(text: str, other: Iterable[str]) -> set[str]:
+def find_shared_lines(text: str, other: Iterable[str]) -> set[str]:
     """The lines of a text that stand in another one too, which comes in pieces."""
-    own = dict(zip((mark for _, mark in lines([text])), text.split("\n"), strict=True))
-    return {own[mark] for _, mark in lines(other) if mark in own}
+    own = dict(zip((mark for _, mark in iter_lines([text])), text.split("\n"), strict=True))
+    return {own[mark] for _, mark in iter_lines(other) if mark in own}
 
 
-def lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
+def iter_lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
     """The length of each line of a text in characters, and its fingerprint, 64 bits."""
     length, digest = 0, blake2b(digest_size=8)
     for piece in pieces:
@@ -57,24 +59,24 @@ def lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
         length += len(first)
         digest.update(first.encode("utf-8", "surrogatepass"))
         for line in others:
-            yield length, _number(digest)
+            yield length, _digest_to_int(digest)
             length = len(line)
             digest = blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8)
-    yield length, _number(digest)
+    yield length, _digest_to_int(digest)
 
 
-def _lines_of(
-    corpus: Corpus, cut: int, split: str, report: Report | None
+def _iter_long_lines(
+    corpus: Corpus, cut: int, split: str, report: ByteProgress | None
 ) -> Iterator[tuple[int, int]]:
     """The lines of a split that are long enough; at the cut of the splits one may be in two."""
-    stream = split_stream(parts(corpus, report), cut)
+    stream = split_stream(iter_parts(corpus, report), cut)
     if split == "train":  # which comes first
         stream = takewhile(lambda part: part[0] == split, stream)
     pieces = ("\n" if part is None else part for where, part in stream if where == split)
-    return (line for line in lines(pieces) if line[0] >= SHORTEST_LINE)
+    return (line for line in iter_lines(pieces) if line[0] >= SHORTEST_LINE)
 
 
-def _songs_in_both(corpus: Corpus, cut: int, report: Report | None) -> int:
+def _count_shared_songs(corpus: Corpus, cut: int, report: ByteProgress | None) -> int:
     """How many songs that lie in the validation split lie in the training split too."""
     train, val = array("Q"), array("Q")
     start = 0
@@ -84,16 +86,16 @@ def _songs_in_both(corpus: Corpus, cut: int, report: Report | None) -> int:
             stop += len(piece)
             digest.update(piece.encode())
         if stop <= cut:
-            train.append(_number(digest))
+            train.append(_digest_to_int(digest))
         elif start >= cut:
-            val.append(_number(digest))
+            val.append(_digest_to_int(digest))
         start = stop + 1  # the line feed between two
-    known = _Known(val)
+    known = _FingerprintSet(val)
     known.note(train)
     return int(known.seen(val).sum())
 
 
-class _Known:
+class _FingerprintSet:
     """Which fingerprints of some have come up among others."""
 
     def __init__(self, marks: "array[int]") -> None:
@@ -120,5 +122,5 @@ def _batches(found: Iterable[tuple[int, int]]) -> Iterator["array[int]"]:
     yield batch
 
 
-def _number(digest: blake2b) -> int:
+def _digest_to_int(digest: blake2b) -> int:
     return int.from_bytes(digest.digest(), "little")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from drakegpt.data.corpus import Corpus, Progress, Report, parts
+from drakegpt.data.corpus import ByteProgress, Corpus, StageProgress, iter_parts
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharacterSet
@@ -45,7 +45,7 @@ class CorpusStats:
         return not self.alphabet.strip()
 
 
-def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
+def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
     """Read a corpus from beginning to end."""
     seen, digest = CharacterSet(), hashlib.sha256()
     characters = documents = 0
@@ -61,12 +61,14 @@ def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
 
 
 def train_bpe(
-    corpus: Corpus, cut: int, vocab_size: int, progress: Progress | None = None
+    corpus: Corpus, cut: int, vocab_size: int, progress: StageProgress | None = None
 ) -> BPETokenizer:
     """A BPE tokenizer of the first `cut` characters of a corpus."""
 
     def pieces() -> Iterator[str | None]:
-        for split, part in split_stream(parts(corpus, reporter(progress, "finding words")), cut):
+        for split, part in split_stream(
+            iter_parts(corpus, report_stage(progress, "finding words")), cut
+        ):
             if split != "train":
                 break
             yield part
@@ -76,17 +78,17 @@ def train_bpe(
     return BPETokenizer.train(pieces(), vocab_size)
 
 
-def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None) -> str:
+def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: ByteProgress | None = None) -> str:
     """The sha256 of a tokenizer and the text it is applied to."""
     digest = hashlib.sha256(tokenizer.to_json().encode() + b"\0")
     boundary = b"\n" if tokenizer.end is None else BOUNDARY
-    for part in parts(corpus, report):
+    for part in iter_parts(corpus, report):
         digest.update(boundary if part is None else part.encode())
     return digest.hexdigest()
 
 
 def encode_splits(
-    tokenizer: Tokenizer, corpus: Corpus, found: CorpusStats, report: Report | None = None
+    tokenizer: Tokenizer, corpus: Corpus, found: CorpusStats, report: ByteProgress | None = None
 ) -> Iterator[tuple[str, Iterator[Tokens]]]:
     """The splits of a corpus, "train" and then "val", each with its tokens in blocks (n,).
 
@@ -95,7 +97,7 @@ def encode_splits(
     digest = hashlib.sha256()
 
     def watched() -> Iterator[str | None]:
-        for part in parts(corpus, report):
+        for part in iter_parts(corpus, report):
             digest.update(b"\n" if part is None else part.encode())
             yield part
 
@@ -115,7 +117,7 @@ def encode_splits(
         raise changed
 
 
-def reporter(progress: Progress | None, what: str) -> Report | None:
+def report_stage(progress: StageProgress | None, what: str) -> ByteProgress | None:
     """Reports of one pass, passed on with its name."""
     return (lambda done, total: progress(what, done, total)) if progress else None
 

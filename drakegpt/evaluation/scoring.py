@@ -55,23 +55,23 @@ class Score:
         }
 
 
-def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_validation_split(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model, which is on `device`, on the whole of the validation split."""
-    return score_tokens(model, validation_tokens(data), data.tokenizer, device)
+    return score_tokens(model, get_validation_tokens(data), data.tokenizer, device)
 
 
-def tail_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_training_tail(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model on the tail of the training split, after the token before it."""
     learnt, tail = data.parts(tail=True)
     return score_tokens(model, torch.cat([learnt[-1:], tail]), data.tokenizer, device)
 
 
-def validation_tokens(data: Dataset) -> Tensor:
+def get_validation_tokens(data: Dataset) -> Tensor:
     """The validation split, (N + 1,), after the training split's last token."""
     return torch.cat([data.split("train")[-1:], data.split("val")])
 
 
-def characters_in(tokens: Tensor, tokenizer: Tokenizer) -> int:
+def count_characters(tokens: Tensor, tokenizer: Tokenizer) -> int:
     """How many characters tokens, (N,), stand for; at least one, as a divisor."""
     begun = torch.from_numpy(tokenizer.characters_begun())
     return max(1, sum(int(begun[part.long()].sum()) for part in tokens.split(COUNTED_AT_ONCE)))
@@ -85,4 +85,4 @@ def score_tokens(
     at_once = max(1, tokens_at_once(device, model.config) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
-    return Score(loss, len(predicted), characters_in(predicted, tokenizer))
+    return Score(loss, len(predicted), count_characters(predicted, tokenizer))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
+from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once
@@ -61,7 +61,7 @@ def find_verse(data: Dataset) -> Verse:
     The same dataset has the same verse.
     """
     text = data.text("val", LOOKED_AT)
-    known = lines_in_both(text, data.pieces("train"))
+    known = find_shared_lines(text, data.pieces("train"))
     usual = [*_stanzas(text), _anything(text)]
     for start, stop in [*usual, *_new_lines(text, known)]:
         verse = Verse(_cut(text[start:stop]), text[:start])
@@ -118,7 +118,9 @@ def _cut(text: str) -> str:
     return text[: next((end for end in ends if end > 0), LONGEST)].rstrip() or text[:LONGEST]
 
 
-def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple[Piece, ...]:
+def compute_verse_surprisals(
+    model: LanguageModel, data: Dataset, verse: Verse
+) -> tuple[Piece, ...]:
     """The verse in pieces as the tokens of `data` cut it, each with its surprise.
 
     `data` is the dataset that the model was trained on, which may read the text in
@@ -129,7 +131,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
     tokens = data.split("val")[:length]
     first, last = _places(tokens, data.tokenizer, verse)
     history = torch.cat([data.split("train")[-model.config.context_length :], tokens[:last]])
-    bits = token_surprisals(model, history, last - first)
+    bits = compute_token_surprisals(model, history, last - first)
     texts = _texts(tokens[first:last].tolist(), bits.tolist(), data.tokenizer)
     begun = data.tokenizer.to_bytes(tokens[:first].tolist())
     skipped = verse.before.encode("utf-8", "surrogatepass")[len(begun) :].decode("utf-8", "replace")
@@ -137,7 +139,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
 
 
 @torch.no_grad()
-def token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
+def compute_token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
     """The bits of the last `count` of a text's tokens, (N,) -> (count,), on the CPU.
 
     Each is predicted from the T tokens right before it, or from all there are

@@ -273,7 +273,7 @@ def _identify(run: Run) -> tuple[Any, ...]:
 def _find_retokenized(data: Dataset) -> list[Dataset]:
     """Find the datasets of the same text with another tokenizer; damaged ones are skipped."""
     found = []
-    for name in dataset.names():
+    for name in dataset.list_names():
         with suppress(CorpusError):
             other = dataset.load(name)
             same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""

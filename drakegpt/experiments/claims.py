@@ -163,7 +163,7 @@ def _measure_second_half(row: ResultRow) -> tuple[Difference, Difference] | None
     if len(row.histories) < len(row.results) or any(len(h) < 2 for h in row.histories):
         return None
     falls = tuple(
-        noise.own_fall(
+        noise.compare_within_runs(
             [_decrease_from_halfway(history, key) for history in row.histories], PLATEAU_NATS
         )
         for key in ("train_loss", "val_loss")

@@ -14,8 +14,8 @@ from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
-from drakegpt.evaluation.noise import Difference, below
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
+from drakegpt.evaluation.noise import Difference, compare_with_level
 from drakegpt.experiments.agreement import (
     ORIGIN,
     Agreement,
@@ -99,7 +99,7 @@ class Comparison:
         for row in (*self.rows, *self.others):
             if baseline and row.comparable:
                 losses = [nats_per_character(result) for result in row.results]
-                found = below(baseline.score.bits_per_character * math.log(2), losses)
+                found = compare_with_level(baseline.score.bits_per_character * math.log(2), losses)
                 (better if found.lower else worse if found.higher else tied).append(row)
         return better, tied, worse
 
@@ -242,7 +242,7 @@ def compare(
             for model, size in list_missing_models(runs)
         ),
         other_rows,
-        ngram_baselines(data, lengths[-1]) if lengths else (),
+        score_ngram_baselines(data, lengths[-1]) if lengths else (),
         lengths,
     )
 

@@ -27,17 +27,22 @@ from typing import Self
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
+from drakegpt.files import remove_folder
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
-from drakegpt.paths import remove_folder
-from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
+from drakegpt.runs.lookup import (
+    apply_incidental_settings,
+    find_interrupted,
+    find_origin,
+    list_runs_on,
+)
 from drakegpt.runs.run import Run, check_new
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 # Floating-point operations of all runs from which starting processes pays: some seconds.
 PARALLEL_FLOPS = 3 * 10**11
@@ -132,7 +137,7 @@ def _train_sequentially(
             finished = train_run(run, resume=True, progress=progress, stop=observer.stop)
         if not finished:
             raise TrainingStoppedError([run], jobs[number:])
-        score(run, run.config.device)
+        score_run(run, run.config.device)
         runs.append(run)
     return runs
 
@@ -141,7 +146,7 @@ def _start_or_resume(job: Job, data: Dataset, observer: Observer, *, resume: boo
     """Start a run, or resume an interrupted one with the device and saving settings given now."""
     if resume and (interrupted := find_interrupted(list_runs_on(data), job.config)):
         observer.resume(interrupted)
-        return with_current_storage(interrupted, job.config)
+        return apply_incidental_settings(interrupted, job.config)
     return start_run(job.config, data, job.name, origin=find_origin(job.config))
 
 
@@ -217,7 +222,7 @@ class _WorkerProcess:
         raise RunError(
             f"Training {self.run.name} failed: its process ended with code "
             f"{self._process.returncode}: {messages.rpartition(chr(10))[2] or 'no message.'}",
-            f"Resume it: `{command('train', resume=self.run.name)}`.",
+            f"Resume it: `{format_command('train', resume=self.run.name)}`.",
         )
 
     def _read_error(self) -> BaseException | None:

@@ -20,7 +20,7 @@ from drakegpt.bench.timing import Progress
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.noise import Difference, difference, lowest
+from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.experiments.low_bit_costs import (
@@ -42,7 +42,7 @@ from drakegpt.models.registry import build_model, choose_threads, without_weight
 from drakegpt.models.size import total_parameters
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import counted_score, score
+from drakegpt.runs.scores import score_and_count, score_run
 from drakegpt.runs.start import resolve_run
 
 MODEL = "TransformerLM"
@@ -147,7 +147,7 @@ class LowBitRow:
     embedding_dim: int
     val_losses: tuple[float, ...]
     bits_per_character: float
-    difference: float  # of the mean loss to that of the first row
+    compare_losses: float  # of the mean loss to that of the first row
     noise: float  # of that difference
     paired: bool  # whether the noise is that of differences paired by seed
     file_bytes: int
@@ -204,9 +204,9 @@ def measure(
                 name=name,
                 runs=tuple(run.name for run in of_variant),
                 embedding_dim=models[name].config.embedding_dim,
-                val_losses=tuple(score.loss for score in scores[name]),
+                val_losses=tuple(score_run.loss for score_run in scores[name]),
                 bits_per_character=statistics.fmean(s.bits_per_character for s in scores[name]),
-                difference=0.0 - below.fall,
+                compare_losses=0.0 - below.fall,
                 noise=below.noise,
                 paired=below.paired,
                 file_bytes=file_bytes,
@@ -243,10 +243,10 @@ def _compare_to_first(
     first: Variant, variant: Variant, scores: Mapping[str, Sequence[Score]]
 ) -> Difference:
     first_losses, losses = (
-        [score.loss for score in scores[name]] for name in (first.name, variant.name)
+        [score_run.loss for score_run in scores[name]] for name in (first.name, variant.name)
     )
     # Variants of the same runs share their seeds, initial weights and windows.
-    return difference(first_losses, losses, share_chance=variant.trained == first.trained)
+    return compare_losses(first_losses, losses, share_chance=variant.trained == first.trained)
 
 
 def _choose_packing(variant: Variant, run: Run) -> Packing | None:
@@ -258,9 +258,9 @@ def _choose_packing(variant: Variant, run: Run) -> Packing | None:
 
 def _score(run: Run, variant: Variant, data: Dataset, device: torch.device) -> Score:
     if variant.rounded is None and variant.dtype == torch.float32:
-        return score(run, str(device)).val
+        return score_run(run, str(device)).val
     choose_threads(run.model_config)
-    return counted_score(run, build_variant(run, variant).to(device), data, device)
+    return score_and_count(run, build_variant(run, variant).to(device), data, device)
 
 
 def _sum_training_seconds(
@@ -294,7 +294,7 @@ def summarize(rows: Sequence[LowBitRow]) -> list[str]:
         sentences.append(
             f"The 1.58-bit file is {full.file_bytes / ternary.file_bytes:.1f} times smaller; the "
             f"loss of a float32 model of that size (width {small.embedding_dim}) is "
-            f"{_compare(difference(ternary.val_losses, small.val_losses), '1.58 bits')}."
+            f"{_compare(compare_losses(ternary.val_losses, small.val_losses), '1.58 bits')}."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at a time"), strict=True):
         sentences.append(
@@ -313,8 +313,8 @@ def _compare(below: Difference, other: str) -> str:
 
 def find_lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
     """Find the variant with the lowest loss, followed by those within noise of it."""
-    return lowest(
+    return find_lowest(
         rows,
         lambda row: row.val_loss,
-        lambda least, row: difference(least.val_losses, row.val_losses),
+        lambda least, row: compare_losses(least.val_losses, row.val_losses),
     )

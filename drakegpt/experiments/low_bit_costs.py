@@ -19,12 +19,12 @@ from drakegpt.bench.timing import Progress, Times, Workload, measure_in_turns, w
 from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, consume
 from drakegpt.config import ModelConfig
 from drakegpt.data.dataset import Dataset
+from drakegpt.files import temporary_folder
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing
 from drakegpt.models.registry import build_model, choose_threads
-from drakegpt.paths import workplace
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
 from drakegpt.training.step_runner import plan_execution
@@ -93,7 +93,7 @@ def measure_storage(
     device: torch.device,
 ) -> tuple[int, int | None]:
     """Return the bytes of a model's file, and the peak memory of loading it and generating."""
-    with workplace(Path(tempfile.gettempdir())) as folder:
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
         file = folder / "weights.safetensors"
         save_weights(file, model.state_dict(), {})
         dtype_name = str(dtype).removeprefix("torch.")

@@ -18,7 +18,7 @@ from drakegpt.experiments.agreement import get_shared_settings
 from drakegpt.experiments.formatting import format_difference
 from drakegpt.models.size import total_parameters
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.wording import pluralize
 
 # Settings that determine, with the seed, the initial weights and the training windows.
@@ -302,7 +302,7 @@ def _get_pairing_key(run: Run) -> tuple[Any, ...]:
 
 
 def _score_run(run: Run, device_name: str) -> RunResult:
-    scores = score(run, device_name)
+    scores = score_run(run, device_name)
     # Less than the last recorded evaluation if the last checkpoint is damaged.
     reached = run.last_checkpoint().iteration
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
@@ -331,7 +331,7 @@ def compare_losses(
     """
     paired = before.pairing_key == row.pairing_key != () and before.seeds == row.seeds
     losses = ([loss(result) for result in each.results] for each in (before, row))
-    return noise.difference(*losses, share_chance=paired)
+    return noise.compare_losses(*losses, share_chance=paired)
 
 
 def val_loss(result: RunResult) -> float:
@@ -348,7 +348,7 @@ def find_lowest(
     rows: Iterable[ResultRow], loss: Callable[[RunResult], float] = nats_per_character
 ) -> list[ResultRow]:
     """Find the comparable row with the lowest mean loss, followed by those within noise of it."""
-    return noise.lowest(
+    return noise.find_lowest(
         [row for row in rows if row.comparable],
         lambda row: statistics.fmean(map(loss, row.results)),
         lambda least, row: compare_losses(least, row, loss),

@@ -55,7 +55,7 @@ def main() -> None:
 def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     """Train the rest of a run and score it; returns whether it was finished."""
     from drakegpt.runs.run import open_run, with_changes
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
     run = with_changes(open_run(folder), changes)
@@ -64,7 +64,7 @@ def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     stop.training = False
     if stop.requested:  # perhaps after its last iteration
         return False
-    score(run, run.config.device)
+    score_run(run, run.config.device)
     return True
 
 

@@ -22,34 +22,34 @@ from drakegpt.compute.replay import REPLAYED_UP_TO, Replayed
 from drakegpt.generation.kv_cache import CachedModel
 from drakegpt.models.layers import LanguageModel
 
-Window = Literal["auto", "exact", "cached"]
+ContextWindow = Literal["auto", "exact", "cached"]
 
 CACHED_FROM = 32  # context length from which `auto` is cached
 
 
-def resolve(window: Window, context_length: int) -> Literal["exact", "cached"]:
+def resolve_window(window: ContextWindow, context_length: int) -> Literal["exact", "cached"]:
     """What `auto` means for a model of this context length."""
     if window == "auto":
         return "cached" if context_length >= CACHED_FROM else "exact"
     return window
 
 
-def tokens_kept(window: Window, context_length: int) -> int:
+def count_kept_tokens(window: ContextWindow, context_length: int) -> int:
     """How many tokens, the newest included, are seen after a full window has moved."""
-    exact = resolve(window, context_length) == "exact"
+    exact = resolve_window(window, context_length) == "exact"
     return context_length if exact else max(1, context_length // 2)
 
 
 class ContextReader:
     """Reads B texts as they grow, and scores what may come next."""
 
-    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
         config = model.config
         self._cached = CachedModel(model, texts)
         self._texts = texts
         self._device = next(model.parameters()).device
         self._context_length = config.context_length
-        self._kept = tokens_kept(window, config.context_length)
+        self._kept = count_kept_tokens(window, config.context_length)
         self._recent: deque[Tensor] = deque(maxlen=config.context_length)  # each (B, 1)
         self._length = 0  # of what is in the window
         on_cpu = self._device.type == "cpu"
@@ -88,11 +88,11 @@ class ReplayableReader:
     window's tokens are kept at their positions; where there is no more `room` it moves.
     """
 
-    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
         weight = next(model.parameters())
         self._cached = CachedModel(model, texts)
         self._context_length = model.config.context_length
-        self._kept = tokens_kept(window, self._context_length)
+        self._kept = count_kept_tokens(window, self._context_length)
         shape = (texts, self._context_length)
         self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
         self.room = self._context_length  # for so many tokens, until start() is called

@@ -37,7 +37,7 @@ Step = Callable[[], None]
 Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) and noise (B, V) to tokens (B, 1)
 
 
-class InPlace(Protocol):
+class InPlaceReader(Protocol):
     """What reads the texts in steps that a graph can replay: `window.ReplayableReader`."""
 
     room: int  # for so many tokens, after the prompt
@@ -50,8 +50,8 @@ class InPlace(Protocol):
         """Read one more, (B, 1), when there is no room, which makes some. Returns (B, V)."""
 
 
-def write_ahead(
-    reader: InPlace,
+def generate_ahead(
+    reader: InPlaceReader,
     logits: Tensor,
     choose: Choose,
     noise: Iterator[Tensor],
@@ -73,13 +73,13 @@ def write_ahead(
 
 
 def _blocks(
-    steps: "_Steps", reader: InPlace, noise: Iterator[Tensor], length: int
+    steps: "_Steps", reader: InPlaceReader, noise: Iterator[Tensor], length: int
 ) -> Iterator["_Block"]:
     """Have `length` more tokens written, in blocks that the device may not have finished yet."""
     rare = reader.room_again > 0
-    read_on = Captured(steps.device, steps.read_on, WARM_UP_CALLS)
+    read_on = CapturedStep(steps.device, steps.read_on, WARM_UP_CALLS)
     first_calls = RARE_WARM_UP_CALLS if rare else WARM_UP_CALLS
-    read_again = Captured(steps.device, steps.read_again, first_calls)
+    read_again = CapturedStep(steps.device, steps.read_again, first_calls)
     room, size, used = reader.room, FIRST_BLOCK, 1
     while length:
         if used == steps.at_once:
@@ -105,7 +105,7 @@ class _Steps:
     """
 
     def __init__(
-        self, reader: InPlace, choose: Choose, noise: Tensor, device: torch.device
+        self, reader: InPlaceReader, choose: Choose, noise: Tensor, device: torch.device
     ) -> None:
         texts, self.at_once, _ = noise.shape
         self._reader, self._choose, self.device = reader, choose, device
@@ -158,7 +158,7 @@ class _Block:
         return result
 
 
-class Captured:
+class CapturedStep:
     """A step on a GPU: the first calls as written, the others as one CUDA graph.
 
     Where PyTorch cannot record the step, all calls run as written, after a warning.

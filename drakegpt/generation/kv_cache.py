@@ -24,7 +24,7 @@ from drakegpt.compute import kernels
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndPositionEmbedding
 
 # Activations, B * n * C, from which the last block takes the last token apart from the others.
-APART_FROM = 2**13
+MIN_SEPARATE_ACTIVATIONS = 2**13
 
 
 def uses_attention(model: LanguageModel) -> bool:
@@ -38,7 +38,7 @@ class CachedModel:
     def __init__(self, model: LanguageModel, texts: int) -> None:
         weight = next(model.parameters())
         self._place = Position(texts, weight.new_empty(model.config.context_length))
-        self._model = _with_memory(model, self._place)
+        self._model = _with_cache(model, self._place)
 
     @property
     def position(self) -> Tensor:
@@ -86,7 +86,7 @@ class Position:
         self.unread.index_fill_(0, self.position, 0.0)
 
 
-def _with_memory(model: LanguageModel, place: Position) -> nn.Module:
+def _with_cache(model: LanguageModel, place: Position) -> nn.Module:
     """A copy of the model, with the same weights, whose parts keep what they will need again."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     result = copy.deepcopy(model, shared)
@@ -97,12 +97,12 @@ def _with_memory(model: LanguageModel, place: Position) -> nn.Module:
             head_size = model.config.embedding_dim // module.num_heads
             attention = _CachedAttention(module, head_size, place)
             result.set_submodule(name, attention)
-            block = _block_of(result, name)
+            block = _find_block(result, name)
     result.set_submodule(block, _LastBlock(result.get_submodule(block), attention))
     return result
 
 
-def _block_of(model: nn.Module, name: str) -> str:
+def _find_block(model: nn.Module, name: str) -> str:
     """The name of the block that the layer `name` belongs to; its own where there are no blocks."""
     first, *rest = name.split(".")
     return f"{first}.{rest[0]}" if isinstance(model.get_submodule(first), nn.Sequential) else name
@@ -128,7 +128,7 @@ class _CachedEmbedding(nn.Module):
         return self.embedding.token(tokens) + self.embedding.position(self.place.position)
 
 
-class _Remembered(Exception):  # noqa: N818 - nothing went wrong
+class _CacheFilled(Exception):  # noqa: N818 - nothing went wrong
     """Ends a pass through the last block once its attention knows all keys and values."""
 
 
@@ -153,7 +153,7 @@ class _CachedAttention(nn.Module):
         if n < self.room or self.only_remember:  # after a full window nothing can follow
             self.memory[:, :, :, :n] = self._heads(query_key_value)[1:]
         if self.only_remember:
-            raise _Remembered
+            raise _CacheFilled
         return kernels.causal_attention(query_key_value, self.num_heads)
 
     def _next(self, x: Tensor) -> Tensor:
@@ -186,9 +186,9 @@ class _LastBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, C) -> (B, 1, C)."""
-        if x.shape[1] > 2 and x.numel() >= APART_FROM:
+        if x.shape[1] > 2 and x.numel() >= MIN_SEPARATE_ACTIVATIONS:
             self.attention.only_remember = True
-            with suppress(_Remembered):
+            with suppress(_CacheFilled):
                 self.block(x[:, :-1])
             self.attention.only_remember = False
             x = x[:, -1:]

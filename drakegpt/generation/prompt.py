@@ -32,18 +32,18 @@ class Prompt:
     skipped: list[str]
 
 
-def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
+def fit_prompt(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
     """Replace characters that the tokenizer does not know by plain ones that it does.
 
     Characters without an obvious equivalent are skipped if `skip_unknown`,
     otherwise a `UsageError` lists them.
     """
-    text = _spelt(text.replace("\r\n", "\n"), tokenizer)
+    text = _normalize(text.replace("\r\n", "\n"), tokenizer)
     unknown = tokenizer.unknown(text)
-    folded = {c: plain for c in unknown if (plain := _equivalent(c, tokenizer)) is not None}
+    folded = {c: plain for c in unknown if (plain := _find_equivalent(c, tokenizer)) is not None}
     lost = [character for character in unknown if character not in folded]
     if lost and not skip_unknown:
-        listed = ", ".join(f"{_shown(c)} (U+{ord(c):04X})" for c in lost)
+        listed = ", ".join(f"{_show_character(c)} (U+{ord(c):04X})" for c in lost)
         raise UsageError(
             f"The model has never seen these characters of the prompt: {listed}.",
             "Leave them out; `drakegpt generate --unknown skip` skips them.",
@@ -52,7 +52,7 @@ def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
     return Prompt(fitted, folded, lost)
 
 
-def _spelt(text: str, tokenizer: Tokenizer) -> str:
+def _normalize(text: str, tokenizer: Tokenizer) -> str:
     """The text with accents joined to their letters or apart, as suits the tokenizer best.
 
     As typed if that is all known; joined otherwise, so that they can be folded together.
@@ -62,7 +62,7 @@ def _spelt(text: str, tokenizer: Tokenizer) -> str:
     return known[0] if known else spellings[1]
 
 
-def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
+def _find_equivalent(character: str, tokenizer: Tokenizer) -> str | None:
     """The closest plain spelling that the tokenizer knows, if there is an obvious one."""
     plain = _PLAIN.get(character, character)
     decomposed = unicodedata.normalize("NFKD", plain)
@@ -74,5 +74,5 @@ def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
     return None
 
 
-def _shown(character: str) -> str:
+def _show_character(character: str) -> str:
     return f"'{character}'" if character.isprintable() else repr(character)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.generation.context_window import ContextReader, ReplayableReader, Window
-from drakegpt.generation.graph import write_ahead
+from drakegpt.generation.context_window import ContextReader, ContextWindow, ReplayableReader
+from drakegpt.generation.graph import generate_ahead
 from drakegpt.generation.kv_cache import uses_attention
 from drakegpt.models.layers import LanguageModel
 
@@ -55,7 +55,7 @@ def generate(
     length: int,
     sampling: Sampling,
     seed: int,
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     start: int = START_TOKEN,
 ) -> Iterator[int]:
     """Yield `length` tokens that continue `prompt`, or token `start` if it is empty.
@@ -74,7 +74,7 @@ def generate_batch(
     length: int,
     sampling: Sampling,
     seeds: Sequence[int],
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     start: int = START_TOKEN,
 ) -> Iterator[list[int]]:
     """Write a text for each seed, all at once: yield `length` times the next token of each.
@@ -82,21 +82,21 @@ def generate_batch(
     Each text is the one that its seed gives alone, but for rounding. On an NVIDIA
     GPU texts are written ahead of what is asked for, by up to two blocks of tokens.
     """
-    task = _Task(list(prompt), start, length, sampling, seeds)
+    task = _Request(list(prompt), start, length, sampling, seeds)
     if uses_attention(model):
-        if _replays(model):
-            written = _ahead(ReplayableReader(model, len(seeds), window), task)
+        if _supports_cuda_graphs(model):
+            written = _generate_ahead(ReplayableReader(model, len(seeds), window), task)
         else:
-            written = _by_window(ContextReader(model, len(seeds), window), task)
+            written = _generate_with_reader(ContextReader(model, len(seeds), window), task)
     elif sampling.repetition_penalty != 1:
-        written = _by_window(_LastToken(model, len(seeds)), task)
+        written = _generate_with_reader(_LastTokenReader(model, len(seeds)), task)
     else:
-        written = _by_table(model, task)
+        written = _generate_from_table(model, task)
     yield from islice(written, length)
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Request:
     """What to write, whoever reads."""
 
     prompt: list[int]
@@ -111,15 +111,15 @@ class _Task:
         return self.prompt or [self.start]
 
 
-def _replays(model: LanguageModel) -> bool:
+def _supports_cuda_graphs(model: LanguageModel) -> bool:
     """Whether the model is where steps can be recorded as CUDA graphs."""
     return next(model.parameters()).is_cuda
 
 
-class _Choice:
+class _TokenSampler:
     """Draws the next token of each text; remembers which ones occur, if these are penalised."""
 
-    def __init__(self, task: _Task, vocab_size: int, device: torch.device) -> None:
+    def __init__(self, task: _Request, vocab_size: int, device: torch.device) -> None:
         self._sampling = task.sampling
         shape = (len(task.seeds), vocab_size)
         self._seen = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -129,32 +129,36 @@ class _Choice:
         """The next tokens, (B, 1), given scores (B, V) and Gumbel noise (B, V)."""
         scores, penalty = logits.float(), self._sampling.repetition_penalty
         if penalty == 1:
-            return draw(scores, self._sampling, noise)
-        tokens = draw(apply_repetition_penalty(scores, self._seen, penalty), self._sampling, noise)
+            return sample_tokens(scores, self._sampling, noise)
+        tokens = sample_tokens(
+            apply_repetition_penalty(scores, self._seen, penalty), self._sampling, noise
+        )
         self._seen.scatter_(1, tokens, True)
         return tokens
 
 
-def _by_window(read: "ContextReader | _LastToken", task: _Task) -> Iterator[list[int]]:
+def _generate_with_reader(
+    read: "ContextReader | _LastToken", task: _Request
+) -> Iterator[list[int]]:
     """Read, draw, read what was drawn, and so on without end."""
-    logits = _checked(read.start(task.beginning))
-    noise = _gumbel_noise(task.seeds, logits.shape[-1])
-    choose = _Choice(task, logits.shape[-1], torch.device("cpu"))
+    logits = _check_logits(read.start(task.beginning))
+    noise = _draw_gumbel_noise(task.seeds, logits.shape[-1])
+    choose = _TokenSampler(task, logits.shape[-1], torch.device("cpu"))
     while True:
         tokens = choose(logits.cpu(), next(noise))
         yield tokens.flatten().tolist()
         logits = read(tokens)
 
 
-def _ahead(read: ReplayableReader, task: _Task) -> Iterator[list[int]]:
+def _generate_ahead(read: ReplayableReader, task: _Request) -> Iterator[list[int]]:
     """The same on the device alone, in blocks."""
-    logits = _checked(read.start(task.beginning))
-    choose = _Choice(task, logits.shape[-1], logits.device)
-    noise = _noise_blocks(task.seeds, logits.shape[-1])
-    return write_ahead(read, logits, choose, noise, task.length)
+    logits = _check_logits(read.start(task.beginning))
+    choose = _TokenSampler(task, logits.shape[-1], logits.device)
+    noise = _draw_noise_blocks(task.seeds, logits.shape[-1])
+    return generate_ahead(read, logits, choose, noise, task.length)
 
 
-class _LastToken:
+class _LastTokenReader:
     """Reads for a model that uses the last token only, as `ContextReader` does for others."""
 
     def __init__(self, model: LanguageModel, texts: int) -> None:
@@ -171,16 +175,16 @@ class _LastToken:
         return logits[:, -1]
 
 
-def _by_table(model: LanguageModel, task: _Task) -> Iterator[list[int]]:
+def _generate_from_table(model: LanguageModel, task: _Request) -> Iterator[list[int]]:
     """For a model that sees one token only: what may follow it is worked out once."""
     device = next(model.parameters()).device
     ends: dict[int, list[float]] = {}  # token -> cumulative probabilities of what follows it
     tokens = task.beginning[-1:] * len(task.seeds)
-    for numbers in _numbers(task.seeds):
+    for numbers in _draw_uniform(task.seeds):
         for token in tokens:
             if token not in ends:
-                logits = _checked(model(torch.tensor([[token]], device=device))[0, 0])
-                chances = probabilities(logits.float().cpu(), task.sampling)
+                logits = _check_logits(model(torch.tensor([[token]], device=device))[0, 0])
+                chances = compute_probabilities(logits.float().cpu(), task.sampling)
                 ends[token] = chances.double().cumsum(-1).tolist()
         tokens = [
             bisect_right(ends[token], number * ends[token][-1])
@@ -189,7 +193,7 @@ def _by_table(model: LanguageModel, task: _Task) -> Iterator[list[int]]:
         yield tokens
 
 
-def _checked(logits: Tensor) -> Tensor:
+def _check_logits(logits: Tensor) -> Tensor:
     """Raise `RunError` for the scores of weights that are no numbers."""
     if logits.isnan().any():
         raise RunError(
@@ -199,7 +203,7 @@ def _checked(logits: Tensor) -> Tensor:
     return logits
 
 
-def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
+def _draw_uniform(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
     """Random numbers from 0 to 1, one for each text, without end."""
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
@@ -209,13 +213,13 @@ def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
         )
 
 
-def _gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
-    """What `draw` adds to scores, (B, V), without end; each text has a generator of its own."""
-    for some in _noise_blocks(seeds, vocab_size):
+def _draw_gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+    """What `sample_tokens` adds to scores, (B, V), without end; each text has a generator of its own."""
+    for some in _draw_noise_blocks(seeds, vocab_size):
         yield from some.unbind(1)
 
 
-def _noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+def _draw_noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
     """The same for several tokens at once, (B, tokens, V)."""
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
     at_once = max(1, min(NUMBERS_AT_ONCE, NOISE_AT_ONCE // vocab_size))
@@ -231,7 +235,7 @@ def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Te
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
     """Draw a token from each row of scores (B, V), given Gumbel noise (B, V): (B, 1).
 
     The largest of scores and noise together falls on each token with just the
@@ -240,14 +244,14 @@ def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
     if sampling.cuts:
-        logits = probabilities(logits, sampling).log()
+        logits = compute_probabilities(logits, sampling).log()
     elif sampling.temperature != 1:
         logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
     return (logits + noise).argmax(-1, keepdim=True)
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The distributions (..., V) that `draw` draws from."""
+def compute_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The distributions (..., V) that `sample_tokens` draws from."""
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     if sampling.temperature != 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drakegpt import paths
 from drakegpt.data.tokenizers.base import Tokenizer
-from drakegpt.generation.context_window import Window
+from drakegpt.generation.context_window import ContextWindow
 from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
 from drakegpt.models.layers import LanguageModel
 
@@ -19,7 +19,7 @@ def generate_text(
     length: int,
     sampling: Sampling | None = None,
     seed: int = 42,
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     *,
     stop: bool = False,
 ) -> Iterator[str]:
@@ -28,8 +28,8 @@ def generate_text(
     With `stop`, up to the token that ends a document. A character that is split
     over tokens comes whole, with the last of them.
     """
-    tokens, start = _beginning(prompt, tokenizer)
-    text = _Text(tokenizer, stop=stop)
+    tokens, start = _encode_prompt(prompt, tokenizer)
+    text = _TextStream(tokenizer, stop=stop)
     for token in generate(model, tokens, length, sampling or Sampling(), seed, window, start):
         yield text.add(token)
         if text.ended:
@@ -44,7 +44,7 @@ def generate_texts(
     length: int,
     sampling: Sampling,
     seeds: Sequence[int],
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     *,
     stop: bool = False,
 ) -> Iterator[list[str]]:
@@ -53,8 +53,8 @@ def generate_texts(
     What is left of characters that were never completed comes last. With `stop`, a
     text is over at the token that ends a document.
     """
-    tokens, start = _beginning(prompt, tokenizer)
-    texts = [_Text(tokenizer, stop=stop) for _ in seeds]
+    tokens, start = _encode_prompt(prompt, tokenizer)
+    texts = [_TextStream(tokenizer, stop=stop) for _ in seeds]
     for batch in generate_batch(model, tokens, length, sampling, seeds, window, start):
         yield [text.add(token) for text, token in zip(texts, batch, strict=True)]
         if all(text.ended for text in texts):
@@ -62,7 +62,7 @@ def generate_texts(
     yield [text.rest() for text in texts]
 
 
-def _beginning(prompt: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
+def _encode_prompt(prompt: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
     """The tokens of the prompt, and the one that a model sees first where there are none.
 
     For characters it is the usual one. Other tokenizers have tokens that no text
@@ -73,7 +73,7 @@ def _beginning(prompt: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
     return tokens, start
 
 
-class _Text:
+class _TextStream:
     """A text as it comes, token by token."""
 
     def __init__(self, tokenizer: Tokenizer, *, stop: bool) -> None:

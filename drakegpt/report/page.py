@@ -24,7 +24,7 @@ from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
-from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, verse_surprisals
+from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
 from drakegpt.experiments.claims import TITLE, Claim
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
 from drakegpt.experiments.ladder import BIGRAM, Comparison
@@ -146,7 +146,7 @@ def render(
     device = choose_device(device_name)
     surprisals = []
     for first, *_ in runs:
-        pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
+        pieces = compute_verse_surprisals(first.load_model(device), first.dataset(), verse)
         surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,

@@ -13,7 +13,7 @@ from drakegpt.config.files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 SHOWN_ELSEWHERE = ("model", "size", "data", "seed")
 NO_COMMAND = {"imported": "trained by the original project, and imported"}
@@ -24,7 +24,7 @@ class SourceText:
     """A dataset, and the command that prepares it."""
 
     name: str
-    command: str
+    format_command: str
     own_file: bool  # made from a file that readers of the page may not have
     source_sha256: str  # of that file
 
@@ -34,7 +34,7 @@ class RunCommand:
     """How one run was made."""
 
     run: str
-    command: str | None  # None if no command of this program made it
+    format_command: str | None  # None if no command of this program made it
     note: str
 
 
@@ -79,7 +79,7 @@ def _describe_text(metadata: Metadata) -> SourceText:
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
     learned = metadata.tokenizer != "char"
-    fetch = command(
+    fetch = format_command(
         "data fetch",
         source,
         name=metadata.name,

@@ -14,7 +14,7 @@ from drakegpt.experiments.agreement import ORIGIN
 from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow, compare_losses, find_lowest, val_loss
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 
 def summarize(comparison: Comparison) -> list[str]:
@@ -174,7 +174,7 @@ def _commands_for_more_seeds(comparison: Comparison) -> str:
             flags = [f"{name}={value}" for name, value in row.shared if name != ORIGIN]
             scaled = row.size == "scaled"
             asked = {"train": True, "seeds": 3, "data": comparison.data, "scaled": scaled}
-            commands[row.size] = f"`{command('compare', **asked, set_=flags)}`"
+            commands[row.size] = f"`{format_command('compare', **asked, set_=flags)}`"
     return " or ".join(commands.values())
 
 

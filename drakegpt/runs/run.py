@@ -53,7 +53,7 @@ from drakegpt.runs.checkpoint import (
     load_weights,
     save_weights,
 )
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 log = logging.getLogger("drakegpt")
 
@@ -207,7 +207,7 @@ class Run:
         """Where the weights of the run that this one started from are kept, if it did."""
         return self.folder / "initial.safetensors"
 
-    def weights_metadata(self, iteration: int) -> dict[str, str]:
+    def describe_weights(self, iteration: int) -> dict[str, str]:
         """What a weights file says of itself, so that it can be used away from its run."""
         return {
             "model": json.dumps(asdict(self.model_config)),
@@ -264,7 +264,7 @@ class Run:
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
-            raise misfit(self, error) from error
+            raise describe_mismatch(self, error) from error
         if self.config.bits != "full" and not packing:
             pack_(model)  # computes the same, without rounding its weights each time
         return model.to(device)
@@ -316,7 +316,7 @@ def create_run(
     with paths.workplace(paths.runs()) as place:
         run = Run(place / "run", config, info, data.tokenizer)
         if initial is not None:
-            save_weights(run.initial_weights, initial, run.weights_metadata(0))
+            save_weights(run.initial_weights, initial, run.describe_weights(0))
         paths.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
         paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
         paths.write_text(run.folder / "config.toml", files.to_toml(config))
@@ -402,7 +402,7 @@ def open_run(folder: Path) -> Run:
             raise  # nothing is known of the run then
         fix = TRAIN
         if folder.parent == paths.runs():
-            removing = command("runs remove", folder.name)
+            removing = format_command("runs remove", folder.name)
             fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, run.config, dict(run.info), run.tokenizer)
@@ -423,7 +423,7 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     if known < FORMAT:
         raise OlderRunError(
             f"{folder.name} is a run from an older drakegpt.",
-            f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
+            f"Train it again, or remove it: `{format_command('runs remove', folder.name)}`.",
         )
     _check_info(info)
     values = files.from_file(folder / "config.toml")
@@ -436,7 +436,7 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     return Run(folder, config, info, tokenizer)
 
 
-def misfit(run: Run, error: Exception) -> RunError:
+def describe_mismatch(run: Run, error: Exception) -> RunError:
     """What to say of a run whose weights are not of the shapes that its settings ask for."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[-1] if lines else type(error).__name__  # PyTorch's first is a title
@@ -506,7 +506,7 @@ def _taken(name: str) -> UsageError:
     except RunError:
         problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
         return UsageError(
-            problem, f"Take another --name, or remove it: `{command('runs remove', name)}`."
+            problem, f"Take another --name, or remove it: `{format_command('runs remove', name)}`."
         )
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 

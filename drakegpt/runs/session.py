@@ -36,13 +36,13 @@ from drakegpt.runs.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from drakegpt.runs.run import Run, misfit, open_run, record_changes
+from drakegpt.runs.run import Run, describe_mismatch, open_run, record_changes
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -139,14 +139,14 @@ class TrainingSession:
             if self._best:
                 best, best_weights = self._best
                 path = self.run.folder / "best.safetensors"
-                save_weights(path, best_weights, self.run.weights_metadata(best.iteration))
+                save_weights(path, best_weights, self.run.describe_weights(best.iteration))
                 self._best = None
             save_checkpoint(
                 self.run.folder / "checkpoints",
                 self.trainer.iteration,
                 weights,
                 self.trainer.state_dict(),
-                self.run.weights_metadata(self.trainer.iteration),
+                self.run.describe_weights(self.trainer.iteration),
             )
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
@@ -232,7 +232,7 @@ class TrainingSession:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
+                f"Make room there, then go on: `{format_command('train', resume=self.run.name)}`.",
             ) from error
 
 
@@ -324,7 +324,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         try:
             load_into_(model, weights)
         except ValueError as error:
-            raise misfit(run, error) from error
+            raise describe_mismatch(run, error) from error
     data.verify()
     parts = data.parts(tail=run.config.holds_out_tail)
     return Trainer(run.config, model.to(device), *parts, device, world)
@@ -338,7 +338,7 @@ def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     try:
         trainer.model.load_state_dict(weights)
     except RuntimeError as error:
-        raise misfit(run, error) from error
+        raise describe_mismatch(run, error) from error
     try:
         trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -49,7 +49,7 @@ def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | 
 
     def save(run: Run) -> None:
         """The weights, before the run takes its name."""
-        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.describe_weights(0))
 
     return create_run(config, data, name, facts={**origin, "final_norm": False}, fill=save)
 

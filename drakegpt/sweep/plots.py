@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.plotting import new_figure, write_figure
 from drakegpt.sweep.space import Axis, Choices, Space, Value, format_value
 from drakegpt.sweep.study import TrialRow
-from drakegpt.wording import plotted
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def _draw_parallel(
     axes.set_xlim(-0.4, len(scales) + 0.1)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     _add_legend(figure, [axes], colours, f"{loss}, {unit}", rows)
     return figure
 
@@ -116,7 +116,7 @@ def _draw_scatter(title: str, loss: str, space: Space, rows: Sequence[TrialRow])
         field.spines[["top", "right"]].set_visible(False)
         if place % columns == 0:
             field.set_ylabel(loss)
-    figure.suptitle(plotted(title), x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(escape_for_plot(title), x=0.01, ha="left", fontweight="bold")
     _add_legend(figure, list(figure.axes), colours, loss, rows)
     return figure
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.config import TrainConfig
 from drakegpt.errors import (
     CorpusError,
@@ -19,15 +19,15 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.runs.lookup import identifying_settings, with_current_storage
+from drakegpt.runs.lookup import apply_incidental_settings, get_identifying_settings
 from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
-from drakegpt.runs.scores import score_tail, score_validation
+from drakegpt.runs.scores import score_run_on_tail, score_run_on_validation
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 ALWAYS_KILLED = (
     f"Started {ATTEMPTS} times from the same iteration, and each time its process was killed. "
@@ -99,7 +99,7 @@ def _find_saved_iteration(run: Run) -> int:
         return run.last_checkpoint().iteration if run.checkpoints else 0
     except RunError:
         for damaged in run.checkpoints:
-            paths.remove_folder(damaged.folder)
+            files.remove_folder(damaged.folder)
         return 0
 
 
@@ -135,11 +135,11 @@ def _report_result(run: Run, trial: Trial) -> None:
     for line in run.evaluations:  # a killed process may not have reported its last ones
         trial.report(line["iteration"], line["val_loss"])
     tail = run.config.holds_out_tail
-    loss = (score_tail if tail else score_validation)(run, run.config.device).loss
+    loss = (score_run_on_tail if tail else score_run_on_validation)(run, run.config.device).loss
     if not math.isfinite(loss):
         part = "tail of the training split" if tail else "validation split"
         raise DivergedError(f"The loss on the whole {part} is {loss}.", "")
-    trial.complete(loss, score_validation(run, run.config.device).loss if tail else loss)
+    trial.complete(loss, score_run_on_validation(run, run.config.device).loss if tail else loss)
 
 
 def _open_or_create_run(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
@@ -147,7 +147,7 @@ def _open_or_create_run(trial: Trial, definition: Definition, config: TrainConfi
 
     Raises `UsageError` if a run with other settings has its name.
     """
-    folder = paths.runs() / trial.run_name
+    folder = home.runs() / trial.run_name
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)
@@ -159,11 +159,11 @@ def _open_or_create_run(trial: Trial, definition: Definition, config: TrainConfi
             "Take another --name; its runs stay until you remove them.",
         ) from error
     if (
-        identifying_settings(run.config) != identifying_settings(config)
+        get_identifying_settings(run.config) != get_identifying_settings(config)
         or run.sweep != definition.name
     ):
         raise UsageError(
             f"The run '{run.name}' exists and is not a trial of this sweep.",
-            f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
+            f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
-    return with_current_storage(run, config)
+    return apply_incidental_settings(run, config)

@@ -15,7 +15,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from drakegpt.errors import RunError, UsageError
-from drakegpt.paths import workplace
+from drakegpt.files import temporary_folder
 
 TIMEOUT_SECONDS = 60  # seconds that SQLite waits for another process
 
@@ -55,7 +55,7 @@ def _make_url(file: Path) -> str:
 
 def _create_file(file: Path) -> None:
     """Create an empty study file atomically, unless another process is faster."""
-    with workplace(file.parent) as folder:
+    with temporary_folder(file.parent) as folder:
         made = folder / "study.db"
         _open_url(_make_url(made)).engine.dispose()
         with suppress(FileExistsError):

@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPE
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.errors import UsageError
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.space import Axis, Range, Value
@@ -167,7 +167,7 @@ class Study:
         """
         self.definition = definition
         self.total = _count_total(definition, trials)
-        self.folder = paths.sweeps() / definition.name
+        self.folder = home.sweeps() / definition.name
         self.place = storage or str(self.folder / "study.db")
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # Processes claim trials one at a time, or two could claim the same one.
@@ -308,7 +308,7 @@ def _get_home_id(locks: Path) -> str:
     """
     file = locks / "home"
     if not file.exists():
-        paths.write_text(file, uuid.uuid4().hex)
+        files.write_text(file, uuid.uuid4().hex)
     return file.read_text(encoding="utf-8")
 
 

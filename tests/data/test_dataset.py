@@ -102,14 +102,14 @@ def test_context_is_checked_against_the_smaller_split(prepared):
 
 
 def test_default_is_what_was_prepared_last(corpus):
-    assert dataset.default_name() is None
+    assert dataset.get_default_name() is None
     prepare(corpus, "a")
     prepare(corpus, "b")
-    assert dataset.default_name() == "b"
+    assert dataset.get_default_name() == "b"
     prepare(corpus, "a")
     assert dataset.load().name == "a"
     (paths.datasets() / "default").write_text("gone")
-    assert dataset.default_name() == "a"
+    assert dataset.get_default_name() == "a"
 
 
 def test_pickles_are_never_loaded(prepared):

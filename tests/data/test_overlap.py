@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from drakegpt.data import dataset, overlap, preprocess
 from drakegpt.data.corpus import Text
-from drakegpt.data.overlap import SHORTEST_LINE, lines, lines_in_both
+from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines, iter_lines
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}
 
@@ -52,12 +52,12 @@ some_songs = st.lists(
 @given(some_songs.filter(lambda songs: len("\n".join(songs)) > 20))
 def test_the_figures_are_those_of_sets(songs):
     corpus = Songs(songs)
-    found = overlap.measure(corpus, preprocess.scan(corpus))
+    found = overlap.measure_overlap(corpus, preprocess.scan(corpus))
     share, both = in_both(songs)
     assert found.share == pytest.approx(share, abs=1e-12)
     assert found.songs == both
     whole = Text("\n".join(songs))
-    alone = overlap.measure(whole, preprocess.scan(whole))
+    alone = overlap.measure_overlap(whole, preprocess.scan(whole))
     assert alone.share == found.share
     assert alone.songs is None
 
@@ -65,13 +65,13 @@ def test_the_figures_are_those_of_sets(songs):
 @given(st.lists(st.text("ab\n", max_size=4), max_size=6))
 def test_lines_are_those_of_the_whole_text(pieces):
     expected = "".join(pieces).split("\n")
-    found = list(lines(pieces))
+    found = list(iter_lines(pieces))
     assert [length for length, _ in found] == list(map(len, expected))
-    assert [mark for _, mark in found] == [mark for x in expected for _, mark in lines([x])]
+    assert [mark for _, mark in found] == [mark for x in expected for _, mark in iter_lines([x])]
 
 
 def test_lines_in_both():
-    assert lines_in_both("a\nb\nc", ["x\nb", "\nc", "a\n"]) == {"b"}
+    assert find_shared_lines("a\nb\nc", ["x\nb", "\nc", "a\n"]) == {"b"}
 
 
 def test_many_lines_are_looked_up_in_batches(monkeypatch):
@@ -82,7 +82,7 @@ def test_many_lines_are_looked_up_in_batches(monkeypatch):
         for _ in range(60)
     ]
     corpus = Songs([*songs, *songs[:3]])
-    found = overlap.measure(corpus, preprocess.scan(corpus))
+    found = overlap.measure_overlap(corpus, preprocess.scan(corpus))
     assert found.songs == 3
     assert found.share == pytest.approx(in_both(corpus.songs)[0])
     assert found.share > 0.9

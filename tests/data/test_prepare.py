@@ -173,7 +173,7 @@ def test_few_tokens_are_too_few():
     with pytest.raises(CorpusError, match="needs 9") as caught:
         dataset.prepare("lalala" * 50, name="b", tokenizer="bpe", **ABOUT)
     assert "char" in caught.value.fix
-    assert dataset.names() == []
+    assert dataset.list_names() == []
     assert not list((paths.datasets() / "b").glob(".*unfinished"))
 
 
@@ -192,7 +192,7 @@ def test_a_text_that_changes_meanwhile_is_refused(kind, letters):
 
     with pytest.raises(CorpusError, match="changed while"):
         dataset.prepare(Growing(songs()), name="b", tokenizer=kind, **ABOUT)
-    assert dataset.names() == []
+    assert dataset.list_names() == []
     assert not list((paths.datasets() / "b").glob(".*unfinished"))
 
 

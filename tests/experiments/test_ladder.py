@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
 from drakegpt.errors import RunError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments import agreement, ladder
 from drakegpt.experiments.agreement import (
@@ -32,7 +32,7 @@ from drakegpt.experiments.results import aggregate_runs
 from drakegpt.runs import lookup, run
 from drakegpt.runs.lookup import INCIDENTAL, find_run
 from drakegpt.runs.run import Run, create_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import TrainingSession
 
 
@@ -293,7 +293,7 @@ def baseline(order, loss):
 def test_baselines_stand_beside_the_rows(prepared):
     train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
-    assert comparison.baselines == ngram_baselines(prepared, 8)
+    assert comparison.baselines == score_ngram_baselines(prepared, 8)
     assert comparison.context_lengths == (8,)
     shown = comparison.to_json()
     assert shown["baselines"] == [baseline.to_json() for baseline in comparison.baselines]
@@ -306,8 +306,8 @@ def test_baselines_have_the_context_of_the_ladders_runs_that_agree(prepared):
     other = train(prepared, "GPT1LM", context_length=16)
     comparison = compare(prepared, select_runs(prepared), others=[[other]])
     assert comparison.context_lengths == (4,)
-    assert comparison.baselines == ngram_baselines(prepared, 4)
-    assert compare(prepared, {}, others=[[other]]).baselines == ngram_baselines(prepared, 16)
+    assert comparison.baselines == score_ngram_baselines(prepared, 4)
+    assert compare(prepared, {}, others=[[other]]).baselines == score_ngram_baselines(prepared, 16)
 
 
 def test_rows_are_ranked_against_the_bigram_baseline():
@@ -460,7 +460,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(prepared):
     chosen = select_runs(prepared)["BigramLM", "default"]
     assert [run.name for run in chosen] == [runs[1].name, runs[2].name, again.name]
     (row_,) = compare(prepared, {("BigramLM", "default"): chosen}).rows
-    scores = [score(run).val.loss for run in chosen]
+    scores = [score_run(run).val.loss for run in chosen]
     assert row_.seeds == (1, 2, 3)
     assert row_.val_loss == pytest.approx(sum(scores) / 3)
     assert row_.val_spread == pytest.approx(statistics.stdev(scores))

@@ -11,7 +11,7 @@ from learning import prepare, small_text
 from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.evaluation.noise import difference
+from drakegpt.evaluation.noise import compare_losses
 from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
@@ -28,7 +28,7 @@ from drakegpt.experiments.low_bit import (
 from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
 from drakegpt.models.registry import build_model
 from drakegpt.runs.packing import pack_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
@@ -66,11 +66,11 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     by_name = {row.name: row for row in rows}
     for bits, name in (("8", "8 bits"), ("1.58", "1.58 bits"), ("1", "1 bit")):
         row = by_name[f"{name}, rounded after training"]
-        losses = [score(pack_run(of_seed["full"], bits)).val.loss for of_seed in runs]
+        losses = [score_run(pack_run(of_seed["full"], bits)).val.loss for of_seed in runs]
         assert row.val_losses == pytest.approx(losses, abs=1e-6)
     packed = pack_run(runs[0]["1.58"], "1.58")
     few, full = by_name["1.58 bits"], rows[0]
-    assert few.val_losses[0] == pytest.approx(score(packed).val.loss, abs=1e-6)
+    assert few.val_losses[0] == pytest.approx(score_run(packed).val.loss, abs=1e-6)
     assert few.val_loss == statistics.fmean(few.val_losses)
     assert few.spread == statistics.stdev(few.val_losses)
     assert few.difference == pytest.approx(few.val_loss - full.val_loss)
@@ -97,7 +97,7 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
 
 def form(name, *losses, first=(2.0, 2.1, 2.2), paired=False):
     """A row of made-up losses beside those of float32."""
-    below = difference(first, losses, share_chance=paired)
+    below = compare_losses(first, losses, share_chance=paired)
     return LowBitRow(
         name=name, runs=("r",) * len(losses), embedding_dim=32, val_losses=losses,
         bits_per_character=2.0, difference=0.0 - below.fall, noise=below.noise,

@@ -42,7 +42,7 @@ def test_only_attention_looks_back():
 @pytest.mark.parametrize("start", [1, 2, 3, 17, T])
 @torch.no_grad()
 def test_every_step_gives_the_logits_of_the_whole_window(name, apart_from, start, monkeypatch):
-    monkeypatch.setattr(kv_cache, "APART_FROM", apart_from)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", apart_from)
     model, tokens = model_of(name), tokens_of(3)
     expected = model(tokens)
     cached = CachedModel(model, 3)
@@ -57,7 +57,7 @@ def test_every_step_gives_the_logits_of_the_whole_window(name, apart_from, start
 @apart_or_not
 @torch.no_grad()
 def test_one_prompt_serves_all_texts(name, apart_from, monkeypatch):
-    monkeypatch.setattr(kv_cache, "APART_FROM", apart_from)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", apart_from)
     model = model_of(name)
     tokens = tokens_of(4)
     tokens[:, :9] = tokens[0, :9]
@@ -143,7 +143,7 @@ def test_what_is_known_is_not_computed_again(monkeypatch):
                 rows[name] += inputs[0].shape[:-1].numel()
 
             module.register_forward_pre_hook(count)
-    monkeypatch.setattr(kv_cache, "APART_FROM", 0)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", 0)
     cached = CachedModel(model, 2)
     tokens = tokens_of(2)
     cached.start_over(T // 2)

@@ -82,8 +82,8 @@ def ahead(monkeypatch):
     """Everything is written ahead, on a CPU."""
 
     def switch():
-        monkeypatch.setattr(sampling, "_replays", lambda model: True)
-        monkeypatch.setattr(graph, "Captured", Taped)
+        monkeypatch.setattr(sampling, "_supports_cuda_graphs", lambda model: True)
+        monkeypatch.setattr(graph, "CapturedStep", Taped)
 
     return switch
 
@@ -190,7 +190,7 @@ def test_a_graph_writes_what_its_step_writes(window, how, context_length, monkey
     model = lively(context_length=context_length).cuda()
     what = (model, [3, 1, 4], 600, how, [5, 6, 7], window)
     found = list(generate_batch(*what))
-    monkeypatch.setattr(graph, "Captured", AsWritten)
+    monkeypatch.setattr(graph, "CapturedStep", AsWritten)
     assert found == list(generate_batch(*what))
 
 
@@ -225,7 +225,7 @@ def test_a_graph_goes_with_its_text():
 
 @gpu
 def test_a_step_that_cannot_be_recorded_is_taken_as_written(monkeypatch, caplog):
-    model, draw = lively().cuda(), sampling.draw
+    model, draw = lively().cuda(), sampling.sample_tokens
     expected = list(generate(model, [3], 100, Sampling(), 1))
     graph._warn.cache_clear()
 
@@ -233,7 +233,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_written(monkeypatch, caplog)
         logits.sum().item()
         return draw(logits, how, noise)
 
-    monkeypatch.setattr(sampling, "draw", waits)
+    monkeypatch.setattr(sampling, "sample_tokens", waits)
     for _ in range(2):
         assert list(generate(model, [3], 100, Sampling(), 1)) == expected
     assert [record.name for record in caplog.records] == ["drakegpt.generation.graph"]
