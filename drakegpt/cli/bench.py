@@ -74,33 +74,33 @@ def _render(
     show_table(f"Generation at {size} size, characters/s", _GENERATION, measured)
     if measured[0].memory:
         if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
-            console.show("Peak of memory: not available, this system does not tell it.")
+            console.show("Peak memory: not available on this system.")
         else:
-            show_table(f"Peak of memory at {size} size, MiB", _MEMORY, measured)
+            show_table(f"Peak memory at {size} size, MiB", _MEMORY, measured)
     console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
     console.show(_sentence(machine))
     if busy := [m for m in measured if m.busy]:
         models = "All rows" if len(busy) == len(measured) else "Rows marked *"
         console.show(
-            f"{models}: other programs were busy, for work took up to "
-            f"{max(m.waited for m in busy):.1f} times as long as it was on a processor. Such times "
-            "are not the machine's own, nor to be held against those of other rows."
+            f"{models}: other programs were busy: work took up to "
+            f"{max(m.wait_ratio for m in busy):.1f} times as long as it was on a processor. Such "
+            "times are unreliable."
         )
 
 
 def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
     return (
         f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} "
-        f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
-        "drakegpt's time, 'rounds' the lowest and the highest of them. An iteration is a whole "
-        "step: windows, forward, backward, optimizer; "
+        f"{settings['text']} from a vocabulary of {settings['vocab_size']}; 'times': drakegpt's "
+        "speedup, the median of the rounds' ratios, 'rounds': the lowest and the highest of them. "
+        "An iteration is a whole step: windows, forward, backward, optimizer; "
         f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
-        f"from {settings['evaluation_batches_of_each_split']} batches each. Generation: texts of "
-        f"{settings['generated_text_length']:,} characters at a full context, drakegpt's "
-        "window moving as `generate` lets it by default: at long contexts by halves, where the "
-        "textbook's moves by one. The textbook runs at one thread and at all; the better counts. "
-        "Limit: the textbook's matrix products at this machine's "
+        f"from {settings['evaluation_batches_of_each_split']} batches each. Without replay: "
+        "drakegpt with each step run eagerly. Plain PyTorch: the same models with PyTorch's own "
+        "kernels and fused AdamW. Textbook: reference code at one thread or at all, whichever is "
+        f"faster. Generation: texts of {settings['generated_text_length']:,} characters at a full "
+        "context; at long contexts drakegpt's window moves by halves, the textbook's by one. "
+        "Lower bound: the textbook's matrix products at this machine's "
         f"{' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
     )
 
@@ -119,86 +119,88 @@ def _digits(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
-def _ms(times: "Times", who: str) -> str:
-    """Nothing for who did not take part."""
-    return _digits(times.median(who) * 1000) if who in times.seconds else ""
+def _ms(times: "Times", name: str) -> str:
+    """Format milliseconds; empty for an implementation that was not measured."""
+    return _digits(times.median(name) * 1000) if name in times.seconds else ""
 
 
-def _per_second(times: "Times", who: str) -> str:
-    return _digits(1 / times.median(who))
+def _per_second(times: "Times", name: str) -> str:
+    return _digits(1 / times.median(name))
 
 
-def _ratio(times: "Times", who: str) -> str:
-    return f"{times.ratio(who):.2f}" if who in times.seconds else ""
+def _speedup(times: "Times", over: str) -> str:
+    """Format drakegpt's speedup over an implementation; empty if that was not measured."""
+    return f"{times.speedup('drakegpt', over):.2f}" if over in times.seconds else ""
 
 
-def _spread(times: "Times") -> str:
-    """The lowest and the highest ratio of the textbook's time to drakegpt's; of one round none."""
+def _range(times: "Times") -> str:
+    """Format the range of the speedups over the textbook; empty for a single round."""
     if len(times.seconds["drakegpt"]) < 2:
         return ""
-    low, high = times.spread("drakegpt", times.reference)
+    low, high = times.speedup_range("drakegpt", over=times.textbook)
     return f"{low:.2f}-{high:.2f}"
 
 
 def _model(m: "Measurement") -> str:
-    """The model's name, with a mark where the machine was busy with other programs."""
+    """The model's name, with a mark if the machine was busy with other programs."""
     return f"{m.config.model} *" if m.busy else m.config.model
 
 
-def _faster(times: "Times", who: str) -> str:
-    """How much faster than the textbook `who` is."""
-    return f"{times.times_faster(who, times.reference):.2f}" if who in times.seconds else ""
+def _exact_per_second(times: "Times") -> str:
+    return _per_second(times, "exact window") if "exact window" in times.seconds else ""
+
+
+def _exact_speedup(times: "Times") -> str:
+    """Format the speedup over the textbook with the same kind of window."""
+    if "exact window" not in times.seconds:
+        return ""
+    return f"{times.speedup('exact window', over=times.textbook):.2f}"
 
 
 def _threads(m: "Measurement", times: "Times") -> str:
-    return f"{m.threads['drakegpt']} : {m.threads[times.reference]}"
+    return f"{m.threads['drakegpt']} : {m.threads[times.textbook]}"
 
 
-def _mebibytes(m: "Measurement", kind: str, who: str) -> str:
-    peak = m.memory[kind].get(who)
+def _mebibytes(m: "Measurement", kind: str, name: str) -> str:
+    peak = m.memory[kind].get(name)
     return "" if peak is None else f"{peak / 2**20:,.0f}"
 
 
 _TRAINING: "tuple[Column[Measurement], ...]" = (
     Column("model", _model),
-    Column("threads", lambda m: _threads(m, m.training), 6),
+    Column("threads", lambda m: _threads(m, m.training), 8),
     Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
-    Column("textbook", lambda m: _ms(m.training, m.training.reference)),
-    Column("times", lambda m: _ratio(m.training, m.training.reference)),
-    Column("rounds", lambda m: _spread(m.training), 7),
+    Column("without\nreplay", lambda m: _ms(m.training, "without replay"), 3),
+    Column("plain\nPyTorch", lambda m: _ms(m.training, "plain PyTorch"), 2),
+    Column("textbook", lambda m: _ms(m.training, m.training.textbook)),
+    Column("times", lambda m: _speedup(m.training, m.training.textbook)),
+    Column("rounds", lambda m: _range(m.training), 9),
     Column(
         "times with\nevaluations",
-        lambda m: _ratio(m.with_evaluations, m.with_evaluations.reference),
-        4,
+        lambda m: _speedup(m.with_evaluations, m.with_evaluations.textbook),
+        6,
     ),
-    Column("plain", lambda m: _ms(m.training, "plain"), 2),
-    Column("times\nplain", lambda m: _ratio(m.training, "plain"), 1),
-    Column("limit", lambda m: _digits(m.limit * 1000) if m.flops else "", 5),
-    Column("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
+    Column("times\nplain", lambda m: _speedup(m.training, "plain PyTorch"), 1),
+    Column("lower\nbound", lambda m: _digits(m.lower_bound * 1000) if m.flops else "", 7),
+    Column(
+        "times\nbound", lambda m: f"{m.times_lower_bound:.2f}" if m.times_lower_bound else "", 5
+    ),
 )
 _GENERATION: "tuple[Column[Measurement], ...]" = (
     Column("model", _model),
     Column("threads", lambda m: _threads(m, m.generation), 1),
     Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
-    Column("textbook", lambda m: _per_second(m.generation, m.generation.reference)),
-    Column("times", lambda m: _ratio(m.generation, m.generation.reference)),
-    Column("rounds", lambda m: _spread(m.generation), 3),
-    Column(
-        "drakegpt,\nwindow exact",
-        lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",
-        2,
-    ),
-    Column(
-        "times\nexact",
-        lambda m: _faster(m.generation, "exact"),
-        2,
-    ),
+    Column("textbook", lambda m: _per_second(m.generation, m.generation.textbook)),
+    Column("times", lambda m: _speedup(m.generation, m.generation.textbook)),
+    Column("rounds", lambda m: _range(m.generation), 3),
+    Column("drakegpt,\nexact window", lambda m: _exact_per_second(m.generation), 2),
+    Column("times\nexact", lambda m: _exact_speedup(m.generation), 2),
 )
 _MEMORY: "tuple[Column[Measurement], ...]" = (
     Column("model", lambda m: m.config.model),
     Column("training:\ndrakegpt", lambda m: _mebibytes(m, "training", "drakegpt")),
     Column("\ntextbook", lambda m: _mebibytes(m, "training", "textbook")),
-    Column("\nplain", lambda m: _mebibytes(m, "training", "plain"), 1),
+    Column("\nplain PyTorch", lambda m: _mebibytes(m, "training", "plain PyTorch"), 1),
     Column("generation:\ndrakegpt", lambda m: _mebibytes(m, "generation", "drakegpt"), 3),
     Column("\ntextbook", lambda m: _mebibytes(m, "generation", "textbook"), 2),
 )

@@ -19,7 +19,7 @@ from drakegpt.wording import format_command, pluralize
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.experiments.claims import Claim
-    from drakegpt.experiments.ladder import Chosen, Comparison
+    from drakegpt.experiments.ladder import Comparison, Selection
     from drakegpt.report.samples import Samples
     from drakegpt.runs.run import Run
 
@@ -115,7 +115,7 @@ def compare(
     device_name = settings.get("device", "auto")
     chosen = _choose(dataset, size, settings, seeds, train=train, quiet=quiet)
     say_damaged(chosen.damaged)
-    if not (together := chosen.together):
+    if not (together := chosen.by_row):
         raise RunError(f"{next(iter(chosen.damaged.values()))}", "Train the models again.")
     if not json:
         count = sum(map(len, together))
@@ -160,7 +160,7 @@ def _choose(
     *,
     train: bool,
     quiet: bool,
-) -> "Chosen":
+) -> "Selection":
     """The ladder's runs, trained first if they shall be, and the others on the same text.
 
     Raises `RunError` if there are none.
@@ -176,9 +176,9 @@ def _choose(
             console.note("All models have a run with these settings; none to train.")
         return chosen
     chosen = select_ladder(dataset, [size] if size else SIZES, settings, seeds)
-    for run, taken in chosen.passed_over:
+    for run, taken in chosen.left_out:
         console.note(_left_out(run, taken))
-    if not chosen.together and not chosen.damaged:
+    if not chosen.by_row and not chosen.damaged:
         asked = bool(settings.keys() - {*INCIDENTAL} or seeds or size)
         such = " with these settings" if asked else ""
         whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
@@ -212,10 +212,10 @@ def _show(
     """Table, curves and samples, and what to do about what is missing or unlike."""
     from drakegpt.cli.ladder import render
     from drakegpt.cli.several import damaged_as_json
-    from drakegpt.experiments.figures import draw_bits, draw_curves
+    from drakegpt.experiments.plots import draw_bits, draw_curves
 
     data = comparison.data
-    baselines = comparison.baselines_in_view
+    baselines = comparison.drawn_baselines
     figures = draw_curves(data, comparison.rows, baselines) if comparison.rows else []
     if comparison.others:
         figures += draw_bits(data, [*comparison.rows, *comparison.others])
@@ -252,12 +252,12 @@ def _show(
 
 def _left_out(run: "Run", taken: "Run") -> str:
     """What is said of a newer run in whose place one that agrees with the others is taken."""
-    from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
+    from drakegpt.experiments.agreement import ORIGIN, find_differences, get_shared_settings
 
     told = f"Left out: {run.name}, newer but trained otherwise."
     if run.provenance:
         return told
-    differing = differences(run, shared_settings(taken))
-    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
+    differing = find_differences(run, get_shared_settings(taken))
+    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != ORIGIN]
     asked = format_command("compare", data=run.config.data, set_=chosen)
     return f"{told} Settings choose: `{asked}`."

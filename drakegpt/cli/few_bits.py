@@ -30,10 +30,10 @@ def compare_bits(
     from drakegpt.bench.hardware import describe_machine
     from drakegpt.cli.several import Training, damaged_as_json, say_damaged
     from drakegpt.compute.device import choose_device
-    from drakegpt.experiments.experiment import collect, seeds_from
+    from drakegpt.experiments.experiment import collect, list_seeds
     from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
 
-    experiment = plan(settings, size, data, seeds_from(settings, seeds))
+    experiment = plan(settings, size, data, list_seeds(settings, seeds))
     device = choose_device(settings.get("device", "auto"))
     collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
     say_damaged(collected.damaged)
@@ -59,10 +59,10 @@ def compare_bits(
 
 
 def _render(data: str, unit: str, rows: "list[LowBitRow]", found: list[str]) -> None:
-    from drakegpt.experiments.low_bit import lowest_rows
+    from drakegpt.experiments.low_bit import find_lowest_rows
 
     seeds = len(rows[0].val_losses)
-    best = lowest_rows(rows)
+    best = find_lowest_rows(rows)
     title = f"TransformerLM with fewer bits, on {data}"
     show_table(title, _QUALITY, rows, lambda row: row in best)
     show_table("What its weights weigh", _BYTES, rows)
@@ -109,7 +109,7 @@ _BYTES: "tuple[Column[LowBitRow], ...]" = (
 _WORK: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("tokens/s,\n1 text", lambda row: f"{row.tokens_per_second[1]:,.0f}", 2),
-    Column("\ntimes", lambda row: f"{row.times_faster[1]:.2f}"),
+    Column("\ntimes", lambda row: f"{row.speedup[1]:.2f}"),
     Column("tokens/s,\n32 texts", lambda row: f"{row.tokens_per_second[32]:,.0f}", 2),
-    Column("\ntimes", lambda row: f"{row.times_faster[32]:.2f}", 1),
+    Column("\ntimes", lambda row: f"{row.speedup[32]:.2f}", 1),
 )

@@ -24,11 +24,11 @@ def render(
 ) -> None:
     """Tables, claims, curves and what each model writes, by the name of its first run."""
     from drakegpt.cli.plots import curves
-    from drakegpt.experiments.figures import LOSSES, TAIL, has_tail, has_validation, title_of
-    from drakegpt.experiments.results import lowest
+    from drakegpt.experiments.plots import LOSSES, TAIL, curve_title, has_tail, has_validation
+    from drakegpt.experiments.results import find_lowest
 
     rows = [*comparison.rows, *comparison.others]
-    best = lowest(rows)
+    best = find_lowest(rows)
     title = f"The ladder on {comparison.data}"
     columns = _columns(comparison.unit)
     show_table(title, columns, rows, lambda row: row in best)
@@ -43,7 +43,7 @@ def render(
     console.show(" ".join(filter(None, told)))
     for row in rows:
         if row.differs:
-            console.show(f"* {row.set_apart}")
+            console.show(f"* {row.settings_note}")
     if any(row.unit != comparison.unit for row in rows):
         console.show(
             "Losses per token of other length stand for something else, so only bits per character "
@@ -55,11 +55,11 @@ def render(
         _render_claims(claims)
     trained = [row for row in comparison.rows if row.evaluations]
     for key in LOSSES if comparison.rows else ():
-        title = title_of(key, trained)
+        title = curve_title(key, trained)
         heading = f"\n{title}, estimated while training; each row has a scale of its own"
         console.show(console.styled(heading, "bold"))
         beside = key == "val_loss" and has_validation(trained)
-        baselines = comparison.baselines_in_view if beside else ()
+        baselines = comparison.drawn_baselines if beside else ()
         console.show(curves(key, trained, console.results().width, baselines))
         if key == "val_loss" and has_tail(trained):
             console.show(TAIL)
@@ -73,9 +73,9 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     """What the original's documentation says, each with a verdict."""
     from rich.table import Table
 
-    from drakegpt.experiments.claims import INTRODUCTION
+    from drakegpt.experiments.claims import TITLE
 
-    console.show(console.styled(f"{INTRODUCTION}:", "bold"))
+    console.show(console.styled(f"{TITLE}:", "bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
         verdict = console.styled(claim.verdict, _STYLES[claim.holds])
@@ -85,11 +85,11 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
 def _render_baselines(comparison: "Comparison") -> None:
     """The table of what counting reaches, and which rows are beyond it."""
-    from drakegpt.report.summary import counting
+    from drakegpt.report.summary import describe_baselines
 
-    baselines, lowest = comparison.baselines, comparison.lowest_baseline
+    baselines, find_lowest = comparison.baselines, comparison.lowest_baseline
     title = "What counting alone reaches"
-    show_table(title, _BASELINE_COLUMNS, baselines, lambda f: f is lowest)
+    show_table(title, _BASELINE_COLUMNS, baselines, lambda f: f is find_lowest)
     unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(
@@ -98,7 +98,7 @@ def _render_baselines(comparison: "Comparison") -> None:
         f"Kneser-Ney, scored as the models are, in windows of {baselines[0].context_length} "
         f"{unit}{longest}."
     )
-    console.show(" ".join(counting(comparison)))
+    console.show(" ".join(describe_baselines(comparison)))
     console.show("")
 
 
@@ -124,7 +124,7 @@ def _columns(unit: str) -> "tuple[Column[ResultRow], ...]":
         Column("train", lambda row: alike(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: alike(row, f"{row.val_loss:.4f}")),
         Column("±", lambda row: alike(row, format_or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: row.gain_shown, 3),
+        Column("gain", lambda row: row.formatted_gain, 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: alike(row, f"{row.perplexity:.2f}"), 7),
         Column("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), 8),

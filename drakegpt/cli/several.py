@@ -103,9 +103,9 @@ def damaged_as_json(damaged: "Mapping[str, str]") -> list[dict[str, str]]:
 
 def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
     """What runs that differ in their seed came to: each, their mean and its spread."""
-    from drakegpt.experiments.results import row_of
+    from drakegpt.experiments.results import aggregate_runs
 
-    row = row_of(runs)
+    row = aggregate_runs(runs)
     if json:
         console.show_json(row.to_json())
         return

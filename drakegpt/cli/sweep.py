@@ -136,13 +136,13 @@ class _Plan:
 
 def _searched(in_file: Any, params: list[str], settings: dict[str, Any]) -> "dict[str, Axis]":
     """What is searched: `--param` goes before the file's params, a flag before both of these."""
-    from drakegpt.sweep.space import axis_from, param_from_text
+    from drakegpt.sweep.space import parse_axis, parse_param
 
     if not isinstance(in_file, dict):
         raise UsageError("params in the file is no table.", "Write [params], then name = values.")
     searched: dict[str, Axis] = {}
     for text in params:
-        name, axis = param_from_text(text)
+        name, axis = parse_param(text)
         if name in searched:
             raise UsageError(f"--param {name} is given twice.", "Leave one of them out.")
         if name in settings:
@@ -151,7 +151,7 @@ def _searched(in_file: Any, params: list[str], settings: dict[str, Any]) -> "dic
                 f"Leave out --param {name}, or the setting (it may be an environment variable).",
             )
         searched[name] = axis
-    of_file = {n: axis_from(n, v) for n, v in in_file.items() if n not in settings}
+    of_file = {n: parse_axis(n, v) for n, v in in_file.items() if n not in settings}
     return of_file | searched
 
 
@@ -219,7 +219,7 @@ def _warn_if_none_can_be_pruned(study: "Study") -> None:
     """Say so where pruning is asked for and only the interval of evaluations prevents it."""
     from drakegpt.sweep.study import UNPRUNED_TRIALS
 
-    longest = study.definition.longest()
+    longest = study.definition.longest_config()
     if not longest or not study.definition.prune or study.total <= UNPRUNED_TRIALS:
         return
     if 1 < longest.iters <= longest.eval_interval:
@@ -234,7 +234,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
     """Take trials until there are none, or time is over; whether it was interrupted."""
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.trials import came_to, described
-    from drakegpt.sweep.runner import attempt
+    from drakegpt.sweep.runner import run_trial
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60
     seconds: list[float] = []
@@ -249,7 +249,7 @@ def _work(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
             with trial:
                 if not quiet and console.messages().is_terminal:
                     console.note(described(study, trial))
-                state = attempt(study.definition, trial, show, stop)
+                state = run_trial(study.definition, trial, show, stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - began)
             if not quiet and state != "unfinished":

@@ -141,7 +141,7 @@ def _train_seeds(
 ) -> None:
     """Train runs that differ in their seed alone, and show what they have in common."""
     from drakegpt.cli.several import Training, show_seeds
-    from drakegpt.experiments.experiment import seeds_from
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.launcher import Job
     from drakegpt.runs.lookup import find_run
 
@@ -156,7 +156,7 @@ def _train_seeds(
     common = asdict(first)
     configs = [
         config.resolve(first.model, first.size, first.data, common, {"seed": seed})
-        for seed in seeds_from(common, seeds)
+        for seed in list_seeds(common, seeds)
     ]
     jobs = [Job(each, name=f"{name}_{each.seed}" if name else None) for each in configs]
     show_seeds(Training(dataset, quiet=quiet, resume=False)(jobs), json=json)
@@ -356,7 +356,7 @@ def _render(run: "Run", scores: "Scores") -> None:
 def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """By what the best weights were chosen, why training ended, and whether they are better."""
     from drakegpt.evaluation.noise import compare_within_runs
-    from drakegpt.experiments.results import row_of
+    from drakegpt.experiments.results import aggregate_runs
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
     what = "the training split's tail" if scores.tail else "validation"
@@ -367,7 +367,7 @@ def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     )
     yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
     best_writes = format_command("generate", run.name, best=True)
-    overfits = row_of([run])
+    overfits = aggregate_runs([run])
     better = compare_within_runs([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
         waited = pluralize(run.config.patience, "evaluation")

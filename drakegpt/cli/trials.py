@@ -32,9 +32,9 @@ def described(study: "Study", trial: "Trial") -> str:
 
 
 def _values(params: "Mapping[str, Value]") -> str:
-    from drakegpt.sweep.space import shown
+    from drakegpt.sweep.space import format_value
 
-    return ", ".join(f"{name} {shown(value)}" for name, value in params.items())
+    return ", ".join(f"{name} {format_value(value)}" for name, value in params.items())
 
 
 def came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
@@ -91,13 +91,13 @@ def _rank(row: "TrialRow") -> tuple[Any, ...]:
 
 
 def _figures(study: "Study", rows: "list[TrialRow]") -> list[Path]:
-    from drakegpt.sweep.plots import draw
+    from drakegpt.sweep.plots import draw_sweep
 
     definition = study.definition
     title = f"{definition.model} on {definition.data.name}, {pluralize(len(rows), 'trial')}"
     loss = f"{_SHORT[definition.select_on]} loss"
     unit = f"nats per {definition.data.tokenizer.unit}"
-    return draw(title, loss, unit, definition.space, rows, study.folder)
+    return draw_sweep(title, loss, unit, definition.space, rows, study.folder)
 
 
 def _render(study: "Study", rows: "list[TrialRow]", best: "TrialRow | None") -> None:
@@ -157,20 +157,20 @@ def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
 
 def _also(near: "list[TrialRow]") -> str:
     """A sentence on trials that may be as good."""
-    from drakegpt.report.summary import listed
+    from drakegpt.report.summary import join_names
 
     if not near:
         return ""
-    numbers = listed([str(row.number) for row in near])
+    numbers = join_names([str(row.number) for row in near])
     which, are = ("Trial", "is") if len(near) == 1 else ("Trials", "are")
     return f" {which} {numbers} {are} within noise of it (single runs)."
 
 
 def _columns(study: "Study") -> "list[Column[TrialRow]]":
-    from drakegpt.sweep.space import shown
+    from drakegpt.sweep.space import format_value
 
     def of(name: str) -> "Column[TrialRow]":
-        return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
+        return Column(name, lambda row: format_value(row.params[name]) if row.params else "", 1)
 
     part = study.definition.select_on
     beside = [Column("validation", _beside, 2)] if part != "validation" else []
@@ -197,7 +197,7 @@ def _beside(row: "TrialRow") -> str:
 
 def _command(definition: "Definition", row: "TrialRow") -> str:
     """The `train` command of a trial's settings, on the whole training split."""
-    return files.to_command(replace(definition.whole_config(row.params), wandb="off"))
+    return files.to_command(replace(definition.config_without_tail(row.params), wandb="off"))
 
 
 def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) -> None:
@@ -222,9 +222,9 @@ def _is_here(row: "TrialRow") -> bool:
 
 def say_how_to_go_on(study: "Study") -> None:
     """Show the same command, unless it holds a password."""
-    from drakegpt.sweep.storage import without_password
+    from drakegpt.sweep.storage import hide_password
 
-    if without_password(study.place) == study.place:
+    if hide_password(study.place) == study.place:
         console.next_commands([join(["drakegpt", *sys.argv[1:]])])
     else:
         console.note("The same command resumes it; it is not shown, for its --storage is secret.")

@@ -181,13 +181,13 @@ def _estimate(counts: IntArray, starts: IntArray) -> Estimate:
     """
     if not len(counts):
         return EMPTY
-    estimate_discounts = estimate_discounts(counts)[np.minimum(counts, 3)]
+    discounts = estimate_discounts(counts)[np.minimum(counts, 3)]
     # An n-gram that occurs only at the start of the text follows nothing: totals may be 0.
     total = np.add.reduceat(counts, starts)
     divisor = np.maximum(total, 1)
-    backoff = np.where(total > 0, np.add.reduceat(estimate_discounts, starts) / divisor, 1.0)
+    backoff = np.where(total > 0, np.add.reduceat(discounts, starts) / divisor, 1.0)
     per_gram = np.repeat(divisor, np.diff(starts, append=len(counts)))
-    return Estimate((counts - estimate_discounts) / per_gram, backoff)
+    return Estimate((counts - discounts) / per_gram, backoff)
 
 
 def _interpolate(

@@ -53,11 +53,14 @@ def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
     return sorted(runs, key=lambda run: str(run.info["created_at"])), unreadable
 
 
-def list_runs_on(data: Dataset) -> list[Run]:
-    """List the runs on this version of a dataset that have a checkpoint, oldest first."""
+def list_runs_on(data: Dataset, runs: Sequence[Run] | None = None) -> list[Run]:
+    """List the runs on this version of a dataset that have a checkpoint, oldest first.
+
+    `runs`: all runs, if they were listed already.
+    """
     return [
         run
-        for run in list_runs()
+        for run in (list_runs() if runs is None else runs)
         if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
     ]
 

@@ -90,10 +90,13 @@ class Trainer:
         val_tokens: Tensor,
         device: torch.device,
         world: ProcessGroup = SINGLE_PROCESS,
+        *,
+        replay: bool = True,
     ) -> None:
         """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`.
 
         The latter are those that evaluations score, not always of the validation split.
+        Without `replay` no step is recorded and replayed, for comparison.
         """
         self.config = config
         self.model = model
@@ -122,7 +125,7 @@ class Trainer:
         self._copy = self._working_copy()
         self._computing = self._copy.model if self._copy else model
         self._forward = Compiled(self._computing) if self.plan.compiled else self._computing
-        self._engine = StepRunner(self.plan.way, device)
+        self._engine = StepRunner(self.plan.way if replay else "plain", device)
         self._step_seconds = 0.0
         self._evaluation_seconds = 0.0
 

@@ -8,7 +8,7 @@ from program_runs import settings
 from drakegpt.cli import console
 from drakegpt.cli.console import Screen
 from drakegpt.cli.few_bits import _render
-from drakegpt.experiments import low_bit
+from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.low_bit import LowBitRow
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
@@ -17,8 +17,8 @@ SHORT = ["--iters", "4", "--eval-iters", "1"]
 @pytest.mark.slow
 def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monkeypatch):
     """Memory is measured in earnest, by a process for each form, in `test_low_bit`."""
-    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
-    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: 2**20)
+    monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: 2**20)
     trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *settings(*SHORT), "--json")
     assert trained.code == 0, trained.err
     result = trained.json
@@ -42,7 +42,7 @@ ROW = LowBitRow(
     bits_per_character=2.957, difference=0.0, noise=0.05, paired=False,
     file_bytes=169_300, packed_bytes=0,
     remainder_bytes=165_100, resident_bytes=165_100, peak_memory=17_500_000,
-    tokens_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
+    tokens_per_second={1: 6_565.0, 32: 49_181.0}, speedup={1: 1.0, 32: 1.0},
     training_seconds=9.3,
 )  # fmt: skip
 

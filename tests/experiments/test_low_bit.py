@@ -12,15 +12,15 @@ from drakegpt.cli.few_bits import _to_float32
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.noise import compare_losses
-from drakegpt.experiments import low_bit
+from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
 from drakegpt.experiments.low_bit import (
     VARIANTS,
     LowBitRow,
-    as_small_as,
     build_variant,
-    lowest_rows,
+    find_lowest_rows,
+    find_width_of_equal_bytes,
     measure,
     plan,
     summarize,
@@ -53,8 +53,8 @@ def forms(home_as):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    monkeypatch.setattr(low_bit, "ROUNDS", 1)
-    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit_costs, "ROUNDS", 1)
+    monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     assert by_name["bfloat16"].resident_bytes == full.resident_bytes / 2
     assert abs(by_name["bfloat16"].difference) < 0.01
     assert by_name["1.58 bits, twice as wide"].embedding_dim == 64
-    assert full.times_faster == {1: 1.0, 32: 1.0}
+    assert full.speedup == {1: 1.0, 32: 1.0}
     for row in rows:
         assert len(row.runs) == 2
         assert row.peak_memory is None or row.peak_memory > row.resident_bytes
@@ -102,7 +102,7 @@ def form(name, *losses, first=(2.0, 2.1, 2.2), paired=False):
         name=name, runs=("r",) * len(losses), embedding_dim=32, val_losses=losses,
         bits_per_character=2.0, difference=0.0 - below.decrease, noise=below.noise,
         paired=below.paired, file_bytes=10, packed_bytes=1, remainder_bytes=1, resident_bytes=1,
-        peak_memory=None, tokens_per_second={1: 1.0, 32: 1.0}, times_faster={1: 1.0, 32: 1.0},
+        peak_memory=None, tokens_per_second={1: 1.0, 32: 1.0}, speedup={1: 1.0, 32: 1.0},
         training_seconds=1.0,
     )  # fmt: skip
 
@@ -116,22 +116,22 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
     ]
     trained, rounded, to_8_bits, *_ = summarize(rows)
     assert trained == (
-        "Trained with 1.58 bits the model ends level with float32 (within noise: 0.0200 of 0.1677 "
+        "Trained with 1.58 bits, the loss is level with float32 (within noise: 0.0200 of 0.1677 "
         "nats); means of 3 seeds each."
     )
     assert to_8_bits == (
-        "Rounded to 8 bits after training, it ends level with float32 (within noise: 0.0001 of "
+        "Rounded to 8 bits after training, it is level with float32 (within noise: 0.0001 of "
         "0.0050 nats; paired by seed)."
     )
     assert rounded == (
-        "Rounded to 1.58 bits after training, it ends 1.000 nats above float32 (paired by seed)."
+        "Rounded to 1.58 bits after training, it is 1.000 nats above float32 (paired by seed)."
     )
-    assert [row.name for row in lowest_rows(rows)] == [row.name for row in rows[:3]]
+    assert [row.name for row in find_lowest_rows(rows)] == [row.name for row in rows[:3]]
     assert [_to_float32(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
 def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):
-    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
+    monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: None)
     runs = [{name: forms[name] for name in ("full", "1")}]
     rows = measure(dataset.load("small"), runs, CPU)
     kept = [form.name for form in VARIANTS if form.trained in ("full", "1")]
@@ -186,7 +186,7 @@ def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
         full = dataclasses.replace(few, bits="full", embedding_dim=small)
         return count_bytes(build_model(full)).resident
 
-    chosen = as_small_as(few)
+    chosen = find_width_of_equal_bytes(few)
     assert chosen % heads == 0
     misses = {
         w: abs(weighs(w) - goal.packed - goal.remainder)

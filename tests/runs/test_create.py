@@ -1,7 +1,7 @@
 import pytest
 from learning import train
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
@@ -26,7 +26,7 @@ def test_names_that_are_paths_are_refused(prepared, name):
 
 def test_everything_lives_under_the_home(prepared, home):
     run = train(prepared, "BigramLM")
-    assert run.folder.parent == paths.runs() == home / "runs"
+    assert run.folder.parent == home.runs() == home / "runs"
 
 
 def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypatch):
@@ -36,5 +36,5 @@ def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypa
     config = resolve("BigramLM", "default", prepared.name)
     with pytest.raises(OSError, match="No space"):
         create_run(config, prepared, "r", fill=full)
-    assert list(paths.runs().iterdir()) == []
+    assert list(home.runs().iterdir()) == []
     assert create_run(config, prepared, "r").name == "r"

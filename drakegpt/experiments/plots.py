@@ -1,4 +1,4 @@
-"""The loss curves of a comparison as PNG and SVG."""
+"""Plots of a comparison as PNG and SVG: loss curves, bits per character, regularizers."""
 
 import math
 import statistics
@@ -17,91 +17,93 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# One colour per rung, dark to light as the ladder is climbed, all readable on white and apart
-# from each other without colour vision; scaled runs are dashed.
+# One colour for each rung, from dark to light, readable on white and distinguishable without
+# colour vision; scaled runs are dashed.
 COLOURS = ("#440154", "#46327e", "#2c728e", "#20a386", "#6cc24a", "#e8a800")
-STYLES = {"default": "-", "scaled": "--"}
-# For lines that are no ladder: the same colours, neighbours far apart.
-MIXED = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
+LINE_STYLES = {"default": "-", "scaled": "--"}
+# The same colours for other series, with neighbours far apart.
+CONTRASTING_COLOURS = tuple(COLOURS[place] for place in (0, 3, 5, 2, 4, 1))
 BASELINE_COLOUR = "#888888"
 LOSSES = ("train_loss", "val_loss")
 TAIL = "Tail: the last tenth of the training split, kept from training."
 
 
-def title_of(key: str, rows: Sequence[ResultRow]) -> str:
-    """What the curves of `key` show: that of the validation split may be of a tail instead."""
+def curve_title(key: str, rows: Sequence[ResultRow]) -> str:
+    """Return the title for the curves of `key`; "val_loss" may be of a held-out tail instead."""
     if key == "train_loss":
         return "Training loss"
-    kinds = _kinds(rows) or {"validation"}
+    kinds = _scored_splits(rows) or {"validation"}
     return SCORED[kinds.pop()] if len(kinds) == 1 else "Validation or held-out tail loss"
 
 
-def label_in(rows: Sequence[ResultRow], row: ResultRow) -> str:
-    """A row's label beside others: marked if its curve alone is of a tail."""
-    return row.label + (" (tail)" if len(_kinds(rows)) > 1 and has_tail([row]) else "")
+def curve_label(rows: Sequence[ResultRow], row: ResultRow) -> str:
+    """Return a row's label, marked if its curve is of a tail and others are not."""
+    return row.label + (" (tail)" if len(_scored_splits(rows)) > 1 and has_tail([row]) else "")
 
 
 def has_tail(rows: Sequence[ResultRow]) -> bool:
-    """Whether a curve among these is of the tail of the training split."""
-    return "training-tail" in _kinds(rows)
+    """Whether any of these curves is of the tail of the training split."""
+    return "training-tail" in _scored_splits(rows)
 
 
 def has_validation(rows: Sequence[ResultRow]) -> bool:
-    """Whether one is of the validation split, as baselines are; or there is none."""
-    return _kinds(rows) != {"training-tail"}
+    """Whether any of these curves is of the validation split, as baselines are; or none exists."""
+    return _scored_splits(rows) != {"training-tail"}
 
 
-def _kinds(rows: Sequence[ResultRow]) -> set[str]:
+def _scored_splits(rows: Sequence[ResultRow]) -> set[str]:
     return {row.scored_on for row in rows if row.evaluations}
 
 
 def draw_curves(
     data: str, rows: Sequence[ResultRow], baselines: Sequence[Baseline] = ()
 ) -> list[Path]:
-    """Draw training and validation loss of all rows; returns the files, in the app's home.
+    """Draw training and validation loss of all rows; returns the files, in the user's folder.
 
-    Where a row has several seeds, their mean, in a band from the lowest to the
-    highest of them. A triangle marks where a row began to overfit. The baselines are
-    of the validation split, and drawn with that loss alone.
+    Several seeds are drawn as their mean in a band from the lowest to the highest. A
+    triangle marks the start of overfitting. Baselines are drawn with validation loss only.
     """
     written = []
     for key in LOSSES:
-        figure, axes = _figure()
+        figure, axes = _new_figure()
         unit = "character" if all(row.per_character for row in rows) else "token"
         axes.set_ylabel(f"nats per {unit}, estimated")
-        beside = baselines if key == "val_loss" and has_validation(rows) else ()
-        _draw(axes, key, f"{title_of(key, rows)} on {data}", rows, beside)
-        written += _saved(figure, data, key)
+        shown = baselines if key == "val_loss" and has_validation(rows) else ()
+        _draw_losses(axes, key, f"{curve_title(key, rows)} on {data}", rows, shown)
+        written += _save(figure, data, key)
     return written
 
 
 def draw_bits(data: str, rows: Sequence[ResultRow]) -> list[Path]:
-    """Draw what all rows reach in bits per character against time, whatever their tokens.
+    """Draw bits per character of all rows against time; returns the files, in the user's folder.
 
-    Returns the files, in the app's home. An estimate in nats per token becomes
-    bits per character as the row's exact loss does.
+    Estimates in nats per token are scaled by the row's exact bits per nat.
     """
-    figure, axes = _figure()
+    figure, axes = _new_figure()
     for number, row in enumerate(row for row in rows if row.evaluations):
         bits = row.bits_per_character / row.val_loss
         seconds = [evaluation["seconds"] for evaluation in row.evaluations]
         values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
-        colour, style = MIXED[number % len(MIXED)], ("-", "--", ":")[number % 3]
-        label = label_in(rows, row)
+        colour, style = (
+            CONTRASTING_COLOURS[number % len(CONTRASTING_COLOURS)],
+            ("-", "--", ":")[number % 3],
+        )
+        label = curve_label(rows, row)
         axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=label)
-    axes.set_ylabel(f"bits per character, {_short(rows)}, estimated")
-    _dress(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
+    axes.set_ylabel(f"bits per character, {_short_title(rows)}, estimated")
+    _label_axes(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
-    return _saved(figure, data, "bits")
+    return _save(figure, data, "bits")
 
 
 def draw_regularization(data: str, regularized: Mapping[str, ResultRow]) -> list[Path]:
-    """Draw training (thin) and validation loss of a model with each remedy; returns the files.
+    """Draw training (thin) and validation loss of a model with each regularizer.
 
-    A dot ends each line of validation: some stop early, and lie under another until then.
+    Returns the files. A dot ends each validation curve, as some stop early and coincide
+    with another until then.
     """
-    figure, axes = _figure()
-    for (name, row), colour in zip(regularized.items(), MIXED, strict=False):
+    figure, axes = _new_figure()
+    for (name, row), colour in zip(regularized.items(), CONTRASTING_COLOURS, strict=False):
         for key, width in (("val_loss", 2.0), ("train_loss", 0.8)):
             axes.plot(
                 [evaluation["iteration"] for evaluation in row.evaluations],
@@ -114,21 +116,21 @@ def draw_regularization(data: str, regularized: Mapping[str, ResultRow]) -> list
             axes.plot(end["iteration"], end["val_loss"], color=colour, marker="o", zorder=3)
     unit = "character" if all(row.per_character for row in regularized.values()) else "token"
     axes.set_ylabel(f"nats per {unit}, estimated")
-    thick = _short(list(regularized.values())).capitalize()
-    _dress(axes, f"{thick} (thick) and training loss (thin) on {data}", "iteration")
+    held_out = _short_title(list(regularized.values())).capitalize()
+    _label_axes(axes, f"{held_out} (thick) and training loss (thin) on {data}", "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return _saved(figure, data, "remedies")
+    return _save(figure, data, "remedies")
 
 
-def _short(rows: Sequence[ResultRow]) -> str:
-    return title_of("val_loss", rows).removesuffix(" loss").lower()
+def _short_title(rows: Sequence[ResultRow]) -> str:
+    return curve_title("val_loss", rows).removesuffix(" loss").lower()
 
 
-def turn_of(row: ResultRow) -> tuple[int, float] | None:
-    """Where a row began to overfit, if it did: the iteration, and its estimate there.
+def find_overfitting_start(row: ResultRow) -> tuple[int, float] | None:
+    """Return the iteration from which a row overfits and its mean estimate there, if it does.
 
-    The mean of those runs that went so far: a row's line ends with the shortest
-    of its runs, and the others may have turned after that.
+    The mean is over the runs that reached it: a row's mean curve ends with the shortest
+    run, and the others may start to overfit later.
     """
     start = row.overfits_from
     lines = [line for history in row.histories for line in history if line["iteration"] == start]
@@ -136,28 +138,28 @@ def turn_of(row: ResultRow) -> tuple[int, float] | None:
     return (start, statistics.fmean(losses)) if start is not None and losses else None
 
 
-def draw_turn(axes: "Axes", turn: tuple[int, float], colour: str) -> None:
-    """A triangle at that place."""
-    axes.plot(*turn, color=colour, marker="v", markersize=9, linestyle="")
+def mark_overfitting(axes: "Axes", start: tuple[int, float], colour: str) -> None:
+    """Draw a triangle at the (iteration, loss) from which a row overfits."""
+    axes.plot(*start, color=colour, marker="v", markersize=9, linestyle="")
 
 
-def _figure() -> "tuple[Figure, Axes]":
+def _new_figure() -> "tuple[Figure, Axes]":
     figure = new_figure()
     return figure, figure.add_subplot()
 
 
-def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
+def _save(figure: "Figure", data: str, name: str) -> list[Path]:
     return write_figure(figure, home.comparisons() / data, name)
 
 
-def _dress(axes: "Axes", title: str, below: str) -> None:
+def _label_axes(axes: "Axes", title: str, x_label: str) -> None:
     axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
-    axes.set_xlabel(below)
+    axes.set_xlabel(x_label)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw(
+def _draw_losses(
     axes: "Axes", key: str, title: str, rows: Sequence[ResultRow], baselines: Sequence[Baseline]
 ) -> None:
     for row in rows:
@@ -167,17 +169,17 @@ def _draw(
             list(points),
             list(points.values()),
             color=colour,
-            linestyle=STYLES[row.size],
+            linestyle=LINE_STYLES[row.size],
             linewidth=2,
             marker="." if len(points) < 30 else None,
-            label=label_in(rows, row) if key == "val_loss" else row.label,
+            label=curve_label(rows, row) if key == "val_loss" else row.label,
         )
         if len(row.histories) > 1:
-            band = row.band(key)
+            band = row.range_over_seeds(key)
             low, high = ([point[edge] for point in band] for edge in (1, 2))
             axes.fill_between([at for at, *_ in band], low, high, color=colour, alpha=0.2, lw=0)
-        if key == "val_loss" and (turn := turn_of(row)):
-            draw_turn(axes, turn, colour)
+        if key == "val_loss" and (start := find_overfitting_start(row)):
+            mark_overfitting(axes, start, colour)
     for baseline in baselines:
         axes.axhline(
             baseline.score.loss,
@@ -186,5 +188,5 @@ def _draw(
             linewidth=1,
             label=baseline.label,
         )
-    _dress(axes, title, "iteration")
+    _label_axes(axes, title, "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

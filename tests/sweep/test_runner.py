@@ -23,7 +23,7 @@ from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define
-from drakegpt.sweep.runner import attempt
+from drakegpt.sweep.runner import run_trial
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Study
 
@@ -42,7 +42,7 @@ def sweep(prepared):
         study = Study(definition, number)
         while not stop() and (trial := study.next()):
             with trial:
-                attempt(definition, trial, unseen, stop)
+                run_trial(definition, trial, unseen, stop)
         return study
 
     return work
@@ -69,9 +69,9 @@ def test_a_trial_that_repeats_another_shows_how_far_that_went(sweep, state):
     study = sweep({"max_lr": Choices((1e-2,))}, "random", 2, stop=lambda: True)
     with study.next() as first:
         first.report(10, 3.5)
-        first.complete(3.25) if state == "complete" else first.give_up("pruned", "")
+        first.complete(3.25) if state == "complete" else first.end_early("pruned", "")
     with study.next() as second:
-        second.end_as(second.same())
+        second.copy_result(second.find_duplicate())
     one, other = study.rows()
     assert (other.state, other.iterations, other.loss) == ((one.state, one.iterations, one.loss))
     assert (one.state, one.iterations) == (state, 10)
@@ -98,11 +98,11 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     metrics.write_text("".join(lines[:-1]) + lines[0][:9])
     (half / ".state.pt.12.unfinished").write_bytes(b"half")
     trained = []
-    recorder = runner.Recorder
+    session = runner.TrainingSession
     monkeypatch.setattr(
         runner,
         "TrainingSession",
-        lambda run, **how: trained.append(run.name) or recorder(run, **how),
+        lambda run, **how: trained.append(run.name) or session(run, **how),
     )
     assert [row.loss for row in sweep(space).rows()] == losses
     assert trained == ["s_0001"]
@@ -148,7 +148,7 @@ def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
     config = dataclasses.replace(own.config, **changed)
     run = create_run(config, prepared, row.run, facts={"sweep": sweep_name, "trial": 1})
     before = contents(run.folder)
-    with pytest.raises(UsageError, match="no trial of this sweep"):
+    with pytest.raises(UsageError, match="not a trial of this sweep"):
         sweep(searched)
     assert contents(run.folder) == before
 
@@ -183,13 +183,13 @@ def test_a_trial_that_is_stopped_goes_on_with_its_sweep_only(sweep):
 @pytest.fixture
 def failing(monkeypatch):
     """Let the runs with a `max_lr` of 1e-2 fail when they begin to train, by calling something."""
-    recorder = runner.Recorder
+    session = runner.TrainingSession
 
     def set_to(fail):
         def new(run, **how):
             if run.config.max_lr == 1e-2:
                 fail()
-            return recorder(run, **how)
+            return session(run, **how)
 
         monkeypatch.setattr(runner, "TrainingSession", new)
 
@@ -212,7 +212,7 @@ def raising(error):
         raising(NotEnoughMemoryError("There is not enough memory.", "Take less.")),
         lambda: torch.empty(2**60, dtype=torch.uint8),
     ],
-    ids=["cuda", "mps", "python", "recorder", "cpu"],
+    ids=["cuda", "mps", "python", "session", "cpu"],
 )
 def test_memory_that_runs_out_ends_the_trial_not_the_sweep(sweep, failing, fail):
     failing(fail)
@@ -229,7 +229,7 @@ def test_a_trial_that_ends_its_process_each_time_is_given_up(sweep, failing):
     study = sweep(space)
     first, second = study.rows()
     assert (first.state, second.state) == ("failed", "complete")
-    assert "Begun 3 times at the same place and never ended" in first.why
+    assert "Started 3 times from the same iteration" in first.why
     assert study.next() is None
 
 
@@ -239,10 +239,10 @@ def test_an_attempt_that_came_further_is_not_counted(sweep, monkeypatch):
     for _ in range(5):
         saves = []
 
-        def save_once(recorder, saves=saves):
+        def save_once(session, saves=saves):
             if saves:
                 raise RuntimeError("killed")
-            saves.append(save(recorder))
+            saves.append(save(session))
 
         with monkeypatch.context() as patch:
             patch.setattr(TrainingSession, "save", save_once)
@@ -275,7 +275,7 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
         # of what the trial trains on; and of all where its settings are trained again
         for config, tokens in (
             (definition.config({"batch_size": size}), whole - prepared.tail_tokens),
-            (definition.whole_config({"batch_size": size}), whole),
+            (definition.config_without_tail({"batch_size": size}), whole),
         ):
             windows = (tokens - 1) // 8
             assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
