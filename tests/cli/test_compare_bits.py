@@ -87,7 +87,7 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
 def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
     refused = drakegpt("compare", "--bits", "--train", "--set", "minutes=0.01")
     assert refused.code == 2
-    assert "other iterations" in refused.err
+    assert "a different number of iterations" in refused.err
 
 
 def test_train_begins_with_a_run(drakegpt, prepared, home):
