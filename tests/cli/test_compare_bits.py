@@ -71,7 +71,7 @@ def test_what_is_noise_is_marked(monkeypatch, capsys):
     other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
     text = shown([ROW, other], 140, monkeypatch, capsys)
     assert "│  ≈ +0.0000 │" in text
-    assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
+    assert "≈: within noise, neither a gain nor a loss." in " ".join(text.split())
     plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
     assert "≈" not in plain
 
