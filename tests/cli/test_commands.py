@@ -148,7 +148,7 @@ def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
     assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
     text = page.read_text(encoding="utf-8")
     assert "4 whole songs are in both." in text
-    assert "they may know by heart" in text
+    assert "may have memorized that part" in text
     assert "never seen" not in text
 
 
@@ -505,7 +505,7 @@ def test_compare_trains_with_the_presets_settings_where_none_are_given(drakegpt,
     assert all(row["differs"] == {} for row in shown.json["rows"])
     refused = drakegpt("compare", "--train", "--set", "minutes=1")
     assert refused.code == 2
-    assert "minutes would give each run other iterations" in refused.err
+    assert "minutes would give each run a different number of iterations" in refused.err
 
 
 def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakegpt, song, tmp_path):

@@ -184,7 +184,7 @@ def test_every_command_tells_of_the_parts(drakegpt, prepared, tmp_path):
     assert (evaluated["parts"], evaluated["iteration"]) == (parts, 12)
     compared = drakegpt("compare", "--html", tmp_path / "r.html")
     assert compared.code == 0, compared.err
-    assert "BigramLM (made longer)" in compared.out
+    assert "BigramLM (extended)" in compared.out
     assert told in compared.err
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert told in page
