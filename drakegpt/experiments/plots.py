@@ -10,7 +10,7 @@ from drakegpt import home
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.experiments.results import ResultRow
-from drakegpt.plotting import SCORED, new_figure, write_figure
+from drakegpt.plotting import SCORED_SPLITS, new_figure, write_figure
 from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def curve_title(key: str, rows: Sequence[ResultRow]) -> str:
     if key == "train_loss":
         return "Training loss"
     kinds = _scored_splits(rows) or {"validation"}
-    return SCORED[kinds.pop()] if len(kinds) == 1 else "Validation or held-out tail loss"
+    return SCORED_SPLITS[kinds.pop()] if len(kinds) == 1 else "Validation or held-out tail loss"
 
 
 def curve_label(rows: Sequence[ResultRow], row: ResultRow) -> str:
