@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
+from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warm_up_stream
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class Captured:
             self._step()
         elif self._as_written:
             self._as_written -= 1
-            with warming_up(self._device):
+            with warm_up_stream(self._device):
                 self._step()
         else:
             with torch.cuda.device(self._device):  # or another GPU's stream would be recorded

@@ -87,7 +87,7 @@ class TrainingSession:
                 self._restore()
                 record_changes(self.run, self.trainer.iteration)
             self._tracker = self._mirror()
-            self.world.tell()  # the others may read the run now
+            self.world.broadcast()  # the others may read the run now
         except BaseException:
             self._lock.release()
             raise
@@ -250,7 +250,7 @@ def train_run(
     `progress` is called with each report of the trainer. As soon as `stop` says so
     the run is saved, to be resumed another time. Raises what `TrainingSession` raises.
     """
-    world.tell(str(run.folder))
+    world.broadcast(str(run.folder))
     with TrainingSession(run, resume=resume, world=world) as recorder:
         for report in recorder.reports():
             progress(report)
@@ -271,7 +271,7 @@ def is_training(run: Run) -> bool:
 
 def follow(folder: Path, world: ProcessGroup, *, resume: bool = False) -> None:
     """Take part in a run whose first process has a recorder; nothing is written here."""
-    world.tell()  # waits until the run can be read
+    world.broadcast()  # waits until the run can be read
     run = open_run(folder)
     trainer = _trainer(run, world)
     if resume and run.checkpoints:

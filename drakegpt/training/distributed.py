@@ -28,11 +28,11 @@ class ProcessGroup:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """Which of `count` windows are this process's; `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
@@ -47,15 +47,15 @@ class ProcessGroup:
         """Replace each tensor by its mean over all processes."""
         if self.size > 1:
             for tensor in tensors:
-                with _explained():
+                with _report_lost_process():
                     dist.all_reduce(tensor)
                 tensor /= self.size
 
-    def tell(self, text: str = "") -> str:
+    def broadcast(self, text: str = "") -> str:
         """What the first process says, in every process."""
         words = [text]
         if self.size > 1:
-            with _explained():
+            with _report_lost_process():
                 dist.broadcast_object_list(words, src=0)
         return words[0]
 
@@ -65,7 +65,7 @@ class ProcessGroup:
         The first keeps the generator that it would have alone. Nothing of the
         others has to be remembered for a run to go on.
         """
-        if not self.first:
+        if not self.is_main:
             sequence = np.random.SeedSequence([seed, self.rank, iteration])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
@@ -73,7 +73,7 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def start(device: str = "auto") -> ProcessGroup:
+def connect(device: str = "auto") -> ProcessGroup:
     """Meet the other processes that `torchrun` has started, if it has, each on a `device`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
@@ -93,7 +93,7 @@ def start(device: str = "auto") -> ProcessGroup:
     return ProcessGroup(dist.get_rank(), size)
 
 
-def end() -> None:
+def disconnect() -> None:
     """Part from the other processes, if there are any."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -104,7 +104,7 @@ class ProcessLostError(RunError):
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _report_lost_process() -> Iterator[None]:
     """A process that is lost shows as a failed exchange with it."""
     try:
         yield

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from drakegpt.compute.kernels import with_quick_norms_
+from drakegpt.compute.kernels import use_triton_norms_
 from drakegpt.models.layers import LanguageModel
 
 
@@ -72,7 +72,7 @@ class WorkingCopy:
         """`weights` are those of `model`; with `quick_norms`, its norms are those of `kernels`."""
         self.model = copy.deepcopy(model).to(dtype)
         if quick_norms:
-            with_quick_norms_(self.model)
+            use_triton_norms_(self.model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         copies = dict(self.model.named_parameters())
         order = [copies[names[id(parameter)]] for parameter in weights.parameters]

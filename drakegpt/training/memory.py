@@ -20,7 +20,7 @@ FLOAT, HALF, INTEGER = 4, 2, 8  # bytes of a float32, a bfloat16, an int64
 VECTORS = {"adamw": 4, "muon": 3}
 # Numbers for each of the C of a token that a block keeps for its gradient: what comes in, and
 # the queries, keys and values.
-KEPT = 4
+KEPT_VECTORS = 4
 
 _SMALLER_MODEL = "Take a smaller --embedding-dim, --num-layers or --context-length."
 _FEWER_WINDOWS = "Take a smaller --batch-size or --grad-accumulation."
@@ -40,43 +40,45 @@ def check_memory(config: TrainConfig, data: Dataset) -> None:
     purpose = f"to train {config.model} with these settings"
     on_host = {_SMALLER_MODEL: FLOAT * count_total_parameters(model) + estimate_module_bytes(model)}
     check_memory_fits(on_host, cpu, purpose)
-    needed = needed_to_train(config, data.tokenizer.vocab_size, device)
+    needed = estimate_training_memory(config, data.tokenizer.vocab_size, device)
     check_memory_fits(needed if device.type != "cpu" else on_host | needed, device, purpose)
 
 
-def needed_to_train(config: TrainConfig, vocab_size: int, device: torch.device) -> dict[str, int]:
+def estimate_training_memory(
+    config: TrainConfig, vocab_size: int, device: torch.device
+) -> dict[str, int]:
     """Bytes on `device`, at least, by the advice that makes them fewer."""
     model = config.model_settings(vocab_size)
     weights = VECTORS[config.optimizer] * FLOAT * count_total_parameters(model)
     if device.type == "cpu":
         weights += estimate_module_bytes(model)
     windows = config.batch_size * config.grad_accumulation
-    share = windows // (dist.get_world_size() if _several() else 1)
+    share = windows // (dist.get_world_size() if _is_distributed() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
     if config.windows == "random":
         batch += windows * DRAWN_TOGETHER * INTEGER  # where they start
     # What follows comes one after the other.
-    step, scored = _step(config, vocab_size, device, share), _scored(config)
+    step, scored = _estimate_step(config, vocab_size, device, share), _estimate_evaluation(config)
     largest = {_FEWER_AT_ONCE: step} if step > scored else {_FEWER_SCORED: scored}
     return {_SMALLER_MODEL: weights, _FEWER_WINDOWS: batch} | largest
 
 
-def _step(config: TrainConfig, vocab_size: int, device: torch.device, windows: int) -> int:
+def _estimate_step(config: TrainConfig, vocab_size: int, device: torch.device, windows: int) -> int:
     """Activations of the windows that go through the model together."""
     model = config.model_settings(vocab_size)
     at_once = -(-windows // config.grad_accumulation)
     if device.type == "cpu":
         at_once = min(at_once, max(1, choose_batch_tokens(device, model) // config.context_length))
-    kept = count_blocks(model) * KEPT * config.embedding_dim * HALF
+    kept = count_blocks(model) * KEPT_VECTORS * config.embedding_dim * HALF
     scores = vocab_size * (HALF + FLOAT)  # and their logarithms of probabilities
     return at_once * config.context_length * (kept + scores)
 
 
-def _scored(config: TrainConfig) -> int:
+def _estimate_evaluation(config: TrainConfig) -> int:
     """The windows that an evaluation draws, at once: their places in the text, and their tokens."""
     windows = config.eval_iters * config.batch_size
     return windows * (config.context_length + 1) * (INTEGER + 1)
 
 
-def _several() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -27,9 +27,9 @@ class Optimizer:
 
     def __init__(self, config: TrainConfig, model: LanguageModel) -> None:
         """The parameters of `model`, which is on its device already, move into one vector."""
-        matrices = _matrices(model) if config.optimizer == "muon" else []
-        others = [p for p in _decayed(config, model) if not any(p is m for m in matrices)]
-        order = _by_shape(matrices)
+        matrices = _find_muon_matrices(model) if config.optimizer == "muon" else []
+        others = [p for p in _find_decayed(config, model) if not any(p is m for m in matrices)]
+        order = _sort_by_shape(matrices)
         by_shape = [matrices[index] for index in order]
         self.weights = FlatParameters(model, [*by_shape, *others])
         self._rate = torch.zeros((), device=self.weights.values.device)
@@ -86,8 +86,8 @@ class Optimizer:
         moments = [saved] if isinstance(saved, dict) else saved  # one part, in older states
         shapes = [momentum.shape for momentum in self._momenta]
         if [momentum.shape for momentum in state["muon"]] != shapes or [
-            _shapes(values) for values in moments
-        ] != [_shapes(part.state) for part in self._adamw]:
+            _get_shapes(values) for values in moments
+        ] != [_get_shapes(part.state) for part in self._adamw]:
             raise ValueError("the optimizer's state belongs to another model or recipe")
         for part, values in zip(self._adamw, moments, strict=True):
             for name, value in values.items():
@@ -191,17 +191,17 @@ class Muon:
         return x.to(matrices.dtype)
 
 
-def _shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:
+def _get_shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in values.items()}
 
 
-def _decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
+def _find_decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
     """The weights that are pulled towards zero: all, or all but norms and biases."""
     everything = config.decayed == "all"
     return [p for p in model.parameters() if everything or p.ndim > 1]
 
 
-def _matrices(model: LanguageModel) -> list[nn.Parameter]:
+def _find_muon_matrices(model: LanguageModel) -> list[nn.Parameter]:
     """The weights of all linear layers but the last, which reads the scores off."""
     return [
         layer.get_parameter("weight")
@@ -210,7 +210,7 @@ def _matrices(model: LanguageModel) -> list[nn.Parameter]:
     ]
 
 
-def _by_shape(matrices: list[nn.Parameter]) -> list[int]:
+def _sort_by_shape(matrices: list[nn.Parameter]) -> list[int]:
     """Their indices, those of equal shapes side by side, shapes as they first appear."""
     shapes = [matrix.shape for matrix in matrices]
     return sorted(range(len(shapes)), key=lambda index: shapes.index(shapes[index]))

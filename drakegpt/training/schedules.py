@@ -1,7 +1,7 @@
 """The learning rate at each point of a run.
 
 A pure function of the settings, the iteration and the losses of the evaluations so
-far, of which `Losses` keeps what counts: there is no state to save, and a run that
+far, of which `LossHistory` keeps what counts: there is no state to save, and a run that
 is taken up again goes on exactly.
 
     cyclic    triangle between base_lr and max_lr, as the original
@@ -27,7 +27,7 @@ HALF_CYCLE = 5
 STAGE_TWO = 2 / 3
 
 
-class Losses:
+class LossHistory:
     """What the losses of all evaluations so far come to, summed up as each is added.
 
     A step asks for that, and would take longer with each evaluation if it read them all.
@@ -61,51 +61,51 @@ class Losses:
         return False
 
 
-def learning_rate(config: TrainConfig, iteration: int, losses: Losses) -> float:
+def learning_rate(config: TrainConfig, iteration: int, losses: LossHistory) -> float:
     """The rate for the step after `iteration` steps, given the losses of all evaluations so far."""
     warmth = min(1.0, (iteration + 1) / config.warmup_iters) if config.warmup_iters else 1.0
-    return warmth * _scheduled(config, iteration, losses)
+    return warmth * _compute_scheduled_rate(config, iteration, losses)
 
 
 def weight_decay(config: TrainConfig, iteration: int) -> float:
     """The pull of the weights towards zero in the step after `iteration` steps."""
-    if config.schedule == "two-stage" and _second_stage(config, iteration):
+    if config.schedule == "two-stage" and _is_second_stage(config, iteration):
         return 0.0
     return config.weight_decay
 
 
-def _second_stage(config: TrainConfig, iteration: int) -> bool:
+def _is_second_stage(config: TrainConfig, iteration: int) -> bool:
     return 2 * iteration >= config.iters
 
 
-def _scheduled(config: TrainConfig, iteration: int, losses: Losses) -> float:
+def _compute_scheduled_rate(config: TrainConfig, iteration: int, losses: LossHistory) -> float:
     low, high = config.base_lr, config.max_lr
     match config.schedule:
         case "cyclic":
-            return low + _triangle(losses.count) * (high - low)
+            return low + _compute_triangle(losses.count) * (high - low)
         case "constant":
             return high
         case "cosine":
-            done = _progress(iteration, config.warmup_iters, config.iters)
+            done = _progress_between(iteration, config.warmup_iters, config.iters)
             return low + (1 + math.cos(math.pi * done)) / 2 * (high - low)
         case "hold":
             # Warm-up, stable, decay (Hu et al. 2024) with a share of 0.8; all decay with 0.
             fall = max(config.warmup_iters, math.ceil(config.hold_share * config.iters))
-            return high + _progress(iteration, fall, config.iters) * (low - high)
+            return high + _progress_between(iteration, fall, config.iters) * (low - high)
         case "two-stage":
-            left = 1 - _progress(iteration, config.warmup_iters, config.iters)
-            return max(low, high * left * (STAGE_TWO if _second_stage(config, iteration) else 1))
+            left = 1 - _progress_between(iteration, config.warmup_iters, config.iters)
+            return max(low, high * left * (STAGE_TWO if _is_second_stage(config, iteration) else 1))
         case "step":
             return high * config.decay_factor ** (iteration // config.decay_interval)
         case "plateau":
             return float(high * config.decay_factor**losses.plateaus)
 
 
-def _triangle(evaluations: int) -> float:
+def _compute_triangle(evaluations: int) -> float:
     """Height between 0 and 1 of the cyclic schedule (Smith 2017), advanced per evaluation."""
     return 1 - abs(evaluations % (2 * HALF_CYCLE) / HALF_CYCLE - 1)
 
 
-def _progress(iteration: int, start: int, end: int) -> float:
+def _progress_between(iteration: int, start: int, end: int) -> float:
     """How much of the way from `start` to `end` is done, between 0 and 1."""
     return min(1.0, max(0.0, (iteration - start) / max(1, end - start)))
