@@ -251,8 +251,8 @@ class Trainer:
         dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
         if not self.plan.compiled and dtype == torch.float32:
             return None
-        quick_norms = self.device.type == "cuda" and not self.plan.compiled
-        return WorkingCopy(self.model, self.optimizer.weights, dtype, quick_norms=quick_norms)
+        triton_norms = self.device.type == "cuda" and not self.plan.compiled
+        return WorkingCopy(self.model, self.optimizer.weights, dtype, triton_norms=triton_norms)
 
     def _autocast(self) -> AbstractContextManager[object]:
         """Return the autocast context of low-bit models, whose products may be in bfloat16."""

@@ -55,7 +55,7 @@ def test_an_environment_that_only_half_says_so_means_one_process(monkeypatch):
     assert connect() == ProcessGroup(0, 1)
     for name, value in {"RANK": "first", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="cannot be brought together"):
+    with pytest.raises(UsageError, match="cannot connect"):
         connect()
 
 

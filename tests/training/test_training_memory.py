@@ -63,7 +63,7 @@ SMALLER = {
 
 @pytest.mark.parametrize("name", SMALLER)
 def test_the_largest_part_is_what_is_to_be_smaller(prepared, name, monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda _: 2**33)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: 2**33)
     config = resolve("TransformerLM", "default", "small", ENOUGH | {name: 2**25})
     with pytest.raises(NotEnoughMemoryError, match="to train TransformerLM") as caught:
         check_memory(config, prepared)
@@ -73,9 +73,9 @@ def test_the_largest_part_is_what_is_to_be_smaller(prepared, name, monkeypatch):
 def test_what_fits_is_not_refused(prepared, monkeypatch):
     config = resolve("TransformerLM", "default", "small", ENOUGH)
     told = sum(estimate_training_memory(config, prepared.tokenizer.vocab_size, CPU).values())
-    monkeypatch.setattr(memory, "available_memory", lambda _: told)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: told)
     check_memory(config, prepared)
-    monkeypatch.setattr(memory, "available_memory", lambda _: told - 1)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: told - 1)
     with pytest.raises(NotEnoughMemoryError):
         check_memory(config, prepared)
 
@@ -84,7 +84,7 @@ def test_a_gpu_is_asked_where_one_is_chosen(prepared, monkeypatch):
     config: TrainConfig = resolve("TransformerLM", "default", "small", ENOUGH)
     gpu = torch.device("cuda")
     monkeypatch.setattr("drakegpt.training.memory.choose_device", lambda _: gpu)
-    monkeypatch.setattr(memory, "available_memory", lambda d: 2**10 if d == gpu else 2**40)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda d: 2**10 if d == gpu else 2**40)
     with pytest.raises(NotEnoughMemoryError, match="The GPU has"):
         check_memory(config, prepared)
 
