@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from drakegpt.compute import kernels
+from drakegpt.compute.stopwatch import Stopwatch
 
 # Rows and columns of the multiplied matrices, and repetitions: the best time counts.
 MATRIX_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
@@ -24,14 +24,14 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) 
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     synchronize = torch.get_device_module(device).synchronize
     torch.set_num_threads(threads)
-    seconds = []
+    watch, seconds = Stopwatch(), []
     with torch.no_grad():
         for number in range(2 * REPETITIONS):
             synchronize()
-            started = time.perf_counter()
-            _ = kernels.linear(a, b, None) if number % 2 else torch.mm(a, b)
-            synchronize()
-            seconds.append(time.perf_counter() - started)
+            with watch:
+                _ = kernels.linear(a, b, None) if number % 2 else torch.mm(a, b)
+                synchronize()
+            seconds.append(watch.last)
     return 2 * size**3 / min(seconds)
 
 

@@ -296,7 +296,7 @@ def _build_workloads(config: TrainConfig, device: torch.device) -> list[Workload
     for threads in sorted({1, all_threads}):
         runs.append((TEXTBOOK, threads, f"{TEXTBOOK} at {pluralize(threads, 'thread')}"))
     runs.append((PLAIN, our_threads, PLAIN))
-    if plan_execution(config, device).way != "plain":
+    if plan_execution(config, device).mode != "eager":
         runs.append((UNREPLAYED, our_threads, UNREPLAYED))
     if config.size == "scaled":
         runs.append((EXACT, our_threads, EXACT))

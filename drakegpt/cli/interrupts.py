@@ -23,14 +23,14 @@ class Interrupts:
     def __enter__(self) -> Self:
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._take_note)
+                self._before[number] = signal.signal(number, self._record_evaluation)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _take_note(self, number: int, _frame: FrameType | None) -> None:
+    def _record_evaluation(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

@@ -106,7 +106,7 @@ def train(
     from drakegpt.runs.start import start_run
 
     with _processes(given.get("device", "auto")) as world:
-        if not world.first:
+        if not world.is_main:
             _follow(world, resume=resume is not None)
             return
         if resume is not None:
@@ -165,26 +165,26 @@ def _train_seeds(
 @contextmanager
 def _processes(device: str) -> Iterator["ProcessGroup"]:
     """All processes of this training, if torchrun has started several."""
-    from drakegpt.training.distributed import end, start
+    from drakegpt.training.distributed import connect, disconnect
 
     try:
-        yield start(device)
+        yield connect(device)
     finally:
-        end()
+        disconnect()
 
 
 def _follow(world: "ProcessGroup", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.runs.session import follow
-    from drakegpt.training.distributed import ProcessLostError, end
+    from drakegpt.training.distributed import ProcessLostError, disconnect
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # when the first process stops, so does this one
     try:
-        follow(Path(world.tell()), world, resume=resume)
+        follow(Path(world.broadcast()), world, resume=resume)
     except ProcessLostError:  # the first has said why, or was stopped
         raise typer.Exit(1) from None
-    end()
+    disconnect()
     # Not through Python's clean-up, in which gloo's threads abort now and then (torch 2.13), and
     # torchrun would take a run that is whole for one that has failed.
     sys.stderr.flush()

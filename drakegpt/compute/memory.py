@@ -1,7 +1,7 @@
-"""How much memory this process may have, and the refusal of what cannot fit into it.
+"""How much memory this process can use, and a check before more is allocated.
 
-Whoever asks gives a lower bound of what is needed, so that nothing is refused
-that fits; what is just too large runs out of memory later.
+Callers give a lower bound of what they need, so that nothing that fits is refused;
+what is slightly too large runs out of memory later.
 """
 
 import ctypes
@@ -16,41 +16,43 @@ from drakegpt.errors import NotEnoughMemoryError
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def available_memory(device: torch.device) -> int | None:
-    """Bytes of memory of a GPU; else the most that this process may have, `None` if unknown.
+def get_memory_limit(device: torch.device) -> int | None:
+    """Return the bytes of a GPU, or those this process can use; `None` if unknown.
 
-    That is the least of physical memory, the limits of its control groups (a
-    container has one), and the limits of the process.
+    The latter is the minimum of physical memory, the limits of its control groups (as
+    in a container), and the resource limits of the process.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
-    return min((*_physical(), *_control_groups(), *_process_limits()), default=None)
+    return min(
+        (*_read_physical_memory(), *_read_control_groups(), *_read_process_limits()), default=None
+    )
 
 
 def check_memory_fits(needed: Mapping[str, int], device: torch.device, what: str) -> None:
-    """Raise `NotEnoughMemoryError` if all that is needed is more than there is.
+    """Raise `NotEnoughMemoryError` if the sum of `needed` exceeds the memory.
 
-    `needed`: bytes, at least, by what makes them smaller: the sentence that the
-    largest has for a key is shown.
+    `needed`: bytes, at least, by the advice that reduces them; the error shows that of
+    the largest. `what` completes "There is not enough memory".
     """
-    there, total = available_memory(device), sum(needed.values())
-    if there is None or total <= there:
+    limit, total = get_memory_limit(device), sum(needed.values())
+    if limit is None or total <= limit:
         return
     where = "The GPU" if device.type == "cuda" else "This machine"
     raise NotEnoughMemoryError(
-        f"There is not enough memory {what}: it takes at least {_gib(total)}. "
-        f"{where} has {_gib(there)} for it.",
+        f"There is not enough memory {what}: it takes at least {_format_gib(total)}. "
+        f"{where} has {_format_gib(limit)} for it.",
         max(needed, key=lambda fix: needed[fix]),
     )
 
 
-def _gib(count: int) -> str:
+def _format_gib(count: int) -> str:
     gib = count / 2**30
     return f"{gib:,.3g} GiB" if gib < 1000 or gib >= 10**9 else f"{gib:,.0f} GiB"
 
 
-def _physical() -> Iterator[int]:
-    """The memory of the machine, where the system tells it."""
+def _read_physical_memory() -> Iterator[int]:
+    """Yield the physical memory, where the system provides it."""
     if windows := getattr(ctypes, "windll", None):
         status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
         if windows.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
@@ -63,7 +65,7 @@ def _physical() -> Iterator[int]:
 
 
 class _MemoryStatus(ctypes.Structure):
-    """What Windows fills in: its MEMORYSTATUSEX."""
+    """MEMORYSTATUSEX, which Windows fills in."""
 
     _fields_ = (
         ("length", ctypes.c_uint32),
@@ -78,8 +80,8 @@ class _MemoryStatus(ctypes.Structure):
     )
 
 
-def _process_limits() -> Iterator[int]:
-    """What `ulimit -v` and `ulimit -d` set."""
+def _read_process_limits() -> Iterator[int]:
+    """Yield the limits set by `ulimit -v` and `ulimit -d`."""
     try:
         import resource
     except ImportError:  # Windows has none
@@ -90,8 +92,8 @@ def _process_limits() -> Iterator[int]:
             yield soft
 
 
-def _control_groups() -> Iterator[int]:
-    """The limits of the control groups that this process is in, of version 1 and 2, on Linux."""
+def _read_control_groups() -> Iterator[int]:
+    """Yield the limits of this process's control groups, version 1 and 2, on Linux."""
     try:
         lines = (PROC / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -100,13 +102,13 @@ def _control_groups() -> Iterator[int]:
         _, _, rest = line.partition(":")
         kinds, _, path = rest.partition(":")
         if kinds == "":
-            yield from _limits(CGROUPS, path, "memory.max")
+            yield from _read_group_limits(CGROUPS, path, "memory.max")
         elif "memory" in kinds.split(","):
-            yield from _limits(CGROUPS / "memory", path, "memory.limit_in_bytes")
+            yield from _read_group_limits(CGROUPS / "memory", path, "memory.limit_in_bytes")
 
 
-def _limits(root: Path, path: str, name: str) -> Iterator[int]:
-    """The limits of a group and of all groups around it; within a container it is the root."""
+def _read_group_limits(root: Path, path: str, name: str) -> Iterator[int]:
+    """Yield the limits of a group and its parents; in a container only the root exists."""
     group = root / path.strip("/")
     for folder in (group, *group.parents):
         if not folder.is_relative_to(root):

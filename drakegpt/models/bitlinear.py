@@ -150,7 +150,7 @@ def quantize_(model: nn.Module, bits: Bits) -> nn.Module:
     Raises `ValueError` if there are no such layers, or for other bits.
     """
     if bits not in ("1.58", "1"):
-        raise ValueError(f"there are no weights of {bits} bits")
+        raise ValueError(f"bits must be 1.58 or 1, not {bits}")
     for name, linear in find_quantizable(model):
         layer = BitLinear(linear, bits, count_parts(name), normed=needs_norm(name))
         model.set_submodule(name, layer.train(linear.training))

@@ -1,4 +1,4 @@
-"""From weights that were stored to the model that they belong to."""
+"""Build a model from stored weights."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,10 +19,10 @@ def load_model(
     packing: Packing | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> LanguageModel:
-    """The model that `config` describes with these weights, on the CPU, ready to evaluate.
+    """Return the model of `config` with these weights, on the CPU, in evaluation mode.
 
-    `packing`: how they are packed, if they are; `dtype`: the floats that it
-    computes with. Raises `ValueError` if the weights are of another model.
+    `packing`: how the weights are packed, if they are; `dtype`: of all other weights.
+    Raises `ValueError` if the weights belong to another model.
     """
     _check_weight_count(config, weights, packing)
     with without_weights():
@@ -36,12 +36,12 @@ def load_model(
 def _check_weight_count(
     config: ModelConfig, weights: Mapping[str, Tensor], packing: Packing | None = None
 ) -> None:
-    """Raise `ValueError` if there are too few weights for the model of `config`.
+    """Raise `ValueError` if there are fewer weights than the model of `config` has.
 
-    Before it is built: what a file says of itself may be a model of any size.
+    Done before building it: a file's metadata may describe a model of any size.
     """
-    there = sum(tensor.numel() for tensor in weights.values())
+    count = sum(tensor.numel() for tensor in weights.values())
     if packing:
-        there *= PER_BYTE[packing.bits]
-    if there < (needed := count_total_parameters(replace(config, bits="full"))):
-        raise ValueError(f"they are {there:,} numbers, and the model has {needed:,}")
+        count *= PER_BYTE[packing.bits]
+    if count < (needed := count_total_parameters(replace(config, bits="full"))):
+        raise ValueError(f"they are {count:,} numbers, and the model has {needed:,}")

@@ -88,7 +88,7 @@ class TrainingSession:
                 self._restore()
                 record_changes(self.run, self.trainer.iteration)
             self._tracker = self._start_mirror()
-            self.group.tell()  # the other processes may read the run now
+            self.group.broadcast()  # the other processes may read the run now
         except BaseException:
             self._lock.release()
             raise
@@ -255,7 +255,7 @@ def train_run(
     `progress` is called with each report of the trainer. Once `stop` returns true the run
     is saved, to be resumed later. Raises what `TrainingSession` raises.
     """
-    group.tell(str(run.folder))
+    group.broadcast(str(run.folder))
     with TrainingSession(run, resume=resume, group=group) as session:
         for report in session.reports():
             progress(report)
@@ -276,7 +276,7 @@ def is_training(run: Run) -> bool:
 
 def follow(folder: Path, group: ProcessGroup, *, resume: bool = False) -> None:
     """Train along with the main process, which has the session; nothing is written here."""
-    group.tell()  # waits until the run can be read
+    group.broadcast()  # waits until the run can be read
     run = open_run(folder)
     trainer = _build_trainer(run, group)
     if resume and run.checkpoints:

@@ -18,8 +18,8 @@ def limits(tmp_path, monkeypatch):
     """A machine of 1000 bytes whose process is in the control groups that are given."""
     monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
     monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(memory, "_physical", lambda: [1000])
-    monkeypatch.setattr(memory, "_process_limits", lambda: [])
+    monkeypatch.setattr(memory, "_read_physical_memory", lambda: [1000])
+    monkeypatch.setattr(memory, "_read_process_limits", lambda: [])
 
     def put(groups, files):
         (tmp_path / "proc/self").mkdir(parents=True)
@@ -51,17 +51,17 @@ def limits(tmp_path, monkeypatch):
 )
 def test_the_least_limit_counts(limits, groups, files, expected):
     limits(groups, files)
-    assert memory.available_memory(CPU) == expected
+    assert memory.get_memory_limit(CPU) == expected
 
 
 def test_limits_of_the_process_count(limits, monkeypatch):
     resource = pytest.importorskip("resource")
     monkeypatch.undo()
-    monkeypatch.setattr(memory, "_physical", lambda: [])
-    monkeypatch.setattr(memory, "_control_groups", lambda: [])
+    monkeypatch.setattr(memory, "_read_physical_memory", lambda: [])
+    monkeypatch.setattr(memory, "_read_control_groups", lambda: [])
     of = {resource.RLIMIT_AS: 5000, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (of[kind], resource.RLIM_INFINITY))
-    assert memory.available_memory(CPU) == 5000
+    assert memory.get_memory_limit(CPU) == 5000
 
 
 @pytest.mark.parametrize(("told", "expected"), [(1, 34_000_000_000), (0, None)])
@@ -73,16 +73,16 @@ def test_windows_tells_its_memory(limits, monkeypatch, told, expected):
         return told
 
     monkeypatch.undo()
-    monkeypatch.setattr(memory, "_control_groups", lambda: [])
-    monkeypatch.setattr(memory, "_process_limits", lambda: [])
+    monkeypatch.setattr(memory, "_read_control_groups", lambda: [])
+    monkeypatch.setattr(memory, "_read_process_limits", lambda: [])
     kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    assert memory.available_memory(CPU) == expected
+    assert memory.get_memory_limit(CPU) == expected
 
 
 def test_nothing_is_refused_where_nothing_is_known(limits, monkeypatch):
-    monkeypatch.setattr(memory, "_physical", lambda: [])
-    assert memory.available_memory(CPU) is None
+    monkeypatch.setattr(memory, "_read_physical_memory", lambda: [])
+    assert memory.get_memory_limit(CPU) is None
     memory.check_memory_fits({"Take less.": 10**30}, CPU, "for this")
 
 

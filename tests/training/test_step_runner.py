@@ -29,7 +29,7 @@ trainer = partial(new_trainer, iters=ITERATIONS, eval_iters=2)
 def test_losses_are_the_textbooks(prepared, model):
     """Fifty steps from the same weights on the same windows agree within 1e-4, in float32."""
     training = trainer(prepared, model, dropout=0.0, schedule="constant", max_lr=1e-3)
-    assert training.plan.way == "tape"
+    assert training.plan.mode == "replay"
     config = training.config
     torch.manual_seed(5)
     reference = textbook.ReferenceLM(training.model.config)
@@ -53,9 +53,9 @@ def test_losses_are_the_textbooks(prepared, model):
 def test_a_tape_changes_nothing(prepared, model, recipe):
     """Dropout, clipping and accumulation included, to the last bit."""
     results = []
-    for way in ("tape", "plain"):
+    for way in ("replay", "eager"):
         training = trainer(prepared, model, **recipe)
-        training._engine.way = way
+        training._runner.mode = way
         results.append((losses(training), training.optimizer.weights.values))
     assert results[0][0] == results[1][0]
     assert torch.equal(results[0][1], results[1][1])
@@ -63,11 +63,11 @@ def test_a_tape_changes_nothing(prepared, model, recipe):
 
 def test_a_tape_carries_muon_too(prepared):
     results = []
-    for way in ("tape", "plain"):
+    for way in ("replay", "eager"):
         training = trainer(
             prepared, "TransformerLM", optimizer="muon", schedule="hold", hold_share=0.8
         )
-        training._engine.way = way
+        training._runner.mode = way
         results.append(losses(training))
     assert results[0] == results[1]
     assert results[0][-1] < results[0][0] - 0.5
@@ -77,9 +77,9 @@ def test_a_tape_carries_muon_too(prepared):
 def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits):
     """Weight decay ends at half-way: the tape is made anew there."""
     results = []
-    for way in ("tape", "plain"):
+    for way in ("replay", "eager"):
         training = trainer(prepared, "TransformerLM", bits=bits)
-        training._engine.way = way
+        training._runner.mode = way
         results.append((losses(training), training.optimizer.weights.values))
         assert training.optimizer.weight_decay == 0.0
     assert results[0][0] == results[1][0]
@@ -90,22 +90,22 @@ def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits)
 @pytest.mark.parametrize(
     ("settings", "processes", "way"),
     [
-        ({}, 1, "tape"),
-        ({}, 2, "plain"),
-        ({"size": "scaled"}, 1, "plain"),
-        ({"compile": True}, 1, "plain"),
-        ({"grad_accumulation": 200}, 1, "plain"),
-        ({"context_length": 1024, "batch_size": 4}, 1, "plain"),
+        ({}, 1, "replay"),
+        ({}, 2, "eager"),
+        ({"size": "scaled"}, 1, "eager"),
+        ({"compile": True}, 1, "eager"),
+        ({"grad_accumulation": 200}, 1, "eager"),
+        ({"context_length": 1024, "batch_size": 4}, 1, "eager"),
     ],
 )
 def test_the_way_is_chosen_by_size_and_processes(settings, processes, way):
     settings = {"size": "default", **settings}
     config = resolve("TransformerLM", settings.pop("size"), "x", settings)
     plan = step_runner.plan_execution(config, CPU, processes)
-    assert plan.way == way
+    assert plan.mode == way
     assert plan.dtype == torch.float32
     assert plan.compiled == (config.compile is True)
-    assert plan.why.startswith("On cpu: float32")
+    assert plan.description.startswith("On cpu: float32")
 
 
 def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32(prepared):
@@ -125,7 +125,7 @@ def test_attention_in_blocks_trains_like_attention_as_a_whole(prepared, monkeypa
     monkeypatch.setattr(kernels, "WHOLE_UP_TO", 0)
     settings["dropout"] = 1e-9  # so little that nothing is dropped, but the blocks are taken
     training = trainer(prepared, "TransformerLM", **settings)
-    assert training.plan.way == "plain"
+    assert training.plan.mode == "eager"
     assert losses(training) == pytest.approx(whole, abs=1e-4)
 
 
@@ -149,13 +149,13 @@ def test_without_a_compiler_training_goes_on_and_says_so(prepared, monkeypatch, 
         result = losses(training)
     assert len(result) == 5
     (message,) = caplog.messages
-    assert message.endswith("goes on without: Compiler: cl is not found.")
+    assert message.endswith("run without it: Compiler: cl is not found.")
 
 
 def test_a_loss_stays_what_it_was_when_steps_go_on():
     """Though a tape writes each result where it wrote the last."""
     place = torch.zeros(())
-    steps = step_runner.StepRunner("tape", CPU)
+    steps = step_runner.StepRunner("replay", CPU)
     done = [steps(lambda: place.add_(1)) for _ in range(4)]
     assert [loss.item() for loss in done] == [1, 2, 3, 4]
 
@@ -164,25 +164,25 @@ def test_a_step_that_cannot_be_captured_runs_plainly(monkeypatch, caplog):
     def refuse(_step):
         raise step_runner.CaptureRefusedError("not permitted when stream is capturing")
 
-    monkeypatch.setattr(step_runner, "_Graph", refuse)
+    monkeypatch.setattr(step_runner, "_CapturedStep", refuse)
     count = torch.zeros(())
     steps = step_runner.StepRunner("graph", CPU)
     with caplog.at_level(logging.WARNING):
         done = [steps(lambda: count.add_(1) * 2).item() for _ in range(6)]
     assert done == [2, 4, 6, 8, 10, 12]
-    assert steps.way == "plain"
+    assert steps.mode == "eager"
     (message,) = caplog.messages
-    assert message.endswith("so it runs plainly: not permitted when stream is capturing")
+    assert message.endswith("so steps run eagerly: not permitted when stream is capturing")
 
 
 def test_a_graph_is_captured_after_the_first_steps_and_launched_from_then_on(monkeypatch):
     """Only the order of things, which needs no GPU: the graph here is the step itself."""
     captured, count = [], torch.zeros(())
-    monkeypatch.setattr(step_runner, "_Graph", lambda step: captured.append(step) or step)
+    monkeypatch.setattr(step_runner, "_CapturedStep", lambda step: captured.append(step) or step)
     steps = step_runner.StepRunner("graph", CPU)
     done = [(steps(lambda: count.add_(1) * 2).item(), len(captured)) for _ in range(5)]
     assert done == [(2, 0), (4, 0), (6, 0), (8, 1), (10, 1)]
-    assert steps.way == "graph"
+    assert steps.mode == "graph"
 
 
 def test_every_block_is_compiled_and_computes_the_same(prepared, monkeypatch):
@@ -199,7 +199,7 @@ def test_every_block_is_compiled_and_computes_the_same(prepared, monkeypatch):
     training = trainer(prepared, "TransformerLM", compile=True, **settings)
     assert losses(training) == pytest.approx(plain, abs=1e-6)
     assert len(seen) == 1
-    assert "compiled" in training.plan.why
+    assert "compiled" in training.plan.description
 
 
 @pytest.mark.parametrize("bits", ["full", "1.58"])
@@ -207,7 +207,7 @@ def test_a_working_copy_computes_in_bfloat16_beside_weights_in_float32(prepared,
     """But weights of few bits are rounded from float32, as in the packed model."""
     training = trainer(prepared, "GPT1LM", dtype="bfloat16", bits=bits, tie_embeddings=True)
     losses(training)
-    computing, learning = training._computing, training.model
+    computing, learning = training._active_model, training.model
     assert {p.dtype for p in learning.parameters()} == {torch.float32}
     assert {p.dtype for p in computing.parameters()} == {
         torch.bfloat16 if bits == "full" else torch.float32
@@ -234,8 +234,8 @@ def test_what_was_recorded_is_given_back_when_training_ends(prepared):
     """Without Python's collector: a GPU's memory would fill up before it runs."""
     training = trainer(prepared, "TransformerLM", iters=4, eval_interval=4)
     for place, _ in enumerate(training.reports()):
-        assert (training._engine._recorded is not None) == (1 <= place < 5)
-    assert training._engine._recorded is None
+        assert (training._runner._recorded is not None) == (1 <= place < 5)
+    assert training._runner._recorded is None
     gone = weakref.ref(training)
     gc.disable()
     try:
@@ -265,9 +265,9 @@ cuda_trainer = partial(new_trainer, device=torch.device("cuda"))
 )
 def test_a_cuda_graph_trains(prepared, model, settings):
     training = cuda_trainer(prepared, model, iters=60, **settings)
-    assert training.plan.way == "graph"
+    assert training.plan.mode == "graph"
     result = losses(training)
-    assert training._engine.way == "graph", "captured, not fallen back"
+    assert training._runner.mode == "graph", "captured, not fallen back"
     assert result[-1] < result[0] - 0.3
     if settings.get("compile"):
         assert training._forward._works, "compiled, not fallen back"
@@ -280,9 +280,9 @@ def test_a_cuda_graph_gives_the_losses_of_plain_steps(prepared, bits, optimizer)
     results = []
     settings = {"iters": 40, "dtype": "float32", "dropout": 0.0, "compile": False}
     settings |= {"optimizer": optimizer, "bits": bits}
-    for way in ("graph", "plain"):
+    for way in ("graph", "eager"):
         training = cuda_trainer(prepared, **settings)
-        training._engine.way = way
+        training._runner.mode = way
         results.append(losses(training))
     assert results[0] == pytest.approx(results[1], abs=2e-3 if bits == "full" else 2e-2)
 
@@ -295,7 +295,7 @@ def test_norms_and_biases_learn_by_kernels_of_their_own(prepared, monkeypatch):
     exact = losses(cuda_trainer(prepared, **settings))
     assert quick == pytest.approx(exact, abs=0.05)
     training = cuda_trainer(prepared, iters=2)
-    norms = [m for m in training._computing.modules() if isinstance(m, nn.LayerNorm)]
+    norms = [m for m in training._active_model.modules() if isinstance(m, nn.LayerNorm)]
     assert {type(norm) for norm in norms} == {kernels.LayerNorm}
     assert not any(isinstance(m, kernels.LayerNorm) for m in training.model.modules())
 
@@ -325,13 +325,13 @@ def test_a_capture_that_fails_leaves_nothing_behind(prepared, caplog):
     stream = torch.cuda.current_stream()
     with caplog.at_level(logging.WARNING):
         assert len(losses(training)) == 12
-    assert training._engine.way == "plain"
+    assert training._runner.mode == "eager"
     assert torch.cuda.current_stream() == stream
     (message,) = caplog.messages
     assert "cannot be captured" in message
     following = cuda_trainer(prepared, iters=12, dropout=0.1)
     assert len(losses(following)) == 12
-    assert following._engine.way == "graph"
+    assert following._runner.mode == "graph"
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ import torch
 
 from drakegpt.errors import UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.training.distributed import ProcessGroup, start
+from drakegpt.training.distributed import ProcessGroup, connect
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 TRAIN = ["-m", "drakegpt", "train", "TransformerLM", "--eval-iters", "2", "--quiet"]
@@ -44,19 +44,19 @@ def output_of(*arguments):
 
 
 def test_shares_make_up_the_whole():
-    shares = [ProcessGroup(rank, 3).share(12) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).shard(12) for rank in range(3)]
     assert [number for share in shares for number in range(12)[share]] == list(range(12))
     with pytest.raises(UsageError, match="12 windows cannot be split evenly over 5"):
-        ProcessGroup(0, 5).share(12)
+        ProcessGroup(0, 5).shard(12)
 
 
 def test_an_environment_that_only_half_says_so_means_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert start() == ProcessGroup(0, 1)
+    assert connect() == ProcessGroup(0, 1)
     for name, value in {"RANK": "first", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="cannot be brought together"):
-        start()
+    with pytest.raises(UsageError, match="cannot connect"):
+        connect()
 
 
 @pytest.mark.slow
@@ -68,9 +68,9 @@ def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
         "from drakegpt.config import resolve\n"
         "from drakegpt.data import dataset\n"
         "from drakegpt.models.registry import build_model\n"
-        "from drakegpt.training import world\n"
+        "from drakegpt.training import distributed\n"
         "from drakegpt.training.trainer import Trainer\n"
-        "here = world.start()\n"
+        "here = distributed.connect()\n"
         "data = dataset.load(sys.argv[1])\n"
         "config = resolve('TransformerLM', 'default', data.name,\n"
         "                 {'iters': 3, 'eval_iters': 4, 'dropout': 0.0, 'grad_accumulation': 2})\n"
@@ -83,7 +83,7 @@ def test_gradients_are_those_of_the_whole_batch(prepared, tmp_path):
         "    gradients.append(trainer.optimizer.weights.gradient.clone())\n"
         "    losses.append(getattr(report, 'val_loss', None) or float(report.loss))\n"
         "torch.save((gradients, losses), f'{sys.argv[2]}_{here.size}_{here.rank}')\n"
-        "world.end()\n"
+        "distributed.disconnect()\n"
     )
     arguments = [str(script), prepared.name, str(tmp_path / "of")]
     output_of(*arguments)
