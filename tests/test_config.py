@@ -206,7 +206,7 @@ def test_a_system_fills_what_is_not_given():
     assert (gpt1.context_length, gpt1.embedding_dim, gpt1.num_layers) == (512, 768, 12)
     assert (gpt1.batch_size, gpt1.max_lr, gpt1.schedule) == (6, 2.5e-4, "cosine")
     assert (gpt1.iters, gpt1.eval_interval, gpt1.eval_iters) == (7000, 200, 200)
-    assert (gpt1.grad_clip, gpt1.decayed, gpt1.warmup_iters) == (1.0, "matrices", 350)
+    assert (gpt1.grad_clip, gpt1.weight_decay_on, gpt1.warmup_iters) == (1.0, "matrices", 350)
     shorter = resolve("GPT1LM", "default", "x", {"preset": "gpt1", "num_layers": 2})
     assert shorter.num_layers == 2
     tutorial = resolve("TransformerLM", "default", "x", {"preset": "shakespeare-tutorial"})

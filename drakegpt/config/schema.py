@@ -37,9 +37,9 @@ Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "t
 
 OptimizerName = Literal["adamw", "muon"]
 
-Windows = Literal["random", "shuffled"]
+WindowOrder = Literal["random", "epoch"]
 
-Decayed = Literal["all", "matrices"]
+WeightDecayOn = Literal["all", "matrices"]
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -176,8 +176,8 @@ class TrainConfig:
         bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
     ]
     iters: Annotated[int, Bound(ge=1), Setting("Training iterations, one batch each.", "Recipe")]
-    windows: Annotated[
-        Windows,
+    window_order: Annotated[
+        WindowOrder,
         Setting("Drawn at random, or all once an epoch, shuffled anew each time.", "Recipe"),
     ]
     epochs: Annotated[
@@ -249,8 +249,8 @@ class TrainConfig:
     weight_decay: Annotated[
         float, Bound(ge=0.0), Setting("Pull of weights towards zero.", "Recipe")
     ]
-    decayed: Annotated[
-        Decayed, Setting("Which weights are pulled: all, or no norms and biases.", "Recipe")
+    weight_decay_on: Annotated[
+        WeightDecayOn, Setting("Which weights are pulled: all, or no norms and biases.", "Recipe")
     ]
     grad_clip: Annotated[
         float, Bound(ge=0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")

@@ -196,7 +196,7 @@ def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict
     if not settings.get("epochs"):
         return dict(settings)
     resolved = resolve_run("TransformerLM", size, data, settings)
-    return {**settings, "iters": resolved.iters, "epochs": 0, "windows": resolved.windows}
+    return {**settings, "iters": resolved.iters, "epochs": 0, "window_order": resolved.window_order}
 
 
 def _whole(

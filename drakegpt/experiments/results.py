@@ -23,7 +23,7 @@ from drakegpt.wording import pluralize
 # Settings that decide on initial weights and on the windows of training.
 DRAWN_BY = (
     "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
-    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "windows",
+    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "window_order",
 )  # fmt: skip
 # Below this, the last weights count as no worse than the best.
 OVERFITTING_NATS = 0.01

@@ -60,7 +60,7 @@ log = logging.getLogger("drakegpt")
 TRAIN = "Run `drakegpt train MODEL` first."
 # Of the folder. It grows where a run from before would be misread: settings that are gone or mean
 # something else.
-FORMAT = 2
+FORMAT = 3
 # Of an evaluation in the metrics; and why training may have come to its end or been given up.
 FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
 REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}

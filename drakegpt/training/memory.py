@@ -53,7 +53,7 @@ def needed_to_train(config: TrainConfig, vocab_size: int, device: torch.device) 
     windows = config.batch_size * config.grad_accumulation
     share = windows // (dist.get_world_size() if _several() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
-    if config.windows == "random":
+    if config.window_order == "random":
         batch += windows * DRAWN_TOGETHER * INTEGER  # where they start
     # What follows comes one after the other.
     step, scored = _step(config, vocab_size, device, share), _scored(config)

@@ -197,7 +197,7 @@ def _shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 def _decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
     """The weights that are pulled towards zero: all, or all but norms and biases."""
-    everything = config.decayed == "all"
+    everything = config.weight_decay_on == "all"
     return [p for p in model.parameters() if everything or p.ndim > 1]
 
 

@@ -113,7 +113,7 @@ class Trainer:
         }
         windows = config.batch_size * config.grad_accumulation
         share = world.share(windows)
-        drawn = EpochWindows if config.windows == "shuffled" else TrainingWindows
+        drawn = EpochWindows if config.window_order == "epoch" else TrainingWindows
         self._windows = drawn(train_tokens, config.context_length, windows, config.seed, share)
         # Where each step finds its windows: memory that stays, so that a step can be recorded.
         shape = (share.stop - share.start, config.context_length)

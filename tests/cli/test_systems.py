@@ -117,7 +117,7 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     assert trained.json["iterations"] == -(-windows // 64)
     assert "Epochs: 1, that is" in trained.err
     again = (home / "runs" / Path(trained.json["run"]).name / "config.toml").read_text()
-    assert 'windows = "shuffled"' in again
+    assert 'window_order = "epoch"' in again
     assert "epochs = 0" in again
     together = (
         "compare",

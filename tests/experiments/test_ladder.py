@@ -123,7 +123,7 @@ def begun(prepared, **settings):
         ({"batch_size": 16}, False),
         ({"embedding_dim": 16}, False),
         ({"bits": "1.58"}, False),
-        ({"windows": "shuffled"}, False),
+        ({"window_order": "epoch"}, False),
     ],
 )
 def test_rows_are_paired_only_where_weights_and_windows_are_the_same(prepared, changes, alike):
