@@ -345,7 +345,7 @@ def _check_final(
 
 
 # What may change when a run goes on: how long it trains and how it is kept, not what it computes.
-CHANGEABLE = ("iters", "patience", "save_interval", "wandb", "device")
+CHANGEABLE = settings.changeable_settings()
 
 
 def with_changes(run: Run, given: Mapping[str, Any]) -> Run:

@@ -12,20 +12,12 @@ from itertools import product
 from typing import Any, Literal, get_origin
 
 from drakegpt import errors
-from drakegpt.config import TrainConfig, check_setting, parse_value, setting_of, type_of
+from drakegpt.config import check_setting, parse_value, searchable_settings, setting_of, type_of
 from drakegpt.errors import UsageError, did_you_mean, shortened
 
 Value = bool | int | float | str
 
-# What says which model it is, and how a run is measured and kept, not what it learns.
-_APART = (
-    "model", "size", "preset", "data", "init_from", "minutes", "epochs", "eval_interval",
-    "eval_iters", "device", "dtype", "compile", "wandb", "save_interval",
-    "select_on",
-)  # fmt: skip
-SEARCHABLE = tuple(
-    field.name for field in dataclasses.fields(TrainConfig) if field.name not in _APART
-)
+SEARCHABLE = searchable_settings()
 FORMS = "`--param embedding_dim=32,64` or `--param max_lr=1e-4..1e-2:log`"
 DIGITS = 4  # of a number drawn from a range: enough to learn from, short enough to type
 

@@ -10,7 +10,7 @@ import pytest
 from drakegpt.cli.train import _of_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.run import FORMAT, create_run, open_run
 from drakegpt.runs.scores import recall
 from drakegpt.runs.session import TrainingSession
 
@@ -260,13 +260,13 @@ def test_older_and_damaged_runs_are_listed_as_what_they_are_and_can_be_removed(
         drakegpt("train", "BigramLM", *BRIEF, "--name", name)
     runs = home / "runs"
     info = json.loads((runs / "older" / "run.json").read_text())
-    assert info.pop("format") == 2
-    (runs / "older" / "run.json").write_text(json.dumps(info))
+    assert info["format"] == FORMAT
+    (runs / "older" / "run.json").write_text(json.dumps(info | {"format": FORMAT - 1}))
     (runs / "damaged" / "config.toml").write_text("bits = [")
     (runs / "begun").mkdir()
     drakegpt("train", "BigramLM", *BRIEF, "--name", "newer")
     info = json.loads((runs / "newer" / "run.json").read_text())
-    (runs / "newer" / "run.json").write_text(json.dumps(info | {"format": 3}))
+    (runs / "newer" / "run.json").write_text(json.dumps(info | {"format": FORMAT + 1}))
     drakegpt("train", "BigramLM", *BRIEF, "--name", "cut")
     (runs / "cut" / "metrics.jsonl").write_text("{}\n")
     states = {r["run"]: r["state"] for r in drakegpt("runs", "list", "--json").json["runs"]}
