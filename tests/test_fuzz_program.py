@@ -213,7 +213,7 @@ variables = st.dictionaries(
 
 def slow(words):
     """Whether a command would train many runs, and several sizes of them."""
-    return "--train" in words and bool({"--bits", "--remedies", "--claims"} & set(words))
+    return "--train" in words and bool({"--low-bit", "--regularization", "--claims"} & set(words))
 
 
 @pytest.fixture

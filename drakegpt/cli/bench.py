@@ -1,4 +1,4 @@
-"""`drakegpt bench`: how fast this machine trains and writes, beside a textbook's way."""
+"""`drakegpt bench`: measure training and generation on this machine, beside textbook code."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=f"Any of {', '.join(LADDER)}; all of them if none is named.",
+            help=f"Any of {', '.join(LADDER)}; default: all.",
             callback=lambda names: [parse_model(name, LADDER) for name in names or []],
             autocompletion=lambda: list(LADDER),
             show_default=False,
@@ -27,16 +27,16 @@ def bench(
     ] = None,
     scaled: Annotated[
         bool,
-        typer.Option(
-            "--scaled", help="The large size, TransformerLM alone if none is named; takes minutes."
-        ),
+        typer.Option("--scaled", help="Large size, by default TransformerLM only; takes minutes."),
     ] = False,
     rounds: Annotated[
         int,
-        typer.Option(min=1, max=10_000, help="Rounds in which all take turns; medians are shown."),
+        typer.Option(
+            min=1, max=10_000, metavar="N", help="Measurement rounds; medians are reported."
+        ),
     ] = 7,
     memory: Annotated[
-        bool, typer.Option("--memory", help="The peak of memory too, each in a new process.")
+        bool, typer.Option("--memory", help="Also measure peak memory, each in a new process.")
     ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -74,38 +74,37 @@ def _render(
     show_table(f"Generation at {size} size, characters/s", _GENERATION, measured)
     if measured[0].memory:
         if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
-            console.show("Peak of memory: not available, this system does not tell it.")
+            console.show("Peak memory: not available on this system.")
         else:
-            show_table(f"Peak of memory at {size} size, MiB", _MEMORY, measured)
-    console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
-    console.show(_sentence(machine))
+            show_table(f"Peak memory at {size} size, MiB", _MEMORY, measured)
+    console.show(_explain(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
+    console.show(_describe_machine(machine))
     if busy := [m for m in measured if m.busy]:
         models = "All rows" if len(busy) == len(measured) else "Rows marked *"
         console.show(
-            f"{models}: other programs were busy, for work took up to "
-            f"{max(m.waited for m in busy):.1f} times as long as it was on a processor. Such times "
-            "are not the machine's own, nor to be held against those of other rows."
+            f"{models}: measured while other programs were busy, as work took up to "
+            f"{max(m.waited for m in busy):.1f} times its processor time. Do not compare these "
+            "times with others."
         )
 
 
-def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
+def _explain(settings: dict[str, Any], rates: list[float]) -> str:
     return (
         f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} "
-        f"of {settings['vocab_size']} kinds; 'times' are medians of each round's ratio to "
-        "drakegpt's time, 'rounds' the lowest and the highest of them. An iteration is a whole "
-        "step: windows, forward, backward, optimizer; "
-        f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
-        f"from {settings['evaluation_batches_of_each_split']} batches each. Generation: texts of "
-        f"{settings['generated_text_length']:,} characters at a full context, drakegpt's "
-        "window moving as `generate` lets it by default: at long contexts by halves, where the "
-        "textbook's moves by one. The textbook runs at one thread and at all; the better counts. "
-        "Limit: the textbook's matrix products at this machine's "
-        f"{' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
+        f"{settings['text']} with a vocabulary of {settings['vocab_size']}. Speedup: the median of "
+        "each round's ratio to drakegpt's time; range: the lowest and the highest of them. An "
+        "iteration is a whole step: windows, forward, backward, optimizer. With evaluations: plus "
+        f"a {settings['evaluation_interval']}th of the time to estimate both losses from "
+        f"{settings['evaluation_batches_of_each_split']} batches each. Generation: texts of "
+        f"{settings['generated_text_length']:,} characters at a full context; in a long context "
+        "drakegpt drops half of it when it is full, as `generate` does by default, and the "
+        "textbook code one character. Threads: the textbook code runs with one and with all, and "
+        "the better time counts. Plain: PyTorch's own layers. Limit: the textbook code's matrix "
+        f"products at this machine's {' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
     )
 
 
-def _sentence(machine: dict[str, Any]) -> str:
+def _describe_machine(machine: dict[str, Any]) -> str:
     gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
     return (
         f"Machine: {gpu}{machine['processor']}, {pluralize(machine['cores'], 'core')}, PyTorch "
@@ -115,12 +114,12 @@ def _sentence(machine: dict[str, Any]) -> str:
 
 
 def _digits(figure: float) -> str:
-    """Three digits, or all that stand before the point."""
+    """Format with three significant digits, or all digits before the point."""
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
 def _ms(times: "Times", who: str) -> str:
-    """Nothing for who did not take part."""
+    """Format the median time; blank for what was not measured."""
     return _digits(times.median(who) * 1000) if who in times.seconds else ""
 
 
@@ -133,7 +132,7 @@ def _ratio(times: "Times", who: str) -> str:
 
 
 def _spread(times: "Times") -> str:
-    """The lowest and the highest ratio of the textbook's time to drakegpt's; of one round none."""
+    """Format the range of the ratios of the textbook's time to drakegpt's; blank for one round."""
     if len(times.seconds["drakegpt"]) < 2:
         return ""
     low, high = times.spread("drakegpt", times.reference)
@@ -141,12 +140,12 @@ def _spread(times: "Times") -> str:
 
 
 def _model(m: "Measurement") -> str:
-    """The model's name, with a mark where the machine was busy with other programs."""
+    """Return the model's name, marked if the machine was busy with other programs."""
     return f"{m.config.model} *" if m.busy else m.config.model
 
 
 def _faster(times: "Times", who: str) -> str:
-    """How much faster than the textbook `who` is."""
+    """Format how much faster `who` is than the textbook code."""
     return f"{times.times_faster(who, times.reference):.2f}" if who in times.seconds else ""
 
 
@@ -164,15 +163,15 @@ _TRAINING: "tuple[Column[Measurement], ...]" = (
     Column("threads", lambda m: _threads(m, m.training), 6),
     Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
     Column("textbook", lambda m: _ms(m.training, m.training.reference)),
-    Column("times", lambda m: _ratio(m.training, m.training.reference)),
-    Column("rounds", lambda m: _spread(m.training), 7),
+    Column("speedup", lambda m: _ratio(m.training, m.training.reference)),
+    Column("range", lambda m: _spread(m.training), 7),
     Column(
-        "times with\nevaluations",
+        "speedup with\nevaluations",
         lambda m: _ratio(m.with_evaluations, m.with_evaluations.reference),
         4,
     ),
     Column("plain", lambda m: _ms(m.training, "plain"), 2),
-    Column("times\nplain", lambda m: _ratio(m.training, "plain"), 1),
+    Column("speedup\nvs plain", lambda m: _ratio(m.training, "plain"), 1),
     Column("limit", lambda m: _digits(m.limit * 1000) if m.flops else "", 5),
     Column("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
 )
@@ -181,15 +180,15 @@ _GENERATION: "tuple[Column[Measurement], ...]" = (
     Column("threads", lambda m: _threads(m, m.generation), 1),
     Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
     Column("textbook", lambda m: _per_second(m.generation, m.generation.reference)),
-    Column("times", lambda m: _ratio(m.generation, m.generation.reference)),
-    Column("rounds", lambda m: _spread(m.generation), 3),
+    Column("speedup", lambda m: _ratio(m.generation, m.generation.reference)),
+    Column("range", lambda m: _spread(m.generation), 3),
     Column(
-        "drakegpt,\nwindow exact",
+        "drakegpt,\nexact window",
         lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",
         2,
     ),
     Column(
-        "times\nexact",
+        "speedup,\nexact",
         lambda m: _faster(m.generation, "exact"),
         2,
     ),

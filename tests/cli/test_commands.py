@@ -607,7 +607,7 @@ def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--bits --remedies", "--bits --prompt one", "--bits --html r.html"],
+    ["--low-bit --regularization", "--low-bit --prompt one", "--low-bit --html r.html"],
 )
 def test_tables_of_compare_are_not_mixed(drakegpt, song, arguments):
     refused = drakegpt("compare", *arguments.split())
@@ -639,17 +639,19 @@ def test_scaled_runs_are_scaled(drakegpt, song):
 def test_compare_of_remedies(drakegpt, song, home):
     small = settings("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
                      "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
-    none = drakegpt("compare", "--remedies", *small)
+    none = drakegpt("compare", "--regularization", *small)
     assert none.code == 1
-    assert "not trained yet: 12." in drakegpt("compare", "--remedies", *small, "--seeds", 2).err
+    assert (
+        "not trained yet: 12." in drakegpt("compare", "--regularization", *small, "--seeds", 2).err
+    )
     assert "same command with --train" in none.err
-    trained = drakegpt("compare", "--remedies", *small, "--train", "--json")
+    trained = drakegpt("compare", "--regularization", *small, "--train", "--json")
     assert trained.code == 0, trained.err
     assert "6 of 6: TransformerLM on 'song', seed 42, dropout 0.3\n" in trained.err
-    rows = {row["remedy"]: row for row in trained.json["rows"]}
+    rows = {row["regularizer"]: row for row in trained.json["rows"]}
     assert len(rows) == 6
     assert len({row["val_loss"] for row in rows.values()}) > 3
-    shown = drakegpt("compare", "--remedies", *small, COLUMNS=120)
+    shown = drakegpt("compare", "--regularization", *small, COLUMNS=120)
     assert shown.code == 0, shown.err
     for name, row in rows.items():
         assert re.search(
@@ -658,5 +660,5 @@ def test_compare_of_remedies(drakegpt, song, home):
     for figure in trained.json["figures"]:
         assert figure in shown.err
         assert pathlib.Path(figure).exists()
-    refused = drakegpt("compare", "--remedies", "--set", "dropout=0.1")
+    refused = drakegpt("compare", "--regularization", "--set", "dropout=0.1")
     assert refused.code == 2

@@ -43,8 +43,8 @@ def test_a_long_context_is_cached_and_said_so(drakegpt, home):
     ask = ("generate", "mine", "--seed", 1, "--json")
     told = "once full, it drops to the last 16"
     automatic = drakegpt(*ask, "-n", 80)
-    cached = drakegpt(*ask, "-n", 80, "--window", "cached")
-    exact = drakegpt(*ask, "-n", 80, "--window", "exact")
+    cached = drakegpt(*ask, "-n", 80, "--context-window", "cached")
+    exact = drakegpt(*ask, "-n", 80, "--context-window", "exact")
     short = drakegpt(*ask, "-n", 32)
     assert [told in done.err for done in (automatic, cached, exact, short)] == [1, 1, 0, 0]
     text, same, other, start = (
@@ -58,8 +58,8 @@ def test_a_long_context_is_cached_and_said_so(drakegpt, home):
 def test_a_short_context_is_exact_unless_asked(drakegpt, run):
     ask = ("generate", "mine", "--seed", 1, "-n", 80)
     assert "window" not in drakegpt(*ask).err
-    assert "drops to the last 4" in drakegpt(*ask, "--window", "cached").err
-    assert drakegpt(*ask, "--window", "sliding").code == 2
+    assert "drops to the last 4" in drakegpt(*ask, "--context-window", "cached").err
+    assert drakegpt(*ask, "--context-window", "sliding").code == 2
 
 
 @pytest.mark.slow

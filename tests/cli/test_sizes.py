@@ -29,7 +29,7 @@ REFUSED = [
     ("compare --train --iters 2 --set embedding_dim=100000000", 1, "--embedding-dim"),
     ("compare --train --bits --iters 2 --set embedding_dim=100000000", 1, "--embedding-dim"),
     ("compare --train --bits --iters 2 --set num_layers=100000000", 1, "--num-layers"),
-    ("compare --train --remedies --set embedding_dim=100000000", 1, "--embedding-dim"),
+    ("compare --train --regularization --set embedding_dim=100000000", 1, "--embedding-dim"),
     (f"compare --seeds {HUGE}", 2, "--seeds"),
     ("sweep BigramLM --param max_lr=1e-4,1e-3 --set batch_size=1000000000000", 1, "--batch-size"),
     ("sweep TransformerLM --param num_layers=100000000,200000000", 1, "--num-layers"),

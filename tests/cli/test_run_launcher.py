@@ -14,7 +14,7 @@ import time
 import pytest
 from program_runs import settings
 
-from drakegpt.cli.several import Training
+from drakegpt.cli.run_launcher import RunLauncher
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import DivergedError, RunError
@@ -290,7 +290,7 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
     monkeypatch.setattr(launcher, "_Process", Ending)
     monkeypatch.setattr(launcher, "_count_at_once", lambda *_: 2)
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.001)
-    Training(prepared, quiet=False, resume=False)(
+    RunLauncher(prepared, quiet=False, resume=False)(
         [Job(config, name=name) for name in ("a", "b", "c")]
     )
     told = capsys.readouterr().err
@@ -301,7 +301,7 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
 
     monkeypatch.setattr(Ending, "check", fail)
     with pytest.raises(RunError, match="It failed"):
-        Training(prepared, quiet=True, resume=False)(
+        RunLauncher(prepared, quiet=True, resume=False)(
             [Job(config, name=name) for name in ("d", "e")]
         )
 
