@@ -152,14 +152,9 @@ def _make_app() -> typer.Typer:
                 name,
                 cls=entry.kind,
                 rich_help_panel=None if group_name else panel,
-                epilog=_example(entry.example),
+                epilog=f"Example: {entry.example}",
             )(entry.function)
     return program
-
-
-def _example(command: str) -> str:
-    escaped = command.replace("[", r"\[")
-    return f"[dim]Example:[/] {escaped}"
 
 
 app = _make_app()
@@ -171,9 +166,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(
-    epilog=_example("drakegpt compare --train --iters 2000, then: drakegpt generate --length 500")
-)
+@app.callback(epilog="Example: drakegpt compare --train --iters 2000, then: drakegpt generate")
 def drakegpt_(
     _version: Annotated[
         bool,
@@ -182,7 +175,7 @@ def drakegpt_(
         ),
     ] = False,
 ) -> None:
-    """Learn how GPTs work: train six small models, each adding one idea, on lyrics or your text."""
+    """Learn how GPTs work: six small models, each adding one idea, on lyrics or your own text."""
     paths.clear_leftovers()
     for sentence in settings.describe_misspelt_variables():
         console.warn(sentence)

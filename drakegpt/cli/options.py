@@ -1,5 +1,6 @@
 """What commands share: their class, which checks words and shows help, and common options."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,18 +12,52 @@ from drakegpt.errors import UsageError
 
 MAY_BE_EMPTY = ("prompt",)  # options whose value may be an empty text
 MAX_SEEDS = 10_000
+NARROW = 60  # columns
 
 
-class Command(TyperCommand):
-    """A command with plain help, which refuses options that are given but empty.
+class PlainHelp:
+    """Help without the types and technical bounds that typer shows.
+
+    On a narrow screen, where typer's columns would cut the names of options, it has
+    the plain layout of other programs.
+    """
+
+    help: str | None
+    rich_markup_mode: Any
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return options and arguments, so marked that help shows what a user needs."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if isinstance(parameter, TyperArgument):
+                vars(parameter)["display_type_rich"] = lambda **_: None
+            elif isinstance(parameter, TyperOption):
+                parameter.min = parameter.max = None  # only shown; values are checked elsewhere
+                if parameter.is_flag:
+                    parameter.metavar = ""
+        return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, its paragraphs filled to the width of the screen."""
+        paragraphs = (self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        if shutil.get_terminal_size().columns < NARROW:
+            self.rich_markup_mode = None
+            for parameter in self.get_params(ctx):
+                parameter.help = (parameter.help or "").replace(r"\[", "[")
+                if "\n" in (parameter.metavar or ""):
+                    choices = parameter.metavar.replace("\n", "").replace("|", ", ")
+                    parameter.help += f" One of {choices}."
+                    parameter.metavar = "NAME"
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(PlainHelp, TyperCommand):
+    """A command that refuses options that are given but empty.
 
     An empty RUN, such as a shell variable that was never set, would otherwise count
     as not given.
     """
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return options and arguments as the help shows them."""
-        return simplify_help(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Check the words of the command line before any of them takes effect."""
@@ -39,24 +74,8 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-class Group(TyperGroup):
-    """A group of commands with plain help."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options as the help shows them."""
-        return simplify_help(super().get_params(ctx))
-
-
-def simplify_help(parameters: list[Any]) -> list[Any]:
-    """Hide what typer's help says of types and technical bounds; checks are not changed."""
-    for parameter in parameters:
-        if isinstance(parameter, TyperArgument):
-            vars(parameter)["display_type_rich"] = lambda **_: None
-        elif isinstance(parameter, TyperOption):
-            parameter.min = parameter.max = None
-            if parameter.is_flag:
-                parameter.metavar = ""
-    return parameters
+class Group(PlainHelp, TyperGroup):
+    """A group of commands."""
 
 
 def _name_in_help(parameter: Any) -> str:
@@ -114,7 +133,7 @@ Preset = Annotated[
     config.Preset | None,
     typer.Option(
         metavar="NAME",
-        help="Preset; `drakegpt train --list-presets` lists them.",
+        help="Preset; see `drakegpt train --list-presets`.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -126,12 +145,14 @@ Iters = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Number of training iterations.", rich_help_panel=_PANEL),
 ]
-ScaledRuns = Annotated[bool, typer.Option("--scaled", help="Large size.", rich_help_panel=_PANEL)]
+ScaledRuns = Annotated[
+    bool, typer.Option("--scaled", help="Use the large size.", rich_help_panel=_PANEL)
+]
 SelectOn = Annotated[
     config.SelectOn | None,
     typer.Option(
         metavar="NAME",
-        help="Split that ranks trials: training-tail (default) or validation.",
+        help="Ranks trials: training-tail (default), validation.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),
@@ -151,7 +172,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any other setting of `drakegpt train`; may be repeated.",
+        help="Other setting of `drakegpt train`; repeatable.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),

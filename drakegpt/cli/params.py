@@ -51,7 +51,7 @@ def params(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Count the parameters of the models by component, or print a model's code."""
+    """Count parameters by component, or print a model's code."""
     if source:
         _show_source(source, json=json)
         return

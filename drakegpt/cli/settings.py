@@ -22,7 +22,7 @@ from drakegpt.config import PANELS, TrainConfig
 from drakegpt.config.presets import PRESETS
 from drakegpt.errors import UsageError, did_you_mean
 
-CHOICES_WIDTH = 18  # columns of the help that the choices of an option take
+CHOICES_WIDTH = 14  # columns of the help that the choices of an option take
 
 # All settings but those that commands have options of their own for, as the help shows them.
 _SETTINGS = tuple(
@@ -183,8 +183,12 @@ def _describe_default(name: str) -> str:
         return ""
     zero = config.setting_of(name).zero
     shown = [
-        "off" if value is False else zero if zero and not value else f"{value}"
+        "off" if value is False else zero if zero and not value else _format(value)
         for value in (default, scaled)
     ]
     text = shown[0] if default == scaled else f"{shown[0]}; scaled: {shown[1]}"
     return rf" \[default: {text}]"  # the backslash: rich takes a bare [word] for markup
+
+
+def _format(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

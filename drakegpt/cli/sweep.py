@@ -43,32 +43,30 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUES",
-            help="Search this setting; choices as 32,64, a range as 1e-4..1e-2 or 1e-4..1e-2:log.",
+            help="Setting to search: choices 32,64 or range 1e-4..1e-2:log.",
             show_default=False,
         ),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Total number of trials; default: 20, or the whole grid."
-        ),
+        typer.Option(min=1, metavar="N", help="Number of trials; default: 20 or grid."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.0, metavar="X", help="Stop after this time; default: no limit."),
+        typer.Option(min=0.0, metavar="X", help="Stop after this time."),
     ] = None,
     sampler: Annotated[
-        Sampler | None, typer.Option(metavar="NAME", help="Sampler: tpe (default), random or grid.")
+        Sampler | None, typer.Option(metavar="NAME", help="tpe (default), random or grid.")
     ] = None,
     prune: Annotated[
         bool,
-        typer.Option(help="Stop trials worse than the median; default: on.", show_default=False),
+        typer.Option(help="Stop trials worse than the median.", show_default=False),
     ] = True,
     data: options.Data = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sweep.")] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="FILE|URL", help="SQLite file, or a database of several machines."),
+        typer.Option(metavar="FILE|URL", help="SQLite file, or URL of a database."),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,9 +81,9 @@ def sweep(
 ) -> None:
     """Search hyperparameters with Optuna; each trial is an ordinary run.
 
-    The last tenth of the training split, which is not trained on, ranks and prunes the trials. The
-    same command resumes a sweep, or joins one that is running. A --config file may also have
-    trials, minutes, sampler and a table params.
+    The last tenth of the training split, not trained on, ranks and prunes trials. The same command
+    resumes a sweep, or joins a running one. A --config file may also have trials, minutes, sampler
+    and a table params.
     """
     settings = read_settings(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device,

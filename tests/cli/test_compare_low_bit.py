@@ -61,8 +61,8 @@ def test_what_the_tables_show(monkeypatch, capsys):
     text = shown([ROW, other], 140, monkeypatch, capsys)
     first = next(line for line in text.splitlines() if "│ float32" in line)
     assert first.split("│")[1:-1] == [
-        " float32   ", "    32 ", "     2.0500 ", " 0.0707 ", "     2.957 ", "            ",
-        "       9.3 ",
+        " float32   ", "    32 ", "     2.0500 ", " 0.0707 ", "     2.957 ", "              ",
+        "      9.3 ",
     ]  # fmt: skip
     for figure in ("169.3", "17.5", "6,565", "+0.0667", "A finding."):
         assert figure in text
@@ -72,7 +72,7 @@ def test_what_the_tables_show(monkeypatch, capsys):
 def test_what_is_noise_is_marked(monkeypatch, capsys):
     other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
     text = shown([ROW, other], 140, monkeypatch, capsys)
-    assert "│  ≈ +0.0000 │" in text
+    assert "│    ≈ +0.0000 │" in text
     assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
     plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
     assert "≈" not in plain

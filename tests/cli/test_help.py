@@ -74,19 +74,25 @@ def test_completion_offers_every_option(drakegpt, name):
 
 
 def test_a_default_that_is_off_is_shown_as_off(drakegpt):
-    text = re.sub(r"[│\s]+", " ", drakegpt("train", "--help", COLUMNS=250).out)
-    for option in ("--patience", "--grad-clip", "--minutes", "--epochs", "--tie-embeddings"):
-        line = next(part for part in text.split(" --") if f"--{part}".startswith(option))
-        assert "[default: off]" in text[text.index(f" {option} ") :].split("]")[0] + "]", line
+    shown = drakegpt("train", "--help", COLUMNS=250).out
+    for option in ("patience", "grad-clip", "minutes", "epochs", "tie-embeddings"):
+        assert re.search(rf"│ --{option} .*\[default: off\] +│", shown), option
+
+
+@pytest.mark.parametrize("command", ["", *GROUPS, *NAMES])
+def test_a_narrow_screen_has_whole_names(drakegpt, command):
+    shown = drakegpt(*command.split(), "--help", COLUMNS=50).out
+    assert max(map(len, shown.splitlines())) <= 50
+    assert "…" not in shown.replace("(), …)", "")
+    assert "\\" not in shown
 
 
 def test_help_groups_the_commands_in_the_order_of_use(drakegpt):
     shown = drakegpt("--help")
     assert shown.code == 0
     assert shown.err == ""
-    order = [
-        shown.out.index(f" {word} ") for word in ("Text", "data", "Models", "train", "Results")
-    ]
+    words = ("─ Text ─", "│ data ", "─ Models ─", "│ train ", "─ Results ─")
+    order = [shown.out.index(word) for word in words]
     assert order == sorted(order)
 
 
