@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import drakegpt
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.cli import bench, console, data, export, generate, params, runs, settings, sweep
 from drakegpt.cli import eval as eval_
 from drakegpt.cli import train as train_
@@ -176,7 +176,7 @@ def drakegpt_(
     ] = False,
 ) -> None:
     """Learn how GPTs work: six small models, each adding one idea, on lyrics or your own text."""
-    paths.clear_leftovers()
+    home.clear_leftovers()
     for sentence in settings.describe_misspelt_variables():
         console.warn(sentence)
 
@@ -226,7 +226,7 @@ def _explain(error: Exception) -> DrakeGPTError | None:
         )
     if isinstance(error, OSError):  # a full disk, a folder without write access
         return DrakeGPTError(
-            f"{error.filename or paths.home()}: {error.strerror or error}.",
-            f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder.",
+            f"{error.filename or home.root()}: {error.strerror or error}.",
+            f"Make room or get access there, or set {home.HOME_VARIABLE} to another folder.",
         )
     return None

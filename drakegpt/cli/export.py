@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 
 def packed(
@@ -59,4 +59,6 @@ def packed(
         f"({after.packed:,} packed, {after.remainder:,} in full precision), and "
         f"{after.resident:,} bytes of weights in memory instead of {resident:,}."
     )
-    console.next_commands([command("eval", made.name), command("generate", made.name)])
+    console.next_commands(
+        [format_command("eval", made.name), format_command("generate", made.name)]
+    )

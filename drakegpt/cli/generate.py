@@ -21,7 +21,7 @@ from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.tokenizers.base import Tokenizer
-    from drakegpt.generation.context_window import Window
+    from drakegpt.generation.context_window import ContextWindow
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.layers import LanguageModel
@@ -126,13 +126,13 @@ def generate(
     json: options.Json = False,
 ) -> None:
     """Generate text with a trained model."""
-    from drakegpt.generation.prompt import fit
+    from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.registry import choose_device
     from drakegpt.runs.lookup import find_pretrained
 
     pretrained = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
-    fitted = fit(_read_prompt(prompt), pretrained.tokenizer, skip_unknown=unknown == "skip")
+    fitted = fit_prompt(_read_prompt(prompt), pretrained.tokenizer, skip_unknown=unknown == "skip")
     _note_model_and_prompt(pretrained, target or run, fitted)
     _check_stop(pretrained, stop=stop)
     _check_memory(num_samples, 0 if stop else length)
@@ -165,7 +165,7 @@ class _Task:
     prompt: str
     length: int
     sampling: "Sampling"
-    context_window: "Window"
+    context_window: "ContextWindow"
     stop: bool
 
 
@@ -326,8 +326,8 @@ def _note_model_and_prompt(
     """Name the model, and what was changed in the prompt."""
     best = "" if target else f", the lowest validation loss on '{pretrained.data}'"
     console.note(f"Model: {pretrained.model} of {pretrained.name}{best}")
-    if prompt.folded:
-        changes = ", ".join(f"{old} → {new}" for old, new in prompt.folded.items())
+    if prompt.replaced:
+        changes = ", ".join(f"{old} → {new}" for old, new in prompt.replaced.items())
         console.warn(f"replaced characters of the prompt that the model cannot read: {changes}")
     if prompt.skipped:
         skipped = " ".join(prompt.skipped)
@@ -336,16 +336,18 @@ def _note_model_and_prompt(
 
 def _note_context_window(task: _Task) -> None:
     """Note that a text longer than the context will be read through a cached window."""
-    from drakegpt.generation.context_window import resolve, tokens_kept
+    from drakegpt.generation.context_window import count_kept_tokens, resolve_window
     from drakegpt.generation.kv_cache import uses_attention
 
     context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length
-    cached = resolve(task.context_window, context_length) == "cached" and uses_attention(task.model)
+    cached = resolve_window(task.context_window, context_length) == "cached" and uses_attention(
+        task.model
+    )
     if cached and tokens > context_length:
+        kept = count_kept_tokens(task.context_window, context_length)
         console.note(
             f"The text is longer than the context of {pluralize(context_length, 'token')}: "
-            f"whenever that is full, it drops to the last "
-            f"{tokens_kept(task.context_window, context_length)} (cached). With --context-window "
+            f"whenever that is full, it drops to the last {kept} (cached). With --context-window "
             "exact it drops one token at a time, like the original, which is slow."
         )

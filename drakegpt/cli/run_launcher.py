@@ -11,7 +11,7 @@ from drakegpt.cli.interrupts import Interrupts
 from drakegpt.cli.progress import side_by_side, training_progress
 from drakegpt.config.files import to_command
 from drakegpt.experiments.launcher import Job, Observer, TrainingStoppedError, train_runs
-from drakegpt.wording import command, join, option, pluralize
+from drakegpt.wording import format_command, format_option, join, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -46,9 +46,9 @@ class RunLauncher:
         if self._resume:
             console.note("The same command resumes.", style="")
             return
-        console.next_commands(command("train", resume=run.name) for run in stopped.saved)
+        console.next_commands(format_command("train", resume=run.name) for run in stopped.saved)
         for job in stopped.rest:
-            name = " " + join(option("--name", job.name)) if job.name else ""
+            name = " " + join(format_option("--name", job.name)) if job.name else ""
             console.next_commands([to_command(job.config) + name])
 
 

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from drakegpt import config, paths
+from drakegpt import config, home
 from drakegpt.cli.options import Command
 from drakegpt.config import PANELS, TrainConfig
 from drakegpt.config.presets import PRESETS
-from drakegpt.errors import UsageError, did_you_mean
+from drakegpt.errors import UsageError, suggest_name
 
 CHOICES_WIDTH = 14  # columns of the help that the choices of an option take
 
@@ -57,9 +57,9 @@ class SettingsCommand(Command):
 
 def describe_misspelt_variables() -> list[str]:
     """Return a sentence for each environment variable that looks like a setting and is none."""
-    known = [paths.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
+    known = [home.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
     names = [name for name in os.environ if name.startswith("DRAKEGPT_") and name not in known]
-    return [f"{name} is not a variable of drakegpt. {did_you_mean(name, known)}".strip()
+    return [f"{name} is not a variable of drakegpt. {suggest_name(name, known)}".strip()
             for name in sorted(names)]  # fmt: skip
 
 

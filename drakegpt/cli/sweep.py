@@ -14,7 +14,7 @@ from drakegpt.cli.inputs import load_dataset, require_model
 from drakegpt.cli.settings import SettingsCommand, read_settings
 from drakegpt.config import files
 from drakegpt.config.presets import EVALUATIONS
-from drakegpt.errors import UsageError, shown
+from drakegpt.errors import UsageError, show_value
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 from drakegpt.wording import pluralize
 
@@ -160,7 +160,7 @@ def _read_plan(
     }
     for name, (fits, fix) in checks.items():
         if given[name] is not None and not fits(given[name]):
-            raise UsageError(f"{name} cannot be {shown(given[name])}.", fix)
+            raise UsageError(f"{name} cannot be {show_value(given[name])}.", fix)
     return _Plan(given["trials"], given["minutes"], given["sampler"])
 
 

@@ -17,7 +17,7 @@ from drakegpt.cli.inputs import load_dataset, require_model
 from drakegpt.cli.settings import with_settings
 from drakegpt.config import files
 from drakegpt.errors import UsageError
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -106,7 +106,7 @@ def _print_config(given: dict[str, Any]) -> None:
     from drakegpt.data import dataset
 
     model, size = require_model(given, EXAMPLE), given.get("size", "default")
-    data = given.get("data", dataset.default_name() or "sample")
+    data = given.get("data", dataset.get_default_name() or "sample")
     resolved = config.resolve(model, size, data, given)
     console.show_text(files.to_toml(resolved).rstrip("\n"))
 
@@ -230,7 +230,7 @@ def _train_with_progress(run: "Run", group: "ProcessGroup", *, resume: bool, qui
     if not finished:
         saved = run.checkpoints[-1].iteration
         console.note(f"Stopped at iteration {saved:,}; saved.", style="")
-        console.next_commands([command("train", resume=run.name)])
+        console.next_commands([format_command("train", resume=run.name)])
         raise typer.Exit(console.INTERRUPTED)
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.experiments.results import ResultRow, RunResult
@@ -21,7 +21,9 @@ def show_run(run: "Run", scores: "Scores", *, json: bool) -> None:
         console.show_json(_to_json(run, scores))
         return
     _render(run, scores)
-    console.next_commands([command("generate", run.name), command("compare", data=run.config.data)])
+    console.next_commands(
+        [format_command("generate", run.name), format_command("compare", data=run.config.data)]
+    )
 
 
 def show_finished(run: "Run", *, json: bool) -> None:
@@ -34,9 +36,13 @@ def show_finished(run: "Run", *, json: bool) -> None:
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
     console.note(f"{run.name} is finished after {pluralize(last, 'iteration')}{early}.", style="")
-    longer = command("train", resume=run.name, iters=2 * last)
+    longer = format_command("train", resume=run.name, iters=2 * last)
     console.next_commands(
-        [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
+        [
+            format_command("generate", run.name),
+            format_command("eval", run.name),
+            *([] if early else [longer]),
+        ]
     )
 
 
@@ -104,7 +110,7 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
         else "the validation split, whose loss is shown above"
     )
     yield f"Best weights: iteration {best['iteration']:,}, chosen by estimates on {split}."
-    generate_best = command("generate", run.name, best=True)
+    generate_best = format_command("generate", run.name, best=True)
     row = row_of([run])
     gain = own_fall([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
@@ -135,7 +141,7 @@ def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
         console.show_json(row.to_json())
         return
     _render_seeds(row)
-    console.next_commands([command("compare", data=runs[0].config.data)])
+    console.next_commands([format_command("compare", data=runs[0].config.data)])
 
 
 def _render_seeds(row: "ResultRow") -> None:

@@ -14,7 +14,7 @@ from drakegpt.config.schema import (
     hints,
     setting_of,
 )
-from drakegpt.errors import UsageError, did_you_mean, shortened, shown
+from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -41,8 +41,8 @@ def check_setting(name: str, value: Any) -> None:
 def _check_name(name: str) -> None:
     if name not in hints():
         raise UsageError(
-            f"There is no setting named '{shortened(name)}'.",
-            f"{did_you_mean(name, list(hints()))}The settings are: {', '.join(hints())}.",
+            f"There is no setting named '{shorten(name)}'.",
+            f"{suggest_name(name, list(hints()))}The settings are: {', '.join(hints())}.",
         )
 
 
@@ -72,7 +72,7 @@ def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -
         *others, last = map(repr, choices(name, settings))
         wanted = f"input should be {', '.join(others)} or {last}"
     return UsageError(
-        f"{name} cannot be {shown(first['input'])}: {wanted}.",
+        f"{name} cannot be {show_value(first['input'])}: {wanted}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
     )
 

@@ -15,13 +15,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from drakegpt.data.encodings import decoded
-from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
-from drakegpt.errors import CorpusError, FetchError, did_you_mean
+from drakegpt.data.encodings import decode_chunks
+from drakegpt.data.tables import SEPARATORS, Row, Table, detect_separator
+from drakegpt.errors import CorpusError, FetchError, suggest_name
 from drakegpt.wording import pluralize
 
-Report = Callable[[int, int], None]  # bytes read, bytes in all
-Progress = Callable[[str, int, int | None], None]  # what is done, bytes done, in all if known
+ByteProgress = Callable[[int, int], None]  # bytes read, bytes in all
+StageProgress = Callable[[str, int, int | None], None]  # what is done, bytes done, in all if known
 
 CHUNK = 1 << 18  # bytes read at once
 NO_TEXT = ("nan", "null")  # what programs write where a table has nothing
@@ -39,7 +39,7 @@ class Corpus(Protocol):
     def left_out(self) -> int | None:
         """Rows without text that were passed over in the last reading; `None` without rows."""
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
         """Each document in pieces, to be read before the next is asked for.
 
         Joined by line feeds, the documents are the corpus's text. Raises
@@ -47,7 +47,7 @@ class Corpus(Protocol):
         """
 
 
-def parts(corpus: Corpus, report: Report | None = None) -> Iterator[str | None]:
+def iter_parts(corpus: Corpus, report: ByteProgress | None = None) -> Iterator[str | None]:
     """The text of a corpus in pieces, `None` between two documents."""
     for number, document in enumerate(corpus.documents(report)):
         if number:
@@ -64,7 +64,7 @@ class Text:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
         """The text."""
         yield [self._text]
         if report:
@@ -81,9 +81,9 @@ class TextFile:
         """`source`: what messages call the file."""
         self._path, self._source = path, source
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
         """The file's text."""
-        yield decoded(chunks(self._path, self._source, report), self._source)
+        yield decode_chunks(read_chunks(self._path, self._source, report), self._source)
 
 
 class CsvColumn:
@@ -97,12 +97,12 @@ class CsvColumn:
         self.separator = ","
         self.left_out: int | None = None
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
         """The songs; read to the end, `separator` and `left_out` say what was found."""
         left_out = 0
-        pieces = decoded(chunks(self._path, self._source, report), self._source)
+        pieces = decode_chunks(read_chunks(self._path, self._source, report), self._source)
         first, pieces = _with_first_line(pieces)
-        self.separator = separator_of(first, self._column)
+        self.separator = detect_separator(first, self._column)
         table = Table(pieces, self.separator, self._source)
         header: list[str] = []
         for row in table:
@@ -131,7 +131,7 @@ class CsvColumn:
         raise CorpusError(
             f"{self._source} has no column '{self._column}'; its columns are: {listed}.",
             "Name the one that holds the text with --text-column. "
-            f"{did_you_mean(self._column, header)}".rstrip(),
+            f"{suggest_name(self._column, header)}".rstrip(),
         )
 
     def _uneven(self, row: Row, header: list[str]) -> CorpusError:
@@ -164,7 +164,7 @@ def _with_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:
     return lines[0], chain([begin], rest)
 
 
-def chunks(path: Path, source: str, report: Report | None = None) -> Iterator[bytes]:
+def read_chunks(path: Path, source: str, report: ByteProgress | None = None) -> Iterator[bytes]:
     """The bytes of a file; `FetchError` if they cannot be read."""
     try:
         with path.open("rb") as file:
@@ -180,9 +180,9 @@ def chunks(path: Path, source: str, report: Report | None = None) -> Iterator[by
         ) from error
 
 
-def checksum(path: Path, source: str, report: Report | None = None) -> str:
+def compute_checksum(path: Path, source: str, report: ByteProgress | None = None) -> str:
     """The sha256 of a file's bytes."""
     digest = hashlib.sha256()
-    for chunk in chunks(path, source, report):
+    for chunk in read_chunks(path, source, report):
         digest.update(chunk)
     return digest.hexdigest()

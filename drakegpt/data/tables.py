@@ -73,7 +73,7 @@ class Table:
             yield row
 
 
-def separator_of(line: str, column: str) -> str:
+def detect_separator(line: str, column: str) -> str:
     """What separates the names in a table's first line: what makes `column` one, or most names."""
 
     def names(separator: str) -> list[str]:

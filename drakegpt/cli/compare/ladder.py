@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.cli import console
 from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import SIZES
 from drakegpt.errors import RunError
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -50,18 +50,18 @@ def prepare_target(html: Path | None, *, force: bool) -> None:
 
     if html:
         page.check_target(html, replace=force)
-        paths.remove_leftovers(html.absolute().parent)
+        files.remove_leftovers(html.absolute().parent)
 
 
 def compare_ladder(dataset: "Dataset", request: Request) -> None:
     """Compare the runs that the request chooses, trained first if it says so, and show it all."""
     from drakegpt.experiments.claims import check_claims
     from drakegpt.experiments.ladder import compare
-    from drakegpt.generation.prompt import fit
+    from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report import page
     from drakegpt.report.samples import generate_samples
 
-    prompt = fit(request.prompt, dataset.tokenizer, skip_unknown=False).text
+    prompt = fit_prompt(request.prompt, dataset.tokenizer, skip_unknown=False).text
     device = request.settings.get("device", "auto")
     chosen = _choose(dataset, request)
     warn_of_damaged(chosen.damaged)
@@ -76,7 +76,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     if request.html:
         text = page.render(dataset, comparison, together, samples, device, claims or ())
         page.check_target(request.html, replace=request.force)  # training may have taken hours
-        paths.write_text(request.html, text)
+        files.write_text(request.html, text)
     figures = _draw_figures(comparison)
     if request.json:
         result = comparison.to_json() | {
@@ -97,7 +97,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     if request.html:
         console.note(f"Report: {request.html}")
     _show_what_differs(comparison)
-    console.next_commands([command("generate", data=comparison.data, length=500)])
+    console.next_commands([format_command("generate", data=comparison.data, length=500)])
 
 
 def _choose(dataset: "Dataset", request: Request) -> "Chosen":
@@ -122,7 +122,7 @@ def _choose(dataset: "Dataset", request: Request) -> "Chosen":
     if not chosen.together and not chosen.damaged:
         asked = bool(settings.keys() - {*INCIDENTAL} or seeds or size)
         such = " with these settings" if asked else ""
-        whole = f"`{command('compare', train=True, data=dataset.name)}`"
+        whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: {'the same command with --train' if asked else whole}.",
@@ -139,7 +139,7 @@ def _describe_left_out(run: "Run", taken: "Run") -> str:
         return told
     differing = differences(run, shared_settings(taken))
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
-    asked = command("compare", data=run.config.data, set_=chosen)
+    asked = format_command("compare", data=run.config.data, set_=chosen)
     return f"{told} To choose it: `{asked}`."
 
 
