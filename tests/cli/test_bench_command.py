@@ -98,7 +98,7 @@ def test_tables_hold_the_figures_and_say_what_they_mean(capsys):
         ["TransformerLM", "2 : 2", "0.833", "0.417", "2.00", "2.00-2.00"],
         ["TransformerLM", "100", "3,000", "5", "100", "3,000"],
     ]
-    for words in ("Training at scaled size", "Generation at scaled size", "Peak of memory",
+    for words in ("Training at scaled size", "Generation at scaled size", "Peak memory",
                   "Medians of 7 rounds", "1,000,000 random", "1,000 GFLOP/s",
                   f"PyTorch {torch.__version__}"):  # fmt: skip
         assert words in out
@@ -106,9 +106,9 @@ def test_tables_hold_the_figures_and_say_what_they_mean(capsys):
 
 def test_what_was_not_measured_is_not_shown(capsys):
     out = rendered([measurement("default", memory=False)], capsys)
-    assert "Peak of memory" not in out
+    assert "Peak memory" not in out
     unknown = dataclasses.replace(measurement(), memory={"training": {"drakegpt": None}})
-    assert "Peak of memory: not available" in rendered([unknown], capsys)
+    assert "Peak memory: not available" in rendered([unknown], capsys)
 
 
 def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
@@ -118,7 +118,7 @@ def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
     assert all(len(line) <= 60 for line in out.splitlines())
     assert [row[0] for row in rows(out)] == ["TransformerLM"] * 3
     assert rows(out)[0][1:4] == ["1,200", "2,400", "2.00"]
-    left_out = "Left out: threads, rounds, times with evaluations, plain"
+    left_out = "Left out: threads, range, speedup with evaluations, plain"
     assert left_out in " ".join(out.split())
     assert "…" not in "".join("".join(row) for row in rows(out))
 
@@ -132,8 +132,8 @@ def test_a_row_measured_while_other_programs_were_busy_is_marked(capsys):
     out = " ".join(rendered([calm, busy], capsys).split())
     assert "│ TransformerLM │" in out
     assert "│ TransformerLM * │" in out
-    assert "Rows marked *: other programs were busy" in out
+    assert "Rows marked *: measured while other programs were busy" in out
     assert "up to 1.5 times" in out
-    assert "All rows: other programs" in " ".join(rendered([busy], capsys).split())
+    assert "All rows: measured while other programs" in " ".join(rendered([busy], capsys).split())
     for quiet in (calm, measurement()):
         assert "busy" not in rendered([quiet], capsys)

@@ -478,7 +478,7 @@ def test_compare_trains_what_is_missing(drakegpt, song):
     runs = [row["runs"] for row in shown.json["rows"]]
     kept = ("--set", "save_interval=1")
     again = drakegpt("compare", "--train", *few, *kept, "--json")
-    assert "none to train" in again.err
+    assert "nothing to train" in again.err
     assert [row["runs"] for row in again.json["rows"]] == runs
     # a short trial of one model does not take its place
     short = drakegpt("train", "BigramLM", "--iters", 1, "--eval-iters", 1, "--json", "-q").json
@@ -487,7 +487,7 @@ def test_compare_trains_what_is_missing(drakegpt, song):
         assert [row["runs"] for row in named.json["rows"]] == runs
     latest = drakegpt("compare")
     name = pathlib.Path(short["run"]).name
-    assert f"Left out: {name}, newer but trained otherwise." in latest.err
+    assert f"Left out: {name}, newer but trained with other settings." in latest.err
     choosing = re.search(r"`(drakegpt compare --data song --set iters=1)`", latest.err).group(1)
     (row,) = drakegpt(*choosing.split()[1:], "--json").json["rows"]
     assert row["runs"][0]["run"] == name
@@ -598,7 +598,7 @@ def test_seeds_of_a_row_are_alike_in_all_else(drakegpt, song):
     assert shown.code == 0, shown.err
     drakegpt("train", "BlocksLM", *few, "--max-lr", 0.007, "-q")
     again = drakegpt("compare", "--train", *settings(*few), "--seeds", 2, "--json")
-    assert "none to train" in again.err
+    assert "nothing to train" in again.err
     for done in (shown, again):
         (row,) = (row for row in done.json["rows"] if row["model"] == "BlocksLM")
         assert [run["seed"] for run in row["runs"]] == [42, 43]
@@ -636,7 +636,7 @@ def test_scaled_runs_are_scaled(drakegpt, song):
     assert "_scaled_" in text.err
 
 
-def test_compare_of_remedies(drakegpt, song, home):
+def test_compare_of_regularizers(drakegpt, song, home):
     small = settings("--context-length", 8, "--embedding-dim", 8, "--num-layers", 1, "--iters", 12,
                      "--eval-interval", 3, "--eval-iters", 1)  # fmt: skip
     none = drakegpt("compare", "--regularization", *small)

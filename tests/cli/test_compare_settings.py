@@ -105,14 +105,14 @@ def test_the_ladder_of_a_preset_is_its_own(drakegpt, prepared):
     assert len(plain["others"]) == 6
     refused = drakegpt("compare", "--regularization", *tutorial)
     assert refused.code == 2
-    assert "Only the ladder has --preset" in refused.err
+    assert "Only the table of the ladder has --preset" in refused.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--num-layers 4", "Write it as --set num_layers=VALUE."),
-        ("--bits 1.58", "unexpected extra argument"),
+        ("--bits 1.58", "--bits is a flag of `drakegpt train`. Leave it out."),
         ("--tie-embeddings", "Leave it out."),
         ("--set num_layer=4", "Did you mean num_layers?"),
         ("--set iters=abc", "iters cannot be 'abc': it is a whole number."),

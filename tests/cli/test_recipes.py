@@ -128,7 +128,7 @@ def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
                     "--name", "r", "--json", "--schedule", "cosine")  # fmt: skip
     took = time.monotonic() - started
     assert done.code == 0, done.err
-    assert "holds about" in done.err
+    assert "0.15 minutes: about" in done.err
     assert 3 < done.json["seconds"] < 18
     assert took < 40
     settings = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())
@@ -155,7 +155,7 @@ def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
     done = drakegpt("train", "TransformerLM", "--dropout", 0, "--eval-interval", 20, "--patience",
                     3, "--eval-iters", 5, "--schedule", "constant", "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: validation did not fall for 3 evaluations" in told(done)
+    assert "Stopped early: validation loss did not fall for 3 evaluations" in told(done)
     assert "Overfits from iteration" in done.out  # by exact losses
     assert "stopped early" in drakegpt("runs").out
     texts = [
@@ -170,7 +170,7 @@ def test_early_stopping_by_the_noise_of_an_estimate_is_not_called_overfitting(dr
     done = drakegpt("train", "TransformerLM", "--iters", 300, "--eval-interval", 1, "--patience", 1,
                     "--eval-iters", 1, "--batch-size", 2, "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: validation did not fall for 1 evaluation," in told(done)
+    assert "Stopped early: validation loss did not fall for 1 evaluation;" in told(done)
     assert "verfit" not in done.out
     assert "--best" not in done.out  # the last weights are better
 
