@@ -4,12 +4,12 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 
 from drakegpt.config import resolve
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
-from drakegpt.runs.run import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Step, Trainer
 

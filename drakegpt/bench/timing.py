@@ -26,10 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from drakegpt.bench.hardware import matmul_rate
 from drakegpt.bench.memory import peak_memory
 from drakegpt.bench.workloads import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import TrainConfig
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.reference import ReferenceLM
-from drakegpt.models.registry import choose_threads
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.wording import pluralize
 
@@ -272,7 +272,7 @@ def describe_settings(rounds: int) -> dict[str, Any]:
 def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
     """Who takes part: drakegpt, the textbook at one thread and at all; two more at scaled size."""
     all_threads = torch.get_num_threads()
-    choose_threads(config.model_settings(VOCAB_SIZE))
+    set_thread_count(config.model_settings(VOCAB_SIZE))
     our_threads = torch.get_num_threads()
     contenders = [(OURS, our_threads, OURS)]
     for threads in sorted({1, all_threads}):
@@ -332,7 +332,7 @@ def _peaks(
 def work_once(who: str, kind: str, settings: dict[str, Any], device: torch.device) -> None:
     """What a process does whose memory is measured: a few units of a contender's work."""
     config = TrainConfig(**settings)
-    choose_threads(config.model_settings(VOCAB_SIZE))
+    set_thread_count(config.model_settings(VOCAB_SIZE))
     BUILDERS[who][kind](config, device)(UNITS_FOR_MEMORY[kind])
 
 

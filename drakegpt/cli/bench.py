@@ -47,7 +47,7 @@ def bench(
     from drakegpt.bench.timing import describe_settings, measure
     from drakegpt.bench.workloads import bench_config
     from drakegpt.cli.progress import counting
-    from drakegpt.models.registry import choose_device
+    from drakegpt.compute.device import choose_device
 
     place = choose_device(device)
     names = models or (["TransformerLM"] if scaled else list(LADDER))

@@ -162,7 +162,7 @@ def training_progress(
     run: "Run", processes: int = 1, *, quiet: bool
 ) -> "Iterator[Callable[[Step | Evaluation], None]]":
     """The progress of one run that is trained and scored; takes its reports."""
-    from drakegpt.models.registry import choose_device
+    from drakegpt.compute.device import choose_device
     from drakegpt.training.step_runner import plan_execution
 
     if not quiet:

@@ -116,7 +116,7 @@ def _train_run(
 ) -> None:
     """Train a new run, or resume one, and show its losses."""
     from drakegpt.cli.train_output import show_finished, show_run
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     with _process_group(given.get("device", "auto")) as group:
         if not group.first:
@@ -131,7 +131,7 @@ def _train_run(
         else:
             run = _start_run(given, name, group)
         _train_with_progress(run, group, resume=resume is not None, quiet=quiet)
-        scores = score(run, run.config.device)
+        scores = score_run(run, run.config.device)
     show_run(run, scores, json=json)
 
 
@@ -153,7 +153,7 @@ def _train_seeds(
     """Train runs that differ in their seed only, and show them together."""
     from drakegpt.cli.run_launcher import RunLauncher
     from drakegpt.cli.train_output import show_seeds
-    from drakegpt.experiments.experiment import seeds_from
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.launcher import Job
     from drakegpt.runs.lookup import find_run
 
@@ -168,7 +168,7 @@ def _train_seeds(
     common = asdict(first)
     configs = [
         config.resolve(first.model, first.size, first.data, common, {"seed": seed})
-        for seed in seeds_from(common, seeds)
+        for seed in list_seeds(common, seeds)
     ]
     jobs = [Job(each, name=f"{name}_{each.seed}" if name else None) for each in configs]
     show_seeds(RunLauncher(dataset, quiet=quiet, resume=False)(jobs), json=json)

@@ -20,7 +20,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.ngrams import TOKENS_PER_PART, NGrams, fit
 from drakegpt.data.tokenizers.base import Tokens
 from drakegpt.data.windows import count_known_tokens
-from drakegpt.evaluation.scoring import Score, characters_in, validation_tokens
+from drakegpt.evaluation.scoring import Score, count_characters, get_validation_tokens
 
 HIGHEST_ORDER = 7
 
@@ -55,7 +55,7 @@ class Baseline:
         return place | self.score.to_json()
 
 
-def ngram_baselines(
+def score_ngram_baselines(
     data: Dataset, context_length: int, highest_order: int = HIGHEST_ORDER
 ) -> tuple[Baseline, ...]:
     """Score the n-gram models of orders 1, 2, ... on the whole validation split.
@@ -72,16 +72,16 @@ def ngram_baselines(
     vocab_size = data.tokenizer.vocab_size
     order = min(highest_order, context_length + 1)
     counts = fit(data.split("train").numpy(), vocab_size, order)
-    tokens = validation_tokens(data)
-    characters = characters_in(tokens[1:], data.tokenizer)
-    found = losses(counts, tokens.numpy(), context_length)
+    tokens = get_validation_tokens(data)
+    characters = count_characters(tokens[1:], data.tokenizer)
+    found = compute_losses(counts, tokens.numpy(), context_length)
     return tuple(
         Baseline(order, context_length, Score(loss, len(tokens) - 1, characters), ngrams)
         for order, (loss, ngrams) in enumerate(zip(found, accumulate(counts.sizes), strict=True), 1)
     )
 
 
-def losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[float]:
+def compute_losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[float]:
     """The mean loss of each order, in nats per token, over all tokens but the first.
 
     `tokens`: (N,), in windows side by side as `sequential_windows` cuts them.

@@ -13,8 +13,8 @@ from typing import TypeVar
 # Nats. The standard deviation that a single run is taken to have, and the least noise of any
 # difference: with every setting and the seed equal, the number of threads alone, which changes
 # how sums are rounded, moves the validation loss of a run of 10,000 iterations by 0.0045.
-LEAST = 0.005
-ERRORS = 2  # standard errors: about 95 % of what chance does
+MIN_NOISE = 0.005
+STANDARD_ERRORS = 2  # standard errors: about 95 % of what chance does
 
 Entry = TypeVar("Entry")
 
@@ -69,49 +69,51 @@ class Difference:
         return f"{self.amount} nats {lower if self.lower else higher}"
 
 
-def difference(
-    first: Sequence[float], second: Sequence[float], *, share_chance: bool = False
+def compare_losses(
+    first: Sequence[float], second: Sequence[float], *, same_seeds: bool = False
 ) -> Difference:
     """How far the mean of the second losses lies below that of the first.
 
-    `share_chance`: the losses are in the order of the same seeds, and runs of one
+    `same_seeds`: the losses are in the order of the same seeds, and runs of one
     seed began with the same weights and drew the same windows.
     """
     counts = (len(first), len(second))
     if not all(map(math.isfinite, (*first, *second))):
         return Difference(math.nan, math.nan, counts)
     fall = statistics.fmean(first) - statistics.fmean(second)
-    noise = max(LEAST, ERRORS * math.hypot(_standard_error(first), _standard_error(second)))
-    falls = [a - b for a, b in zip(first, second, strict=True)] if share_chance else []
-    paired = max(LEAST, ERRORS * _standard_error(falls)) if len(falls) > 1 else noise
+    noise = max(
+        MIN_NOISE, STANDARD_ERRORS * math.hypot(_standard_error(first), _standard_error(second))
+    )
+    falls = [a - b for a, b in zip(first, second, strict=True)] if same_seeds else []
+    paired = max(MIN_NOISE, STANDARD_ERRORS * _standard_error(falls)) if len(falls) > 1 else noise
     return Difference(fall, min(noise, paired), counts, paired < noise)
 
 
-def below(level: float, losses: Sequence[float]) -> Difference:
+def compare_with_level(level: float, losses: Sequence[float]) -> Difference:
     """How far the mean of some losses lies below a level that chance has no part in."""
     count = len(losses)
     if not all(map(math.isfinite, losses)):
         return Difference(math.nan, math.nan, (count, count))
-    noise = max(LEAST, ERRORS * _standard_error(losses))
+    noise = max(MIN_NOISE, STANDARD_ERRORS * _standard_error(losses))
     return Difference(level - statistics.fmean(losses), noise, (count, count))
 
 
-def own_fall(falls: Sequence[float], least: float = LEAST) -> Difference:
+def compare_within_runs(falls: Sequence[float], least: float = MIN_NOISE) -> Difference:
     """How far a loss fell within runs: the mean of what it fell in each; paired by itself."""
     count = len(falls)
     if not all(map(math.isfinite, falls)):
         return Difference(math.nan, math.nan, (count, count))
     error = _standard_error(falls) if count > 1 else 0.0
-    return Difference(statistics.fmean(falls), max(least, ERRORS * error), (count, count))
+    return Difference(statistics.fmean(falls), max(least, STANDARD_ERRORS * error), (count, count))
 
 
 def _standard_error(values: Sequence[float]) -> float:
-    """Of a mean; a single value has a standard deviation of `LEAST`."""
-    deviation = statistics.stdev(values) if len(values) > 1 else LEAST
+    """Of a mean; a single value has a standard deviation of `MIN_NOISE`."""
+    deviation = statistics.stdev(values) if len(values) > 1 else MIN_NOISE
     return deviation / math.sqrt(len(values))
 
 
-def lowest(
+def find_lowest(
     entries: Sequence[Entry],
     mean: Callable[[Entry], float],
     compared: Callable[[Entry, Entry], Difference],

@@ -22,7 +22,7 @@ WHY_THEY_DIFFER: dict[ModelName, str] = {
 }
 
 
-def published_parameters(config: ModelConfig) -> int | None:
+def compute_published_parameters(config: ModelConfig) -> int | None:
     """The original documentation's formula for this shape; `None` for a model not of the ladder.
 
     For V = 80 it gives the figures printed there: 2,560 · 11,264 · 11,264 ·

@@ -17,7 +17,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss
 
 COUNTED_AT_ONCE = 2**20
 
@@ -55,25 +55,25 @@ class Score:
         }
 
 
-def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_validation_split(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model, which is on `device`, on the whole of the validation split."""
-    return score_tokens(model, validation_tokens(data), data.tokenizer, device)
+    return score_tokens(model, get_validation_tokens(data), data.tokenizer, device)
 
 
-def tail_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_training_tail(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model on the tail of the training split, after the token before it."""
     learnt, tail = data.select_splits(tail=True)
     return score_tokens(model, torch.cat([learnt[-1:], tail]), data.tokenizer, device)
 
 
-def validation_tokens(data: Dataset) -> Tensor:
+def get_validation_tokens(data: Dataset) -> Tensor:
     """The validation split, (N + 1,), after the training split's last token."""
     return torch.cat([data.split("train")[-1:], data.split("val")])
 
 
-def characters_in(tokens: Tensor, tokenizer: Tokenizer) -> int:
+def count_characters(tokens: Tensor, tokenizer: Tokenizer) -> int:
     """How many characters tokens, (N,), stand for; at least one, as a divisor."""
-    begun = torch.from_numpy(tokenizer.characters_begun())
+    begun = torch.from_numpy(tokenizer.count_characters())
     return max(1, sum(int(begun[part.long()].sum()) for part in tokens.split(COUNTED_AT_ONCE)))
 
 
@@ -82,7 +82,7 @@ def score_tokens(
 ) -> Score:
     """Score all tokens but the first, many windows at a time."""
     context_length = model.config.context_length
-    at_once = max(1, tokens_at_once(device, model.config) // context_length)
+    at_once = max(1, choose_batch_tokens(device, model.config) // context_length)
     batches = sequential_windows(tokens, context_length, at_once)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
-    return Score(loss, len(predicted), characters_in(predicted, tokenizer))
+    return Score(loss, len(predicted), count_characters(predicted, tokenizer))

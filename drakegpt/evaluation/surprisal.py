@@ -22,7 +22,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens
 
 SHORTEST, LONGEST = 120, 400  # characters of a verse
 LOOKED_AT = 20_000  # tokens of the validation split in which a verse is looked for
@@ -118,7 +118,9 @@ def _cut(text: str) -> str:
     return text[: next((end for end in ends if end > 0), LONGEST)].rstrip() or text[:LONGEST]
 
 
-def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple[Piece, ...]:
+def compute_verse_surprisals(
+    model: LanguageModel, data: Dataset, verse: Verse
+) -> tuple[Piece, ...]:
     """The verse in pieces as the tokens of `data` cut it, each with its surprise.
 
     `data` is the dataset that the model was trained on, which may read the text in
@@ -129,7 +131,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
     tokens = data.split("val")[:length]
     first, last = _places(tokens, data.tokenizer, verse)
     history = torch.cat([data.split("train")[-model.config.context_length :], tokens[:last]])
-    bits = token_surprisals(model, history, last - first)
+    bits = compute_token_surprisals(model, history, last - first)
     texts = _texts(tokens[first:last].tolist(), bits.tolist(), data.tokenizer)
     begun = data.tokenizer.to_bytes(tokens[:first].tolist())
     skipped = verse.before.encode("utf-8", "surrogatepass")[len(begun) :].decode("utf-8", "replace")
@@ -137,7 +139,7 @@ def verse_surprisals(model: LanguageModel, data: Dataset, verse: Verse) -> tuple
 
 
 @torch.no_grad()
-def token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
+def compute_token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor:
     """The bits of the last `count` of a text's tokens, (N,) -> (count,), on the CPU.
 
     Each is predicted from the T tokens right before it, or from all there are
@@ -151,7 +153,7 @@ def token_surprisals(model: LanguageModel, tokens: Tensor, count: int) -> Tensor
     # those that follow, each one token further on, the last.
     guesses = [model(text[None, : min(T, len(text) - 1)])[0]]
     windows = text[1:-1].unfold(0, T, 1) if len(text) > T + 1 else text.new_zeros(0, T)
-    at_once = max(1, tokens_at_once(device, model.config) // T)
+    at_once = max(1, choose_batch_tokens(device, model.config) // T)
     guesses += [model(some)[:, -1] for some in windows.split(at_once) if len(some)]
     chances = torch.cat(guesses)[-count:].cpu().double().log_softmax(-1)
     return -chances.gather(1, text[-count:, None].cpu())[:, 0] / math.log(2)

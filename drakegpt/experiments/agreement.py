@@ -20,95 +20,97 @@ from drakegpt.runs.lookup import INCIDENTAL, list_runs_on
 from drakegpt.runs.run import Run
 
 # What a run of the ladder has set unless asked otherwise.
-LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
+LADDER_DEFAULTS = {"bits": "full", "init_from": "", "preset": "none"}
 # What runs that are compared need not share; model, size and data are not asked about.
 NOT_SHARED = ("seed", *INCIDENTAL)
 # Beside the settings: how a run came about if not by one training here.
-TRAINED_BY = "origin"
+ORIGIN = "origin"
 
 Agreement = tuple[tuple[str, Any], ...]
 
 
-def shared_settings(run: Run) -> Agreement:
+def get_shared_settings(run: Run) -> Agreement:
     """What runs must share to be compared: the settings that the shortest command names.
 
     But for model, size, data and seed, and what is incidental. How it came about
     counts too: of an imported run the settings are not known.
     """
-    return _agreement(_comparable(run.config), run.origin)
+    return _name_settings(_without_incidental(run.config), run.origin)
 
 
 @cache
-def _comparable(config: TrainConfig) -> TrainConfig:
+def _without_incidental(config: TrainConfig) -> TrainConfig:
     """The settings, but for what runs that are compared need not share: that is as by default."""
-    return replace(config, **_defaults())
+    return replace(config, **_default_settings())
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def _default_settings() -> dict[str, Any]:
     settings = merge_layers(LADDER[0], "default", "")
     return {name: settings[name] for name in NOT_SHARED}
 
 
 @cache
-def _agreement(config: TrainConfig, origin: str) -> Agreement:
+def _name_settings(config: TrainConfig, origin: str) -> Agreement:
     named = {name: v for name, v in named_settings(config).items() if name not in NOT_SHARED}
-    return tuple((named | ({TRAINED_BY: origin} if origin else {})).items())
+    return tuple((named | ({ORIGIN: origin} if origin else {})).items())
 
 
 def agrees(run: Run, shared: Agreement) -> bool:
     """Whether a run is what the command that names these settings trains of its model."""
-    return not _departures(run, shared)
+    return not _find_departures(run, shared)
 
 
-def largest_group(runs: Sequence[Run]) -> Agreement:
+def find_largest_group(runs: Sequence[Run]) -> Agreement:
     """What the largest group of these runs shares: that of the most models, then the newest."""
     # By all their settings, for among thousands of runs there may be as many groups.
     alike: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        alike.setdefault(tuple(_ours(run).values()), []).append(run)
+        alike.setdefault(tuple(_settings_of(run).values()), []).append(run)
     asked = {(run.config.model, run.config.size, run.config.data) for run in runs}
 
     def rank(shared: Agreement) -> tuple[int, str]:
-        found = (alike.get(tuple(_theirs(*each, shared).values()), []) for each in asked)
+        found = (alike.get(tuple(_expected_settings(*each, shared).values()), []) for each in asked)
         group = list(chain.from_iterable(found))
         models = {run.config.model for run in group}
         return len(models), max(str(run.info["created_at"]) for run in group)
 
-    return max(dict.fromkeys(map(shared_settings, runs)), key=rank)
+    return max(dict.fromkeys(map(get_shared_settings, runs)), key=rank)
 
 
-def differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
+def find_differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
     """The settings in which a run departs from what others share: its value and theirs.
 
     Theirs is what its model would have been trained with. What only follows from
     others of these settings is left out.
     """
-    found = _departures(run, shared)
-    named = dict(shared_settings(run)).keys() | dict(shared).keys()
+    found = _find_departures(run, shared)
+    named = dict(get_shared_settings(run)).keys() | dict(shared).keys()
     return {name: values for name, values in found.items() if name in named} or found
 
 
-def _departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
+def _find_departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
     """All settings in which it does."""
-    theirs = _theirs(run.config.model, run.config.size, run.config.data, shared)
+    theirs = _expected_settings(run.config.model, run.config.size, run.config.data, shared)
     return {
-        name: (value, theirs[name]) for name, value in _ours(run).items() if value != theirs[name]
+        name: (value, theirs[name])
+        for name, value in _settings_of(run).items()
+        if value != theirs[name]
     }
 
 
-def _ours(run: Run) -> dict[str, Any]:
+def _settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run that others may share, in the order of `TrainConfig`."""
-    return {name: getattr(run.config, name) for name in _SHARED} | {TRAINED_BY: run.origin}
+    return {name: getattr(run.config, name) for name in _SHARED} | {ORIGIN: run.origin}
 
 
 @lru_cache(maxsize=64)
-def _theirs(model: str, size: str, data: str, shared: Agreement) -> dict[str, Any]:
+def _expected_settings(model: str, size: str, data: str, shared: Agreement) -> dict[str, Any]:
     """Those of a run of that model that is trained with what others share."""
     others = dict(shared)
-    derived = others.pop(TRAINED_BY, "")
+    derived = others.pop(ORIGIN, "")
     settings = merge_layers(model, size, data, others)
-    return {name: settings[name] for name in _SHARED} | {TRAINED_BY: derived}
+    return {name: settings[name] for name in _SHARED} | {ORIGIN: derived}
 
 
 _SHARED = tuple(field.name for field in fields(TrainConfig) if field.name not in NOT_SHARED)
@@ -130,22 +132,22 @@ def select_runs(
     trained with `settings` and one of `seeds`, where any are given; if not in full
     precision, from the beginning.
     """
-    runs = _of_the_ladder(data, settings, seeds)
+    runs = _filter_ladder_runs(data, settings, seeds)
     return {
         (model, size): chosen
         for size in sizes
-        for model, chosen in _of_size([r for r in runs if r.config.size == size]).items()
+        for model, chosen in _select_of_size([r for r in runs if r.config.size == size]).items()
     }
 
 
-def _of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def _select_of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """What `select_runs` takes of the runs of one size, oldest first."""
     if not runs:
         return {}
-    leading = largest_group(runs)
+    leading = find_largest_group(runs)
     agreeing = [run for run in runs if agrees(run, leading)]
     latest = {run.config.model: run for run in [*runs, *agreeing]}
-    return {model: _of_all_seeds(latest[model], runs) for model in LADDER if model in latest}
+    return {model: _collect_seeds(latest[model], runs) for model in LADDER if model in latest}
 
 
 def select_agreeing(
@@ -158,19 +160,19 @@ def select_agreeing(
 
     `usable` leaves out runs that cannot be taken for another reason.
     """
-    runs = [run for run in list_runs_on(data) if _stands_for(run, {}, seeds)]
+    runs = [run for run in list_runs_on(data) if _is_candidate(run, {}, seeds)]
     found: dict[tuple[str, str], list[Run]] = {}
     for config in configs:
-        wanted = (config.model, config.size, _agreement(config, ""))
+        wanted = (config.model, config.size, _name_settings(config, ""))
         agreeing = (
-            r for r in runs if (r.config.model, r.config.size, shared_settings(r)) == wanted
+            r for r in runs if (r.config.model, r.config.size, get_shared_settings(r)) == wanted
         )
         if alike := usable(agreeing):
-            found[config.model, config.size] = _of_all_seeds(alike[-1], alike)
+            found[config.model, config.size] = _collect_seeds(alike[-1], alike)
     return found
 
 
-def newer_runs(
+def find_newer_runs(
     data: Dataset,
     chosen: Mapping[tuple[str, str], Sequence[Run]],
     settings: Mapping[str, Any] | None = None,
@@ -179,23 +181,23 @@ def newer_runs(
     """The newest run of each model and size where that is not among those `chosen`."""
     latest = {
         (run.config.model, run.config.size): run
-        for run in _of_the_ladder(data, settings, seeds)
+        for run in _filter_ladder_runs(data, settings, seeds)
         if (run.config.model, run.config.size) in chosen
     }
     return [
         run
         for key, run in latest.items()
-        if shared_settings(run) != shared_settings(chosen[key][0])
+        if get_shared_settings(run) != get_shared_settings(chosen[key][0])
     ]
 
 
-def _of_the_ladder(
+def _filter_ladder_runs(
     data: Dataset, settings: Mapping[str, Any] | None, seeds: Sequence[int]
 ) -> list[Run]:
     """The runs of the ladder, oldest first, that may stand for their models."""
-    wanted = LADDERS_OWN | dict(settings or {})
+    wanted = LADDER_DEFAULTS | dict(settings or {})
     runs = [run for run in list_runs_on(data) if run.config.model in LADDER]
-    return [run for run in runs if _stands_for(run, wanted, seeds)]
+    return [run for run in runs if _is_candidate(run, wanted, seeds)]
 
 
 def select_others(
@@ -213,9 +215,9 @@ def select_others(
     wanted = {"bits": "full"} | dict(settings or {})
     runs = [
         run
-        for of_same_text in [data, *_in_other_tokens(data)]
+        for of_same_text in [data, *_find_retokenized(data)]
         for run in list_runs_on(of_same_text)
-        if _stands_for(run, wanted, seeds)
+        if _is_candidate(run, wanted, seeds)
         and run.config.size in sizes
         and not (
             run.config.data == data.name
@@ -226,10 +228,10 @@ def select_others(
     latest = {
         (run.config.model, run.config.size, run.config.preset, run.config.data): run for run in runs
     }
-    return [_of_all_seeds(run, runs) for run in latest.values()]
+    return [_collect_seeds(run, runs) for run in latest.values()]
 
 
-def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
+def _is_candidate(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
     """Whether a run may stand for its model: finished, as wanted, no copy, no trial of many."""
     return (
         run.finished
@@ -241,20 +243,20 @@ def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bo
     )
 
 
-def _of_all_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
+def _collect_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
     """The latest run of each seed among those of `runs` that are else like `run`, by seed."""
-    wanted = _identity(run)
-    found = {other.config.seed: other for other in runs if _identity(other) == wanted}
+    wanted = _identify(run)
+    found = {other.config.seed: other for other in runs if _identify(other) == wanted}
     return [found[seed] for seed in sorted(found)]
 
 
-def _identity(run: Run) -> tuple[Any, ...]:
+def _identify(run: Run) -> tuple[Any, ...]:
     """All that makes a run's result what it is, but its seed."""
     config = run.config
-    return config.model, config.size, config.data, shared_settings(run)
+    return config.model, config.size, config.data, get_shared_settings(run)
 
 
-def _in_other_tokens(data: Dataset) -> list[Dataset]:
+def _find_retokenized(data: Dataset) -> list[Dataset]:
     """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
     found = []
     for name in dataset.list_names():
@@ -266,7 +268,7 @@ def _in_other_tokens(data: Dataset) -> list[Dataset]:
     return found
 
 
-def missing_models(
+def list_missing_models(
     runs: Mapping[tuple[str, str], Any], sizes: Sequence[str] = ()
 ) -> tuple[tuple[str, str], ...]:
     """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""

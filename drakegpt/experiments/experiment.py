@@ -67,7 +67,7 @@ class Collection:
         return {name: runs[seed] for name, runs in self.runs.items() if seed in runs}
 
 
-def seeds_from(settings: Mapping[str, object], count: int) -> range:
+def list_seeds(settings: Mapping[str, object], count: int) -> range:
     """As many seeds, starting at the one that is set."""
     first = int(str(settings.get("seed", PRESETS["default"]["seed"])))
     return range(first, first + count)

@@ -15,33 +15,33 @@ from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
-from drakegpt.evaluation.noise import Difference, below
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
+from drakegpt.evaluation.noise import Difference, compare_with_level
 from drakegpt.experiments.agreement import (
-    TRAINED_BY,
+    ORIGIN,
     Agreement,
     agrees,
-    differences,
-    largest_group,
-    missing_models,
-    newer_runs,
+    find_differences,
+    find_largest_group,
+    find_newer_runs,
+    list_missing_models,
     select_agreeing,
     select_others,
     select_runs,
 )
-from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
+from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, list_seeds
 from drakegpt.experiments.results import (
     ResultRow,
-    loss_decrease,
+    aggregate_runs,
+    compare_losses,
     nats_per_character,
-    row_of,
     val_loss,
 )
 from drakegpt.runs.lookup import INCIDENTAL
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
 
-PAIRS = 2  # the order whose counts BigramLM could learn
+BIGRAM = 2  # the order whose counts BigramLM could learn
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Comparison:
     @property
     def pairs(self) -> Baseline | None:
         """What counted pairs of tokens reach, where there are baselines."""
-        return next((baseline for baseline in self.baselines if baseline.order == PAIRS), None)
+        return next((baseline for baseline in self.baselines if baseline.order == BIGRAM), None)
 
     def beside(
         self, baseline: Baseline | None
@@ -100,7 +100,7 @@ class Comparison:
         for row in (*self.rows, *self.others):
             if baseline and row.comparable:
                 losses = [nats_per_character(result) for result in row.results]
-                apart = below(baseline.score.bits_per_character * math.log(2), losses)
+                apart = compare_with_level(baseline.score.bits_per_character * math.log(2), losses)
                 (better if apart.lower else worse if apart.higher else level).append(row)
         return better, level, worse
 
@@ -117,17 +117,17 @@ class Comparison:
             "others": [row.to_json() for row in self.others],
             "missing": [asdict(missing) for missing in self.missing],
             "baselines": [baseline.to_json() for baseline in self.baselines],
-            "beyond_pairs": _runs(self.beside(self.pairs)[0]),
-            "beyond_counting": _runs(self.beside(self.lowest_baseline)[0]),
+            "beyond_pairs": _list_run_names(self.beside(self.pairs)[0]),
+            "beyond_counting": _list_run_names(self.beside(self.lowest_baseline)[0]),
         }
 
 
-def _runs(rows: Sequence[ResultRow]) -> list[str]:
+def _list_run_names(rows: Sequence[ResultRow]) -> list[str]:
     return [run for row in rows for run in row.runs]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """The runs that stand for the ladder, several seeds of one model and size together."""
 
     runs: Mapping[tuple[str, str], Sequence[Run]]
@@ -144,7 +144,7 @@ class Chosen:
 
 def collect_ladder(
     data: Dataset, size: str, settings: Mapping[str, Any], seeds: int | None, train: Train
-) -> Chosen:
+) -> Selection:
     """Collect the runs of each model with these settings, or with the preset's; train the missing.
 
     Of as many `seeds`; if that is `None`, of all that there are. Raises `UsageError`
@@ -155,10 +155,10 @@ def collect_ladder(
     damaged = Damaged()
     configs = {model: resolve_run(model, size, data, settings) for model in LADDER}
     if seeds:
-        experiment = Experiment(configs, seeds_from(settings, seeds))
+        experiment = Experiment(configs, list_seeds(settings, seeds))
         collected = collect(experiment, data, train, damaged).runs
         found = {(model, size): list(runs.values()) for model, runs in collected.items()}
-        return Chosen({key: runs for key, runs in found.items() if runs}, damaged=damaged)
+        return Selection({key: runs for key, runs in found.items() if runs}, damaged=damaged)
     wanted = [settings["seed"]] if "seed" in settings else []
 
     def agreeing() -> dict[tuple[str, str], list[Run]]:
@@ -168,30 +168,30 @@ def collect_ladder(
     if missing := {model: c for model, c in configs.items() if (model, size) not in found}:
         collect(Experiment(missing, [configs[LADDER[0]].seed]), data, train, damaged)
         found = agreeing()
-    return Chosen(found, damaged=damaged)
+    return Selection(found, damaged=damaged)
 
 
 def select_ladder(
     data: Dataset, sizes: Sequence[str], settings: Mapping[str, Any], seeds: int | None
-) -> Chosen:
+) -> Selection:
     """Choose among the runs that there are: those that agree, with these settings and seeds."""
-    settings = in_iterations(data, sizes[0], settings)
+    settings = resolve_epochs(data, sizes[0], settings)
     identity = {name: value for name, value in settings.items() if name not in INCIDENTAL}
-    wanted = seeds_from(identity, seeds or 0)
+    wanted = list_seeds(identity, seeds or 0)
     if seeds:
         identity.pop("seed", None)
     runs = select_runs(data, sizes, identity, wanted)
     passed_over = [
         (run, runs[run.config.model, run.config.size][0])
-        for run in newer_runs(data, runs, identity, wanted)
+        for run in find_newer_runs(data, runs, identity, wanted)
     ]
     damaged = Damaged()
-    whole = _whole(runs, damaged)
+    whole = _leave_out_damaged(runs, damaged)
     others = map(damaged.leave_out, select_others(data, sizes, identity, wanted))
-    return Chosen(whole, [some for some in others if some], passed_over, damaged)
+    return Selection(whole, [some for some in others if some], passed_over, damaged)
 
 
-def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_epochs(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with epochs as iterations, which are as many for each model."""
     if not settings.get("epochs"):
         return dict(settings)
@@ -199,7 +199,7 @@ def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict
     return {**settings, "iters": resolved.iters, "epochs": 0, "window_order": resolved.window_order}
 
 
-def _whole(
+def _leave_out_damaged(
     runs: Mapping[tuple[str, str], Sequence[Run]], damaged: Damaged
 ) -> dict[tuple[str, str], list[Run]]:
     return {key: whole for key, some in runs.items() if (whole := damaged.leave_out(some))}
@@ -221,64 +221,66 @@ def compare(
     have several context lengths, in the longest, and where there are none, in the
     longest of the others.
     """
-    leading = _leading(runs)
+    leading = _find_shared_settings(runs)
     rows: list[ResultRow] = []
     for (model, size), of_model in runs.items():
-        row = row_of(of_model, device_name)
-        if differs := differences(of_model[0], leading[size]):
-            made = _missing(model, size, data, settings or {}, leading[size])
+        row = aggregate_runs(of_model, device_name)
+        if differs := find_differences(of_model[0], leading[size]):
+            made = _describe_missing(model, size, data, settings or {}, leading[size])
             row = replace(row, differs=differs, command=made.command)
         rows.append(row)
-    beside = tuple(row_of(of_other, device_name) for of_other in others)
+    beside = tuple(aggregate_runs(of_other, device_name) for of_other in others)
     agreeing = [some for (_, size), some in runs.items() if agrees(some[0], leading[size])]
     compared = agreeing or others
     lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
     return Comparison(
         data.name,
-        with_gains(rows),
+        add_gains(rows),
         tuple(
-            _missing(model, size, data, settings or {}, leading.get(size, ()))
-            for model, size in missing_models(runs)
+            _describe_missing(model, size, data, settings or {}, leading.get(size, ()))
+            for model, size in list_missing_models(runs)
         ),
         beside,
-        ngram_baselines(data, lengths[-1]) if lengths else (),
+        score_ngram_baselines(data, lengths[-1]) if lengths else (),
         lengths,
     )
 
 
-def _leading(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
+def _find_shared_settings(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
     """What the largest group of runs that agree shares, for each size."""
     return {
-        size: largest_group([run for (_, s), some in runs.items() if s == size for run in some])
+        size: find_largest_group(
+            [run for (_, s), some in runs.items() if s == size for run in some]
+        )
         for size in dict.fromkeys(size for _, size in runs)
     }
 
 
-def with_gains(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+def add_gains(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
     """The ladder's rows, those of a size together, with what each gained on the rung before."""
     return tuple(
-        replace(row, gain=_gain(*pair))
+        replace(row, gain=_compute_gain(*pair))
         for row, pair in zip(rows, pairwise([None, *rows]), strict=True)
     )
 
 
-def _gain(before: ResultRow | None, row: ResultRow | None) -> Difference | None:
+def _compute_gain(before: ResultRow | None, row: ResultRow | None) -> Difference | None:
     """How far the validation loss fell from the rung before, if both rows can tell."""
     if before is None or row is None or before.size != row.size:
         return None
     follows = LADDER.index(row.model) == LADDER.index(before.model) + 1
     return (
-        loss_decrease(before, row, val_loss)
+        compare_losses(before, row, val_loss)
         if follows and before.comparable and row.comparable
         else None
     )
 
 
-def _missing(
+def _describe_missing(
     model: str, size: str, data: Dataset, settings: Mapping[str, Any], shared: Agreement
 ) -> Missing:
     """How to train a model so that it agrees with the runs that share these settings."""
-    named = {name: value for name, value in shared if name != TRAINED_BY}
+    named = {name: value for name, value in shared if name != ORIGIN}
     try:
         command = to_command(resolve(model, size, data.name, settings, named))
     except UsageError as error:  # a model without heads takes any number of them

@@ -28,15 +28,20 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
+from drakegpt.compute.device import choose_device, choose_thread_count, default_thread_count
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
 from drakegpt.files import remove_folder
-from drakegpt.models.registry import choose_device, processors, threads_for
-from drakegpt.models.size import total_parameters
-from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
+from drakegpt.models.size import count_total_parameters
+from drakegpt.runs.lookup import (
+    apply_incidental_settings,
+    find_interrupted,
+    find_origin,
+    list_runs_on,
+)
 from drakegpt.runs.run import Run, check_new
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
@@ -119,7 +124,7 @@ def train_runs(
     at_once = min(len(jobs), _count_at_once([job.config for job in jobs], data))
     observer.begin(len(jobs), at_once)
     if at_once > 1:
-        return _SideBySide(jobs, data, at_once, observer, resume=resume).train()
+        return _ParallelTraining(jobs, data, at_once, observer, resume=resume).train()
     return _train_in_turn(jobs, data, observer, resume=resume)
 
 
@@ -131,21 +136,21 @@ def _train_in_turn(
         if runs and observer.stop():
             raise TrainingStoppedError([], jobs[number - 1 :])
         observer.start(job, number, len(jobs))
-        run = _begin(job, data, observer, resume=resume)
+        run = _start_or_resume(job, data, observer, resume=resume)
         with observer.train(run) as progress:
             finished = train_run(run, resume=True, progress=progress, stop=observer.stop)
         if not finished:
             raise TrainingStoppedError([run], jobs[number:])
-        score(run, run.config.device)
+        score_run(run, run.config.device)
         runs.append(run)
     return runs
 
 
-def _begin(job: Job, data: Dataset, observer: Observer, *, resume: bool) -> Run:
+def _start_or_resume(job: Job, data: Dataset, observer: Observer, *, resume: bool) -> Run:
     """A new run, or the one that was interrupted, kept and computed as is asked for now."""
     if resume and (begun := find_interrupted(list_runs_on(data), job.config)):
         observer.resume(begun)
-        return with_current_storage(begun, job.config)
+        return apply_incidental_settings(begun, job.config)
     return start_run(job.config, data, job.name, origin=find_origin(job.config))
 
 
@@ -158,12 +163,12 @@ def _count_at_once(configs: Sequence[TrainConfig], data: Dataset) -> int:
         model = config.model_settings(data.tokenizer.vocab_size)
         tokens = config.batch_size * config.grad_accumulation * config.context_length
         # Two for each weight and token forward, four backward.
-        operations += 6 * total_parameters(model) * tokens * config.iters
-        threads = max(threads, threads_for(model))
-    return processors() // threads if operations >= WORTH_PROCESSES else 1
+        operations += 6 * count_total_parameters(model) * tokens * config.iters
+        threads = max(threads, choose_thread_count(model))
+    return default_thread_count() // threads if operations >= WORTH_PROCESSES else 1
 
 
-class _Process:
+class _WorkerProcess:
     """A `worker` with one run in training, which ends when this process does."""
 
     def __init__(self, run: Run, title: str) -> None:
@@ -233,7 +238,7 @@ class _Process:
         return None
 
 
-class _SideBySide:
+class _ParallelTraining:
     """Trains runs side by side, a few at a time."""
 
     def __init__(
@@ -241,8 +246,8 @@ class _SideBySide:
     ) -> None:
         self._jobs, self._data, self._at_once = jobs, data, at_once
         self._observer, self._resume = observer, resume
-        self._processes: list[_Process] = []
-        self._under_way: list[_Process] = []
+        self._processes: list[_WorkerProcess] = []
+        self._under_way: list[_WorkerProcess] = []
 
     def train(self) -> list[Run]:
         """Train all jobs; the runs, in order."""
@@ -268,8 +273,8 @@ class _SideBySide:
         return self._jobs[begun] if begun < len(self._jobs) else None
 
     def _start(self, job: Job, ending: ExitStack) -> None:
-        run = _begin(job, self._data, self._observer, resume=self._resume)
-        process = ending.enter_context(_Process(run, job.title))
+        run = _start_or_resume(job, self._data, self._observer, resume=self._resume)
+        process = ending.enter_context(_WorkerProcess(run, job.title))
         self._processes.append(process)
         self._under_way.append(process)
 

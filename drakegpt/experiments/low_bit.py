@@ -24,10 +24,11 @@ import torch
 from drakegpt.bench.memory import peak_memory
 from drakegpt.bench.timing import Entry, Times, measure_in_turns, warm_up
 from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.noise import Difference, difference, lowest
+from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.files import temporary_folder
@@ -37,15 +38,15 @@ from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import (
     PackedBits,
     Packing,
-    packed_skeleton_,
+    count_bytes,
+    prepare_packed_,
     quantize_after_training_,
-    sizes,
 )
-from drakegpt.models.registry import build_model, choose_threads, without_weights
-from drakegpt.models.size import total_parameters
+from drakegpt.models.registry import build_model, without_weights
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import counted_score, score
+from drakegpt.runs.scores import score_and_count, score_run
 from drakegpt.runs.start import resolve_run
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Trainer
@@ -110,19 +111,19 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
         "1": resolved(bits="1"),
         "from full": few,
         "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
-        "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
+        "small": resolved(embedding_dim=find_width_of_equal_bytes(few.model_settings(vocab_size))),
     }
     return Experiment(variants, seeds, {"from full": "full"})
 
 
-def as_small_as(few: ModelConfig) -> int:
+def find_width_of_equal_bytes(few: ModelConfig) -> int:
     """The width at which a model in float32 has about as many bytes as `few` when packed."""
     one, two = (_packed_bytes(replace(few, num_layers=depth)) for depth in (1, 2))
     goal = one + (few.num_layers - 1) * (two - one)
     full = replace(few, bits="full")
 
     def stored(width: int) -> int:
-        return 4 * total_parameters(replace(full, embedding_dim=width))
+        return 4 * count_total_parameters(replace(full, embedding_dim=width))
 
     widths = range(few.num_heads, few.embedding_dim + 1, few.num_heads)
     first = bisect_left(widths, goal, key=stored)  # as large, or larger
@@ -133,7 +134,7 @@ def _packed_bytes(few: ModelConfig) -> int:
     """The bytes of the model's file when it is packed."""
     with without_weights():
         model = build_model(replace(few, bits="full"))
-        packed = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+        packed = count_bytes(prepare_packed_(model, few.bits, normed=True))  # type: ignore[arg-type]
     return packed.packed + packed.remainder
 
 
@@ -160,7 +161,7 @@ class LowBitRow:
     embedding_dim: int
     val_losses: tuple[float, ...]
     bits_per_character: float
-    difference: float  # of the mean loss to that of the first row
+    compare_losses: float  # of the mean loss to that of the first row
     noise: float  # of that difference
     paired: bool  # whether the noise is that of differences between runs of one seed
     file_bytes: int
@@ -205,15 +206,15 @@ def measure(
     prompt = data.split("val")[: models[forms[0].name].config.context_length].tolist()
     speeds = _speeds(forms, models, prompt, device, progress)
     steps = _training_steps(runs[0], data, device, progress)
-    first = [score.loss for score in scores[forms[0].name]]
+    first = [score_run.loss for score_run in scores[forms[0].name]]
     rows: list[LowBitRow] = []
     for done, form in enumerate(forms):
         progress(f"memory: {form.name}", done, len(forms))
         model = models[form.name]
-        counted, of_form = sizes(model), scores[form.name]
-        losses = tuple(score.loss for score in of_form)
+        counted, of_form = count_bytes(model), scores[form.name]
+        losses = tuple(score_run.loss for score_run in of_form)
         # Made of the same runs, two forms share their seeds, and all that follows from them.
-        below = difference(first, losses, share_chance=form.trained == forms[0].trained)
+        below = compare_losses(first, losses, share_chance=form.trained == forms[0].trained)
         file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
         rows.append(
             LowBitRow(
@@ -222,7 +223,7 @@ def measure(
                 embedding_dim=model.config.embedding_dim,
                 val_losses=losses,
                 bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
-                difference=0.0 - below.fall,
+                compare_losses=0.0 - below.fall,
                 noise=below.noise,
                 paired=below.paired,
                 file_bytes=file_bytes,
@@ -243,9 +244,9 @@ def measure(
 
 def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
     if form.rounded is None and form.dtype == torch.float32:
-        return score(run, str(device)).val
-    choose_threads(run.model_config)
-    return counted_score(run, build_variant(run, form).to(device), data, device)
+        return score_run(run, str(device)).val
+    set_thread_count(run.model_config)
+    return score_and_count(run, build_variant(run, form).to(device), data, device)
 
 
 def summarize(rows: Sequence[LowBitRow]) -> list[str]:
@@ -271,7 +272,7 @@ def summarize(rows: Sequence[LowBitRow]) -> list[str]:
         found.append(
             f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
             f"float32 model of that size (width {small.embedding_dim}) ends "
-            f"{_apart(difference(few.val_losses, small.val_losses), 'it')}."
+            f"{_apart(compare_losses(few.val_losses, small.val_losses), 'it')}."
         )
     for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
         times = few.times_faster[batch]
@@ -286,12 +287,12 @@ def _apart(below: Difference, other: str) -> str:
     return f"{below.where('below', 'above', 'level with')} {other}{below.grounds}"
 
 
-def lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
+def find_lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
     """The form with the lowest loss, and those within noise of it."""
-    return lowest(
+    return find_lowest(
         rows,
         lambda row: row.val_loss,
-        lambda least, row: difference(least.val_losses, row.val_losses),
+        lambda least, row: compare_losses(least.val_losses, row.val_losses),
     )
 
 
@@ -309,7 +310,7 @@ def _speeds(
     entries, units = [], {}
     for form in forms:
         model = models[form.name]
-        choose_threads(model.config)
+        set_thread_count(model.config)
         for batch in BATCHES:
             steps = _steps(model, prompt, batch)
             entry = Entry(form.name, str(batch), torch.get_num_threads(), partial(take, steps))
@@ -327,7 +328,7 @@ def _training_steps(
     """Seconds of a training step of each of `runs`, taking turns, without evaluations."""
     entries, units = [], {}
     for name, run in runs.items():
-        choose_threads(run.model_config)
+        set_thread_count(run.model_config)
         compiled = plan_execution(run.config, device).compiled  # which an endless run would be
         config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS, compile=compiled)
         model = build_model(run.model_config).to(device)
@@ -376,7 +377,7 @@ def read_and_write(
 ) -> None:
     """What a process does whose memory is measured: load a model, write a few characters."""
     model_config = ModelConfig(**config)
-    choose_threads(model_config)
+    set_thread_count(model_config)
     weights, _ = load_weights(Path(file))
     packed = Packing(**packing) if packing else None
     model = load_model(model_config, weights, packed, getattr(torch, dtype)).to(device)

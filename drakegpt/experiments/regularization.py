@@ -15,9 +15,9 @@ from drakegpt.experiments.experiment import Collection, Experiment
 from drakegpt.experiments.results import (
     ResultRow,
     RunResult,
-    loss_decrease,
-    lowest,
-    row_of,
+    aggregate_runs,
+    compare_losses,
+    find_lowest,
     val_loss,
 )
 from drakegpt.runs.start import resolve_run
@@ -77,7 +77,7 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     return Experiment(variants, seeds)
 
 
-def rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
+def score_rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
     """Score all runs: a row for each remedy that has any.
 
     Raises `RunError` where the model without a remedy has none.
@@ -86,7 +86,7 @@ def rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
     if not found[NONE]:
         problem = next(iter(collection.damaged.values()), "The model without a remedy is missing.")
         raise RunError(problem, "Train it again: the same command with --train.")
-    return {name: row_of(runs, device_name) for name, runs in found.items() if runs}
+    return {name: aggregate_runs(runs, device_name) for name, runs in found.items() if runs}
 
 
 def summarize(regularized: Mapping[str, ResultRow]) -> list[str]:
@@ -100,8 +100,8 @@ def summarize(regularized: Mapping[str, ResultRow]) -> list[str]:
         f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
     ]
     for name, row in regularized.items():
-        ends = loss_decrease(plain, row, val_loss)
-        best = loss_decrease(plain, row, best_val_loss)
+        ends = compare_losses(plain, row, val_loss)
+        best = compare_losses(plain, row, best_val_loss)
         if name != NONE and ends.finite and best.finite:
             found.append(
                 f"{name.capitalize()} ends {_apart(ends)}; by the best weights of both, "
@@ -121,7 +121,7 @@ def _apart(ends: Difference) -> str:
 
 def _lowest(regularized: Mapping[str, ResultRow]) -> list[str]:
     """Which ends lowest, and what noise does not tell from it."""
-    ends = lowest(regularized.values(), val_loss)
+    ends = find_lowest(regularized.values(), val_loss)
     least, *level = [
         name for row in ends for name, other in regularized.items() if other is row
     ] or [""]

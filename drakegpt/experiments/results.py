@@ -1,7 +1,7 @@
 """One row of a comparison: a model with its settings, and what its runs came to.
 
 Several runs that differ in their seed alone make one row, whose figures are
-their means. Two rows are compared by `loss_decrease`, which knows what is noise.
+their means. Two rows are compared by `compare_losses`, which knows what is noise.
 Not here: choosing runs, and setting rows side by side.
 """
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.experiments.agreement import shared_settings
+from drakegpt.experiments.agreement import get_shared_settings
 from drakegpt.experiments.formatting import format_difference
-from drakegpt.models.size import total_parameters
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 from drakegpt.wording import pluralize
 
 # Settings that decide on initial weights and on the windows of training.
-DRAWN_BY = (
+PAIRING_SETTINGS = (
     "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
     "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "window_order",
 )  # fmt: skip
@@ -112,7 +112,7 @@ class ResultRow:
         if not self.differs:
             return ""
         told = ", ".join(
-            f"{name} {_said(own)}, theirs {_said(theirs)}"
+            f"{name} {_format_setting(own)}, theirs {_format_setting(theirs)}"
             for name, (own, theirs) in self.differs.items()
         )
         return (
@@ -217,7 +217,7 @@ class ResultRow:
         """The mean of the runs' evaluations, where all of them have one."""
         if len(self.histories) == 1:
             return self.histories[0]
-        return tuple(_mean_of(lines) for lines in self._together())
+        return tuple(_average_evaluations(lines) for lines in self._together())
 
     @property
     def scored_on(self) -> str:
@@ -244,15 +244,17 @@ class ResultRow:
             "best_val_loss", "bits_per_character", "perplexity", "tokens_per_second", "seconds",
             "iterations", "overfits_from",
         )  # fmt: skip
-        results = [_plain(asdict(r) | {"overfits_from": r.overfits_from}) for r in self.results]
+        results = [
+            _replace_nonfinite(asdict(r) | {"overfits_from": r.overfits_from}) for r in self.results
+        ]
         gain = self.gain and {"val_gain": self.gain.fall, "val_gain_noise": self.gain.noise}
         differs = {
             name: {"run": own, "others": theirs} for name, (own, theirs) in self.differs.items()
         }
         return (
             {name: getattr(self, name) for name in own}
-            | _plain({name: getattr(self, name) for name in means})
-            | _plain(gain or dict.fromkeys(("val_gain", "val_gain_noise")))
+            | _replace_nonfinite({name: getattr(self, name) for name in means})
+            | _replace_nonfinite(gain or dict.fromkeys(("val_gain", "val_gain_noise")))
             | {"differs": differs, "command": self.command, "runs": results}
         )
 
@@ -271,7 +273,7 @@ class ResultRow:
         return statistics.fmean(known) if known else None
 
 
-def row_of(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
+def aggregate_runs(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
     """Score runs that differ in their seed alone, as one row."""
     first = runs[0]
     return ResultRow(
@@ -280,25 +282,25 @@ def row_of(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
         preset=first.config.preset,
         tokenizer=first.tokenizer.kind,
         vocab_size=first.tokenizer.vocab_size,
-        parameters=total_parameters(first.model_config),
-        results=tuple(_result(run, device_name) for run in runs),
-        drawn_by=_drawn_by(first),
-        shared=shared_settings(first),
+        parameters=count_total_parameters(first.model_config),
+        results=tuple(_score_run(run, device_name) for run in runs),
+        drawn_by=_get_pairing_key(first),
+        shared=get_shared_settings(first),
     )
 
 
-def _drawn_by(run: Run) -> tuple[Any, ...]:
+def _get_pairing_key(run: Run) -> tuple[Any, ...]:
     """What decides, with its seed, on a run's initial weights and on its windows.
 
     Nothing of one that was not trained here.
     """
     if run.derived:
         return ()
-    return (run.info["dataset_version"], *(getattr(run.config, name) for name in DRAWN_BY))
+    return (run.info["dataset_version"], *(getattr(run.config, name) for name in PAIRING_SETTINGS))
 
 
-def _result(run: Run, device_name: str) -> RunResult:
-    scores = score(run, device_name)
+def _score_run(run: Run, device_name: str) -> RunResult:
+    scores = score_run(run, device_name)
     reached = run.last_checkpoint().iteration  # less than was recorded if the last is damaged
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     last = evaluations[-1] if evaluations else {}
@@ -317,13 +319,13 @@ def _result(run: Run, device_name: str) -> RunResult:
     )
 
 
-def loss_decrease(
+def compare_losses(
     before: ResultRow, row: ResultRow, loss: Callable[[RunResult], float]
 ) -> Difference:
     """How far the mean of a loss lies below that of another row, and what of that is noise."""
     alike = before.drawn_by == row.drawn_by != () and before.seeds == row.seeds
     losses = ([loss(result) for result in each.results] for each in (before, row))
-    return noise.difference(*losses, share_chance=alike)
+    return noise.compare_losses(*losses, share_chance=alike)
 
 
 def val_loss(result: RunResult) -> float:
@@ -336,21 +338,21 @@ def nats_per_character(result: RunResult) -> float:
     return result.bits_per_character * math.log(2)
 
 
-def lowest(
+def find_lowest(
     rows: Iterable[ResultRow], loss: Callable[[RunResult], float] = nats_per_character
 ) -> list[ResultRow]:
     """The row with the lowest mean loss, and after it those within noise of it.
 
     Of those that can be compared.
     """
-    return noise.lowest(
+    return noise.find_lowest(
         [row for row in rows if row.comparable],
         lambda row: statistics.fmean(map(loss, row.results)),
-        lambda least, row: loss_decrease(least, row, loss),
+        lambda least, row: compare_losses(least, row, loss),
     )
 
 
-def _said(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     """The value of a setting in a sentence."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -359,7 +361,7 @@ def _said(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value) or "none"
 
 
-def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _replace_nonfinite(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures for JSON, which has no number that is not finite."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -367,10 +369,12 @@ def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mean_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _average_evaluations(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Evaluations of several runs after as many iterations, as one."""
-    means = {key: statistics.fmean(line[key] for line in lines) for key in lines[0].keys() & _MEANT}
+    means = {
+        key: statistics.fmean(line[key] for line in lines) for key in lines[0].keys() & _AVERAGED
+    }
     return {"iteration": lines[0]["iteration"], **means}
 
 
-_MEANT = {"train_loss", "val_loss", "tokens_per_second", "seconds"}
+_AVERAGED = {"train_loss", "val_loss", "tokens_per_second", "seconds"}

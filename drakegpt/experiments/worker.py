@@ -55,7 +55,7 @@ def main() -> None:
 def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     """Train what is left of a run and score it; whether it came to its end."""
     from drakegpt.runs.run import open_run, with_changes
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
     run = with_changes(open_run(folder), changes)
@@ -64,7 +64,7 @@ def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
     stop.training = False
     if stop.asked:  # perhaps only just too late to stop its training
         return False
-    score(run, run.config.device)
+    score_run(run, run.config.device)
     return True
 
 

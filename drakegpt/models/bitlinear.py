@@ -38,7 +38,7 @@ LARGEST = 127
 # --- Rounding -----------------------------------------------------------------------------------
 
 
-def ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
+def quantize_ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     """Weights (N, K) to codes -1, 0, 1 (N, K) and the scale of each part (P,).
 
     scale = max(mean |W|, 1e-5) and codes = clip(round(W / scale), -1, 1): the
@@ -52,7 +52,7 @@ def ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     return codes.view_as(weight), scales.flatten()
 
 
-def signs(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
+def quantize_binary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
     """Weights (N, K) to codes -1, 1 (N, K) and the scale of each part (P,).
 
     codes = sign(W - mean W) with sign(0) = 1, scale = max(mean |W|, 1e-5): BitNet,
@@ -67,8 +67,8 @@ def signs(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def quantize_weight(weight: Tensor, bits: Bits, parts: int = 1) -> tuple[Tensor, Tensor]:
-    """Codes (N, K) and scales (P,) in so many bits: `ternary` or `signs`."""
-    return ternary(weight, parts) if bits == "1.58" else signs(weight, parts)
+    """Codes (N, K) and scales (P,) in so many bits: `quantize_ternary` or `quantize_binary`."""
+    return quantize_ternary(weight, parts) if bits == "1.58" else quantize_binary(weight, parts)
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,13 +154,13 @@ def quantize_(model: nn.Module, bits: Bits) -> nn.Module:
     """
     if bits not in ("1.58", "1"):
         raise ValueError(f"there are no weights of {bits} bits")
-    for name, linear in replaceable(model):
-        layer = BitLinear(linear, bits, parts_of(name), normed=is_normed(name))
+    for name, linear in find_quantizable(model):
+        layer = BitLinear(linear, bits, count_parts(name), normed=needs_norm(name))
         model.set_submodule(name, layer.train(linear.training))
     return model
 
 
-def replaceable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+def find_quantizable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """The linear layers other than `head` by name; raises `ValueError` if there are none."""
     found = [
         (name, layer)
@@ -174,11 +174,11 @@ def replaceable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     return found
 
 
-def parts_of(name: str) -> int:
+def count_parts(name: str) -> int:
     """Into how many parts the rows of the layer `name` are cut: queries, keys, values apart."""
     return 3 if name.endswith("query_key_value") else 1
 
 
-def is_normed(name: str) -> bool:
+def needs_norm(name: str) -> bool:
     """Whether the layer `name` gets a layer norm of its own."""
     return name.endswith(("projection", "narrow"))

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed_linear import PER_BYTE, Packing, load_packed_, packed_skeleton_
+from drakegpt.models.packed_linear import PER_BYTE, Packing, load_packed_, prepare_packed_
 from drakegpt.models.registry import build_model, without_weights
-from drakegpt.models.size import total_parameters
+from drakegpt.models.size import count_total_parameters
 
 
 def load_model(
@@ -28,7 +28,7 @@ def load_model(
     with without_weights():
         model = build_model(replace(config, bits="full") if packing else config).to(dtype)
         if packing:
-            packed_skeleton_(model, packing.bits, normed=packing.trained)
+            prepare_packed_(model, packing.bits, normed=packing.trained)
     load_packed_(model.to_empty(device="cpu"), weights)
     return model.eval()
 
@@ -43,5 +43,5 @@ def _check_numbers(
     there = sum(tensor.numel() for tensor in weights.values())
     if packing:
         there *= PER_BYTE[packing.bits]
-    if there < (needed := total_parameters(replace(config, bits="full"))):
+    if there < (needed := count_total_parameters(replace(config, bits="full"))):
         raise ValueError(f"they are {there:,} numbers, and the model has {needed:,}")

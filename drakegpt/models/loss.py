@@ -10,7 +10,7 @@ from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
 
 
-def tokens_at_once(device: torch.device, config: ModelConfig) -> int:
+def choose_batch_tokens(device: torch.device, config: ModelConfig) -> int:
     """Windows are scored many at a time: so many tokens as suit a CPU's caches or fill a GPU.
 
     Fewer where each has many numbers, so that scoring a model takes a GPU no more

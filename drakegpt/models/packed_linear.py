@@ -48,11 +48,11 @@ from drakegpt.models.bitlinear import (
     FLOOR,
     LARGEST,
     BitLinear,
-    is_normed,
-    parts_of,
+    count_parts,
+    find_quantizable,
+    needs_norm,
     quantize_activations,
     quantize_weight,
-    replaceable,
     rescale,
 )
 
@@ -81,7 +81,7 @@ EXACT_FEW_BITS = 2**24 // LARGEST
 # --- Bytes --------------------------------------------------------------------------------------
 
 
-def pack(codes: Tensor, bits: PackedBits) -> Tensor:
+def pack_bytes(codes: Tensor, bits: PackedBits) -> Tensor:
     """Codes of any shape, int8, to bytes, uint8 (`packed_length(count, bits)`,).
 
     A weight is one digit of a byte written in base 3 or 2, the first the lowest;
@@ -96,13 +96,13 @@ def pack(codes: Tensor, bits: PackedBits) -> Tensor:
     return (digits.view(-1, PER_BYTE[bits]) * powers).sum(1, dtype=torch.uint8)
 
 
-def unpack(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
-    """The codes, int8 in `shape`, that `pack` made these bytes of.
+def unpack_bytes(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
+    """The codes, int8 in `shape`, that `pack_bytes` made these bytes of.
 
     Raises `ValueError` if it cannot have been these bytes.
     """
     count = torch.Size(shape).numel()
-    expected = packed_length(count, bits)
+    expected = count_packed_bytes(count, bits)
     if packed.dtype != torch.uint8 or packed.shape != (expected,):
         found = f"{tuple(packed.shape)} of {packed.dtype}"
         raise ValueError(f"{count} weights of {bits} bits are {expected} bytes, not {found}")
@@ -115,7 +115,7 @@ def unpack(packed: Tensor, bits: PackedBits, shape: tuple[int, ...]) -> Tensor:
     return codes.index_select(0, packed.int()).flatten()[:count].view(shape)
 
 
-def packed_length(count: int, bits: PackedBits) -> int:
+def count_packed_bytes(count: int, bits: PackedBits) -> int:
     """The bytes that `count` weights take."""
     return -(-count // PER_BYTE[bits])
 
@@ -134,7 +134,7 @@ def _codes(bits: PackedBits) -> Tensor:
 # --- The layer ----------------------------------------------------------------------------------
 
 
-def integer_product(x: Tensor, weight: Tensor) -> Tensor:
+def multiply_integers(x: Tensor, weight: Tensor) -> Tensor:
     """X @ weight.T in whole numbers: int8 (M, K), int8 (N, K) -> (M, N), exact.
 
     `torch._int_mm` reads the strides of its arguments even in a dimension of
@@ -228,17 +228,17 @@ class PackedLinear(nn.Module):
             product = bfloat16_product(activations.flatten(0, -2), codes, exact)
         else:
             activations, token = quantize_activations(x)
-            product = integer_product(activations.to(torch.int8).flatten(0, -2), self.codes)
+            product = multiply_integers(activations.to(torch.int8).flatten(0, -2), self.codes)
         product = product.view(*x.shape[:-1], len(self.codes))
         return rescale(product, token, self.scales, self.bias)
 
     def stored_bytes(self) -> int:
         """The bytes of packed weights and their scales."""
-        return packed_length(self.codes.numel(), self.bits) + self.scales.nbytes
+        return count_packed_bytes(self.codes.numel(), self.bits) + self.scales.nbytes
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}packed"] = pack(self.codes, self.bits)
+        destination[f"{prefix}packed"] = pack_bytes(self.codes, self.bits)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -251,7 +251,7 @@ class PackedLinear(nn.Module):
         if not (scales.isfinite().all() and (scales > 0).all()):
             raise ValueError(f"{prefix}scales are not all positive numbers")
         try:
-            codes = unpack(packed, self.bits, tuple(self.codes.shape))
+            codes = unpack_bytes(packed, self.bits, tuple(self.codes.shape))
         except ValueError as error:
             raise ValueError(f"{prefix}packed is damaged: {error}") from None
         self.codes.copy_(codes)
@@ -304,8 +304,8 @@ def quantize_after_training_(model: nn.Module, bits: PackedBits) -> nn.Module:
     Raises `ValueError` if there is nothing to replace, or no such rounding.
     """
     _check_bits(bits)
-    for name, linear in replaceable(model):
-        codes, scales = _rounded(linear.weight, bits, parts_of(name))
+    for name, linear in find_quantizable(model):
+        codes, scales = _rounded(linear.weight, bits, count_parts(name))
         _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, nn.Identity()))
     return model.requires_grad_(False)
 
@@ -319,17 +319,17 @@ def _rounded(weight: Tensor, bits: PackedBits, parts: int) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def packed_skeleton_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.Module:
+def prepare_packed_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.Module:
     """Give `model` packed layers without weights, to load a state into; returns `model`.
 
     `normed`: whether the state is of a model trained with few bits (`pack_`),
     which has more norms, or of one rounded after training.
     """
     _check_bits(bits)
-    for name, linear in replaceable(model):
+    for name, linear in find_quantizable(model):
         N, K = linear.weight.shape
-        scales = linear.weight.new_ones(N if bits == "8" else parts_of(name))
-        norm = nn.LayerNorm(K).to(linear.weight) if normed and is_normed(name) else nn.Identity()
+        scales = linear.weight.new_ones(N if bits == "8" else count_parts(name))
+        norm = nn.LayerNorm(K).to(linear.weight) if normed and needs_norm(name) else nn.Identity()
         codes = torch.ones_like(linear.weight, dtype=torch.int8)
         _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, norm))
     return model.requires_grad_(False)
@@ -365,7 +365,7 @@ def _replace(model: nn.Module, name: str, layer: PackedLinear) -> None:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ByteCounts:
     """The bytes of a model's weights: on disk those packed and all others; in memory."""
 
     packed: int
@@ -373,10 +373,10 @@ class Sizes:
     resident: int
 
 
-def sizes(model: nn.Module) -> Sizes:
+def count_bytes(model: nn.Module) -> ByteCounts:
     """Count the bytes of a model, packed or not. Scales count with what they scale."""
     layers = [layer for layer in model.modules() if isinstance(layer, PackedLinear)]
     resident = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     unpacked = sum(layer.codes.nbytes + layer.scales.nbytes for layer in layers)
     packed = sum(layer.stored_bytes() for layer in layers)
-    return Sizes(packed=packed, remainder=resident - unpacked, resident=resident)
+    return ByteCounts(packed=packed, remainder=resident - unpacked, resident=resident)

@@ -25,18 +25,18 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
     return {name: n + (config.num_layers - 1) * (two[name] - n) for name, n in one.items()}
 
 
-def total_parameters(config: ModelConfig) -> int:
+def count_total_parameters(config: ModelConfig) -> int:
     """Parameters of the whole model."""
     return sum(count_parameters(config).values())
 
 
-def module_bytes(config: ModelConfig) -> int:
+def estimate_module_bytes(config: ModelConfig) -> int:
     """Memory that a model's modules take beside its weights, at least."""
     one, two = (sum(1 for _ in _empty(config, depth).modules()) for depth in (1, 2))
     return MODULE_BYTES * (one + (config.num_layers - 1) * (two - one))
 
 
-def blocks_of(config: ModelConfig) -> int:
+def count_blocks(config: ModelConfig) -> int:
     """How many blocks the model has; 0 for one that has none, whatever `num_layers` says."""
     one, two = (sum(1 for _ in _empty(config, depth).modules()) for depth in (1, 2))
     return config.num_layers if two > one else 0

@@ -23,12 +23,12 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def colour(variable: str) -> str:
+def stand_in_for(variable: str) -> str:
     """What matplotlib is to draw with where the page's colour of that name is meant."""
     return next(stand_in for stand_in, name in _STAND_INS.items() if name == variable)
 
 
-def inline(figure: "Figure", name: str, title: str, description: str) -> str:
+def to_inline_svg(figure: "Figure", name: str, title: str, description: str) -> str:
     """The figure as an `<svg>` element; `name` is unique on the page, in letters and hyphens.
 
     `title` names it; `description` tells those who do not see it what it shows.

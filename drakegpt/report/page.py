@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drakegpt
+from drakegpt.compute.device import choose_device
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
-from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, verse_surprisals
-from drakegpt.experiments.claims import INTRODUCTION, Claim
+from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
+from drakegpt.experiments.claims import TITLE, Claim
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
-from drakegpt.experiments.ladder import PAIRS, Comparison
+from drakegpt.experiments.ladder import BIGRAM, Comparison
 from drakegpt.experiments.results import ResultRow
-from drakegpt.models.registry import choose_device
-from drakegpt.report.plots import Mark, legend, marks_of, pictures
-from drakegpt.report.reproduce import commands_for
+from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
+from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 TEMPLATE = "template.html.j2"
 HEAD = 2000  # bytes of a page that hold what it says of itself
 # Bits per character from which a piece of the verse is coloured one step more.
-STEPS = (1, 2, 4, 6, 8)
+COLOUR_STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
 NEARBY = 12  # characters shown before a surprising one
 
@@ -139,37 +139,37 @@ def render(
     """
     from markupsafe import Markup
 
-    marks = marks_of(comparison)
+    marks = assign_marks(comparison)
     rows = (*comparison.rows, *comparison.others)
-    drawn = pictures(comparison, marks)
+    drawn = draw_plots(comparison, marks)
     verse = find_verse(data)
     device = choose_device(device_name)
     surprised = []
     for first, *_ in runs:
-        pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
-        surprised.append(surprised_by(verse, pieces, marks[first.name]))
+        pieces = compute_verse_surprisals(first.load_model(device), first.dataset(), verse)
+        surprised.append(summarize_surprisal(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,
         data=data.metadata,
         comparison=comparison,
         claims=claims,
-        claims_title=INTRODUCTION,
+        claims_title=TITLE,
         rows=rows,
         marks=marks,
         summarize=summarize(comparison),
         ladders=ladders(comparison, marks),
-        scale=Scale.of(comparison),
+        scale=LossScale.of(comparison),
         means=describe_seeds(len(row.seeds) for row in rows),
         noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
         figures=[(picture, Markup(picture.svg)) for picture in drawn],
-        legend=legend(drawn),
+        explain_signs=explain_signs(drawn),
         verse=verse,
-        steps=STEPS,
-        spelt=spelt,
+        steps=COLOUR_STEPS,
+        quote_piece=quote_piece,
         surprised=surprised,
         samples=samples,
-        recipes=commands_for(runs),
+        recipes=describe_reproduction(runs),
     )  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def _environment() -> "Environment":
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=visible,
+        finalize=replace_forbidden,
     )
 
 
@@ -191,7 +191,7 @@ def _file(name: str) -> str:
     return (resources.files("drakegpt.report") / name).read_text(encoding="utf-8")
 
 
-def visible(value: Any) -> Any:
+def replace_forbidden(value: Any) -> Any:
     """Text without the characters that HTML forbids: a picture of each stands there instead.
 
     Everything that the template prints comes through here.
@@ -235,7 +235,7 @@ def _rung(
 
 
 @dataclass(frozen=True)
-class Scale:
+class LossScale:
     """Where a loss lies between the lowest and the highest of the ladder, from 0 to 100."""
 
     low: float
@@ -243,10 +243,10 @@ class Scale:
     baselines: tuple[Baseline, ...]  # what counting alone reaches
 
     @classmethod
-    def of(cls, comparison: Comparison) -> "Scale":
+    def of(cls, comparison: Comparison) -> "LossScale":
         """The scale of all rungs of a comparison, and the baselines of interest."""
         lowest = comparison.lowest_baseline
-        baselines = tuple(f for f in comparison.baselines if f.order == PAIRS or f is lowest)
+        baselines = tuple(f for f in comparison.baselines if f.order == BIGRAM or f is lowest)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [baseline.score.loss for baseline in baselines]
         losses = [loss for loss in losses if math.isfinite(loss)]
@@ -259,7 +259,7 @@ class Scale:
         return f"{100 * (loss - self.low) / ((self.high - self.low) or 1.0):.2f}"
 
 
-def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised:
+def summarize_surprisal(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised:
     """What is shown of a model's surprise at the verse."""
     shown = tuple(
         Shown(piece.text, _step(piece.bits_per_character), piece.bits) for piece in pieces
@@ -278,7 +278,7 @@ def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised
     return Surprised(mark, mean, shown, most)
 
 
-def spelt(piece: str) -> str:
+def quote_piece(piece: str) -> str:
     """A piece of the verse in a sentence: in quotes, unless there is nothing to see."""
     return {"\n": "the end of a line", " ": "a space"}.get(
         piece, f"“\N{FIRST STRONG ISOLATE}{piece}\N{POP DIRECTIONAL ISOLATE}”"
@@ -287,7 +287,7 @@ def spelt(piece: str) -> str:
 
 def _step(bits: float) -> int:
     """How strongly so many bits per character are coloured; as nothing else what is no number."""
-    return bisect_right(STEPS, bits) if bits == bits else len(STEPS)
+    return bisect_right(COLOUR_STEPS, bits) if bits == bits else len(COLOUR_STEPS)
 
 
 def _nats(loss: float, spread: float | None = None) -> str:

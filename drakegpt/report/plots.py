@@ -25,7 +25,7 @@ from drakegpt.experiments.figures import (
 )
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
-from drakegpt.report.inline_svg import colour, inline
+from drakegpt.report.inline_svg import stand_in_for, to_inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ class Mark:
     """What tells a row apart wherever it occurs."""
 
     sign: str  # the rung, with an s for the scaled size; letters beside the ladder
-    colour: str  # its CSS variable
+    stand_in_for: str  # its CSS variable
     label: str
 
 
@@ -63,13 +63,13 @@ class Picture:
     holds: frozenset[str]  # of `LEGEND`
 
 
-def legend(drawn: Sequence[Picture]) -> list[str]:
+def explain_signs(drawn: Sequence[Picture]) -> list[str]:
     """What the signs in these figures mean: of those that occur in one of them."""
     held = {sign for picture in drawn for sign in picture.holds}
     return [meaning for sign, meaning in LEGEND.items() if sign in held]
 
 
-def marks_of(comparison: Comparison) -> dict[str, Mark]:
+def assign_marks(comparison: Comparison) -> dict[str, Mark]:
     """The mark of each row, by the name of its first run."""
     marks = {}
     for row in comparison.rows:
@@ -77,17 +77,17 @@ def marks_of(comparison: Comparison) -> dict[str, Mark]:
         sign = f"{rung}s" if row.size == "scaled" else str(rung)
         marks[row.runs[0]] = Mark(sign, f"rung-{rung}", row.label)
     for number, row in enumerate(comparison.others):
-        marks[row.runs[0]] = Mark(_letters(number), "other", row.label)
+        marks[row.runs[0]] = Mark(_to_letters(number), "other", row.label)
     return marks
 
 
-def _letters(number: int) -> str:
+def _to_letters(number: int) -> str:
     """0, 1, 2, … as a, b, …, z, aa, ab, …"""
     more, last = divmod(number, 26)
-    return (_letters(more - 1) if more else "") + chr(ord("a") + last)
+    return (_to_letters(more - 1) if more else "") + chr(ord("a") + last)
 
 
-def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]:
+def draw_plots(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]:
     """All there is to draw: both losses, and bits per character over time beside the ladder.
 
     Only what was recorded while training can be drawn; imported runs have no curves.
@@ -127,7 +127,7 @@ def _curves(
         *(_falls(row, key, label_in(rows, row)) for row in rows),
         *(f"Across: {baseline.label}, {baseline.score.loss:.2f}." for baseline in baselines),
     ]
-    svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
+    svg = to_inline_svg(figure, key.replace("_", "-"), caption, " ".join(words))
     return Picture(caption, " ".join(words), svg, frozenset(holds))
 
 
@@ -149,7 +149,7 @@ def _bits(rows: Sequence[ResultRow], marks: Mapping[str, Mark]) -> Picture:
     words = f"{what} in bits per character over the seconds of training. " + " ".join(
         f"{mark.label} ends at {y:.2f} after {x:,.0f} s." for mark, (x, y) in ends
     )
-    return Picture(caption, words, inline(figure, "bits", caption, words), frozenset(holds))
+    return Picture(caption, words, to_inline_svg(figure, "bits", caption, words), frozenset(holds))
 
 
 def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
@@ -158,10 +158,10 @@ def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    ink, muted = colour("ink"), colour("muted")
+    ink, muted = stand_in_for("ink"), stand_in_for("muted")
     look: dict[Any, Any] = {
         "font.size": POINTS, "text.color": ink, "axes.labelcolor": muted, "axes.edgecolor": muted,
-        "xtick.color": muted, "ytick.color": muted, "grid.color": colour("grid"),
+        "xtick.color": muted, "ytick.color": muted, "grid.color": stand_in_for("grid"),
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
         "axes.grid.axis": "y",
     }  # fmt: skip
@@ -186,7 +186,7 @@ def _line(
 ) -> set[str]:
     axes.plot(
         *(zip(*points, strict=True) if points else ([], [])),
-        color=colour(mark.colour),
+        color=stand_in_for(mark.colour),
         linestyle=STYLES[row.size],
         linewidth=2,
         marker="." if len(points) < 30 else None,
@@ -200,7 +200,7 @@ def _band(axes: "Axes", key: str, row: ResultRow, mark: Mark) -> set[str]:
     if len(row.histories) == 1:
         return set()
     x, low, high = zip(*row.band(key), strict=True)
-    axes.fill_between(x, low, high, color=colour(mark.colour), alpha=0.2, linewidth=0)
+    axes.fill_between(x, low, high, color=stand_in_for(mark.colour), alpha=0.2, linewidth=0)
     return {"band"}
 
 
@@ -209,7 +209,7 @@ def _turn(axes: "Axes", row: ResultRow, mark: Mark) -> set[str]:
     turn = turn_of(row)
     if turn is None:
         return set()
-    draw_turn(axes, turn, colour(mark.colour))
+    draw_turn(axes, turn, stand_in_for(mark.colour))
     return {"turn"}
 
 
@@ -228,7 +228,9 @@ def _of_tail(rows: Sequence[ResultRow]) -> str:
 
 def _level(axes: "Axes", baseline: Baseline) -> set[str]:
     """A dashed line from edge to edge with its name on it."""
-    axes.axhline(baseline.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    axes.axhline(
+        baseline.score.loss, color=stand_in_for("muted"), linewidth=1, linestyle=(0, (5, 3))
+    )
     axes.annotate(
         baseline.label,
         (1, baseline.score.loss),
@@ -236,7 +238,7 @@ def _level(axes: "Axes", baseline: Baseline) -> set[str]:
         xytext=(-2, 2),
         textcoords="offset points",
         horizontalalignment="right",
-        color=colour("muted"),
+        color=stand_in_for("muted"),
         fontsize=POINTS - 1,
     )
     return {"counts"}
@@ -246,22 +248,22 @@ def _sign(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> Non
     """Write the sign of each line beside its end, apart from the others."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    places = _apart([(y - low) / (high - low) for _, (_, y) in ends], LINE)
+    places = _spread_out([(y - low) / (high - low) for _, (_, y) in ends], LINE)
     for (mark, end), place in zip(ends, places, strict=True):
         axes.annotate(
             mark.sign,
             end,
             xytext=(1.04, place),
             textcoords="axes fraction",
-            color=colour(mark.colour),
+            color=stand_in_for(mark.colour),
             fontweight="bold",
             verticalalignment="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour(mark.colour), "linewidth": 0.6},
+            arrowprops={"arrowstyle": "-", "color": stand_in_for(mark.colour), "linewidth": 0.6},
         )
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
+def _spread_out(values: Sequence[float], gap: float) -> list[float]:
     """Places at least `gap` apart, in the order of the values and as near to them as can be.
 
     Least squares: neighbours that would be too close form a group around their mean.

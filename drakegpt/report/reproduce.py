@@ -57,7 +57,7 @@ class Commands:
     grounds: tuple[tuple[str, int], ...]  # versions and machine, and how many runs these made
 
 
-def commands_for(rows: Sequence[Sequence[Run]]) -> Commands:
+def describe_reproduction(rows: Sequence[Sequence[Run]]) -> Commands:
     """The recipes of rows, each of which has one or several runs that differ in their seed."""
     runs = [run for row in rows for run in row]
     texts = {run.info["dataset_version"]: run.dataset().metadata for run in runs}

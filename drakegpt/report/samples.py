@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from drakegpt.compute.device import choose_device
 from drakegpt.errors import RunError
 from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.text import generate_text
-from drakegpt.models.registry import choose_device
 from drakegpt.runs.run import Run
 from drakegpt.wording import format_command
 

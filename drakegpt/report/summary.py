@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from drakegpt.config import IDEAS
-from drakegpt.experiments.agreement import TRAINED_BY
+from drakegpt.experiments.agreement import ORIGIN
 from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
-from drakegpt.experiments.results import ResultRow, loss_decrease, lowest, val_loss
+from drakegpt.experiments.results import ResultRow, compare_losses, find_lowest, val_loss
 from drakegpt.wording import format_command
 
 
@@ -24,7 +24,7 @@ def summarize(comparison: Comparison) -> list[str]:
         *_best(comparison),
         *(_descent(of_size) for of_size in sizes if len(of_size) > 1),
         *(_no_gain(row, before) for before, row in _without_gain(sizes)),
-        *counting(comparison),
+        *describe_baselines(comparison),
         *_overfitting(comparison),
         *_caveats(comparison),
     ]
@@ -32,13 +32,13 @@ def summarize(comparison: Comparison) -> list[str]:
 
 def _best(comparison: Comparison) -> list[str]:
     rows = [*comparison.rows, *comparison.others]
-    near_lowest = lowest(rows)
+    near_lowest = find_lowest(rows)
     if not near_lowest:
         return []
     best, *level = near_lowest
     apart = [row.label for row in rows if row.differs]
-    among = f"Apart from {listed(apart)}, trained otherwise, " if apart else ""
-    near = f" (within noise of it: {listed([row.label for row in level])})" if level else ""
+    among = f"Apart from {join_names(apart)}, trained otherwise, " if apart else ""
+    near = f" (within noise of it: {join_names([row.label for row in level])})" if level else ""
     choices = 2 ** min(best.bits_per_character, 64.0)  # as good as no end of them
     hard = f"as hard to guess as one of {choices:,.1f} equally likely ones"
     also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
@@ -59,7 +59,7 @@ def _sizes(comparison: Comparison) -> list[list[ResultRow]]:
 def _descent(rows: Sequence[ResultRow]) -> str:
     """From the first rung to the last, and the largest step between neighbours."""
     first, last = rows[0], rows[-1]
-    whole = loss_decrease(first, last, val_loss)
+    whole = compare_losses(first, last, val_loss)
     moves = "falls" if whole.lower else "rises"
     moved = "stays level" if whole.within_noise else f"{moves} by {whole.amount} nats"
     told = f"From {first.label} to {last.label} the validation loss {moved}{whole.grounds}"
@@ -84,22 +84,26 @@ def _no_gain(row: ResultRow, before: ResultRow) -> str:
     return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.grounds}."
 
 
-def counting(comparison: Comparison) -> list[str]:
+def describe_baselines(comparison: Comparison) -> list[str]:
     """Where counting stands and what it keeps for that, and which rows are beyond it."""
-    lowest = comparison.lowest_baseline
-    if lowest is None:
+    find_lowest = comparison.lowest_baseline
+    if find_lowest is None:
         return []
-    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
+    what = (
+        f"n-grams of up to {find_lowest.order} {find_lowest.unit}"
+        if find_lowest.order > 1
+        else find_lowest.unit
+    )
     told = [
-        f"Counting alone reaches {lowest.score.bits_per_character:.3f} bits per character, with "
-        f"the counts of {lowest.ngrams:,} different {what}.",
+        f"Counting alone reaches {find_lowest.score.bits_per_character:.3f} bits per character, with "
+        f"the counts of {find_lowest.ngrams:,} different {what}.",
         *_beyond_counting(comparison),
     ]
     if comparison.pairs:
         beyond = [row.label for row in comparison.beside(comparison.pairs)[0]]
         told.append(
             f"{_of_all(beyond, len(comparison.rows) + len(comparison.others))} learnt more than "
-            f"counting pairs: {listed(beyond) or 'none'}."
+            f"counting pairs: {join_names(beyond) or 'none'}."
         )
     return told
 
@@ -117,7 +121,7 @@ def _beyond_counting(comparison: Comparison) -> list[str]:
     ):
         if rows:
             everyone = len(rows) == count > 2
-            who = f"All {len(rows)} models" if everyone else listed([row.label for row in rows])
+            who = f"All {len(rows)} models" if everyone else join_names([row.label for row in rows])
             parameters = format_range(sorted(row.parameters for row in rows))
             told.append(f"{who} {one if len(rows) == 1 else many}, with {parameters} parameters")
     return [f"{'; '.join(told)}."] if told else []
@@ -155,7 +159,7 @@ def _caveats(comparison: Comparison) -> list[str]:
         )
     single = [row.label for row in every if len(row.runs) == 1]
     if 0 < len(single) < len(every):
-        told.append(f"Of one seed, beside means of several: {listed(single)}.")
+        told.append(f"Of one seed, beside means of several: {join_names(single)}.")
     elif single and len(comparison.rows) > 1:
         told.append(
             "Each row is a single seed, and another would move it a little; "
@@ -169,14 +173,14 @@ def _commands(comparison: Comparison) -> str:
     commands = {}
     for row in comparison.rows:
         if not row.differs:
-            flags = [f"{name}={value}" for name, value in row.shared if name != TRAINED_BY]
+            flags = [f"{name}={value}" for name, value in row.shared if name != ORIGIN]
             scaled = row.size == "scaled"
             asked = {"train": True, "seeds": 3, "data": comparison.data, "scaled": scaled}
             commands[row.size] = f"`{format_command('compare', **asked, set_=flags)}`"
     return " or ".join(commands.values())
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Names as people list them: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 

@@ -14,8 +14,9 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, suggest_name
 from drakegpt.evaluation.scoring import Score
-from drakegpt.runs.run import CHANGEABLE, Run, list_runs, open_run, with_changes
-from drakegpt.runs.scores import known_tail, known_validation
+from drakegpt.runs.lookup import list_runs
+from drakegpt.runs.run import CHANGEABLE, Run, open_run, with_changes
+from drakegpt.runs.scores import read_tail_score, read_validation_score
 from drakegpt.runs.session import is_training
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
 from drakegpt.wording import format_command
@@ -71,7 +72,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 def _best(runs: Sequence[Run]) -> Run:
     """The run with the lowest validation loss whose weights are whole; others are told of."""
     problem: RunError | None = None
-    for run in sorted(runs, key=selection_loss):
+    for run in sorted(runs, key=get_selection_loss):
         try:
             run.last_checkpoint()
         except RunError as error:
@@ -139,15 +140,15 @@ def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
 
     Not those that had another length at first.
     """
-    wanted = identifying_settings(config)
+    wanted = get_identifying_settings(config)
     return [
         run
         for run in reversed(runs)
-        if identifying_settings(run.config) == wanted and not run.derived and run.plain
+        if get_identifying_settings(run.config) == wanted and not run.derived and run.plain
     ]
 
 
-def identifying_settings(config: TrainConfig) -> dict[str, Any]:
+def get_identifying_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that make a run what it is: all but `INCIDENTAL`."""
     return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
 
@@ -157,7 +158,7 @@ def find_origin(config: TrainConfig) -> Run | None:
     return find_run(config.init_from) if config.init_from else None
 
 
-def with_current_storage(run: Run, config: TrainConfig) -> Run:
+def apply_incidental_settings(run: Run, config: TrainConfig) -> Run:
     """The run, from now on computed and kept where `config` says."""
     return with_changes(run, {key: getattr(config, key) for key in CHANGEABLE if key in INCIDENTAL})
 
@@ -198,18 +199,18 @@ def _as_model(text: str | None) -> str | None:
     return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
 
 
-def val_loss(run: Run) -> float:
+def get_val_loss(run: Run) -> float:
     """The validation loss known of a run: exact if it was scored, else its last estimate.
 
     Which is of the training split's tail where that was held out. Infinite where it is
     not finite, so that such a run ranks last.
     """
-    return _loss(run, known_validation(run))
+    return _loss(run, read_validation_score(run))
 
 
-def selection_loss(run: Run) -> float:
-    """The loss by which a run is ranked among the trials of its sweep, known as in `val_loss`."""
-    return _loss(run, known_tail(run)) if run.config.holds_out_tail else val_loss(run)
+def get_selection_loss(run: Run) -> float:
+    """The loss by which a run is ranked among the trials of its sweep, known as in `get_val_loss`."""
+    return _loss(run, read_tail_score(run)) if run.config.holds_out_tail else get_val_loss(run)
 
 
 def _loss(run: Run, exact: Score | None) -> float:

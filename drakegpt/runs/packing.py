@@ -13,7 +13,8 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import PackedBits, pack_, quantize_after_training_
 from drakegpt.runs.checkpoint import load_weights, save_checkpoint
-from drakegpt.runs.run import Run, create_run, misfit
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import Run, describe_mismatch
 from drakegpt.wording import format_command
 
 
@@ -37,7 +38,7 @@ def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     try:
         model = load_model(run.model_config, weights)
     except ValueError as error:
-        raise misfit(run, error) from error
+        raise describe_mismatch(run, error) from error
     try:
         packed = pack_(model) if trained == bits else quantize_after_training_(model, bits)
     except ValueError as error:
@@ -58,7 +59,7 @@ def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
 
     def save(made: Run) -> None:
         """The packed weights, before the run takes its name."""
-        metadata = made.weights_metadata(checkpoint.iteration) | {"packed": json.dumps(how)}
+        metadata = made.describe_weights(checkpoint.iteration) | {"packed": json.dumps(how)}
         save_checkpoint(made.folder / "checkpoints", checkpoint.iteration, state, {}, metadata)
 
     return create_run(config, run.dataset(), name, facts={**origin, "packed": how}, fill=save)

@@ -36,6 +36,7 @@ from torch import Tensor
 import drakegpt
 from drakegpt import config as settings
 from drakegpt import files, home
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.config import files as config_files
 from drakegpt.data import dataset
@@ -47,7 +48,6 @@ from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import PackedBits, Packing, pack_
-from drakegpt.models.registry import choose_device, choose_threads
 from drakegpt.runs.checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -208,7 +208,7 @@ class Run:
         """Where the weights of the run that this one started from are kept, if it did."""
         return self.folder / "initial.safetensors"
 
-    def weights_metadata(self, iteration: int) -> dict[str, str]:
+    def describe_weights(self, iteration: int) -> dict[str, str]:
         """What a weights file says of itself, so that it can be used away from its run."""
         return {
             "model": json.dumps(asdict(self.model_config)),
@@ -255,7 +255,7 @@ class Run:
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
         """The trained model on `device`, ready to evaluate: as it ended, or at its best."""
-        choose_threads(self.model_config)
+        set_thread_count(self.model_config)
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
         try:
@@ -265,7 +265,7 @@ class Run:
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
-            raise misfit(self, error) from error
+            raise describe_mismatch(self, error) from error
         if self.config.bits != "full" and not packing:
             pack_(model)  # computes the same, without rounding its weights each time
         return model.to(device)
@@ -317,7 +317,7 @@ def create_run(
     with files.temporary_folder(home.runs()) as place:
         run = Run(place / "run", config, info, data.tokenizer)
         if initial is not None:
-            save_weights(run.initial_weights, initial, run.weights_metadata(0))
+            save_weights(run.initial_weights, initial, run.describe_weights(0))
         files.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
         files.write_text(run.folder / "run.json", json.dumps(info, indent=2))
         files.write_text(run.folder / "config.toml", config_files.to_toml(config))
@@ -437,7 +437,7 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     return Run(folder, config, info, tokenizer)
 
 
-def misfit(run: Run, error: Exception) -> RunError:
+def describe_mismatch(run: Run, error: Exception) -> RunError:
     """What to say of a run whose weights are not of the shapes that its settings ask for."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[-1] if lines else type(error).__name__  # PyTorch's first is a title

@@ -14,12 +14,17 @@ from typing import Any
 import torch
 
 from drakegpt import files
+from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError
-from drakegpt.evaluation.scoring import Score, score_tokens, tail_score, validation_score
+from drakegpt.evaluation.scoring import (
+    Score,
+    score_tokens,
+    score_training_tail,
+    score_validation_split,
+)
 from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.registry import choose_device
 from drakegpt.runs.run import Run
 
 SCORES = "scores.json"
@@ -37,7 +42,7 @@ class Scores:
     tail: Score | None = None  # of the tail of the training split, if that was held out
 
 
-def score(run: Run, device_name: str = "auto") -> Scores:
+def score_run(run: Run, device_name: str = "auto") -> Scores:
     """Score the run's last checkpoint on both splits, or recall the scores from its folder.
 
     The validation split's first character is predicted from the training
@@ -46,28 +51,28 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     when the checkpoint or the dataset is missing or damaged.
     """
     device = choose_device(device_name)
-    if (known := recall(run)) is not None:
+    if (known := read_scores(run)) is not None:
         return known
     model = run.load_model(device)
     data = run.dataset()
     data.verify()
     learnt, _ = data.select_splits(tail=run.config.holds_out_tail)
     train = score_tokens(model, learnt, data.tokenizer, device)
-    tail = tail_score(model, data, device) if run.config.holds_out_tail else None
+    tail = score_training_tail(model, data, device) if run.config.holds_out_tail else None
     val = best_val = _validation(run, model, data, device)
     if (run.folder / "best.safetensors").exists():
-        best_val = counted_score(run, run.load_model(device, best=True), data, device)
+        best_val = score_and_count(run, run.load_model(device, best=True), data, device)
     result = Scores(train, val, best_val, tail)
     _write(run, SCORES, {"of": _identity(run), **asdict(result)})
     return result
 
 
-def score_validation(run: Run, device_name: str = "auto") -> Score:
+def score_run_on_validation(run: Run, device_name: str = "auto") -> Score:
     """Score the run's last checkpoint on the validation split alone, unless that is known.
 
-    A tenth of the work of `score`, and the same figure. Raises as that does.
+    A tenth of the work of `score_run`, and the same figure. Raises as that does.
     """
-    if known := known_validation(run):
+    if known := read_validation_score(run):
         return known
     device = choose_device(device_name)
     data = run.dataset()
@@ -75,42 +80,42 @@ def score_validation(run: Run, device_name: str = "auto") -> Score:
     return _validation(run, run.load_model(device), data, device)
 
 
-def score_tail(run: Run, device_name: str = "auto") -> Score:
+def score_run_on_tail(run: Run, device_name: str = "auto") -> Score:
     """Score the run's last checkpoint on the tail of the training split, unless that is known.
 
-    A run that held it out has not seen it. Raises as `score` does.
+    A run that held it out has not seen it. Raises as `score_run` does.
     """
-    if known := known_tail(run):
+    if known := read_tail_score(run):
         return known
     device = choose_device(device_name)
     data = run.dataset()
     data.verify()
-    result = tail_score(run.load_model(device), data, device)
+    result = score_training_tail(run.load_model(device), data, device)
     _keep(run, tail=result)
     return result
 
 
-def known_validation(run: Run) -> Score | None:
+def read_validation_score(run: Run) -> Score | None:
     """The last checkpoint's exact score on validation, if it was ever scored."""
-    scores = recall(run)
+    scores = read_scores(run)
     return scores.val if scores else _kept(run, "val")
 
 
-def known_tail(run: Run) -> Score | None:
+def read_tail_score(run: Run) -> Score | None:
     """The last checkpoint's exact score on the training split's tail, if it was ever scored."""
-    scores = recall(run)
+    scores = read_scores(run)
     return scores.tail if scores else _kept(run, "tail")
 
 
-def validation_scorings(run: Run) -> int:
+def count_validation_scorings(run: Run) -> int:
     """How often the run's validation split was scored: by evaluations, and as a whole since."""
     estimated = (line.get("scored_on", "validation") == "validation" for line in run.evaluations)
     return sum(estimated) + _times_scored(run)
 
 
-def counted_score(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_and_count(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model made from a run on the whole of the validation split, and count that."""
-    result = validation_score(model, data, device)
+    result = score_validation_split(model, data, device)
     _write(run, SCORED, _scored(run) | {"validation_scorings": _times_scored(run) + 1})
     return result
 
@@ -119,7 +124,7 @@ def _validation(run: Run, model: LanguageModel, data: Dataset, device: torch.dev
     """Score the run's last checkpoint on validation, unless that is known."""
     if kept := _kept(run, "val"):
         return kept
-    result = counted_score(run, model, data, device)
+    result = score_and_count(run, model, data, device)
     _keep(run, val=result)
     return result
 
@@ -129,7 +134,7 @@ def _keep(run: Run, **scores: Score) -> None:
     scored, identity = _scored(run), _identity(run)
     if scored.get("of") != identity:
         scored = {"validation_scorings": _times_scored(run), "of": identity}
-    _write(run, SCORED, scored | {name: asdict(score) for name, score in scores.items()})
+    _write(run, SCORED, scored | {name: asdict(score_run) for name, score_run in scores.items()})
 
 
 def _kept(run: Run, name: str) -> Score | None:
@@ -162,15 +167,15 @@ def _write(run: Run, name: str, values: Mapping[str, Any]) -> None:
 def _score_from(values: Any) -> Score | None:
     """A score that was written down, if it is whole."""
     try:
-        score = Score(**values)
+        score_run = Score(**values)
     except TypeError:
         return None
-    counts = (score.tokens, score.characters)
-    number = type(score.loss) is float and math.isfinite(score.loss)
-    return score if number and all(type(n) is int and n > 0 for n in counts) else None
+    counts = (score_run.tokens, score_run.characters)
+    number = type(score_run.loss) is float and math.isfinite(score_run.loss)
+    return score_run if number and all(type(n) is int and n > 0 for n in counts) else None
 
 
-def recall(run: Run) -> Scores | None:
+def read_scores(run: Run) -> Scores | None:
     """Scores written earlier, if they are whole and of the run's present weights."""
     try:
         data = parse_json((run.folder / SCORES).read_text(encoding="utf-8"))

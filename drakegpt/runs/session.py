@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.errors import (
     DivergedError,
     NotEnoughMemoryError,
@@ -28,7 +29,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.files import remove_folder, remove_leftovers, write_text
-from drakegpt.models.registry import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.checkpoint import (
     Checkpoint,
@@ -36,7 +37,7 @@ from drakegpt.runs.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from drakegpt.runs.run import Run, misfit, open_run, record_changes
+from drakegpt.runs.run import Run, describe_mismatch, open_run, record_changes
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -139,14 +140,14 @@ class TrainingSession:
             if self._best:
                 best, best_weights = self._best
                 path = self.run.folder / "best.safetensors"
-                save_weights(path, best_weights, self.run.weights_metadata(best.iteration))
+                save_weights(path, best_weights, self.run.describe_weights(best.iteration))
                 self._best = None
             save_checkpoint(
                 self.run.folder / "checkpoints",
                 self.trainer.iteration,
                 weights,
                 self.trainer.state_dict(),
-                self.run.weights_metadata(self.trainer.iteration),
+                self.run.describe_weights(self.trainer.iteration),
             )
         self._saved, self._saved_when = moment, time.monotonic()
         self._save_seconds = self._saved_when - started
@@ -316,7 +317,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
     data = run.dataset()
     check_memory(run.config, data)
     device = choose_device(run.config.device)
-    choose_threads(run.model_config)
+    set_thread_count(run.model_config)
     torch.manual_seed(run.config.seed)
     model = build_model(run.model_config)
     if run.initial_weights.exists():
@@ -324,7 +325,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         try:
             load_into_(model, weights)
         except ValueError as error:
-            raise misfit(run, error) from error
+            raise describe_mismatch(run, error) from error
     data.verify()
     parts = data.select_splits(tail=run.config.holds_out_tail)
     return Trainer(run.config, model.to(device), *parts, device, world)
@@ -338,7 +339,7 @@ def _restore(run: Run, trainer: Trainer) -> Checkpoint:
     try:
         trainer.model.load_state_dict(weights)
     except RuntimeError as error:
-        raise misfit(run, error) from error
+        raise describe_mismatch(run, error) from error
     try:
         trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -13,7 +13,8 @@ from drakegpt.config import TrainConfig, resolve
 from drakegpt.config.presets import SYSTEMS, without_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import Run
 from drakegpt.runs.warm_start import load_init_weights
 from drakegpt.training.memory import check_memory
 from drakegpt.training.run_length import resolve_length

@@ -21,7 +21,8 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError, is_out_of_memory
 from drakegpt.models.load import load_model
 from drakegpt.runs.checkpoint import save_checkpoint
-from drakegpt.runs.run import Run, create_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import Run
 from drakegpt.runs.upstream_weights import convert
 
 _FIX = "Name a file that the original wrote with torch.save(model.state_dict(), …)."
@@ -49,7 +50,7 @@ def import_original(file: Path, config: TrainConfig, data: Dataset, name: str | 
 
     def save(run: Run) -> None:
         """The weights, before the run takes its name."""
-        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.describe_weights(0))
 
     return create_run(config, data, name, facts={**origin, "final_norm": False}, fill=save)
 

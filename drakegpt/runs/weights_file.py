@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import LARGEST_SIZE, ModelConfig, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
@@ -20,7 +21,6 @@ from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing, pack_
-from drakegpt.models.registry import choose_threads
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
 
@@ -108,7 +108,7 @@ def _loaded(
         raise UsageError(
             f"{path} holds one set of weights.", "Leave --best out, or name best.safetensors."
         )
-    choose_threads(config)
+    set_thread_count(config)
     try:
         model = load_model(config, tensors, packing)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:

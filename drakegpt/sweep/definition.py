@@ -20,7 +20,15 @@ from drakegpt.runs.lookup import INCIDENTAL
 from drakegpt.runs.run import check_name
 from drakegpt.runs.start import resolve_run
 from drakegpt.sweep.samplers import Sampler
-from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
+from drakegpt.sweep.space import (
+    Axis,
+    Choices,
+    Space,
+    Value,
+    count_combinations,
+    list_combinations,
+    round_to_digits,
+)
 from drakegpt.training.memory import check_memory
 
 # What says how long a run is, by its number of iterations or of windows, and which is longest.
@@ -28,7 +36,7 @@ _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "iters": max, "batch_size": min, "grad_accumulation": min, "context_length": min,
 }  # fmt: skip
 # How a run trains that holds out nothing, as `train` does.
-_WHOLE = {"select_on": "validation"}
+_WITHOUT_TAIL = {"select_on": "validation"}
 
 
 # What says how much memory a run takes, and which takes the least of it.
@@ -69,7 +77,7 @@ class Definition:
     @cached_property
     def grid(self) -> list[dict[str, Value]]:
         """All combinations, for a sampler that tries each."""
-        return combinations(self.space)
+        return list_combinations(self.space)
 
     def identity(self) -> dict[str, Any]:
         """What two sweeps must have in common to be one, as plain values."""
@@ -97,7 +105,7 @@ class Definition:
 
     def whole_config(self, params: Mapping[str, Value]) -> TrainConfig:
         """The settings of a run with these values that holds out nothing of the training split."""
-        return self._config({**self.settings, **self.incidental, **params} | _WHOLE)
+        return self._config({**self.settings, **self.incidental, **params} | _WITHOUT_TAIL)
 
     def _config(self, given: Mapping[str, Any]) -> TrainConfig:
         given = dict(given)
@@ -109,7 +117,7 @@ class Definition:
     def longest(self) -> TrainConfig | None:
         """The settings of a run as long as any may be; `None` if there cannot be such a run."""
         searched = _LONGEST.keys() & self.space.keys()
-        ends = {name: _LONGEST[name](_ends(self.space[name])) for name in searched}
+        ends = {name: _LONGEST[name](_list_extremes(self.space[name])) for name in searched}
         try:
             return self.config(ends)
         except (UsageError, CorpusError):
@@ -121,7 +129,7 @@ class Definition:
         Which that is cannot be told where recipes are searched.
         """
         searched = _SMALLEST.keys() & self.space.keys()
-        smallest = {name: _SMALLEST[name](_ends(self.space[name])) for name in searched}
+        smallest = {name: _SMALLEST[name](_list_extremes(self.space[name])) for name in searched}
         if "recipe" not in self.space:
             with suppress(UsageError, CorpusError):
                 check_memory(self.config(smallest), self.data)
@@ -135,7 +143,7 @@ class Definition:
             return {}
         others = {name: value for name, value in given.items() if name != "max_lr"}
         usual = merge_layers(self.model, self.size, self.data.name, others)
-        return {"base_lr": rounded(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
+        return {"base_lr": round_to_digits(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
 
 
 def define(
@@ -157,7 +165,7 @@ def define(
     """
     if name is not None:
         check_name(name, "sweep")
-    _check(given, space, sampler)
+    _check_definition(given, space, sampler)
     settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
     system = SYSTEMS.get(str(given.get("preset")))
     if not (system and "select_on" in system.settings):
@@ -179,12 +187,12 @@ def define(
     return replace(unnamed, name=name or f"{model}_{data.name}_{digest}")
 
 
-def _ends(axis: Axis) -> tuple[Value, ...]:
+def _list_extremes(axis: Axis) -> tuple[Value, ...]:
     """Values of a hyperparameter with the lowest and the highest among them."""
     return axis.values if isinstance(axis, Choices) else (axis.low, axis.high)
 
 
-def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:
+def _check_definition(given: Mapping[str, Any], space: Space, sampler: str) -> None:
     for key, value in given.items():
         check_setting(key, value)
     if not space:
@@ -192,8 +200,8 @@ def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:
             "Nothing is searched.",
             "Name what: `--param embedding_dim=32,64,128 --param max_lr=1e-4..1e-2:log`.",
         )
-    if sampler == "grid" and size_of(space) is None:
-        ranges = [name for name, axis in space.items() if size_of({name: axis}) is None]
+    if sampler == "grid" and count_combinations(space) is None:
+        ranges = [name for name, axis in space.items() if count_combinations({name: axis}) is None]
         raise UsageError(
             f"A grid has no end of points in the range of {', '.join(ranges)}.",
             f"List choices: `--param {ranges[0]}=A,B,C`; or take --sampler tpe or random.",

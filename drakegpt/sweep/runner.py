@@ -19,9 +19,10 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.runs.lookup import identifying_settings, with_current_storage
-from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
-from drakegpt.runs.scores import score_tail, score_validation
+from drakegpt.runs.create import create_run
+from drakegpt.runs.lookup import apply_incidental_settings, get_identifying_settings
+from drakegpt.runs.run import OlderRunError, Run, open_run
+from drakegpt.runs.scores import score_run_on_tail, score_run_on_validation
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
@@ -37,7 +38,7 @@ NEVER_ENDED = (
 Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
 
 
-def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+def run_trial(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
     """Train the run of a trial and tell the study what it came to.
 
     `show` is given the run's settings, and then its reports. Once `stop` says
@@ -56,17 +57,17 @@ def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[],
     if same := trial.same():
         trial.end_as(same)
         return same.state
-    run = _run_of(trial, definition, config)
+    run = _open_or_create_run(trial, definition, config)
     trial.note_length(config.iters)
-    if not trial.begin(_reached(run)):
+    if not trial.begin(_find_saved_iteration(run)):
         trial.give_up("failed", NEVER_ENDED)
         return "failed"
-    with _known_ends(trial):
-        return _outcome(run, trial, show, stop)
+    with _uncount_known_errors(trial):
+        return _train_and_report(run, trial, show, stop)
 
 
 @contextmanager
-def _known_ends(trial: Trial) -> Iterator[None]:
+def _uncount_known_errors(trial: Trial) -> Iterator[None]:
     """Do not hold against a trial what the user does, or is told."""
     try:
         yield
@@ -76,12 +77,12 @@ def _known_ends(trial: Trial) -> Iterator[None]:
         raise
 
 
-def _outcome(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+def _train_and_report(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
     """Train what is left of a run, score it, and tell the study what it came to."""
     try:
         state: State = "complete" if run.finished else _train(run, trial, show, stop)
         if state == "complete":
-            _finish(run, trial)
+            _report_result(run, trial)
     except DivergedError as error:
         state = "diverged"
         trial.give_up(state, error.problem)
@@ -93,7 +94,7 @@ def _outcome(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> St
     return state
 
 
-def _reached(run: Run) -> int:
+def _find_saved_iteration(run: Run) -> int:
     """The last iteration that is saved whole; where there is none, the run begins anew."""
     try:
         return run.last_checkpoint().iteration if run.checkpoints else 0
@@ -126,7 +127,7 @@ def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> Stat
     return "complete"
 
 
-def _finish(run: Run, trial: Trial) -> None:
+def _report_result(run: Run, trial: Trial) -> None:
     """Tell the exact loss of a run that has come to its end.
 
     Where the tail of the training split chooses, validation is scored now, once,
@@ -135,14 +136,14 @@ def _finish(run: Run, trial: Trial) -> None:
     for line in run.evaluations:  # some may have been made by a process that could not tell
         trial.report(line["iteration"], line["val_loss"])
     tail = run.config.holds_out_tail
-    loss = (score_tail if tail else score_validation)(run, run.config.device).loss
+    loss = (score_run_on_tail if tail else score_run_on_validation)(run, run.config.device).loss
     if not math.isfinite(loss):
         part = "tail of the training split" if tail else "validation split"
         raise DivergedError(f"The loss on the whole {part} is {loss}.", "")
-    trial.complete(loss, score_validation(run, run.config.device).loss if tail else loss)
+    trial.complete(loss, score_run_on_validation(run, run.config.device).loss if tail else loss)
 
 
-def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
+def _open_or_create_run(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     """The run of a trial: a new one, or the one that was begun.
 
     Raises `UsageError` if its name is that of a run with other settings.
@@ -159,11 +160,11 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
             "Take another --name; its runs stay until you remove them.",
         ) from error
     if (
-        identifying_settings(run.config) != identifying_settings(config)
+        get_identifying_settings(run.config) != get_identifying_settings(config)
         or run.sweep != definition.name
     ):
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
             f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
-    return with_current_storage(run, config)
+    return apply_incidental_settings(run, config)

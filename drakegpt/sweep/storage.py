@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from drakegpt.errors import RunError, UsageError
 from drakegpt.files import temporary_folder
 
-PATIENCE = 60  # seconds that SQLite waits for another process
+TIMEOUT_SECONDS = 60  # seconds that SQLite waits for another process
 
 optuna.logging.set_verbosity(logging.ERROR)  # what there is to say, the command says
 
@@ -28,9 +28,9 @@ def open_storage(place: str) -> BaseStorage:
     Raises `UsageError` for a file that is something else, which is left as it is, and
     `RunError` for a database that cannot be reached.
     """
-    with explained(place, ImportError, RuntimeError, ValueError, KeyError, AssertionError):
+    with explain_errors(place, ImportError, RuntimeError, ValueError, KeyError, AssertionError):
         if "://" in place:
-            return _open(place)
+            return _open_url(place)
         file = Path(place).absolute()
         if file.exists() or file.is_symlink():
             _check_file(file)
@@ -40,24 +40,24 @@ def open_storage(place: str) -> BaseStorage:
                 "Make it first, or name a file elsewhere with --storage.",
             )
         else:
-            _make_file(file)
-        return _open(_url(file))
+            _create_file(file)
+        return _open_url(_make_url(file))
 
 
-def _open(url: str) -> RDBStorage:
-    waits = {"timeout": PATIENCE} if url.startswith("sqlite") else {}
+def _open_url(url: str) -> RDBStorage:
+    waits = {"timeout": TIMEOUT_SECONDS} if url.startswith("sqlite") else {}
     return RDBStorage(url, engine_kwargs={"connect_args": waits})
 
 
-def _url(file: Path) -> str:
+def _make_url(file: Path) -> str:
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
-def _make_file(file: Path) -> None:
+def _create_file(file: Path) -> None:
     """Make an empty study file in one step, unless another process is quicker."""
     with temporary_folder(file.parent) as folder:
         made = folder / "study.db"
-        _open(_url(made)).engine.dispose()
+        _open_url(_make_url(made)).engine.dispose()
         with suppress(FileExistsError):
             os.link(made, file)
 
@@ -68,7 +68,9 @@ def _check_file(file: Path) -> None:
         if not file.is_file():  # nor would SQLite ever come back from a pipe
             raise sqlite3.DatabaseError
         # Not read-only: what a killed process left half written is to be taken back.
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", PATIENCE, uri=True)) as database:
+        with closing(
+            sqlite3.connect(f"{file.as_uri()}?mode=rw", TIMEOUT_SECONDS, uri=True)
+        ) as database:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
                 return
     except sqlite3.OperationalError:
@@ -83,14 +85,14 @@ def _check_file(file: Path) -> None:
 
 
 @contextmanager
-def explained(place: str, *more: type[Exception]) -> Iterator[None]:
+def explain_errors(place: str, *more: type[Exception]) -> Iterator[None]:
     """Turn what Optuna and databases raise into a sentence about the storage."""
     faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, CommandError, *more)
     try:
         yield
     except faults as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
-        where = without_password(place)
+        where = hide_password(place)
         first = first.replace(place, where)
         raise RunError(
             f"The study in {where} cannot be read or written: {first}",
@@ -99,7 +101,7 @@ def explained(place: str, *more: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def without_password(place: str) -> str:
+def hide_password(place: str) -> str:
     """A file as it is, or a database's URL with neither password nor query."""
     if "://" not in place:
         return place

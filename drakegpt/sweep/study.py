@@ -30,7 +30,7 @@ from drakegpt import files, home
 from drakegpt.errors import UsageError
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.space import Axis, Range, Value
-from drakegpt.sweep.storage import explained, open_storage
+from drakegpt.sweep.storage import explain_errors, open_storage
 
 State = Literal[
     "unfinished", "complete", "pruned", "impossible", "diverged", "out of memory", "failed"
@@ -43,7 +43,7 @@ UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
 # What Optuna and we raise over rows that neither can have written.
-ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # So often a trial may be begun at the same place and lose its process before it is given up.
 ATTEMPTS = 3
 
@@ -77,7 +77,7 @@ class Trial:
         self.run_name = f"{study.definition.name}_{number:04}"
         self.params = study.definition.used(trial.params)
         self._study, self._trial, self._lock = study, trial, lock
-        self._reported = set(_frozen(study, trial).intermediate_values)
+        self._reported = set(_read_trial(study, trial).intermediate_values)
 
     def __enter__(self) -> Self:
         return self
@@ -165,14 +165,14 @@ class Study:
         Raises `UsageError` if there is another study of that name.
         """
         self.definition = definition
-        self.total = _total(definition, trials)
+        self.total = _count_total(definition, trials)
         self.folder = home.sweeps() / definition.name
         self.place = storage or str(self.folder / "study.db")
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
         self._turn = FileLock(self.folder / "locks" / "turn")
         with self._turn:
-            self._home = _name_of(self.folder / "locks")
+            self._home = _get_home_id(self.folder / "locks")
             kept = open_storage(self.place)
             with self.explained():
                 self._study = optuna.create_study(
@@ -193,11 +193,11 @@ class Study:
     def rows(self) -> list[TrialRow]:
         """All trials, in the order of their numbers."""
         with self.explained():
-            return [_row(self, trial, number) for number, trial in self._numbered()]
+            return [_make_row(self, trial, number) for number, trial in self._numbered()]
 
-    def explained(self) -> AbstractContextManager[None]:
+    def explain_errors(self) -> AbstractContextManager[None]:
         """Explain what goes wrong with the storage, and with rows that nobody can have written."""
-        return explained(self.place, *ODD)
+        return explain_errors(self.place, *MALFORMED)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""
@@ -270,7 +270,7 @@ class Study:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
                 trial = optuna.Trial(self._study, known._trial_id)
-                if _frozen(self, trial).state == TrialState.RUNNING:
+                if _read_trial(self, trial).state == TrialState.RUNNING:
                     return self._ours(trial, number, lock)
                 lock.release()
         return None
@@ -286,7 +286,7 @@ class Study:
         """A trial whose lock we hold, with its owner and its hyperparameters written down."""
         try:
             trial.set_user_attr("home", self._home)
-            self._study.sampler = _sampler(self.definition, number)
+            self._study.sampler = _make_sampler(self.definition, number)
             for name, axis in self.definition.space.items():
                 _suggest(trial, name, axis)
             found = Trial(self, trial, number, lock)
@@ -300,7 +300,7 @@ class Study:
         return FileLock(self.folder / "locks" / f"{number:04}")
 
 
-def _name_of(locks: Path) -> str:
+def _get_home_id(locks: Path) -> str:
     """The random name of a folder of locks, given to it at first; its `turn` must be ours.
 
     Neither the machine's name nor the folder's place would do: both may change.
@@ -311,7 +311,7 @@ def _name_of(locks: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _sampler(definition: Definition, number: int) -> BaseSampler:
+def _make_sampler(definition: Definition, number: int) -> BaseSampler:
     """What draws the hyperparameters of one trial, the same whichever process asks."""
     if definition.sampler == "grid":
         with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
@@ -331,19 +331,19 @@ def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> None:
         trial.suggest_float(name, axis.low, axis.high, log=axis.log)
 
 
-def _total(definition: Definition, trials: int | None) -> int:
+def _count_total(definition: Definition, trials: int | None) -> int:
     if definition.sampler == "grid":
         return min(trials or len(definition.grid), len(definition.grid))
     return trials or DEFAULT_TRIALS
 
 
-def _frozen(study: Study, trial: optuna.Trial) -> FrozenTrial:
+def _read_trial(study: Study, trial: optuna.Trial) -> FrozenTrial:
     """A trial as it is in the storage now."""
     frozen: FrozenTrial = study._study.get_trials(deepcopy=False)[trial.number]
     return frozen
 
 
-def _row(study: Study, trial: FrozenTrial, number: int) -> TrialRow:
+def _make_row(study: Study, trial: FrozenTrial, number: int) -> TrialRow:
     facts = trial.user_attrs
     drawn = trial.params
     complete = set(study.definition.space) <= set(drawn)

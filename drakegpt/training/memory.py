@@ -7,13 +7,13 @@ PyTorch takes on the way: a lower bound, so that no run is refused that fits.
 import torch
 import torch.distributed as dist
 
+from drakegpt.compute.device import choose_device
+from drakegpt.compute.memory import check_memory_fits
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import ITERATIONS_PER_DRAW
-from drakegpt.models.loss import tokens_at_once
-from drakegpt.models.memory import check_fits
-from drakegpt.models.registry import choose_device
-from drakegpt.models.size import blocks_of, module_bytes, total_parameters
+from drakegpt.models.loss import choose_batch_tokens
+from drakegpt.models.size import count_blocks, count_total_parameters, estimate_module_bytes
 
 FLOAT, HALF, INTEGER = 4, 2, 8  # bytes of a float32, a bfloat16, an int64
 # Vectors as long as all weights: these, their gradient, and what the optimizer remembers.
@@ -38,18 +38,18 @@ def check_memory(config: TrainConfig, data: Dataset) -> None:
     device, cpu = choose_device(config.device), torch.device("cpu")
     model = config.model_settings(data.tokenizer.vocab_size)
     purpose = f"to train {config.model} with these settings"
-    on_host = {_SMALLER_MODEL: FLOAT * total_parameters(model) + module_bytes(model)}
-    check_fits(on_host, cpu, purpose)
+    on_host = {_SMALLER_MODEL: FLOAT * count_total_parameters(model) + estimate_module_bytes(model)}
+    check_memory_fits(on_host, cpu, purpose)
     needed = needed_to_train(config, data.tokenizer.vocab_size, device)
-    check_fits(needed if device.type != "cpu" else on_host | needed, device, purpose)
+    check_memory_fits(needed if device.type != "cpu" else on_host | needed, device, purpose)
 
 
 def needed_to_train(config: TrainConfig, vocab_size: int, device: torch.device) -> dict[str, int]:
     """Bytes on `device`, at least, by the advice that makes them fewer."""
     model = config.model_settings(vocab_size)
-    weights = VECTORS[config.optimizer] * FLOAT * total_parameters(model)
+    weights = VECTORS[config.optimizer] * FLOAT * count_total_parameters(model)
     if device.type == "cpu":
-        weights += module_bytes(model)
+        weights += estimate_module_bytes(model)
     windows = config.batch_size * config.grad_accumulation
     share = windows // (dist.get_world_size() if _several() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
@@ -66,8 +66,8 @@ def _step(config: TrainConfig, vocab_size: int, device: torch.device, windows: i
     model = config.model_settings(vocab_size)
     at_once = -(-windows // config.grad_accumulation)
     if device.type == "cpu":
-        at_once = min(at_once, max(1, tokens_at_once(device, model) // config.context_length))
-    kept = blocks_of(model) * KEPT * config.embedding_dim * HALF
+        at_once = min(at_once, max(1, choose_batch_tokens(device, model) // config.context_length))
+    kept = count_blocks(model) * KEPT * config.embedding_dim * HALF
     scores = vocab_size * (HALF + FLOAT)  # and their logarithms of probabilities
     return at_once * config.context_length * (kept + scores)
 

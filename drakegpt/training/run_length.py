@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.config import TrainConfig
 from drakegpt.config.presets import EVALUATIONS
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import count_windows
 from drakegpt.errors import UsageError
-from drakegpt.models.registry import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model
 from drakegpt.training.memory import check_memory
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Evaluation, Step, Trainer, tokens_evaluated
@@ -64,7 +65,7 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
     """
     device = choose_device(config.device)
     model_config = config.model_settings(vocab_size)
-    choose_threads(model_config)
+    set_thread_count(model_config)
     model = build_model(model_config).to(device)
     windows = config.batch_size
     if device.type == "cpu":
@@ -115,7 +116,7 @@ def iters_for_minutes(config: TrainConfig, data: Dataset) -> int:
 
 def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) -> int:
     model_config = config.model_settings(data.tokenizer.vocab_size)
-    choose_threads(model_config)
+    set_thread_count(model_config)
     trial = dataclasses.replace(
         config,
         eval_interval=WARM_UP_STEPS + TRIAL_STEPS,

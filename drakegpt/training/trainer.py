@@ -26,7 +26,7 @@ from drakegpt.data.windows import (
 )
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss, next_token_loss
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.flat_params import WorkingCopy
 from drakegpt.training.optimizers import Optimizer
@@ -239,7 +239,7 @@ class Trainer:
         return min(rows, self._windows_at_once())
 
     def _windows_at_once(self) -> int:
-        tokens = tokens_at_once(self.device, self.model.config)
+        tokens = choose_batch_tokens(self.device, self.model.config)
         return max(1, tokens // self.config.context_length)
 
     def _working_copy(self) -> WorkingCopy | None:

@@ -20,7 +20,7 @@ from learning import prepare
 from program_runs import settings
 
 from drakegpt.data import dataset
-from drakegpt.evaluation.scoring import validation_score
+from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.runs.run import open_run
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
@@ -269,7 +269,7 @@ def test_eval_shows_the_best_weights_where_they_are_others(drakegpt, song, home)
     wild = ("--max-lr", 2, "--base-lr", 2, "--schedule", "constant", "--seed", 1)
     drakegpt("train", "BigramLM", *wild, "--iters", 40, "--eval-interval", 1, "--name", "w", "-q")
     best = open_run(home / "runs" / "w").load_model(torch.device("cpu"), best=True)
-    exact = validation_score(best, dataset.load("song"), torch.device("cpu")).loss
+    exact = score_validation_split(best, dataset.load("song"), torch.device("cpu")).loss
     scored = drakegpt("eval", "w", "--json").json
     assert scored["best_val"]["loss"] == pytest.approx(exact)
     assert scored["best_val"]["loss"] < scored["val"]["loss"]
@@ -511,12 +511,12 @@ def test_compare_trains_with_the_presets_settings_where_none_are_given(drakegpt,
 def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakegpt, song, tmp_path):
     """As they were imported once: they are refused now."""
     import torch
+    from drakegpt.runs.create import create_run
 
     from drakegpt.config import resolve
     from drakegpt.data import dataset
     from drakegpt.models.registry import build_model
     from drakegpt.runs.checkpoint import save_checkpoint
-    from drakegpt.runs.run import create_run
 
     data = dataset.load("song")
     for model in ("BigramLM", "SingleHeadAttentionLM"):
@@ -525,7 +525,7 @@ def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakeg
         weights = build_model(run.model_config).state_dict()
         if model == "SingleHeadAttentionLM":
             weights = {name: torch.full_like(w, float("nan")) for name, w in weights.items()}
-        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.weights_metadata(0))
+        save_checkpoint(run.folder / "checkpoints", 0, weights, {}, run.describe_weights(0))
     page = tmp_path / "report.html"
     shown = drakegpt("compare", "--claims", "--html", page, "--json")
     assert shown.code == 0, shown.err

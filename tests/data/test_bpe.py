@@ -69,7 +69,7 @@ def test_any_text_survives_the_round_trip(learnt_from, text):
         tokens = tokenizer.encode(text)
         assert again.decode(again.encode(text)) == tokenizer.decode(tokens) == text
         assert tokenizer.unknown(text) == []
-        assert tokenizer.characters_begun()[tokens].sum() == len(text)
+        assert tokenizer.count_characters()[tokens].sum() == len(text)
         assert not set(tokens.tolist()) & set(range(len(SPECIALS)))
 
 
@@ -83,7 +83,7 @@ def test_streamed_bytes_lose_nothing(text):
 def test_special_tokens_are_no_text_and_their_names_are():
     assert LEARNT.decode(LEARNT.encode(SPECIAL_TEXT)) == SPECIAL_TEXT
     assert [LEARNT.decode([token]) for token in range(5)] == ["", "", "\n", "", ""]
-    assert LEARNT.characters_begun()[:5].tolist() == [0, 0, 1, 0, 0]
+    assert LEARNT.count_characters()[:5].tolist() == [0, 0, 1, 0, 0]
     assert LEARNT.encode("").tolist() == []
     assert LEARNT.encode("ab").dtype == np.int16
 

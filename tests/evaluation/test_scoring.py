@@ -10,7 +10,7 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.checkpoint import save_checkpoint
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_loss_is_the_mean_surprise_of_every_character(run, prepared):
         pairs = list(itertools.pairwise(tokens))
         return -sum(log_p[a, b].item() for a, b in pairs) / len(pairs)
 
-    scores = score(run)
+    scores = score_run(run)
     assert scores.train.loss == pytest.approx(surprise(train), abs=1e-6)
     assert scores.val.loss == pytest.approx(surprise([train[-1], *val]), abs=1e-6)
     assert scores.train.tokens == len(train) - 1
@@ -44,46 +44,46 @@ def test_the_loss_is_the_mean_surprise_of_every_character(run, prepared):
 def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(run, prepared):
     size = prepared.tokenizer.vocab_size
     put_weights(run, torch.zeros(size, size))
-    scores = score(run)
+    scores = score_run(run)
     assert scores.val.loss == pytest.approx(math.log(size), abs=1e-6)
     assert scores.val.bits_per_character == pytest.approx(math.log2(size), abs=1e-6)
     assert scores.val.perplexity == pytest.approx(size, abs=1e-3)
 
 
 def test_scores_are_kept_with_the_weights_they_belong_to(run, prepared):
-    first = score(run)
+    first = score_run(run)
     stored = json.loads((run.folder / "scores.json").read_text())
     assert stored["val"]["loss"] == first.val.loss
     assert stored["best_val"]["loss"] == first.best_val.loss
     # A planted figure shows that the file is read ...
     stored["val"]["loss"] = 1.25
     (run.folder / "scores.json").write_text(json.dumps(stored))
-    assert score(run).val.loss == 1.25
+    assert score_run(run).val.loss == 1.25
     # ... and other weights that it is not.
     size = prepared.tokenizer.vocab_size
     put_weights(run, torch.zeros(size, size))
-    assert score(run).val.loss == pytest.approx(math.log(size), abs=1e-6)
+    assert score_run(run).val.loss == pytest.approx(math.log(size), abs=1e-6)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"of": 1}', b"\xff"])
 def test_damaged_scores_are_made_again(run, content):
-    expected = score(run)
+    expected = score_run(run)
     (run.folder / "scores.json").write_bytes(content)
-    assert score(run) == expected
+    assert score_run(run) == expected
 
 
 @pytest.mark.parametrize("odd", ["1e999", "-1e999", "true", '"1.0"', "null"])
 def test_a_kept_score_that_is_no_finite_number_is_made_again(run, odd):
-    expected = score(run)
+    expected = score_run(run)
     file = run.folder / "scores.json"
     file.write_text(file.read_text().replace(str(expected.val.loss), odd))
-    assert score(run) == expected
+    assert score_run(run) == expected
 
 
 def test_weights_of_another_shape_are_refused(run):
     put_weights(run, torch.zeros(3, 3))
     with pytest.raises(RunError, match="do not fit"):
-        score(run)
+        score_run(run)
 
 
 def test_units():
@@ -101,7 +101,7 @@ def test_bits_per_character_of_longer_tokens(corpus):
     known = {"source": "t", "provenance": "t", "source_sha256": "0", "name": "words"}
     data = prepare_dataset(text, **known, tokenizer="bpe", vocab_size=300)
     run = train(data, "BigramLM")
-    scores = score(run)
+    scores = score_run(run)
     val = data.split("val")
     assert scores.val.tokens == len(val)
     decoded = data.tokenizer.decode(val.tolist())

@@ -11,13 +11,13 @@ from drakegpt.config import resolve
 from drakegpt.evaluation.surprisal import (
     LONGEST,
     SHORTEST,
+    compute_token_surprisals,
+    compute_verse_surprisals,
     find_verse,
-    token_surprisals,
-    verse_surprisals,
 )
 from drakegpt.models.registry import build_model
 from drakegpt.runs.checkpoint import save_checkpoint
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 
 STANZA = "a line of some length, made for this\n" * 5
 
@@ -30,7 +30,7 @@ def with_end(end, name="d", **how):
 
 
 def surprise_of_run(run, verse):
-    return verse_surprisals(run.load_model(torch.device("cpu")), run.dataset(), verse)
+    return compute_verse_surprisals(run.load_model(torch.device("cpu")), run.dataset(), verse)
 
 
 def model_of(name="TransformerLM", vocab_size=7, **settings):
@@ -42,7 +42,7 @@ def model_of(name="TransformerLM", vocab_size=7, **settings):
 def test_a_model_that_knows_nothing_needs_the_logarithm_of_the_vocabulary():
     model = model_of("BigramLM")
     torch.nn.init.zeros_(model.table.weight)
-    bits = token_surprisals(model, torch.randint(7, (50,)), 40)
+    bits = compute_token_surprisals(model, torch.randint(7, (50,)), 40)
     assert bits.shape == (40,)
     assert bits.tolist() == pytest.approx([math.log2(7)] * 40)
 
@@ -52,7 +52,7 @@ def test_a_table_of_pairs_is_read_as_it_stands():
     chances = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     with torch.no_grad():
         model.table.weight.copy_(chances.log())
-    bits = token_surprisals(model, torch.tensor([0, 0, 1, 0, 1, 1]), 5)
+    bits = compute_token_surprisals(model, torch.tensor([0, 0, 1, 0, 1, 1]), 5)
     expected = [2, -math.log2(0.75), 1, -math.log2(0.75), 1]
     assert bits.tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -69,15 +69,17 @@ def test_each_token_is_seen_from_as_many_before_it_as_the_model_can_take(length,
         with torch.no_grad():
             logits = model(tokens[None, max(0, place - T) : place])[0, -1]
         expected.append(-logits.double().log_softmax(-1)[tokens[place]].item() / math.log(2))
-    assert token_surprisals(model, tokens, count).tolist() == pytest.approx(expected, abs=1e-5)
+    assert compute_token_surprisals(model, tokens, count).tolist() == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_the_mean_agrees_with_the_score_where_the_windows_do(prepared):
     """A table looks at one token, so its windows make no difference."""
     run = train(prepared, "BigramLM", iters=30)
     val = torch.cat([prepared.split("train")[-1:], prepared.split("val")])
-    bits = token_surprisals(run.load_model(torch.device("cpu")), val, len(val) - 1)
-    assert bits.mean().item() == pytest.approx(score(run).val.bits_per_character, abs=1e-5)
+    bits = compute_token_surprisals(run.load_model(torch.device("cpu")), val, len(val) - 1)
+    assert bits.mean().item() == pytest.approx(score_run(run).val.bits_per_character, abs=1e-5)
 
 
 def test_the_verse_is_the_first_whole_stanza_that_is_long_enough():
@@ -157,7 +159,9 @@ def test_pieces_of_characters_are_the_characters():
     assert all(piece.bits > 0 for piece in pieces)
     tokens = torch.cat([data.split("train"), data.split("val")])
     end = len(data.split("train")) + len(verse.before + verse.text)
-    again = token_surprisals(run.load_model(torch.device("cpu")), tokens[:end], len(verse.text))
+    again = compute_token_surprisals(
+        run.load_model(torch.device("cpu")), tokens[:end], len(verse.text)
+    )
     assert [piece.bits for piece in pieces] == pytest.approx(again.tolist())
 
 

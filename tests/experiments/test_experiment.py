@@ -1,11 +1,11 @@
 """The runs of an experiment: found, resumed, trained, passed over when damaged."""
 
 import pytest
+from drakegpt.runs.create import create_run
 from program_runs import settings
 
 from drakegpt.experiments.experiment import Experiment, collect
 from drakegpt.experiments.launcher import Observer, TrainingStoppedError, train_runs
-from drakegpt.runs.run import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.start import resolve_run
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from comparison_rows import RESULT, evaluated, row, rows
+from drakegpt.runs.create import create_run
 from learning import train
 from matplotlib.figure import Figure
 
@@ -13,26 +14,26 @@ from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments import agreement
 from drakegpt.experiments.agreement import (
     agrees,
-    differences,
-    largest_group,
-    missing_models,
-    newer_runs,
+    find_differences,
+    find_largest_group,
+    find_newer_runs,
+    get_shared_settings,
+    list_missing_models,
     select_others,
     select_runs,
-    shared_settings,
 )
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
 from drakegpt.experiments.ladder import Comparison, compare
-from drakegpt.experiments.results import row_of
+from drakegpt.experiments.results import aggregate_runs
 from drakegpt.runs.lookup import INCIDENTAL, find_run
-from drakegpt.runs.run import Run, create_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.run import Run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import TrainingSession
 
 
@@ -71,7 +72,7 @@ def test_a_run_with_other_settings_does_not_displace_one_that_agrees(prepared):
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
     assert comparison.context_lengths == (8,)
-    assert [run.name for run in newer_runs(prepared, select_runs(prepared))] == [wide.name]
+    assert [run.name for run in find_newer_runs(prepared, select_runs(prepared))] == [wide.name]
     (((named,)),) = select_runs(prepared, settings={"dropout": 0.0}).values()
     assert named.name == odd.name
 
@@ -113,7 +114,7 @@ def begun(prepared, **settings):
         weights = {k: v.clone() for k, v in recorder.trainer.model.state_dict().items()}
         windows = recorder.trainer._windows.at(0)[0].clone()
         list(recorder.reports())
-    return row_of([run]).drawn_by, weights, windows
+    return aggregate_runs([run]).drawn_by, weights, windows
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_of_groups_of_equal_size_the_newest_is_taken(prepared):
 def test_incidental_settings_and_seeds_do_not_part_runs(prepared):
     first = train(prepared, "BigramLM")
     other = train(prepared, "BlocksLM", seed=3, save_interval=2, device="cpu", wandb="off")
-    assert agrees(first, shared_settings(other))
+    assert agrees(first, get_shared_settings(other))
     assert set(INCIDENTAL) == {"device", "minutes", "wandb", "save_interval"}
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
@@ -165,11 +166,11 @@ def test_what_a_recipe_sets_by_the_kind_of_model_does_not_part_runs(prepared):
     wide = {"recipe": "fast", "embedding_dim": 96, "num_layers": 1}
     first, second = (train(prepared, model, **wide) for model in ("BigramLM", "TransformerLM"))
     assert first.config.optimizer != second.config.optimizer
-    assert agrees(first, shared_settings(second))
-    assert agrees(second, shared_settings(first))
+    assert agrees(first, get_shared_settings(second))
+    assert agrees(second, get_shared_settings(first))
     plain = train(prepared, "BigramLM", embedding_dim=96, num_layers=1)
-    assert not agrees(plain, shared_settings(first))
-    assert differences(plain, shared_settings(first)) == {"recipe": ("original", "fast")}
+    assert not agrees(plain, get_shared_settings(first))
+    assert find_differences(plain, get_shared_settings(first)) == {"recipe": ("original", "fast")}
 
 
 def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
@@ -178,8 +179,8 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
     configs = [resolve(model, "default", "d", given) for model in ("BigramLM", "TransformerLM")]
     assert [dict(named_settings(config)).get("iters") for config in configs] == [None, 4000]
     runs = [Run(Path("r"), config, {"created_at": "1"}, None) for config in configs]
-    assert agrees(runs[0], shared_settings(runs[1]))
-    assert largest_group(runs) == shared_settings(runs[1])
+    assert agrees(runs[0], get_shared_settings(runs[1]))
+    assert find_largest_group(runs) == get_shared_settings(runs[1])
 
 
 def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
@@ -195,7 +196,7 @@ def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
         Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
         for number, config in enumerate(configs + again)
     ]
-    assert largest_group(runs) == shared_settings(runs[-1])
+    assert find_largest_group(runs) == get_shared_settings(runs[-1])
     assert len(asked) <= len(rates) + 1
 
 
@@ -242,12 +243,12 @@ def test_an_unfinished_run_does_not_count(prepared):
 
 
 def test_missing_models_are_those_of_the_sizes_begun(prepared):
-    assert len(missing_models({})) == 6
+    assert len(list_missing_models({})) == 6
     train(prepared, "BigramLM")
     runs = select_runs(prepared)
-    assert ("BigramLM", "default") not in missing_models(runs)
-    assert {size for _, size in missing_models(runs)} == {"default"}
-    assert len(missing_models(runs, ["scaled"])) == 6
+    assert ("BigramLM", "default") not in list_missing_models(runs)
+    assert {size for _, size in list_missing_models(runs)} == {"default"}
+    assert len(list_missing_models(runs, ["scaled"])) == 6
 
 
 def test_figures_are_pictures_of_both_losses(prepared):
@@ -271,7 +272,7 @@ def baseline(order, loss):
 def test_floors_stand_beside_the_rows(prepared):
     train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
-    assert comparison.baselines == ngram_baselines(prepared, 8)
+    assert comparison.baselines == score_ngram_baselines(prepared, 8)
     assert comparison.context_lengths == (8,)
     shown = comparison.to_json()
     assert shown["baselines"] == [baseline.to_json() for baseline in comparison.baselines]
@@ -284,8 +285,8 @@ def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
     other = train(prepared, "GPT1LM", context_length=16)
     comparison = compare(prepared, select_runs(prepared), others=[[other]])
     assert comparison.context_lengths == (4,)
-    assert comparison.baselines == ngram_baselines(prepared, 4)
-    assert compare(prepared, {}, others=[[other]]).baselines == ngram_baselines(prepared, 16)
+    assert comparison.baselines == score_ngram_baselines(prepared, 4)
+    assert compare(prepared, {}, others=[[other]]).baselines == score_ngram_baselines(prepared, 16)
 
 
 def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
@@ -437,7 +438,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(prepared):
     chosen = select_runs(prepared)["BigramLM", "default"]
     assert [run.name for run in chosen] == [runs[1].name, runs[2].name, again.name]
     (row_,) = compare(prepared, {("BigramLM", "default"): chosen}).rows
-    scores = [score(run).val.loss for run in chosen]
+    scores = [score_run(run).val.loss for run in chosen]
     assert row_.seeds == (1, 2, 3)
     assert row_.val_loss == pytest.approx(sum(scores) / 3)
     assert row_.val_spread == pytest.approx(statistics.stdev(scores))

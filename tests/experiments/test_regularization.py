@@ -5,7 +5,7 @@ import pytest
 from drakegpt.errors import UsageError
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
-from drakegpt.experiments.regularization import NONE, REGULARIZERS, plan, rows, summarize
+from drakegpt.experiments.regularization import NONE, REGULARIZERS, plan, score_rows, summarize
 from drakegpt.experiments.results import ResultRow, RunResult
 
 SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size": 4, "iters": 20,
@@ -47,7 +47,7 @@ def test_runs_are_found_again_and_scored_by_remedy(prepared):
     assert there.missing == ()
     found = there.with_seed(42)
     assert {name: run.config for name, run in found.items()} == experiment.variants
-    table = rows(there, "cpu")
+    table = score_rows(there, "cpu")
     assert list(table) == list(REGULARIZERS)
     assert all(row.results[0].run == found[name].name for name, row in table.items())
 

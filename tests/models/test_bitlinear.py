@@ -13,9 +13,9 @@ from drakegpt.models.bitlinear import (
     BitLinear,
     quantize_,
     quantize_activations,
+    quantize_binary,
+    quantize_ternary,
     quantize_weight,
-    signs,
-    ternary,
 )
 from drakegpt.models.layers import Linear
 from drakegpt.models.loss import next_token_loss
@@ -49,14 +49,14 @@ def layer(weight, bias=None, bits="1.58", parts=1, normed=False):
 
 def test_ternary_by_hand():
     """Mean of sizes: (2 + 0.5 + 0.1 + 1.4) / 4 = 1; ratios 2, -0.5, 0.1, 1.4; half goes to even."""
-    codes, scales = ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]))
+    codes, scales = quantize_ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]))
     assert codes.tolist() == [[1, 0], [0, 1]]
     assert scales.tolist() == [1.0]
 
 
 def test_signs_by_hand():
     """Mean (3 + 1 - 1 + 1) / 4 = 1, of sizes 1.5: what equals the mean is positive."""
-    codes, scales = signs(torch.tensor([[3.0, 1.0], [-1.0, 1.0]]))
+    codes, scales = quantize_binary(torch.tensor([[3.0, 1.0], [-1.0, 1.0]]))
     assert codes.tolist() == [[1, 1], [-1, 1]]
     assert scales.tolist() == [1.5]
 

@@ -23,15 +23,15 @@ from drakegpt.models import packed_linear as packed
 from drakegpt.models.bitlinear import BitLinear, quantize_, quantize_activations
 from drakegpt.models.packed_linear import (
     PackedLinear,
-    integer_product,
+    count_bytes,
+    count_packed_bytes,
     load_packed_,
-    pack,
+    multiply_integers,
     pack_,
-    packed_length,
-    packed_skeleton_,
+    pack_bytes,
+    prepare_packed_,
     quantize_after_training_,
-    sizes,
-    unpack,
+    unpack_bytes,
 )
 from drakegpt.models.registry import build_model
 
@@ -58,21 +58,21 @@ def tokens(batch=4):
 
 def test_five_ternary_codes_by_hand():
     """Digits 2, 1, 0, 1, 2, the lowest first: 2 + 1 * 3 + 0 * 9 + 1 * 27 + 2 * 81 = 194."""
-    assert pack(torch.tensor([1, 0, -1, 0, 1], dtype=torch.int8), "1.58").tolist() == [194]
+    assert pack_bytes(torch.tensor([1, 0, -1, 0, 1], dtype=torch.int8), "1.58").tolist() == [194]
 
 
 def test_eight_signs_by_hand():
     """Digits 1, 0, 0, 1, 0, 0, 0, 1, the lowest first: 1 + 8 + 128 = 137."""
     codes = torch.tensor([1, -1, -1, 1, -1, -1, -1, 1], dtype=torch.int8)
-    assert pack(codes, "1").tolist() == [137]
+    assert pack_bytes(codes, "1").tolist() == [137]
 
 
 def test_every_byte_of_five_codes():
     every = list(itertools.product(VALUES["1.58"], repeat=5))
     codes = torch.tensor(every, dtype=torch.int8)
-    packed = pack(codes, "1.58")
+    packed = pack_bytes(codes, "1.58")
     assert sorted(packed.tolist()) == list(range(243))
-    assert torch.equal(unpack(packed, "1.58", codes.shape), codes)
+    assert torch.equal(unpack_bytes(packed, "1.58", codes.shape), codes)
 
 
 @every_width
@@ -85,10 +85,10 @@ def test_any_shape_comes_back(bits, shape, seed):
     chance = torch.Generator().manual_seed(seed)
     values = torch.tensor(VALUES[bits], dtype=torch.int8)
     codes = values[torch.randint(len(values), shape, generator=chance)]
-    packed = pack(codes, bits)
+    packed = pack_bytes(codes, bits)
     assert packed.dtype == torch.uint8
-    assert len(packed) == packed_length(codes.numel(), bits)
-    back = unpack(packed, bits, tuple(shape))
+    assert len(packed) == count_packed_bytes(codes.numel(), bits)
+    back = unpack_bytes(packed, bits, tuple(shape))
     assert back.dtype == torch.int8
     assert torch.equal(back, codes)
 
@@ -96,15 +96,15 @@ def test_any_shape_comes_back(bits, shape, seed):
 @pytest.mark.parametrize("byte", [243, 255])
 def test_a_byte_that_is_not_five_codes_is_refused(byte):
     with pytest.raises(ValueError, match=f"byte {byte}"):
-        unpack(torch.tensor([7, byte], dtype=torch.uint8), "1.58", (2, 5))
+        unpack_bytes(torch.tensor([7, byte], dtype=torch.uint8), "1.58", (2, 5))
 
 
 @every_width
 def test_bytes_of_another_number_or_type_are_refused(bits):
-    packed = pack(torch.ones(3, 7, dtype=torch.int8), bits)
+    packed = pack_bytes(torch.ones(3, 7, dtype=torch.int8), bits)
     for wrong in (packed[1:], torch.cat([packed, packed]), packed.view(torch.int8), packed[None]):
         with pytest.raises(ValueError, match="21 weights"):
-            unpack(wrong, bits, (3, 7))
+            unpack_bytes(wrong, bits, (3, 7))
 
 
 # --- The product --------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_strides_that_mean_nothing_change_nothing(shape, strides):
     row = strides[0] if strides[0] is not None else K
     some_x = x.as_strided((M, K), (row, 1)) if M == 1 else x
     some_weight = weight.as_strided((N, K), (row, 1)) if N == 1 else weight
-    assert torch.equal(integer_product(some_x, some_weight), expected)
+    assert torch.equal(multiply_integers(some_x, some_weight), expected)
 
 
 def test_the_guard_is_needed():
@@ -234,7 +234,7 @@ def make(bits, normed, name="TransformerLM"):
 
 
 def skeleton(bits, normed, name="TransformerLM"):
-    return packed_skeleton_(build(name, seed=9), bits, normed=normed).eval()
+    return prepare_packed_(build(name, seed=9), bits, normed=normed).eval()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_models_that_cannot_be_packed_are_refused():
     with pytest.raises(ValueError, match="no linear layers"):
         quantize_after_training_(build("BigramLM"), "8")
     with pytest.raises(ValueError, match="no linear layers"):
-        packed_skeleton_(build("BigramLM"), "1", normed=True)
+        prepare_packed_(build("BigramLM"), "1", normed=True)
     with pytest.raises(ValueError, match="not of 2"):
         quantize_after_training_(build(), "2")
 
@@ -305,9 +305,9 @@ def test_models_that_cannot_be_packed_are_refused():
 def test_bytes_of_the_scaled_model():
     """10,616,832 weights in 24 layers: 1.6 bits each on disk, 8 in memory."""
     model = build_model(preset_model("TransformerLM", "scaled", 80))
-    assert sizes(model).packed == 0
-    assert sizes(model).resident == sizes(model).remainder == 4 * 10_800_464
-    count = sizes(packed_skeleton_(model, "1.58", normed=False))
+    assert count_bytes(model).packed == 0
+    assert count_bytes(model).resident == count_bytes(model).remainder == 4 * 10_800_464
+    count = count_bytes(prepare_packed_(model, "1.58", normed=False))
     lengths = [-(-n // 5) for n in (384 * 1152, 384 * 384, 384 * 1536, 384 * 1536)]
     scales = 4 * (3 + 1 + 1 + 1)
     assert count.packed == 6 * (sum(lengths) + scales)
@@ -319,7 +319,7 @@ def test_bytes_of_the_scaled_model():
 def test_what_is_counted_is_what_is_stored(bits):
     model = quantize_after_training_(build(), bits)
     stored = sum(tensor.nbytes for tensor in model.state_dict().values())
-    assert sizes(model).packed + sizes(model).remainder == stored
+    assert count_bytes(model).packed + count_bytes(model).remainder == stored
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     assert len(layers) == 12
 
@@ -330,9 +330,9 @@ def test_where_int8_products_overflow_floats_take_over(monkeypatch):
     x, weight = (torch.randint(-127, 128, (n, 2500), dtype=torch.int8) for n in (3, 5))
     x[0], weight[0] = 127, 127
     expected = x.long() @ weight.long().t()
-    assert torch.equal(packed.integer_product(x, weight).long(), expected)
+    assert torch.equal(packed.multiply_integers(x, weight).long(), expected)
     monkeypatch.setattr(packed, "_adds_up", lambda: False)
-    assert torch.equal(packed.integer_product(x, weight).long(), expected)
+    assert torch.equal(packed.multiply_integers(x, weight).long(), expected)
 
 
 def test_a_processor_without_vnni_is_found_out():
@@ -469,9 +469,9 @@ def test_a_gpu_and_back(bits):
     model = quantize_after_training_(build(), bits)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     codes = model.blocks[0].projection.codes.clone()
-    logits, size = model(tokens()), sizes(model)
+    logits, size = model(tokens()), count_bytes(model)
     on_gpu = copy.deepcopy(model).cuda()
-    assert sizes(on_gpu) == size
+    assert count_bytes(on_gpu) == size
     torch.testing.assert_close(on_gpu(tokens().cuda()).cpu(), logits, rtol=0.05, atol=0.05)
     for name, tensor in on_gpu.state_dict().items():
         assert tensor.dtype == state[name].dtype

@@ -17,9 +17,16 @@ import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.surprisal import Piece, Verse
-from drakegpt.experiments.claims import INTRODUCTION, check_claims
-from drakegpt.report.page import STEPS, Scale, check_target, spelt, surprised_by, visible
-from drakegpt.report.plots import Mark, marks_of
+from drakegpt.experiments.claims import TITLE, check_claims
+from drakegpt.report.page import (
+    COLOUR_STEPS,
+    LossScale,
+    check_target,
+    quote_piece,
+    replace_forbidden,
+    summarize_surprisal,
+)
+from drakegpt.report.plots import Mark, assign_marks
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -155,7 +162,7 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
     claims = check_claims(ordinary.comparison.rows)
     assert len(claims) == 3
     assert '<div class="beside">\n<ul class="findings">' in ordinary.text
-    assert INTRODUCTION in text
+    assert TITLE in text
     for claim in claims:
         assert claim.claim in text
         assert claim.finding in text
@@ -170,7 +177,9 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
 def test_samples_stand_with_their_models_and_their_command(ordinary):
     tree = Tree(ordinary.text)
     shown = [text for given, text in tree.all("div", class_="text sample")]
-    assert shown == [visible(text.rstrip("\n")) for text in ordinary.samples.texts.values()]
+    assert shown == [
+        replace_forbidden(text.rstrip("\n")) for text in ordinary.samples.texts.values()
+    ]
     assert "drakegpt generate RUN --seed 42 --length 160 --prompt &#39;the &#39;" in ordinary.text
 
 
@@ -213,7 +222,7 @@ def test_hostile_text_is_text(hostile):
     ],
 )
 def test_what_html_forbids_is_seen_as_a_picture(text, shown):
-    assert visible(text) == (text if shown is None else shown)
+    assert replace_forbidden(text) == (text if shown is None else shown)
 
 
 def words_of(page):
@@ -288,8 +297,9 @@ def test_others_alone_have_a_report(home, tmp_path):
 def test_both_sizes_are_two_ladders(home, tmp_path):
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
+    from drakegpt.runs.create import create_run
+
     from drakegpt.config import resolve
-    from drakegpt.runs.run import create_run
 
     shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
     given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}
@@ -297,7 +307,7 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     page = page_of(data, tmp_path / "r.html")
     tree = Tree(page.text)
     assert len(tree.all("ol", class_="rungs")) == 2
-    assert {mark.sign for mark in marks_of(page.comparison).values()} == {"1", "1s"}
+    assert {mark.sign for mark in assign_marks(page.comparison).values()} == {"1", "1s"}
 
 
 # --- where it is written ------------------------------------------------------------------------
@@ -368,29 +378,29 @@ def test_pieces_are_coloured_by_their_bits_per_character():
     verse = Verse("abcdefgh \n", "")
     bits = [0.5, 1.0, 1.99, 3.9, 5.0, 7.0, 8.0, 20.0, 9.0, 0.1]
     pieces = [Piece(c, b) for c, b in zip(verse.text, bits, strict=True)]
-    shown = surprised_by(verse, pieces, Mark("1", "rung-1", "x"))
+    shown = summarize_surprisal(verse, pieces, Mark("1", "rung-1", "x"))
     assert [piece.step for piece in shown.shown] == [0, 1, 1, 2, 3, 4, 5, 5, 5, 0]
-    assert STEPS == (1, 2, 4, 6, 8)
+    assert COLOUR_STEPS == (1, 2, 4, 6, 8)
     assert shown.mean == pytest.approx(sum(bits) / 10)
     assert shown.most == (("abcdefg", "h", 20.0), ("abcdefgh", " ", 9.0), ("abcdef", "g", 8.0))
 
 
 def test_long_tokens_are_coloured_by_their_share():
     pieces = [Piece("abcd", 8.0), Piece("e", 3.0)]
-    shown = surprised_by(Verse("abcde", ""), pieces, Mark("1", "rung-1", "x"))
+    shown = summarize_surprisal(Verse("abcde", ""), pieces, Mark("1", "rung-1", "x"))
     assert [piece.step for piece in shown.shown] == [2, 2]
     assert [piece for _, piece, _ in shown.most] == ["e", "abcd"]
     assert shown.mean == pytest.approx(11 / 5)
 
 
 def test_what_cannot_be_seen_is_named():
-    assert spelt(" ") == "a space"
-    assert spelt("\n") == "the end of a line"
-    assert spelt("x") == "“\u2068x\u2069”"
+    assert quote_piece(" ") == "a space"
+    assert quote_piece("\n") == "the end of a line"
+    assert quote_piece("x") == "“\u2068x\u2069”"
 
 
 def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
-    scale = Scale.of(ordinary.comparison)
+    scale = LossScale.of(ordinary.comparison)
     rows = ordinary.comparison.rows
     losses = [loss for row in rows for loss in (row.train_loss, row.val_loss)]
     losses += [baseline.score.loss for baseline in scale.baselines]
@@ -399,7 +409,7 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
     assert max(places) == 100
     assert float(scale.place((scale.low + scale.high) / 2)) == pytest.approx(50, abs=0.01)
     nothing = dataclasses.replace(ordinary.comparison, rows=(), baselines=())
-    assert Scale.of(nothing).place(0.5) == "50.00"
+    assert LossScale.of(nothing).place(0.5) == "50.00"
 
 
 # --- colours ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from report_pages import comparison, result, row
 
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
-from drakegpt.report.summary import listed, summarize
+from drakegpt.report.summary import join_names, summarize
 
 NAN = float("nan")
 
@@ -207,4 +207,4 @@ def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
 
 
 def test_names_are_listed_as_people_do():
-    assert [listed(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert [join_names(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]

@@ -16,7 +16,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.sweep import study as studies
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices, Range
-from drakegpt.sweep.storage import without_password
+from drakegpt.sweep.storage import hide_password
 from drakegpt.sweep.study import Study
 
 SPACE = {"embedding_dim": Choices((8, 16, 32)), "batch_size": Choices((4, 8))}
@@ -248,7 +248,7 @@ def test_storage_that_cannot_be_reached_is_an_error(defined, place):
     ],
 )
 def test_passwords_are_not_shown(place, shown):
-    assert without_password(place) == shown
+    assert hide_password(place) == shown
 
 
 def test_a_file_that_is_no_study_is_refused_and_left_as_it_is(defined, tmp_path):

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from drakegpt.sweep.plots import draw, scale_of
+from drakegpt.sweep.plots import draw_sweep, make_scale
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import TrialRow
 
@@ -34,7 +34,7 @@ ROWS = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
 def test_each_hyperparameter_has_its_axis_whatever_there_is_to_show(tmp_path, rows):
-    written = draw("A title", "tail loss", "nats", SPACE, rows, tmp_path)
+    written = draw_sweep("A title", "tail loss", "nats", SPACE, rows, tmp_path)
     assert [path.name for path in written] == [
         "parallel.png", "parallel.svg", "scatter.png", "scatter.svg",
     ]  # fmt: skip
@@ -48,19 +48,19 @@ def test_each_hyperparameter_has_its_axis_whatever_there_is_to_show(tmp_path, ro
         best = min(rows, key=lambda row: (row.state != "complete", row.loss))
         assert f"<!-- Best: trial {best.number}, {best.loss:.4f}" in text
     before = [path.read_bytes() for path in written]
-    draw("A title", "tail loss", "nats", SPACE, rows, tmp_path)
+    draw_sweep("A title", "tail loss", "nats", SPACE, rows, tmp_path)
     assert [path.read_bytes() for path in written] == before
 
 
 def test_values_stand_where_they_are_looked_for():
-    scale = scale_of(SPACE["embedding_dim"])
+    scale = make_scale(SPACE["embedding_dim"])
     assert [scale.place(width) for width in (16, 32, 64)] == [0, 0.5, 1]
     assert scale.ticks == ((0, "16"), (0.5, "32"), (1, "64"))
-    assert [scale_of(SPACE["schedule"]).place(s) for s in ("hold", "cosine")] == [0, 1]
-    assert scale_of(Choices((7,))).place(7) == 0.5
-    log = scale_of(SPACE["max_lr"])
+    assert [make_scale(SPACE["schedule"]).place(s) for s in ("hold", "cosine")] == [0, 1]
+    assert make_scale(Choices((7,))).place(7) == 0.5
+    log = make_scale(SPACE["max_lr"])
     assert [round(log.place(rate), 9) for rate in (1e-4, 1e-3, 1e-2)] == [0, 0.5, 1]
     assert [text for _, text in log.ticks] == ["0.0001", "0.001", "0.01"]
-    even = scale_of(Range(0.0, 0.4))
+    even = make_scale(Range(0.0, 0.4))
     assert even.place(0.1) == pytest.approx(0.25)
-    assert [text for _, text in scale_of(Range(1, 3)).ticks] == ["1", "2", "3"]
+    assert [text for _, text in make_scale(Range(1, 3)).ticks] == ["1", "2", "3"]

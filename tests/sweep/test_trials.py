@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import record
 from program_runs import settings
 
 from drakegpt import home
 from drakegpt.config import resolve
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
-from drakegpt.runs.lookup import find_run, find_unfinished
-from drakegpt.runs.run import create_run, list_runs, open_run
+from drakegpt.runs.lookup import find_run, find_unfinished, list_runs
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep import runner
 from drakegpt.sweep.definition import define
-from drakegpt.sweep.runner import attempt
+from drakegpt.sweep.runner import run_trial
 from drakegpt.sweep.space import Choices, Range
 from drakegpt.sweep.study import Study
 
@@ -41,7 +42,7 @@ def sweep(prepared):
         study = Study(definition, number)
         while not stop() and (trial := study.next()):
             with trial:
-                attempt(definition, trial, unseen, stop)
+                run_trial(definition, trial, unseen, stop)
         return study
 
     return work

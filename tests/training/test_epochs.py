@@ -4,11 +4,12 @@ import time
 from itertools import count
 
 import pytest
+from drakegpt.runs.create import create_run
 from learning import record
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.run import open_run
 from drakegpt.training.run_length import estimate_seconds, iters_for_epochs, resolve_length
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import CPU, record
 
 from drakegpt.config import resolve
@@ -9,7 +10,6 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
-from drakegpt.runs.run import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.run_length import iters_for_epochs
 from drakegpt.training.trainer import Evaluation, Trainer

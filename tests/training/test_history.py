@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from drakegpt.runs.create import create_run
 from learning import record
 
 from drakegpt.config import resolve
@@ -10,7 +11,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.agreement import select_runs
 from drakegpt.runs import session as recorder_module
 from drakegpt.runs.lookup import find_finished, find_interrupted
-from drakegpt.runs.run import Part, create_run, open_run, record_changes, with_changes
+from drakegpt.runs.run import Part, open_run, record_changes, with_changes
 from drakegpt.runs.session import TrainingSession
 
 SETTINGS = {"iters": 6, "eval_interval": 2, "eval_iters": 1, "recipe": "fast", "warmup_iters": 2}

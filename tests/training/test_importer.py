@@ -11,8 +11,9 @@ from drakegpt.experiments.agreement import select_runs
 from drakegpt.experiments.ladder import compare
 from drakegpt.models import reference
 from drakegpt.report.samples import sample
-from drakegpt.runs.run import list_runs, open_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.lookup import list_runs
+from drakegpt.runs.run import open_run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.upstream import import_original
 
 CPU = torch.device("cpu")
@@ -60,7 +61,7 @@ def test_an_imported_run_can_be_scored_compared_and_let_write(prepared, tmp_path
     config, model = original(prepared, "TransformerLM")
     torch.save(model.state_dict(), tmp_path / "model.pt")
     run = import_original(tmp_path / "model.pt", config, prepared, "old")
-    assert score(run).val.tokens == prepared.metadata.val_tokens
+    assert score_run(run).val.tokens == prepared.metadata.val_tokens
     (row,) = compare(prepared, select_runs(prepared)).rows
     assert (row.runs, row.seconds, row.iterations) == (("old",), None, None)
     assert len(sample(run, 20)) == 20

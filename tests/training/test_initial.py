@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import record
 
 from drakegpt.config import resolve
@@ -12,7 +13,7 @@ from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.packing import pack_run
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.warm_start import load_init_weights, load_into_
 

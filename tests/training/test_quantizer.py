@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import record, train
 from safetensors.torch import load_file
 
@@ -12,8 +13,8 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.models.reference import ReferenceLM
 from drakegpt.runs.lookup import find_run
 from drakegpt.runs.packing import pack_run
-from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.run import open_run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import import_original
 
@@ -36,7 +37,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
     with torch.no_grad():
         assert torch.allclose(packed.load_model(CPU)(tokens), model(tokens), atol=1e-4)
         assert torch.allclose(run.load_model(CPU)(tokens), model(tokens), atol=1e-4)
-    assert score(packed).val.loss == pytest.approx(score(run).val.loss, abs=1e-5)
+    assert score_run(packed).val.loss == pytest.approx(score_run(run).val.loss, abs=1e-5)
     stored = load_file(packed.last_checkpoint().weights)
     assert any(tensor.dtype == torch.uint8 for tensor in stored.values())
     assert sum(t.nbytes for t in stored.values()) < 0.4 * 4 * sum(
@@ -48,7 +49,7 @@ def test_a_run_trained_with_few_bits_is_packed_exactly(prepared, bits):
 def test_rounding_after_training_costs_what_it_costs(prepared, bits, close):
     run = train(prepared, iters=300, eval_interval=300)
     packed = pack_run(run, bits)
-    lost = score(packed).val.loss - score(run).val.loss
+    lost = score_run(packed).val.loss - score_run(run).val.loss
     assert (abs(lost) < 0.02) == close
     assert lost > -0.02
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import record
 
 from drakegpt.config import resolve
@@ -13,7 +14,7 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs import session as recorder_module
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.runs.run import create_run, open_run, with_changes
+from drakegpt.runs.run import open_run, with_changes
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 

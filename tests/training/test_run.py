@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 from learning import SHORT, train
 
 from drakegpt import home
@@ -13,7 +14,8 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
-from drakegpt.runs.run import create_run, list_runs, open_run
+from drakegpt.runs.lookup import list_runs
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Evaluation
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from drakegpt.runs.create import create_run
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession, train_run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.training.trainer import Evaluation

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.baseline import Baseline
     from drakegpt.experiments.claims import Claim
-    from drakegpt.experiments.ladder import Chosen, Comparison
+    from drakegpt.experiments.ladder import Comparison, Selection
     from drakegpt.experiments.results import ResultRow
     from drakegpt.runs.run import Run
 
@@ -100,7 +100,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     console.next_commands([format_command("generate", data=comparison.data, length=500)])
 
 
-def _choose(dataset: "Dataset", request: Request) -> "Chosen":
+def _choose(dataset: "Dataset", request: Request) -> "Selection":
     """Choose the ladder's runs, trained first if requested, and other runs on the same text.
 
     Raises `RunError` if there are none.
@@ -132,13 +132,13 @@ def _choose(dataset: "Dataset", request: Request) -> "Chosen":
 
 def _describe_left_out(run: "Run", taken: "Run") -> str:
     """Say why a newer run is left out, and which settings would choose it."""
-    from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
+    from drakegpt.experiments.agreement import ORIGIN, find_differences, get_shared_settings
 
     told = f"Left out: {run.name}, newer but trained with other settings."
     if run.origin:
         return told
-    differing = differences(run, shared_settings(taken))
-    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
+    differing = find_differences(run, get_shared_settings(taken))
+    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != ORIGIN]
     asked = format_command("compare", data=run.config.data, set_=chosen)
     return f"{told} To choose it: `{asked}`."
 
@@ -186,10 +186,10 @@ def render(
 
 def _render_losses(comparison: "Comparison") -> None:
     """Show the table of losses, and explain its columns and marks."""
-    from drakegpt.experiments.results import lowest
+    from drakegpt.experiments.results import find_lowest
 
     rows = [*comparison.rows, *comparison.others]
-    best = lowest(rows)
+    best = find_lowest(rows)
     title = f"The ladder on {comparison.data}"
     show_table(title, _columns(comparison.unit), rows, lambda row: row in best)
     any_noise = any(row.gain and row.gain.within_noise for row in rows)
@@ -233,9 +233,9 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     """Show the claims of the original's documentation, each with a verdict."""
     from rich.table import Table
 
-    from drakegpt.experiments.claims import INTRODUCTION
+    from drakegpt.experiments.claims import TITLE
 
-    console.show(console.styled(f"{INTRODUCTION}:", "bold"))
+    console.show(console.styled(f"{TITLE}:", "bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
         verdict = console.styled(claim.verdict, _VERDICT_STYLES[claim.holds])
@@ -245,11 +245,11 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
 def _render_baselines(comparison: "Comparison") -> None:
     """Show the table of n-gram baselines, and which rows are better."""
-    from drakegpt.report.summary import counting
+    from drakegpt.report.summary import describe_baselines
 
-    baselines, lowest = comparison.baselines, comparison.lowest_baseline
+    baselines, find_lowest = comparison.baselines, comparison.lowest_baseline
     title = "N-gram baselines"
-    show_table(title, _BASELINE_COLUMNS, baselines, lambda baseline: baseline is lowest)
+    show_table(title, _BASELINE_COLUMNS, baselines, lambda baseline: baseline is find_lowest)
     unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(
@@ -257,7 +257,7 @@ def _render_baselines(comparison: "Comparison") -> None:
         "number of different ones, of that length or less. Smoothed with modified Kneser-Ney, and "
         f"scored like the models, in windows of {baselines[0].context_length} {unit}{longest}."
     )
-    console.show(" ".join(counting(comparison)))
+    console.show(" ".join(describe_baselines(comparison)))
     console.show("")
 
 

@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
     def to_bytes(self, tokens: Iterable[int]) -> bytes:
         """The UTF-8 bytes that the tokens stand for, which may begin or end inside a character."""
 
-    def characters_begun(self) -> NDArray[np.int64]:
+    def count_characters(self) -> NDArray[np.int64]:
         """How many characters each token begins, (V,).
 
         The sum over the tokens of a text is its number of characters, also

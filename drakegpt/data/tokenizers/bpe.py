@@ -121,7 +121,7 @@ class BPETokenizer:
         """The UTF-8 bytes that the tokens stand for: a line feed for `END`, none for specials."""
         return b"".join(map(self._bytes.__getitem__, tokens))
 
-    def characters_begun(self) -> NDArray[np.int64]:
+    def count_characters(self) -> NDArray[np.int64]:
         """How many bytes of each token are not UTF-8 continuation bytes, (V,)."""
         return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
 

@@ -56,7 +56,7 @@ class CharTokenizer:
         """The characters that the tokens stand for, as UTF-8."""
         return self.decode(tokens).encode("utf-8", "surrogatepass")
 
-    def characters_begun(self) -> NDArray[np.int64]:
+    def count_characters(self) -> NDArray[np.int64]:
         """One for every token, (V,)."""
         return np.ones(self.vocab_size, np.int64)
 
