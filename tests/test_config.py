@@ -11,8 +11,12 @@ from drakegpt.config import (
     MODEL_NAMES,
     SIZES,
     TrainConfig,
+    changeable_settings,
+    check_setting,
+    incidental_settings,
     parse_model,
     resolve,
+    searchable_settings,
     setting_of,
 )
 from drakegpt.config.files import from_file, to_command, to_toml
@@ -206,7 +210,7 @@ def test_a_system_fills_what_is_not_given():
     assert (gpt1.context_length, gpt1.embedding_dim, gpt1.num_layers) == (512, 768, 12)
     assert (gpt1.batch_size, gpt1.max_lr, gpt1.schedule) == (6, 2.5e-4, "cosine")
     assert (gpt1.iters, gpt1.eval_interval, gpt1.eval_iters) == (7000, 200, 200)
-    assert (gpt1.grad_clip, gpt1.decayed, gpt1.warmup_iters) == (1.0, "matrices", 350)
+    assert (gpt1.grad_clip, gpt1.weight_decay_on, gpt1.warmup_iters) == (1.0, "matrices", 350)
     shorter = resolve("GPT1LM", "default", "x", {"preset": "gpt1", "num_layers": 2})
     assert shorter.num_layers == 2
     tutorial = resolve("TransformerLM", "default", "x", {"preset": "shakespeare-tutorial"})
@@ -280,3 +284,27 @@ def test_what_is_no_text_is_a_sentence(tmp_path):
     (tmp_path / "c.toml").write_bytes(b"iters = 5\xff\x00")
     with pytest.raises(UsageError, match="is not valid TOML"):
         from_file(tmp_path / "c.toml")
+
+
+def test_what_else_a_setting_is_stands_in_its_metadata():
+    assert set(changeable_settings()) == {"iters", "patience", "save_interval", "wandb", "device"}
+    assert set(incidental_settings()) == {"device", "minutes", "wandb", "save_interval"}
+    others = {field.name for field in dataclasses.fields(TrainConfig)} - {*searchable_settings()}
+    assert others == {
+        "model", "size", "preset", "data", "init_from", "minutes", "epochs", "eval_interval",
+        "eval_iters", "device", "dtype", "compile", "wandb", "save_interval", "select_on",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "highest", "lowest"),
+    [("context_length", 2**28, 1), ("iters", 2**53, 1), ("seed", 2**32 - 1, 0),
+     ("max_lr", 1e30, 5e-324), ("hold_share", 1.0, 0.0), ("minutes", 1e5, 0.0)],
+)  # fmt: skip
+def test_bounds_hold_at_both_ends(name, highest, lowest):
+    for value in (highest, lowest):
+        check_setting(name, value)
+    above = highest + 1 if isinstance(highest, int) else highest * 1.001
+    for value in (above, lowest - 1):
+        with pytest.raises(UsageError, match=rf"{name} cannot be .*: input .* (than|to) "):
+            check_setting(name, value)

@@ -160,7 +160,7 @@ good_words = st.sampled_from(
 few = st.sampled_from(["0", "1", "2", "3", "-1", "1.5", "", "x", "nan", "9" * 400, str(2**63), "é"])
 # Options whose values decide how long the work takes.
 LONG = {
-    "iters", "windows", "epochs", "trials", "length", "num_samples", "seeds", "rounds",
+    "iters", "window_order", "epochs", "trials", "length", "num_samples", "seeds", "rounds",
     "eval_iters", "eval_interval", "grad_accumulation", "batch_size", "context_length",
     "embedding_dim", "num_heads", "num_layers", "vocab_size", "save_interval",
 }  # fmt: skip
@@ -213,7 +213,7 @@ variables = st.dictionaries(
 
 def slow(words):
     """Whether a command would train many runs, and several sizes of them."""
-    return "--train" in words and bool({"--bits", "--remedies", "--claims"} & set(words))
+    return "--train" in words and bool({"--low-bit", "--regularization", "--claims"} & set(words))
 
 
 @pytest.fixture

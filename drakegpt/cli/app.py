@@ -1,69 +1,118 @@
-"""The program: its commands in the order one meets them, and its exit codes."""
+"""The program: the table of its commands, and what becomes of errors."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 import drakegpt
 from drakegpt import home
-from drakegpt.cli import (
-    bench,
-    compare,
-    console,
-    data,
-    eval_,
-    export,
-    generate,
-    options,
-    params,
-    runs,
-    sweep,
-    train,
-)
+from drakegpt.cli import bench, console, data, export, generate, params, runs, settings, sweep
+from drakegpt.cli import eval as eval_
+from drakegpt.cli import train as train_
+from drakegpt.cli.compare import command as compare
+from drakegpt.cli.options import Command, Group
 from drakegpt.errors import DrakeGPTError, NotEnoughMemoryError, is_out_of_memory
 
-# Every command: the panel of the help that it is in, its name, what it does, its class.
-COMMANDS: tuple[tuple[str, str, Any, type[TyperCommand] | None], ...] = (
-    ("Text", "data", data.app, None),
-    ("Models", "train", train.train, train.TrainCommand),
-    ("Models", "sweep", sweep.sweep, sweep.SweepCommand),
-    ("Models", "runs", runs.app, None),
-    ("Models", "params", params.params, None),
-    ("Results", "eval", eval_.eval_, None),
-    ("Results", "compare", compare.compare, compare.CompareCommand),
-    ("Results", "generate", generate.generate, None),
-    ("Results", "export", export.app, None),
-    ("Results", "bench", bench.bench, None),
-)
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: its words, what it calls, an example for its help, and its class."""
+
+    name: str
+    function: Callable[..., None]
+    example: str
+    kind: type[Command] = Command
 
 
-class InOrder(TyperGroup):
-    """Lists commands in the order of the table; typer would put groups behind plain commands."""
+@dataclass(frozen=True)
+class GroupEntry:
+    """A group of commands, and what it calls where no command follows, if anything."""
+
+    name: str
+    help: str
+    function: Callable[..., None] | None = None
+
+
+# Every command and group, by the panel of the help that shows it, in the order of the help.
+COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
+    "Text": (
+        GroupEntry("data", "Prepare texts for training, and list or show them."),
+        Entry("data fetch", data.fetch, "drakegpt data fetch my-lyrics.txt --tokenizer bpe"),
+        Entry("data list", data.list_, "drakegpt data list"),
+        Entry("data show", data.show, "drakegpt data show shakespeare"),
+    ),
+    "Models": (
+        Entry(
+            "train",
+            train_.train,
+            "drakegpt train TransformerLM --recipe fast --minutes 10",
+            train_.TrainCommand,
+        ),
+        Entry(
+            "sweep",
+            sweep.sweep,
+            "drakegpt sweep TransformerLM --param embedding_dim=32,64 --param "
+            "max_lr=1e-3..1e-2:log --trials 20",
+            sweep.SweepCommand,
+        ),
+        GroupEntry("runs", "List, show, remove or import training runs.", runs.list_by_default),
+        Entry("runs list", runs.list_, "drakegpt runs list"),
+        Entry("runs show", runs.show, "drakegpt runs show my-run"),
+        Entry("runs remove", runs.remove, "drakegpt runs remove my-run"),
+        Entry(
+            "runs import",
+            runs.import_,
+            "drakegpt runs import old.pt --model TransformerLM --scaled --data drake",
+        ),
+        Entry("params", params.params, "drakegpt params --source TransformerLM"),
+    ),
+    "Results": (
+        Entry("eval", eval_.eval_, "drakegpt eval TransformerLM"),
+        Entry(
+            "compare",
+            compare.compare,
+            "drakegpt compare --train --iters 2000 --html report.html",
+            compare.CompareCommand,
+        ),
+        Entry(
+            "generate",
+            generate.generate,
+            'drakegpt generate --prompt "late night" --temperature 0.8 --length 500',
+        ),
+        GroupEntry("export", "Export a trained run in another form."),
+        Entry("export packed", export.packed, "drakegpt export packed TransformerLM --bits 8"),
+        Entry("bench", bench.bench, "drakegpt bench TransformerLM"),
+    ),
+}
+
+
+class OrderedGroup(Group):
+    """The program; it lists commands as the table does, where typer would put groups last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names for the help text, which opens a panel where its first command comes."""
-        order = [name for _, name, *_ in COMMANDS]
+        """Return the names in the order of the table."""
+        order = [entry.name for entries in COMMANDS.values() for entry in entries]
         return sorted(super().list_commands(ctx), key=order.index)
 
     def make_context(self, *given: Any, **how: Any) -> Any:
-        """Read the program's own options; a word in an error is shown as text."""
-        with _shown_as_text():
+        """Read the program's own options."""
+        with _safe_errors():
             return super().make_context(*given, **how)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, whose options are read here."""
-        with _shown_as_text():
+        """Run the command, which reads its options."""
+        with _safe_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _shown_as_text() -> Iterator[None]:
-    """Make typer's errors harmless to a terminal, and have them name the environment's variable."""
+def _safe_errors() -> Iterator[None]:
+    """Remove terminal controls from typer's errors, and have them name environment variables."""
     try:
         yield
     except Exception as error:
@@ -77,73 +126,96 @@ def _shown_as_text() -> Iterator[None]:
         raise
 
 
-app = typer.Typer(
-    cls=InOrder,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-for panel, name, what, kind in COMMANDS:
-    if isinstance(what, typer.Typer):
-        app.add_typer(what, name=name, rich_help_panel=panel)
-    else:
-        app.command(name, cls=kind or options.Command, rich_help_panel=panel)(what)
+def _make_app() -> typer.Typer:
+    """Make the program from the table of commands."""
+    program = typer.Typer(
+        cls=OrderedGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    groups: dict[str, typer.Typer] = {}
+    for panel, entries in COMMANDS.items():
+        for entry in entries:
+            if isinstance(entry, GroupEntry):
+                group = groups[entry.name] = typer.Typer(
+                    cls=Group, help=entry.help, no_args_is_help=not entry.function
+                )
+                if entry.function:
+                    group.callback(invoke_without_command=True)(entry.function)
+                program.add_typer(group, name=entry.name, rich_help_panel=panel)
+                continue
+            group_name, _, name = entry.name.rpartition(" ")
+            place = groups[group_name] if group_name else program
+            place.command(
+                name,
+                cls=entry.kind,
+                rich_help_panel=None if group_name else panel,
+                epilog=f"Example: {entry.example}",
+            )(entry.function)
+    return program
 
 
-def _version(wanted: bool) -> None:
+app = _make_app()
+
+
+def _show_version(wanted: bool) -> None:
     if wanted:
         console.show_text(f"drakegpt {drakegpt.__version__}")
         raise typer.Exit
 
 
-@app.callback(epilog="Try: drakegpt compare --train --iters 2000, then: drakegpt generate")
+@app.callback(epilog="Example: drakegpt compare --train --iters 2000, then: drakegpt generate")
 def drakegpt_(
-    _asked: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
+    """Learn how GPTs work: six small models, each adding one idea, on lyrics or your own text."""
     home.clear_leftovers()
-    for misspelt in options.misspelt_variables():
-        console.warn(misspelt)
+    for sentence in settings.describe_misspelt_variables():
+        console.warn(sentence)
 
 
-# How OpenMP's threads wait for each other: of GCC on Linux, turns of a loop; of LLVM and Intel on
-# macOS and Windows, milliseconds. By default they spin, at a thousand barriers in each training
+# How OpenMP's threads wait for each other: with GCC on Linux, turns of a loop; with LLVM and Intel
+# on macOS and Windows, milliseconds. By default they spin, at a thousand barriers in each training
 # step, and where another program takes a core, the one that is waited for cannot run.
-WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
+OPENMP_WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 
 
 def let_threads_wait() -> None:
-    """Have threads sleep soon where they wait, unless the user says how; before PyTorch loads."""
-    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
-        os.environ.update(WAITING)
+    """Have waiting threads sleep soon, unless the user says how; call it before PyTorch loads."""
+    if not {"OMP_WAIT_POLICY", *OPENMP_WAITING} & os.environ.keys():
+        os.environ.update(OPENMP_WAITING)
 
 
 def main() -> None:
-    """Run the command line; every error a user can cause ends here, in one message."""
+    """Run the command line; every error that a user can cause becomes one message."""
     let_threads_wait()
     with console.streams():
         sys.exit(_run())
 
 
 def _run() -> int:
-    """The exit code of the command that is asked for, after what there is to say of it."""
+    """Run the command and return its exit code."""
     console.pass_on_warnings()
     try:
         app(prog_name="drakegpt")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
-        if not (explained := _explained(error)):
+        if not (explained := _explain(error)):
             raise
         return console.fail(explained)
     return 0
 
 
-def _explained(error: Exception) -> DrakeGPTError | None:
-    """What a user can do something about, as the error that says what; `None` for anything else."""
+def _explain(error: Exception) -> DrakeGPTError | None:
+    """Return the error with its fix, if a user can do something about it; else `None`."""
     if isinstance(error, DrakeGPTError):
         return error
     if is_out_of_memory(error):

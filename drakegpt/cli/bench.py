@@ -1,4 +1,4 @@
-"""`drakegpt bench`: how fast this machine trains and writes, beside a textbook's way."""
+"""`drakegpt bench`: measure training and generation on this machine, beside textbook code."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=f"Any of {', '.join(LADDER)}; all of them if none is named.",
+            help=f"Any of {', '.join(LADDER)}; default: all.",
             callback=lambda names: [parse_model(name, LADDER) for name in names or []],
             autocompletion=lambda: list(LADDER),
             show_default=False,
@@ -27,16 +27,16 @@ def bench(
     ] = None,
     scaled: Annotated[
         bool,
-        typer.Option(
-            "--scaled", help="The large size, TransformerLM alone if none is named; takes minutes."
-        ),
+        typer.Option("--scaled", help="Large size, by default TransformerLM only; takes minutes."),
     ] = False,
     rounds: Annotated[
         int,
-        typer.Option(min=1, max=10_000, help="Rounds in which all take turns; medians are shown."),
+        typer.Option(
+            min=1, max=10_000, metavar="N", help="Measurement rounds; medians are reported."
+        ),
     ] = 7,
     memory: Annotated[
-        bool, typer.Option("--memory", help="The peak of memory too, each in a new process.")
+        bool, typer.Option("--memory", help="Also measure peak memory, each in a new process.")
     ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -77,8 +77,8 @@ def _render(
             console.show("Peak memory: not available on this system.")
         else:
             show_table(f"Peak memory at {size} size, MiB", _MEMORY, measured)
-    console.show(_explanation(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
-    console.show(_sentence(machine))
+    console.show(_explain(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
+    console.show(_describe_machine(machine))
     if busy := [m for m in measured if m.busy]:
         models = "All rows" if len(busy) == len(measured) else "Rows marked *"
         console.show(
@@ -88,11 +88,11 @@ def _render(
         )
 
 
-def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
+def _explain(settings: dict[str, Any], rates: list[float]) -> str:
     return (
         f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} from a vocabulary of {settings['vocab_size']}; 'times': drakegpt's "
-        "speedup, the median of the rounds' ratios, 'rounds': the lowest and the highest of them. "
+        f"{settings['text']} from a vocabulary of {settings['vocab_size']}; Speedup: the median "
+        "of each round's ratio to drakegpt's time; range: the lowest and the highest of them. "
         "An iteration is a whole step: windows, forward, backward, optimizer; "
         f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
         f"from {settings['evaluation_batches_of_each_split']} batches each. Without replay: "
@@ -105,7 +105,7 @@ def _explanation(settings: dict[str, Any], rates: list[float]) -> str:
     )
 
 
-def _sentence(machine: dict[str, Any]) -> str:
+def _describe_machine(machine: dict[str, Any]) -> str:
     gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
     return (
         f"Machine: {gpu}{machine['processor']}, {pluralize(machine['cores'], 'core')}, PyTorch "
@@ -115,7 +115,7 @@ def _sentence(machine: dict[str, Any]) -> str:
 
 
 def _digits(figure: float) -> str:
-    """Three digits, or all that stand before the point."""
+    """Format with three significant digits, or all digits before the point."""
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
@@ -173,14 +173,14 @@ _TRAINING: "tuple[Column[Measurement], ...]" = (
     Column("without\nreplay", lambda m: _ms(m.training, "without replay"), 3),
     Column("plain\nPyTorch", lambda m: _ms(m.training, "plain PyTorch"), 2),
     Column("textbook", lambda m: _ms(m.training, m.training.textbook)),
-    Column("times", lambda m: _speedup(m.training, m.training.textbook)),
-    Column("rounds", lambda m: _range(m.training), 9),
+    Column("speedup", lambda m: _speedup(m.training, m.training.textbook)),
+    Column("range", lambda m: _range(m.training), 9),
     Column(
-        "times with\nevaluations",
+        "speedup with\nevaluations",
         lambda m: _speedup(m.with_evaluations, m.with_evaluations.textbook),
         6,
     ),
-    Column("times\nplain", lambda m: _speedup(m.training, "plain PyTorch"), 1),
+    Column("speedup\nvs plain", lambda m: _speedup(m.training, "plain PyTorch"), 1),
     Column("lower\nbound", lambda m: _digits(m.lower_bound * 1000) if m.flops else "", 7),
     Column(
         "times\nbound", lambda m: f"{m.times_lower_bound:.2f}" if m.times_lower_bound else "", 5
@@ -191,10 +191,10 @@ _GENERATION: "tuple[Column[Measurement], ...]" = (
     Column("threads", lambda m: _threads(m, m.generation), 1),
     Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
     Column("textbook", lambda m: _per_second(m.generation, m.generation.textbook)),
-    Column("times", lambda m: _speedup(m.generation, m.generation.textbook)),
-    Column("rounds", lambda m: _range(m.generation), 3),
+    Column("speedup", lambda m: _speedup(m.generation, m.generation.textbook)),
+    Column("range", lambda m: _range(m.generation), 3),
     Column("drakegpt,\nexact window", lambda m: _exact_per_second(m.generation), 2),
-    Column("times\nexact", lambda m: _exact_speedup(m.generation), 2),
+    Column("speedup,\nexact", lambda m: _exact_speedup(m.generation), 2),
 )
 _MEMORY: "tuple[Column[Measurement], ...]" = (
     Column("model", lambda m: m.config.model),

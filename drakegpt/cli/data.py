@@ -1,4 +1,4 @@
-"""`drakegpt data`: fetch a text, list what is prepared, show one."""
+"""`drakegpt data`: fetch a text, list datasets, show one."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,34 +13,40 @@ if TYPE_CHECKING:
     from drakegpt.data.metadata import Metadata
     from drakegpt.data.tokenizers.base import Tokenizer
 
-# Of the longest tokens of a BPE vocabulary, those that `show` prints.
-LONGEST_SHOWN = 12
-
-app = typer.Typer(no_args_is_help=True, help="Fetch a text, list what is there, look at it.")
+LONGEST_SHOWN = 12  # tokens of a BPE vocabulary that `show` prints
 
 
-@app.command(cls=options.Command)
 def fetch(
     source: Annotated[
         str,
-        typer.Argument(help="drake, shakespeare, sample, or the path of a .txt or .csv file."),
+        typer.Argument(
+            metavar="SOURCE", help="drake, shakespeare, sample, or the path of a .txt or .csv file."
+        ),
     ] = "drake",
     name: Annotated[
         str | None,
-        typer.Option(help="Name for the dataset; the source's own if not given."),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of a CSV that holds the text. [Lyric]")
+        typer.Option(metavar="NAME", help="Name of the dataset; default: that of the source."),
     ] = None,
     tokenizer: Annotated[
         Literal["char", "bpe"],
-        typer.Option(help="One token per character, or frequent pieces of words (byte-level BPE)."),
+        typer.Option(help="One token per character, or byte-level BPE."),
     ] = "char",
     vocab_size: Annotated[
         int | None,
-        typer.Option(help="Tokens to learn, for --tokenizer bpe. [20000]", show_default=False),
+        typer.Option(
+            metavar="N",
+            help="Vocabulary size for --tokenizer bpe; default: 20,000.",
+            show_default=False,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch even if it is there.")] = False,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column of a CSV file that has the text; default: Lyric.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Download and prepare it again.")] = False,
     json: options.Json = False,
 ) -> None:
     """Fetch a text and prepare it for training."""
@@ -62,29 +68,28 @@ def fetch(
     if metadata.vocab_size < asked:
         console.warn(
             f"The text supports a vocabulary of {pluralize(metadata.vocab_size, 'token')}, "
-            f"fewer than the {asked:,} asked for."
+            f"fewer than {asked:,}."
         )
     for note in fetched.notes:
         console.warn(note)
     if json:
-        console.show_json(_as_json(metadata) | {"outcome": fetched.outcome})
+        console.show_json(_to_json(metadata) | {"outcome": fetched.outcome})
         return
     unit = "" if metadata.tokenizer == "char" else " tokens"
-    what_happened = {
+    outcomes = {
         "prepared": f"Prepared '{metadata.name}'",
         "changed": f"The source has changed; prepared a new version of '{metadata.name}'",
-        "already there": f"'{metadata.name}' is there already (--force fetches it again)",
+        "already there": f"'{metadata.name}' is prepared already (--force fetches it again)",
     }
     console.show(
-        f"{what_happened[fetched.outcome]}: {_size(metadata)}, "
-        f"{metadata.train_tokens:,}{unit} to train on and {metadata.val_tokens:,} to validate."
+        f"{outcomes[fetched.outcome]}: {_describe_size(metadata)}; training split "
+        f"{metadata.train_tokens:,}{unit}, validation split {metadata.val_tokens:,}."
     )
     console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
 
 
-@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
-    """List the prepared datasets and the known sources."""
+    """List the datasets, and the sources that can be fetched."""
     from drakegpt.cli.tables import Column, show_table
     from drakegpt.data import dataset, sources
 
@@ -92,25 +97,25 @@ def list_(json: options.Json = False) -> None:
     damaged: dict[str, str] = {}
     for name in dataset.list_names():
         try:
-            datasets.append(_checked(dataset.load(name)).metadata)
+            datasets.append(_check_readable(dataset.load(name)).metadata)
         except DrakeGPTError as error:
             damaged[name] = error.problem
             console.warn(f"{error.problem} {error.fix}")
     default = dataset.get_default_name()
     if json:
-        prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
+        prepared = [_to_json(m) | {"default": m.name == default} for m in datasets]
         broken = [{"name": name, "damaged": problem} for name, problem in damaged.items()]
         known = {name: source.description for name, source in sources.SOURCES.items()}
         console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
         return
-    rows = [(m.name, _size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
+    rows = [(m.name, _describe_size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
     rows += [(name, "damaged", "", problem, "red") for name, problem in damaged.items()]
-    there = {name for name, *_ in rows}
+    listed = {name for name, *_ in rows}
     rows = [(row[0] + " (default)" * (row[0] == default), *row[1:]) for row in rows]
     rows += [
         (name, "not fetched", "", source.description, "dim")
         for name, source in sources.SOURCES.items()
-        if name not in there
+        if name not in listed
     ]
     columns: tuple[Column[tuple[str, ...]], ...] = (
         Column("dataset", lambda row: row[0]),
@@ -121,18 +126,18 @@ def list_(json: options.Json = False) -> None:
     show_table("", columns, rows, style=lambda row: row[4])
 
 
-@app.command(cls=options.Command)
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="Its name; the one fetched last if not given.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Dataset; default: the one fetched last."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show where a dataset came from, its sizes and checksums, and how its text begins."""
+    """Show a dataset: its source, sizes, checksums and the beginning of its text."""
     from drakegpt.data import dataset
 
     try:
-        data = _checked(dataset.load(name))
+        data = _check_readable(dataset.load(name))
         beginning = data.text("train", 400)[:400]
     except DamagedDatasetError as error:
         damaged = {"name": name or dataset.get_default_name(), "damaged": error.problem}
@@ -143,51 +148,50 @@ def show(
         console.note(error.fix)
         return
     if json:
-        console.show_json(_as_json(data.metadata) | {"begins": beginning})
+        console.show_json(_to_json(data.metadata) | {"begins": beginning})
         return
-    for key, value in [*_facts(data.metadata), *_vocabulary(data.tokenizer)]:
+    for key, value in [*_describe_metadata(data.metadata), *_describe_vocabulary(data.tokenizer)]:
         console.show(f"{key + ':':18}{value}")
     console.show_text(f"\n{beginning.rstrip()} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
 
 
-def _checked(data: "Dataset") -> "Dataset":
-    """A dataset whose arrays can be read, else `DamagedDatasetError`; their checksums cost more."""
+def _check_readable(data: "Dataset") -> "Dataset":
+    """Return the dataset if its arrays can be read; raises `DamagedDatasetError`."""
     for split in ("train", "val"):
         data.text(split, 1)
     return data
 
 
-def _as_json(metadata: "Metadata") -> dict[str, object]:
+def _to_json(metadata: "Metadata") -> dict[str, object]:
     from dataclasses import asdict
 
     return asdict(metadata)
 
 
-def _facts(metadata: "Metadata") -> list[tuple[str, str]]:
-    """What `show` tells of a dataset; what does not concern it is left out."""
-    facts = {key: str(v) for key, v in _as_json(metadata).items() if isinstance(v, str | int)}
+def _describe_metadata(metadata: "Metadata") -> list[tuple[str, str]]:
+    """Return what `show` prints of the metadata; fields that do not apply are left out."""
+    facts = {key: str(v) for key, v in _to_json(metadata).items() if isinstance(v, str | int)}
     share = metadata.seen_share
     facts["seen_share"] = "unknown" if share is None else f"{share:.2%} of validation"
     if metadata.songs is None:
-        facts["songs_in_both"] = "the text is not in songs"
+        facts["songs_in_both"] = "unknown: the text is not divided into songs"
     else:
         facts.setdefault("songs_in_both", "unknown")
         facts.setdefault("rows_left_out", "unknown")
     return [(key, value) for key, value in facts.items() if value]
 
 
-def _size(metadata: "Metadata") -> str:
+def _describe_size(metadata: "Metadata") -> str:
     songs = f"{pluralize(metadata.songs, 'song')}, " if metadata.songs else ""
-    words = f"{metadata.vocab_size} different"
-    if metadata.tokenizer != "char":
-        words = f"{metadata.tokenizer}, vocabulary of {metadata.vocab_size:,}"
-    return f"{songs}{pluralize(metadata.characters, 'character')} ({words})"
+    kind = "" if metadata.tokenizer == "char" else f"{metadata.tokenizer}, "
+    vocab = f"{kind}vocabulary of {metadata.vocab_size:,}"
+    return f"{songs}{pluralize(metadata.characters, 'character')} ({vocab})"
 
 
-def _vocabulary(tokenizer: "Tokenizer") -> list[tuple[str, str]]:
-    """What to show of a vocabulary: its characters, or the longest of its tokens."""
+def _describe_vocabulary(tokenizer: "Tokenizer") -> list[tuple[str, str]]:
+    """Return the characters of a vocabulary, or the longest of its tokens."""
     if tokenizer.kind == "char":
         return [("vocabulary", repr(getattr(tokenizer, "characters", "")))]
     tokens = {tokenizer.decode([token]) for token in range(tokenizer.vocab_size)}

@@ -1,33 +1,28 @@
-"""`drakegpt export`: a trained run in another form."""
+"""`drakegpt export`: write a trained run in another form."""
 
 from typing import Annotated, Literal
 
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.wording import format_command
-
-app = typer.Typer(help="Export a trained run in another form.", no_args_is_help=True)
+from drakegpt.wording import format_command, pluralize
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `packed` a command of its own while it is the only one."""
-
-
-@app.command(cls=options.Command)
 def packed(
     target: options.Target = None,
     bits: Annotated[
-        Literal["1.58", "1", "8"] | None,
-        typer.Option(help="Bits of a weight; those it was trained with, or else 8."),
+        Literal["8", "1.58", "1"] | None,
+        typer.Option(help="Bits per weight; default: those of training, or 8."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the new run; default: from RUN and --bits."),
+    ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Quantize a run to 8, 1.58 or 1 bits a weight; the result is a run of its own."""
+    """Quantize a run to 8, 1.58 or 1 bit per weight; the result is a new run."""
     import torch
 
     from drakegpt.models.packed_linear import count_bytes
@@ -59,10 +54,10 @@ def packed(
         return
     how = "exactly as trained" if trained == chosen else "rounded after training"
     console.show(
-        f"Packed {run.name} in {chosen} bits a weight, {how}, as {made.name}: a file of "
-        f"{stored[made.name]:,} bytes instead of {stored[run.name]:,} ({after.packed:,} packed, "
-        f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
-        f"instead of {resident:,}."
+        f"Packed {run.name} to {pluralize(float(chosen), 'bit')} per weight, {how}, as "
+        f"{made.name}: a file of {stored[made.name]:,} bytes instead of {stored[run.name]:,} "
+        f"({after.packed:,} packed, {after.remainder:,} in full precision), and "
+        f"{after.resident:,} bytes of weights in memory instead of {resident:,}."
     )
     console.next_commands(
         [format_command("eval", made.name), format_command("generate", made.name)]

@@ -1,7 +1,7 @@
-"""`drakegpt generate`: let a run write; the text goes to stdout and is kept in a file.
+"""`drakegpt generate`: generate text to stdout, and save it in a file.
 
-A single text streams as it is written. Several are written together, which takes
-hardly longer than one, and shown one after another.
+A single text streams token by token. Several texts are generated in one batch, which
+takes hardly longer than one, and shown one after another.
 """
 
 import os
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from drakegpt.models.layers import LanguageModel
     from drakegpt.runs.weights_file import PretrainedModel
 
-TOGETHER = 64  # texts written at once: what the model remembers of each takes memory
-NOTE_AFTER = 2.0  # seconds of silence before the first word on how far several texts are
-REDRAW_SECONDS = 0.02
-TEXT_BYTES = 200  # what a text takes beside its characters, at least: its path, its place
+MAX_BATCH = 64  # texts generated at once: the KV cache of each takes memory
+NOTE_AFTER = 2.0  # seconds without output before a note says how far a batch is
+FLUSH_SECONDS = 0.02
+TEXT_BYTES = 200  # memory of a text beside its characters, at least: its path and list entry
 
 
-def _seed(seed: int | None) -> int | None:
-    """Refuse what no generator takes; as bounds of the option they would fill its help."""
+def _check_seed(seed: int | None) -> int | None:
+    """Check the range of the seed; as bounds of the option it would fill the help."""
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"--seed cannot be {seed}.", "Give a whole number from 0 to 2^63 - 1.")
     return seed
@@ -42,142 +42,149 @@ def _seed(seed: int | None) -> int | None:
 
 def generate(
     target: options.Target = None,
-    run: Annotated[
-        str | None,
-        typer.Option("--run", metavar="PATH", help="The same as naming it: a run, or its weights."),
-    ] = None,
-    scaled: options.Scaled = False,
-    data: options.Data = None,
-    length: Annotated[
-        int, typer.Option("--length", "-n", min=0, max=LARGEST_NUMBER, help="Tokens to write.")
-    ] = 500,
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="Text to continue; '-' reads it from stdin.")
+        str, typer.Option("--prompt", "-p", metavar="TEXT", help="Prompt; - reads it from stdin.")
     ] = "",
+    length: Annotated[
+        int,
+        typer.Option(
+            "--length", "-n", min=0, max=LARGEST_NUMBER, metavar="N", help="Tokens to generate."
+        ),
+    ] = 500,
+    num_samples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=LARGEST_NUMBER,
+            metavar="N",
+            help="Number of texts, with seeds --seed, --seed + 1 and so on.",
+        ),
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Random seed; default: drawn.", callback=_check_seed),
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option(
             min=0.0,
             max=LARGEST_FLOAT,
-            help="Below 1 more cautious, above 1 wilder, 0 always the likeliest.",
+            metavar="X",
+            help="Sampling temperature; 0 always takes the likeliest token.",
         ),
     ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Choose among the k likeliest tokens only.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sample from the N likeliest tokens only."),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that reach this share."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="X",
+            help="Nucleus sampling: keep the smallest set of tokens with this total probability.",
+        ),
     ] = None,
     repetition_penalty: Annotated[
         float,
         typer.Option(
             min=0.01,
             max=LARGEST_FLOAT,
-            help="Above 1, tokens that the text has already come less often.",
+            metavar="X",
+            help="Above 1, tokens already in the text become less likely; 1 disables it.",
         ),
     ] = 1.0,
     stop: Annotated[
-        bool,
-        typer.Option("--stop", help="Stop where a song ends: for songs fetched as BPE tokens."),
+        bool, typer.Option("--stop", help="Stop at the end-of-song token (BPE datasets).")
     ] = False,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="The same seed writes the same text; drawn if not given.", callback=_seed
-        ),
+    best: Annotated[
+        bool,
+        typer.Option("--best", help="Use the weights of the best evaluation, not the last."),
+    ] = False,
+    data: options.Data = None,
+    scaled: options.Scaled = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="PATH", help="The same as naming RUN.")
     ] = None,
-    num_samples: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=LARGEST_NUMBER,
-            help="Texts to write; the second takes the next seed, and so on.",
-        ),
-    ] = 1,
-    window: Annotated[
+    context_window: Annotated[
         Literal["exact", "cached"] | None,
         typer.Option(
-            help="How the window moves in texts longer than the context: exact, by one token, as "
-            "the original does; cached, by half, much faster. If not given: cached where the "
-            "context is long.",
+            help="When the context is full: exact drops one token at a time, as the original "
+            "does; cached drops half, which is much faster. Default: cached for long contexts.",
             show_default=False,
         ),
     ] = None,
-    best: Annotated[
-        bool,
-        typer.Option("--best", help="The weights that evaluations found best, not the last."),
-    ] = False,
     unknown: Annotated[
         Literal["error", "skip"],
-        typer.Option(help="What to do with characters of the prompt that the model never saw."),
+        typer.Option(help="What to do with characters of the prompt that the model cannot read."),
     ] = "error",
-    whole: Annotated[
-        bool,
-        typer.Option("--no-stream", help="Show a text when it is whole, not as it comes."),
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Show a text when it is complete.")
     ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Generate text with a trained model; the prompt may be empty."""
+    """Generate text with a trained model."""
     from drakegpt.compute.device import choose_device
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.runs.lookup import find_pretrained
 
-    author = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
-    fitted = fit_prompt(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
-    _explain(author, target or run, fitted)
-    _check_stop(author, stop=stop)
+    pretrained = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
+    fitted = fit_prompt(_read_prompt(prompt), pretrained.tokenizer, skip_unknown=unknown == "skip")
+    _note_model_and_prompt(pretrained, target or run, fitted)
+    _check_stop(pretrained, stop=stop)
     _check_memory(num_samples, 0 if stop else length)
-    model = author.load_model(choose_device(device), best=best)
+    model = pretrained.load_model(choose_device(device), best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-    how = (length, sampling, window or "auto", stop)
-    task = _Task(model, author.tokenizer, fitted.text, *how)
-    _explain_window(task)
+    task = _Task(
+        model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop
+    )
+    _note_context_window(task)
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
-    shown = _Shown.NOT if json else (_Shown.WHOLE if whole else _Shown.AS_WRITTEN)
-    samples, seconds, ending = _write_and_keep(author, task, seed, num_samples, shown)
+    display = _Display.NONE if json else (_Display.COMPLETE if no_stream else _Display.STREAM)
+    samples, seconds, ending = _generate_and_save(pretrained, task, seed, num_samples, display)
     if ending is _Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)
     if json and ending is _Ending.COMPLETE:
-        written = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
-        speed = written / seconds if written else 0.0
-        result = {"run": str(author.path), "seed": seed, "samples": samples}
+        generated = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
+        speed = generated / seconds if generated else 0.0
+        result = {"run": str(pretrained.path), "seed": seed, "samples": samples}
         console.show_json(result | {"characters_per_second": speed})
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What to write, and how; all but the seeds."""
+    """What to generate, and how, except the seeds."""
 
     model: "LanguageModel"
     tokenizer: "Tokenizer"
     prompt: str
     length: int
     sampling: "Sampling"
-    window: "ContextWindow"
+    context_window: "ContextWindow"
     stop: bool
 
 
-class _Shown(Enum):
-    NOT = auto()
-    AS_WRITTEN = auto()
-    WHOLE = auto()
+class _Display(Enum):
+    NONE = auto()
+    STREAM = auto()
+    COMPLETE = auto()
 
 
 class _Ending(Enum):
     COMPLETE = auto()
-    CLOSED = auto()  # a reader that has closed the pipe (`| head`) has simply had enough
+    CLOSED = auto()  # a closed pipe (`| head`) is no error
     INTERRUPTED = auto()
 
 
-def _write_and_keep(
-    author: "PretrainedModel", task: _Task, seed: int, num_samples: int, shown: _Shown
+def _generate_and_save(
+    pretrained: "PretrainedModel", task: _Task, seed: int, num_samples: int, display: _Display
 ) -> tuple[list[dict[str, str]], float, _Ending]:
-    """Write all texts and keep each in a file; returns them, the seconds it took, and the end."""
+    """Generate all texts and save each in a file; return them, the seconds, and the ending."""
     from drakegpt.generation.text import save_generation
 
     samples: list[dict[str, str]] = []
@@ -186,54 +193,54 @@ def _write_and_keep(
         first, left = seed + len(samples), num_samples - len(samples)
         started = time.perf_counter()
         if num_samples == 1:
-            streams = shown is _Shown.AS_WRITTEN
-            texts, ending = _write_one(task, seed, silent=not streams)
+            texts, ending = _generate_one(task, seed, silent=display is not _Display.STREAM)
         else:
-            texts, ending = _write_together(task, range(first, first + min(left, TOGETHER)))
+            texts, ending = _generate_batch(task, range(first, first + min(left, MAX_BATCH)))
         seconds += time.perf_counter() - started
-        if shown is _Shown.WHOLE or (num_samples > 1 and shown is not _Shown.NOT):
+        streamed = num_samples == 1 and display is _Display.STREAM
+        if not streamed and display is not _Display.NONE:
             ending = _show(texts, ending, first=not samples)
         for text in texts:
-            path = str(save_generation(text, author.model, author.size))
+            path = str(save_generation(text, pretrained.model, pretrained.size))
             samples.append({"text": text, "path": path})
-            console.note(f"Kept in {path}")
+            console.note(f"Saved as {path}")
     return samples, seconds, ending
 
 
-def _write_one(task: _Task, seed: int, *, silent: bool) -> tuple[list[str], _Ending]:
-    """Write a text, showing it as it comes."""
+def _generate_one(task: _Task, seed: int, *, silent: bool) -> tuple[list[str], _Ending]:
+    """Generate a text, and stream it unless `silent`."""
     from drakegpt.generation.text import generate_text
 
     what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    pieces = generate_text(*what, seed, task.window, stop=task.stop)
+    pieces = generate_text(*what, seed, task.context_window, stop=task.stop)
     text, ending = _stream(_with_prompt(task.prompt, pieces), silent=silent)
     return [text], ending
 
 
-def _write_together(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
-    """Write a text for each seed; if it takes long, say how far they are."""
+def _generate_batch(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
+    """Generate a text for each seed; if it takes long, note the progress."""
     from drakegpt.generation.text import generate_texts
 
     what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    batches = generate_texts(*what, seeds, task.window, stop=task.stop)
-    written: list[list[str]] = []
+    steps = generate_texts(*what, seeds, task.context_window, stop=task.stop)
+    generated: list[list[str]] = []
     started, due = time.monotonic(), NOTE_AFTER
     ending = _Ending.COMPLETE
     try:
-        for pieces in batches:
-            written.append(pieces)
+        for pieces in steps:
+            generated.append(pieces)
             if time.monotonic() - started > due:
                 due *= 2
-                tokens = f"{len(written):,} of {pluralize(task.length, 'token')}"
-                console.note(f"Writing {pluralize(len(seeds), 'text')} together: {tokens} of each")
+                tokens = f"{len(generated):,} of {pluralize(task.length, 'token')}"
+                console.note(f"Generating {pluralize(len(seeds), 'text')} at once: {tokens} each")
     except KeyboardInterrupt:
         ending = _Ending.INTERRUPTED
-    texts = ["".join(pieces[i] for pieces in written) for i in range(len(seeds))]
+    texts = ["".join(pieces[i] for pieces in generated) for i in range(len(seeds))]
     return [task.prompt + text for text in texts], ending
 
 
 def _show(texts: list[str], ending: _Ending, *, first: bool) -> _Ending:
-    """Print texts that are written, a blank line between them."""
+    """Print texts, a blank line between them."""
     for number, text in enumerate(texts):
         pieces = [text] if first and number == 0 else ["\n", text]
         _, shown = _stream(iter(pieces), silent=False)
@@ -243,7 +250,7 @@ def _show(texts: list[str], ending: _Ending, *, first: bool) -> _Ending:
 
 
 def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
-    """Write pieces to stdout as they come; returns the text, whole or not, and why."""
+    """Write pieces to stdout as they come; return the text so far, and how it ended."""
     text = ""
     flushed = 0.0
     try:
@@ -251,7 +258,7 @@ def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
             text += piece
             if not silent:
                 console.write(piece)
-                if (now := time.monotonic()) - flushed > REDRAW_SECONDS:
+                if (now := time.monotonic()) - flushed > FLUSH_SECONDS:
                     sys.stdout.flush()
                     flushed = now
         if not silent and not text.endswith("\n"):
@@ -290,13 +297,13 @@ def _read_prompt(prompt: str) -> str:
 def _one_of(target: str | None, run: str | None) -> str | None:
     if target and run:
         raise UsageError(
-            f"'{target}' and --run {run} both say who writes.", "Name one run, model or file."
+            f"'{target}' and --run {run} both name a run.", "Name one run, model or file."
         )
     return target or run
 
 
 def _check_memory(texts: int, length: int) -> None:
-    """Raise `NotEnoughMemoryError` if no memory holds so many texts of at least that length."""
+    """Raise `NotEnoughMemoryError` if the texts, each at least that long, do not fit in memory."""
     import torch
 
     from drakegpt.compute.memory import check_memory_fits
@@ -305,37 +312,42 @@ def _check_memory(texts: int, length: int) -> None:
     check_memory_fits(needed, torch.device("cpu"), "to write all that")
 
 
-def _check_stop(author: "PretrainedModel", *, stop: bool) -> None:
-    if stop and author.tokenizer.end is None:
+def _check_stop(pretrained: "PretrainedModel", *, stop: bool) -> None:
+    if stop and pretrained.tokenizer.end is None:
         raise UsageError(
-            f"{author.name} reads characters, and none of them ends a document.",
+            f"{pretrained.name} has a character tokenizer, without an end-of-song token.",
             "Leave out --stop; it is for runs on data fetched with --tokenizer bpe.",
         )
 
 
-def _explain(author: "PretrainedModel", target: str | None, prompt: "Prompt") -> None:
-    """Say on stderr who writes and what became of the prompt."""
-    best = "" if target else f", the lowest validation loss on '{author.data}'"
-    console.note(f"{author.model} writes: {author.name}{best}")
+def _note_model_and_prompt(
+    pretrained: "PretrainedModel", target: str | None, prompt: "Prompt"
+) -> None:
+    """Name the model, and what was changed in the prompt."""
+    best = "" if target else f", the lowest validation loss on '{pretrained.data}'"
+    console.note(f"Model: {pretrained.model} of {pretrained.name}{best}")
     if prompt.replaced:
         changes = ", ".join(f"{old} → {new}" for old, new in prompt.replaced.items())
-        console.warn(f"the model does not know some characters of the prompt; took {changes}")
+        console.warn(f"replaced characters of the prompt that the model cannot read: {changes}")
     if prompt.skipped:
-        console.warn(f"skipped what the model does not know: {' '.join(prompt.skipped)}")
+        skipped = " ".join(prompt.skipped)
+        console.warn(f"skipped characters of the prompt that the model cannot read: {skipped}")
 
 
-def _explain_window(task: _Task) -> None:
-    """Say on stderr that a text longer than the context will be seen in a cached window."""
+def _note_context_window(task: _Task) -> None:
+    """Note that a text longer than the context will be read through a cached window."""
     from drakegpt.generation.context_window import count_kept_tokens, resolve_window
     from drakegpt.generation.kv_cache import uses_attention
 
     context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length
-    cached = resolve_window(task.window, context_length) == "cached" and uses_attention(task.model)
+    cached = resolve_window(task.context_window, context_length) == "cached" and uses_attention(
+        task.model
+    )
     if cached and tokens > context_length:
+        kept = count_kept_tokens(task.context_window, context_length)
         console.note(
-            f"The text outgrows the context of {pluralize(context_length, 'token')}, so the "
-            "window is cached: "
-            f"once full, it drops to the last {count_kept_tokens(task.window, context_length)}. "
-            "With --window exact it drops one token at a time, as in the original, but slowly."
+            f"The text is longer than the context of {pluralize(context_length, 'token')}: "
+            f"whenever that is full, it drops to the last {kept} (cached). With --context-window "
+            "exact it drops one token at a time, like the original, which is slow."
         )

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM while a model trains: the first asks it to stop, the second stops at once.
+"""Ctrl-C and SIGTERM while a model trains: the first requests a stop, the second stops now.
 
-So does a terminal that is closed, except for a program that was told not to mind (nohup).
+A terminal that is closed counts as well, unless the program ignores that (nohup).
 """
 
 import signal
@@ -9,12 +9,12 @@ from typing import Self
 
 from drakegpt.cli import console
 
-_CLOSED = getattr(signal, "SIGHUP", None)
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([_CLOSED] if _CLOSED else [])]
+_HANGUP = getattr(signal, "SIGHUP", None)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else [])]
 
 
 class Interrupts:
-    """In a `with` statement, turns the first signal into `requested`."""
+    """In a `with` statement, sets `requested` on the first signal."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -23,17 +23,19 @@ class Interrupts:
     def __enter__(self) -> Self:
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._record_evaluation)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _record_evaluation(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        if number == _CLOSED:  # nobody would read it
+        if number == _HANGUP:  # nobody reads it
             return
-        console.note("Finishing this iteration, then saving. Once more stops at once.", style="")
+        console.note(
+            "Finishing this iteration, then saving. Press Ctrl-C again to stop now.", style=""
+        )

@@ -1,4 +1,4 @@
-"""`drakegpt params`: parameters counted from the real modules, beside the published figures."""
+"""`drakegpt params`: count the parameters of a model, or show its code."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -9,57 +9,92 @@ from drakegpt.cli import console, options
 from drakegpt.config import LADDER, LARGEST_SIZE, MODEL_NAMES, SIZES, Preset, parse_model
 from drakegpt.wording import pluralize
 
+PUBLISHED_VOCAB_SIZE = 80  # characters of the original's text
+
 
 def params(
     model: Annotated[
         str | None,
         typer.Option(
-            help="One model instead of the ladder's six.",
+            metavar="MODEL",
+            help="Count this model only; default: the six models of the ladder.",
+            callback=lambda name: name and parse_model(name),
+            autocompletion=lambda: list(MODEL_NAMES),
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="MODEL",
+            help="Print the code of this model and exit.",
             callback=lambda name: name and parse_model(name),
             autocompletion=lambda: list(MODEL_NAMES),
         ),
     ] = None,
     preset: Annotated[
-        Preset, typer.Option(help="The model of a system; `train --list-presets` describes them.")
+        Preset,
+        typer.Option(
+            metavar="NAME",
+            help="Count the model of a preset; `drakegpt train --list-presets` lists them.",
+            show_default=False,
+        ),
     ] = "none",
     vocab_size: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=LARGEST_SIZE,
-            help="Tokens in the vocabulary: the original's 80 characters, or the preset's.",
+            metavar="N",
+            help="Vocabulary size; default: 80, as in the original, or that of the preset.",
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Count parameters by component, beside the published figures."""
-    from drakegpt.config import preset_model
+    """Count parameters by component, or print a model's code."""
+    if source:
+        _show_source(source, json=json)
+        return
     from drakegpt.config.presets import SYSTEMS
+
+    if preset == "none":
+        vocab_size, sizes = vocab_size or PUBLISHED_VOCAB_SIZE, list(SIZES)
+        names = [model] if model else list(LADDER)
+    else:
+        vocab_size, sizes = vocab_size or SYSTEMS[preset].vocab_size, ["default"]
+        names = [model or SYSTEMS[preset].settings["model"]]
+    counted = [_count(name, size, vocab_size, preset) for size in sizes for name in names]
+    if json:
+        console.show_json({"vocab_size": vocab_size, "preset": preset, "models": counted})
+    else:
+        _render(counted, vocab_size, preset)
+
+
+def _show_source(model: str, *, json: bool) -> None:
+    from drakegpt.models.source import model_source
+
+    text = model_source(model)
+    if json:
+        console.show_json({"model": model, "source": text})
+    else:
+        console.show_text(text.rstrip("\n"))
+
+
+def _count(model: str, size: str, vocab_size: int, preset: str) -> dict[str, Any]:
+    """Count the parameters of one model."""
+    from drakegpt.config import preset_model
     from drakegpt.evaluation.parameters import compute_published_parameters
     from drakegpt.models.size import count_parameters
 
-    vocab_size = vocab_size or (80 if preset == "none" else SYSTEMS[preset].vocab_size)
-    sizes, models = list(SIZES), [model] if model else list(LADDER)
-    if preset != "none":
-        sizes, models = ["default"], [model or SYSTEMS[preset].settings["model"]]
-    models_counted: list[dict[str, Any]] = []
-    for size in sizes:
-        for name in models:
-            config = preset_model(name, size, vocab_size, preset)
-            components = count_parameters(config)
-            models_counted.append(
-                {
-                    "name": name,
-                    "size": size,
-                    "counted": sum(components.values()),
-                    "published": compute_published_parameters(config),
-                    "components": components,
-                }
-            )
-    if json:
-        console.show_json({"vocab_size": vocab_size, "preset": preset, "models": models_counted})
-    else:
-        _render(models_counted, vocab_size, preset)
+    config = preset_model(model, size, vocab_size, preset)
+    components = count_parameters(config)
+    return {
+        "name": model,
+        "size": size,
+        "counted": sum(components.values()),
+        "published": compute_published_parameters(config),
+        "components": components,
+    }
 
 
 def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
@@ -76,7 +111,7 @@ def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
             Column("published", partial(_published, printed=printed), 2, style="yellow"),
             Column("counted, by component", _by_component, 1, wraps=True),
         )
-        title = f"Parameters {where}, {pluralize(vocab_size, 'token')} in the vocabulary"
+        title = f"Parameters {where}, with a vocabulary of {pluralize(vocab_size, 'token')}"
         show_table(title, columns, shown)
     published_models = dict.fromkeys(entry["name"] for entry in models if entry["published"])
     if not published_models:
@@ -84,13 +119,15 @@ def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
     console.show("\nThe published figures come from a formula worked out by hand, which")
     for name in published_models:
         console.show(f"  {name}: {WHY_THEY_DIFFER[name]}")
-    console.show("Figures in brackets were not printed; the same formula gives them.")
-    if vocab_size != 80:
-        console.show("Published for 80 characters; here the same formula for yours.")
+    console.show("Figures in brackets were not published; the same formula gives them.")
+    if vocab_size != PUBLISHED_VOCAB_SIZE:
+        console.show(
+            f"Published for {PUBLISHED_VOCAB_SIZE} characters; the formula is applied to yours."
+        )
 
 
 def _published(entry: dict[str, Any], printed: set[str]) -> str:
-    """The published figure, in brackets where it was not printed."""
+    """Return the published figure, in brackets if the formula gives it only."""
     if entry["published"] is None:
         return ""
     figure = f"{entry['published']:,}"

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from drakegpt.evaluation.baseline import Baseline
     from drakegpt.experiments.results import ResultRow
 
-BARS = 40
-FEWEST_BARS = 8
-NUMBERS = 2 * 6 + 2  # columns that two losses take, and the gaps around the bars
+MAX_BARS = 40
+MIN_BARS = 8
+NUMBERS = 2 * 6 + 2  # columns of two losses and the gaps around the bars
 
 
-def curves(
+def draw_curves(
     key: str, rows: "Sequence[ResultRow]", width: int, baselines: "Sequence[Baseline]" = ()
 ) -> "RenderableType":
     """Draw `key` ("train_loss" or "val_loss") of all rows, and the baselines, in `width` columns.
@@ -32,7 +32,7 @@ def curves(
         return "no curves: imported and packed runs have none"
     shown = [curve_label(rows, row) if key == "val_loss" else row.label for row in rows]
     labels = shown + [baseline.label for baseline in baselines]
-    bars = max(FEWEST_BARS, min(BARS, width - max(map(len, labels)) - NUMBERS))
+    bars = max(MIN_BARS, min(MAX_BARS, width - max(map(len, labels)) - NUMBERS))
     table = Table.grid(padding=(0, 1))
     longest = 0
     for label, row in zip(shown, rows, strict=True):

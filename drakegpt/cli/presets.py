@@ -1,4 +1,4 @@
-"""`drakegpt train --list-presets`: sizes and systems, and how long each takes here."""
+"""`drakegpt train --list-presets`: sizes and presets, and how long each takes here."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,42 +9,43 @@ from drakegpt.config.presets import SYSTEMS
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
 
-LEARNT, VALIDATED = 900_000, 100_000  # tokens of a text that times are told for
-OF_SIZE = {
+TRAIN_TOKENS, VAL_TOKENS = 900_000, 100_000  # of the text that times are estimated for
+_SIZES = {
     "default": ("The original's small size, for any model of the ladder", 80),
     "scaled": ("The original's large size", 80),
 }
 
 
 def show_presets(*, json: bool, quiet: bool) -> None:
-    """List every preset: what it is, its size, and the time it takes on this machine."""
+    """List every preset: description, command, size, and the time that it takes here."""
     from drakegpt.cli.progress import counting
 
-    names = [*OF_SIZE, *SYSTEMS]
+    names = [*_SIZES, *SYSTEMS]
     rows = []
-    with counting("Trying out", quiet=quiet) as progress:
+    with counting("Measuring", quiet=quiet) as progress:
         for done, name in enumerate(names):
             progress(name, done, len(names))
-            rows.append(_measured(name))
+            rows.append(_measure(name))
     if json:
         console.show_json({"presets": rows})
         return
-    show_table("Presets, and how long each takes here", _COLUMNS, rows)
+    show_table("Presets, and their time on this machine", _COLUMNS, rows)
     console.show(
-        "Time: estimated from a trial of a second or two, with evaluations, and the scoring at the "
-        f"end of a text of {LEARNT + VALIDATED:,} tokens. Parameters: for the tokens named. The "
-        "first two are for every model, here TransformerLM."
+        "Time: estimated from a short trial; includes evaluations, and the scoring of a text of "
+        f"{TRAIN_TOKENS + VAL_TOKENS:,} tokens at the end. Parameters: for the vocabulary shown. "
+        "The first two rows are sizes for every model, here TransformerLM."
     )
     for row in rows:
         console.show(f"\n{row['name']}: {row['description']}.")
         console.show(f"  {row['command']}")
 
 
-def _measured(name: str) -> dict[str, Any]:
+def _measure(name: str) -> dict[str, Any]:
+    """Return the figures of one preset, its time from a short trial."""
     from drakegpt.models.size import count_total_parameters
     from drakegpt.training.run_length import estimate_seconds
 
-    config, description, vocab_size, command = _described(name)
+    config, description, vocab_size, command = _describe(name)
     parameters = count_total_parameters(config.model_settings(vocab_size))
     return {
         "name": name,
@@ -61,16 +62,16 @@ def _measured(name: str) -> dict[str, Any]:
         "tokens_per_iteration": config.batch_size
         * config.grad_accumulation
         * config.context_length,
-        "seconds": estimate_seconds(config, vocab_size, LEARNT, VALIDATED),
+        "seconds": estimate_seconds(config, vocab_size, TRAIN_TOKENS, VAL_TOKENS),
     }
 
 
-def _described(name: str) -> tuple["TrainConfig", str, int, str]:
-    """Settings, description, vocabulary and commands of one preset."""
+def _describe(name: str) -> tuple["TrainConfig", str, int, str]:
+    """Return settings, description, vocabulary size and command of one preset."""
     from drakegpt.config import resolve
 
-    if name in OF_SIZE:
-        description, vocab_size = OF_SIZE[name]
+    if name in _SIZES:
+        description, vocab_size = _SIZES[name]
         flag = " --scaled" if name == "scaled" else ""
         command = f"drakegpt train TransformerLM{flag}"
         return resolve("TransformerLM", name, ""), description, vocab_size, command
@@ -80,7 +81,7 @@ def _described(name: str) -> tuple["TrainConfig", str, int, str]:
     return config, system.description, system.vocab_size, command
 
 
-def _lasts(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -92,9 +93,9 @@ _COLUMNS: "tuple[Column[dict[str, Any]], ...]" = (
     Column("layers", lambda row: str(row["layers"]), 5),
     Column("width", lambda row: str(row["width"]), 4),
     Column("context", lambda row: str(row["context_length"]), 6),
-    Column("tokens\nknown", lambda row: f"{row['vocab_size']:,}", 7),
+    Column("vocab", lambda row: f"{row['vocab_size']:,}", 7),
     Column("parameters", lambda row: f"{row['parameters']:,}", 3),
     Column("iterations", lambda row: f"{row['iterations']:,}", 1),
     Column("tokens per\niteration", lambda row: f"{row['tokens_per_iteration']:,}", 8),
-    Column("time", lambda row: _lasts(row["seconds"])),
+    Column("time", lambda row: _format_time(row["seconds"])),
 )

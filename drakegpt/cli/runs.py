@@ -1,4 +1,4 @@
-"""`drakegpt runs`: list, show and remove training runs, and import the original's."""
+"""`drakegpt runs`: list, show, remove and import training runs."""
 
 import os
 from pathlib import Path
@@ -19,26 +19,23 @@ if TYPE_CHECKING:
 
     from drakegpt.runs.run import Run
 
-app = typer.Typer(help="List, show, remove or import training runs.")
-
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or folder.")]
 
 
-@app.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context, json: options.Json = False) -> None:
+def list_by_default(context: typer.Context, json: options.Json = False) -> None:
+    """List, show, remove or import training runs. Without a command, list them."""
     if context.invoked_subcommand is None:
         list_(json)
     elif json:
-        raise UsageError("--json stands behind the command.", "As in `drakegpt runs list --json`.")
+        raise UsageError("--json goes after the command.", "As in `drakegpt runs list --json`.")
 
 
-@app.command("list", cls=options.Command)
 def list_(json: options.Json = False) -> None:
-    """List all runs, oldest first; also what a bare `drakegpt runs` does."""
+    """List all runs, oldest first. `drakegpt runs` does the same."""
     from drakegpt.runs.lookup import open_all_runs
 
     runs, unreadable = open_all_runs()
-    whole = [_summary(run) for run in runs]
+    readable = [_summarize(run) for run in runs]
     if json:
         unknown = dict.fromkeys(
             ("model", "size", "data", "iteration", "val_loss", "scored_on", "parts")
@@ -49,20 +46,19 @@ def list_(json: options.Json = False) -> None:
             | {"folder": str(folder)}
             for folder, error in unreadable
         ]
-        console.show_json({"runs": [*(row | {"problem": ""} for row in whole), *others]})
+        console.show_json({"runs": [*(row | {"problem": ""} for row in readable), *others]})
         return
     if not runs and not unreadable:
         console.note("No runs yet; `drakegpt train TransformerLM` makes one.")
         return
-    rows = [*whole, *({"run": folder.name, "state": error.state} for folder, error in unreadable)]
-    show_table("", _COLUMNS, rows)
+    others = [{"run": folder.name, "state": error.state} for folder, error in unreadable]
+    show_table("", _COLUMNS, [*readable, *others])
     for folder, error in unreadable:
         console.warn(f"{folder.name}: {error.problem}")
 
 
-@app.command(cls=options.Command)
 def show(run: RunName, json: options.Json = False) -> None:
-    """Show a run's settings, how it went, and where it is."""
+    """Show a run: its settings, evaluations and folder."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
     from drakegpt.runs.scores import count_validation_scorings
@@ -73,7 +69,7 @@ def show(run: RunName, json: options.Json = False) -> None:
         from dataclasses import asdict
 
         console.show_json(
-            _summary(found)
+            _summarize(found)
             | {
                 "history": found.history,
                 "validation_scorings": scored,
@@ -83,12 +79,11 @@ def show(run: RunName, json: options.Json = False) -> None:
             }
         )
         return
-    shown = _summary(found) | found.info | {"parts": found.history}
+    shown = _summarize(found) | found.info | {"parts": found.history}
     for key, value in shown.items():
         if key != "changes" and value != "":
             console.show(f"{key + ':':18}{value}")
-    times = pluralize(scored, "time")
-    console.show(f"validation split scored {times}, evaluations included")
+    console.show(f"validation split scored {pluralize(scored, 'time')}, evaluations included")
     console.show("\n" + files.to_toml(found.config).rstrip() + "\n")
     part = SHORT[found.config.select_on]
     for line in found.evaluations:
@@ -98,12 +93,11 @@ def show(run: RunName, json: options.Json = False) -> None:
         )
 
 
-@app.command(cls=options.Command)
 def remove(
     run: RunName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a run's folder with everything in it, whole or damaged."""
+    """Remove a run, with everything in its folder."""
     from drakegpt import files, home
 
     folder = Path(run) if "/" in run or os.sep in run else home.runs() / run
@@ -113,7 +107,9 @@ def remove(
             "Give its exact name, as `drakegpt runs` lists it, or its folder.",
         )
     if folder.parent.resolve() != home.runs().resolve():
-        raise UsageError(f"{folder} is not among the runs in {home.runs()}.", "Remove it by hand.")
+        raise UsageError(
+            f"{folder} is not among the runs in {home.runs()}.", "Remove that folder yourself."
+        )
     if not yes:
         name = console.messages().text(folder.name)
         typer.confirm(f"Remove {name} for good?", abort=True, err=True)
@@ -124,20 +120,25 @@ def remove(
     console.show(f"Removed {folder.name}")
 
 
-@app.command("import", cls=options.Command)
 def import_(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save(model.state_dict(), …).")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A checkpoint, saved with torch.save(model.state_dict(), …)."
+        ),
+    ],
     model: Annotated[
         str,
         typer.Option(
+            metavar="MODEL",
             help=f"One of {', '.join(LADDER)}.",
             callback=lambda name: parse_model(name, LADDER),
             autocompletion=lambda: list(LADDER),
         ),
     ],
-    scaled: options.Scaled = False,
     data: options.Data = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    scaled: options.Scaled = False,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run.")] = None,
     json: options.Json = False,
 ) -> None:
     """Import a checkpoint of the original DrakeGPT as a run."""
@@ -161,7 +162,7 @@ def import_(
     console.next_commands([format_command("generate", run.name)])
 
 
-def _summary(run: "Run") -> dict[str, Any]:
+def _summarize(run: "Run") -> dict[str, Any]:
     metrics = run.metrics  # once, for they are read from the disk
     evaluations = [line for line in metrics if line["event"] == "evaluation"]
     reasons = {line["event"]: line["reason"] for line in metrics if line["event"] != "evaluation"}
@@ -182,7 +183,7 @@ def _summary(run: "Run") -> dict[str, Any]:
 
 
 def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
-    """Shows what a run's summary has under that name; nothing where it is not known."""
+    """Return what formats a field of a summary; unknown values are blank."""
     return lambda row: format_or_blank(row.get(name), form)
 
 

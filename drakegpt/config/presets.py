@@ -17,9 +17,9 @@ _COMMON: dict[str, Any] = {
     "preset": "none",
     "recipe": "original",
     "tie_embeddings": False,
-    "windows": "random",
+    "window_order": "random",
     "epochs": 0,
-    "decayed": "all",
+    "weight_decay_on": "all",
     "bits": "full",
     "iters": 10_000,
     "optimizer": "adamw",
@@ -100,7 +100,7 @@ SYSTEMS = {
         {
             "model": "GPT1LM", "context_length": 128, "embedding_dim": 128, "num_heads": 4,
             "num_layers": 4, "dropout": 0.2, "batch_size": 16, "recipe": "fast",
-            "decayed": "matrices", "iters": 3000, "eval_iters": 20,
+            "weight_decay_on": "matrices", "iters": 3000, "eval_iters": 20,
         },
     ),
     "gpt1": System(
@@ -110,7 +110,7 @@ SYSTEMS = {
         {
             "model": "GPT1LM", "context_length": 512, "embedding_dim": 768, "num_heads": 12,
             "num_layers": 12, "dropout": 0.1, "batch_size": 6, "schedule": "cosine",
-            "base_lr": 0.0, "max_lr": 2.5e-4, "weight_decay": 0.01, "decayed": "matrices",
+            "base_lr": 0.0, "max_lr": 2.5e-4, "weight_decay": 0.01, "weight_decay_on": "matrices",
             "grad_clip": 1.0, "iters": 7000, "eval_interval": 200,
         },
     ),

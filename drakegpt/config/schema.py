@@ -2,7 +2,8 @@
 
 The fields of `TrainConfig` are the single list of settings: the command line
 takes its options and their help from it, configuration files their keys, and
-each run folder keeps one instance that reproduces the run.
+each run folder keeps one instance that reproduces the run. Whatever else is
+known about a setting stands in its `Setting`.
 
 Not here: filling in what is not given (`resolve`), and checking (`validate`).
 """
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 
@@ -39,9 +42,9 @@ Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "t
 
 OptimizerName = Literal["adamw", "muon"]
 
-Windows = Literal["random", "shuffled"]
+WindowOrder = Literal["random", "epoch"]
 
-Decayed = Literal["all", "matrices"]
+WeightDecayOn = Literal["all", "matrices"]
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -55,41 +58,46 @@ LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
 
 SIZES: tuple[str, ...] = get_args(Size)
 
-# A vocabulary, a context, a width: so large at most that PyTorch can count what any two of them
-# make together, and so many layers. Other whole numbers: what JSON and floats hold exactly.
+# Of a vocabulary, a context, a width, a number of layers: any two multiplied fit in 64 bits.
 LARGEST_SIZE = 2**28
-
+# Of other whole numbers: JSON and floats hold them exactly.
 LARGEST_NUMBER = 2**53
-
-# Beyond that, rates and factors overflow in float32 sooner or later.
+# Of rates and factors: beyond it they overflow in float32.
 LARGEST_FLOAT = 1e30
 
+Dimension = Annotated[int, Ge(1), Le(LARGEST_SIZE)]
+PositiveInt = Annotated[int, Ge(1), Le(LARGEST_NUMBER)]
+NonNegativeInt = Annotated[int, Ge(0), Le(LARGEST_NUMBER)]
+PositiveFloat = Annotated[float, Gt(0.0), Le(LARGEST_FLOAT)]
+NonNegativeFloat = Annotated[float, Ge(0.0), Le(LARGEST_FLOAT)]
+BelowOne = Annotated[float, Ge(0.0), Lt(1.0)]
 
-@dataclass(frozen=True)
-class Bound:
-    """What a number must be: at least, more than, at most or less than that."""
+Panel = Literal["Common", "Model", "Optimization", "Schedule", "Evaluation", "Run"]
 
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
+PANELS: tuple[Panel, ...] = get_args(Panel)  # of the help, in the order in which it shows them
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a setting means, for help texts, and the panel of the help it belongs to.
+    """What is known about a setting beside its type and bounds.
 
-    `unlisted` are values that help does not offer: they come with another setting.
-    `incidental`: it says where a run computes and how it is kept, or is turned into
-    another setting; runs that differ in nothing else are the same mathematics.
-    `metavar` stands for a value whose choices would take the room of options' names.
+    `incidental`: it is no part of a run's identity. It says where a run computes and
+    how it is kept, or is turned into another setting.
+    `changeable`: a resumed run may have another value.
+    `searchable`: a sweep can search it.
+    `unlisted`: choices that help does not offer, since they come with another setting.
+    `metavar`: stands for the value in help, in place of its type or its choices.
+    `zero`: what the value 0 means, where it is no amount.
     """
 
     help: str
-    panel: str
-    unlisted: tuple[str, ...] = ()
+    panel: Panel
     incidental: bool = False
+    changeable: bool = False
+    searchable: bool = True
+    unlisted: tuple[str, ...] = ()
     metavar: str = ""
+    zero: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,222 +130,213 @@ class ModelConfig:
 class TrainConfig:
     """Every setting of one training run. The same instance gives the same losses again."""
 
-    model: Annotated[ModelName, Setting("The model to train.", "Model")]
-    size: Annotated[Size, Setting("The original's size that fills what is not given.", "Model")]
+    model: Annotated[ModelName, Setting("Model to train.", "Model", searchable=False)]
+    size: Annotated[
+        Size,
+        Setting("Size of the model where its dimensions are not given.", "Model", searchable=False),
+    ]
     preset: Annotated[
-        Preset, Setting("A whole system; --list-presets describes them.", "Model", metavar="NAME")
+        Preset,
+        Setting(
+            "Preset of model and training; --list-presets describes them.",
+            "Common",
+            searchable=False,
+            metavar="NAME",
+        ),
     ]
     recipe: Annotated[
-        Recipe,
-        Setting("How to train where nothing else is given: as the original, or quickly.", "Recipe"),
+        Recipe, Setting("Defaults of optimizer and schedule: the original's, or fast.", "Common")
     ]
-    data: Annotated[str, Setting("Dataset to train on; the latest fetched if not given.", "Run")]
-    context_length: Annotated[
-        int,
-        Bound(ge=1),
-        Bound(le=LARGEST_SIZE),
-        Setting("Tokens the model sees at once (T).", "Model"),
+    data: Annotated[
+        str, Setting("Dataset to train on; default: the one fetched last.", "Run", searchable=False)
     ]
-    embedding_dim: Annotated[
-        int,
-        Bound(ge=1),
-        Bound(le=LARGEST_SIZE),
-        Setting("Width of the vector that stands for a token (C).", "Model"),
-    ]
+    context_length: Annotated[Dimension, Setting("Context length in tokens (T).", "Model")]
+    embedding_dim: Annotated[Dimension, Setting("Width of the embeddings (C).", "Model")]
     num_heads: Annotated[
-        int,
-        Bound(ge=1),
-        Bound(le=LARGEST_SIZE),
-        Setting("Attention heads; they share the embedding's width.", "Model"),
+        Dimension, Setting("Number of attention heads; must divide the width.", "Model")
     ]
-    num_layers: Annotated[
-        int,
-        Bound(ge=1),
-        Bound(le=LARGEST_SIZE),
-        Setting("Blocks stacked on each other.", "Model"),
-    ]
-    dropout: Annotated[
-        float,
-        Bound(ge=0.0),
-        Bound(lt=1.0),
-        Setting("Share of activations dropped in training (TransformerLM, GPT1LM).", "Model"),
-    ]
+    num_layers: Annotated[Dimension, Setting("Number of blocks.", "Model")]
+    dropout: Annotated[BelowOne, Setting("Dropout probability (TransformerLM, GPT1LM).", "Model")]
     bits: Annotated[
         Bits,
         Setting(
-            "Weights inside the blocks: full, of three values (1.58) or of two (1).",
+            "Weight precision in the blocks: full, ternary (1.58) or binary (1).",
             "Model",
             metavar="BITS",
         ),
     ]
     tie_embeddings: Annotated[
-        bool, Setting("One table for tokens read and tokens scored (GPT1LM only).", "Model")
+        bool, Setting("Tie input and output embeddings (GPT1LM only).", "Model")
     ]
-    iters: Annotated[int, Bound(ge=1), Setting("Training iterations, one batch each.", "Recipe")]
-    windows: Annotated[
-        Windows,
-        Setting("Drawn at random, or all once an epoch, shuffled anew each time.", "Recipe"),
+    iters: Annotated[
+        PositiveInt, Setting("Number of training iterations.", "Common", changeable=True)
+    ]
+    window_order: Annotated[
+        WindowOrder,
+        Setting(
+            "Sample windows with replacement (random), or each once per epoch (epoch).",
+            "Optimization",
+        ),
     ]
     epochs: Annotated[
-        int, Bound(ge=0), Setting("Sets --iters to so many passes over shuffled windows.", "Recipe")
+        NonNegativeInt,
+        Setting(
+            "Number of epochs; sets --iters, and --window-order epoch.",
+            "Common",
+            searchable=False,
+            zero="off",
+        ),
     ]
-    batch_size: Annotated[int, Bound(ge=1), Setting("Windows in one training batch (B).", "Recipe")]
+    batch_size: Annotated[PositiveInt, Setting("Windows per batch (B).", "Optimization")]
     optimizer: Annotated[
         OptimizerName,
-        Setting(
-            "AdamW for all weights, or Muon for the matrices and AdamW for the rest.", "Recipe"
-        ),
+        Setting("AdamW, or Muon for matrices and AdamW for the rest.", "Optimization"),
     ]
     muon_lr: Annotated[
-        float,
-        Bound(gt=0.0),
-        Setting("Muon's learning rate while AdamW's is at max_lr; they move together.", "Recipe"),
+        PositiveFloat,
+        Setting("Peak learning rate of Muon; follows the same schedule.", "Optimization"),
     ]
-    muon_momentum: Annotated[
-        float,
-        Bound(ge=0.0),
-        Bound(lt=1.0),
-        Setting("How much of its last direction Muon keeps.", "Recipe"),
-    ]
+    muon_momentum: Annotated[BelowOne, Setting("Momentum of Muon.", "Optimization")]
     schedule: Annotated[
-        Schedule,
-        Setting(
-            "How the learning rate moves: the original's is cyclic.",
-            "Recipe",
-            unlisted=("two-stage",),
-        ),
+        Schedule, Setting("Learning rate schedule.", "Schedule", unlisted=("two-stage",))
     ]
     hold_share: Annotated[
-        float,
-        Bound(ge=0.0),
-        Bound(le=1.0),
-        Setting("Share of --iters after which hold lets the rate fall.", "Recipe"),
+        Annotated[float, Ge(0.0), Le(1.0)],
+        Setting("Share of --iters before the hold schedule decays.", "Schedule"),
     ]
     base_lr: Annotated[
-        float,
-        Bound(ge=0.0),
-        Setting("Lowest learning rate: of a cycle, or where a falling schedule ends.", "Recipe"),
+        NonNegativeFloat,
+        Setting("Lowest learning rate, at the end of a decay or cycle.", "Schedule"),
     ]
-    max_lr: Annotated[
-        float, Bound(gt=0.0), Setting("Highest learning rate; constant stays there.", "Recipe")
-    ]
+    max_lr: Annotated[PositiveFloat, Setting("Peak learning rate.", "Schedule")]
     warmup_iters: Annotated[
-        int,
-        Bound(ge=0),
+        NonNegativeInt,
         Setting(
-            "Iterations in which the rate rises from zero; a twentieth of --iters for cosine, "
-            "hold if not given.",
-            "Recipe",
+            "Iterations of linear warmup; default: 5 % of --iters for cosine and hold, else 0.",
+            "Schedule",
         ),
     ]
     decay_factor: Annotated[
-        float,
-        Bound(gt=0.0),
-        Bound(le=1.0),
-        Setting("What step and plateau multiply the rate by.", "Recipe"),
+        Annotated[float, Gt(0.0), Le(1.0)],
+        Setting("Factor of each decay of the step and plateau schedules.", "Schedule"),
     ]
     decay_interval: Annotated[
-        int, Bound(ge=1), Setting("Iterations between two decays of step.", "Recipe")
+        PositiveInt, Setting("Iterations between decays of the step schedule.", "Schedule")
     ]
     plateau_patience: Annotated[
-        int,
-        Bound(ge=1),
-        Setting("Evaluations without a lower loss before plateau decays.", "Recipe"),
+        PositiveInt,
+        Setting("Evaluations without improvement before the plateau schedule decays.", "Schedule"),
     ]
-    weight_decay: Annotated[
-        float, Bound(ge=0.0), Setting("Pull of weights towards zero.", "Recipe")
-    ]
-    decayed: Annotated[
-        Decayed, Setting("Which weights are pulled: all, or no norms and biases.", "Recipe")
+    weight_decay: Annotated[NonNegativeFloat, Setting("Weight decay.", "Optimization", zero="off")]
+    weight_decay_on: Annotated[
+        WeightDecayOn, Setting("Parameters that decay: all, or matrices only.", "Optimization")
     ]
     grad_clip: Annotated[
-        float, Bound(ge=0.0), Setting("Largest norm of the gradient; 0 leaves it alone.", "Recipe")
+        NonNegativeFloat,
+        Setting(
+            "Clip the gradient norm to this value; 0 disables clipping.", "Optimization", zero="off"
+        ),
     ]
     grad_accumulation: Annotated[
-        int,
-        Bound(ge=1),
-        Setting("Batches whose gradients are averaged in one iteration.", "Recipe"),
+        PositiveInt, Setting("Batches per iteration, whose gradients are averaged.", "Optimization")
     ]
     patience: Annotated[
-        int,
-        Bound(ge=0),
-        Setting("Stop after so many evaluations without a lower loss; 0: never.", "Run"),
+        NonNegativeInt,
+        Setting(
+            "Early stopping patience in evaluations; 0 disables it.",
+            "Evaluation",
+            changeable=True,
+            zero="off",
+        ),
     ]
     select_on: Annotated[
         SelectOn,
         Setting(
-            "What evaluations score and choices go by: the validation split, or the last tenth of "
-            "the training split, then not trained on; for sweep the latter if not given.",
-            "Run",
+            "Split that evaluations score and choices go by: validation, or the last tenth of the "
+            "training split, which is then not trained on.",
+            "Evaluation",
+            searchable=False,
         ),
     ]
     init_from: Annotated[
-        str, Setting("A run whose last weights this one starts from, if any.", "Run")
+        str, Setting("Start from the weights of this run.", "Run", searchable=False, metavar="RUN")
     ]
     minutes: Annotated[
-        float,
-        Bound(ge=0.0),
-        Bound(le=100_000.0),
+        Annotated[float, Ge(0.0), Le(100_000.0)],
         Setting(
-            "Time to spend: sets --iters by a short trial on this machine.", "Run", incidental=True
+            "Training time in minutes; sets --iters by a short trial.",
+            "Common",
+            incidental=True,
+            searchable=False,
+            zero="off",
         ),
     ]
     eval_interval: Annotated[
-        int,
-        Bound(ge=1),
+        PositiveInt,
         Setting(
-            "Iterations between two evaluations; a twentieth of --iters if not given. The cyclic "
-            "schedule moves the rate at each, so their number decides on it.",
-            "Run",
+            "Iterations between evaluations; default: 5 % of --iters. The cyclic schedule changes "
+            "the learning rate at each evaluation.",
+            "Evaluation",
+            searchable=False,
         ),
     ]
     eval_iters: Annotated[
-        int,
-        Bound(ge=1),
+        PositiveInt,
         Setting(
-            "Random batches of each split in one evaluation; but for recipe original, the whole "
-            "validation split where that is less.",
-            "Run",
+            "Random batches per split in an evaluation. Except with recipe original, a validation "
+            "split smaller than that is scored whole.",
+            "Evaluation",
+            searchable=False,
         ),
     ]
-    seed: Annotated[
-        int,
-        Bound(ge=0),
-        Bound(lt=2**32),
-        Setting("Seed of the weights, the windows and the dropout.", "Run"),
-    ]
+    seed: Annotated[Annotated[int, Ge(0), Lt(2**32)], Setting("Random seed.", "Common")]
     save_interval: Annotated[
-        int,
-        Bound(ge=0),
+        NonNegativeInt,
         Setting(
-            "Iterations between checkpoints; 0: at evaluations, for at most 2 % of the time.",
+            "Iterations between checkpoints; 0 saves at evaluations, within 2 % of the time.",
             "Run",
             incidental=True,
+            changeable=True,
+            searchable=False,
+            zero="at evaluations",
         ),
     ]
-    wandb: Annotated[Wandb, Setting("Mirror the run to Weights & Biases.", "Run", incidental=True)]
+    wandb: Annotated[
+        Wandb,
+        Setting(
+            "Log to Weights & Biases.", "Run", incidental=True, changeable=True, searchable=False
+        ),
+    ]
     device: Annotated[
         Device,
-        Setting("Where to compute; auto takes a GPU if there is one.", "Run", incidental=True),
+        Setting(
+            "Device; auto uses a GPU if there is one.",
+            "Common",
+            incidental=True,
+            changeable=True,
+            searchable=False,
+        ),
     ]
     dtype: Annotated[
         Dtype,
         Setting(
-            "Numbers to multiply with; auto is bfloat16 on a GPU that can, else float32.", "Run"
+            "Compute dtype; auto is bfloat16 on GPUs that support it, else float32.",
+            "Run",
+            searchable=False,
         ),
     ]
     compile: Annotated[
         bool | None,
-        Setting("Fuse operations by torch.compile; if not given, on a GPU for long runs.", "Run"),
+        Setting("Use torch.compile; default: on a GPU, for long runs.", "Run", searchable=False),
     ]
 
     @property
     def holds_out_tail(self) -> bool:
-        """Whether the training split's last tenth is kept from training, to choose by."""
+        """Whether the last tenth of the training split is held out, to choose by."""
         return self.select_on == "training-tail"
 
     def model_settings(self, vocab_size: int) -> ModelConfig:
-        """The model this run trains, for a vocabulary of `vocab_size` tokens."""
+        """Return the shape of the model for a vocabulary of `vocab_size` tokens."""
         shape = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(ModelConfig)
@@ -347,28 +346,38 @@ class TrainConfig:
 
 
 def setting_of(name: str) -> Setting:
-    """The meaning and the panel of one field of `TrainConfig`."""
+    """Return what is known about one field of `TrainConfig`."""
     return next(item for item in hints()[name].__metadata__ if isinstance(item, Setting))
 
 
 def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
-    """The names that a setting can be; those that come with bits only where these are given."""
+    """Return the choices of a setting; unlisted ones only if `given` has fewer bits."""
     unlisted = () if (given or {}).get("bits", "full") != "full" else setting_of(name).unlisted
     names = (value for value in get_args(type_of(name)) if isinstance(value, str))
     return [name for name in names if name not in unlisted]
 
 
 def incidental_settings() -> tuple[str, ...]:
-    """The settings that may differ between runs that count as the same."""
+    """Return the names of the settings that are no part of a run's identity."""
     return tuple(name for name in hints() if setting_of(name).incidental)
 
 
+def changeable_settings() -> tuple[str, ...]:
+    """Return the names of the settings that a resumed run may change."""
+    return tuple(name for name in hints() if setting_of(name).changeable)
+
+
+def searchable_settings() -> tuple[str, ...]:
+    """Return the names of the settings that a sweep can search."""
+    return tuple(name for name in hints() if setting_of(name).searchable)
+
+
 def type_of(name: str) -> Any:
-    """The plain type of one field of `TrainConfig`."""
+    """Return the type of one field of `TrainConfig`, without metadata."""
     return hints()[name].__origin__
 
 
 @cache
 def hints() -> dict[str, Any]:
-    """The annotations of `TrainConfig`, with the metadata in them."""
+    """Return the annotations of `TrainConfig`, with their metadata."""
     return get_type_hints(TrainConfig, include_extras=True)

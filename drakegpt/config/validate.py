@@ -1,82 +1,73 @@
-"""Check settings: their types and bounds by pydantic, and what no single setting shows.
+"""Check settings: types and bounds with pydantic, and what no single setting shows.
 
 Imports pydantic only once there is something to validate, so that `--help` stays quick.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from drakegpt.config.model_facts import MODEL_FACTS
 from drakegpt.config.schema import (
-    LARGEST_FLOAT,
-    LARGEST_NUMBER,
-    Bound,
     ModelConfig,
     TrainConfig,
     choices,
     hints,
     setting_of,
-    type_of,
 )
 from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
-
-
-def check_setting(name: str, value: Any) -> None:
-    """Raise `UsageError` if that setting cannot have that value, whatever the others have."""
-    from pydantic import ValidationError
-
-    try:
-        _validator().model_validate({name: value})
-    except ValidationError as error:
-        if any(complaint["type"] != "missing" for complaint in error.errors()):
-            raise _explained(error, {name: value}) from error
-
-
-@cache
-def _validator() -> "type[BaseModel]":
-    """The same fields as a pydantic model: strict types, unknown keys refused."""
-    from pydantic import ConfigDict, Field, create_model
-
-    def bounds(name: str) -> list[Any]:
-        found = [b for b in hints()[name].__metadata__ if isinstance(b, Bound)]
-        most = {int: LARGEST_NUMBER, float: LARGEST_FLOAT}.get(type_of(name))
-        if most and all(b.le is b.lt is None for b in found):
-            found.append(Bound(le=most))
-        return [Field(**dataclasses.asdict(bound)) for bound in found]
-
-    fields: dict[str, Any] = {
-        name: (Annotated[(type_of(name), *bounds(name), None)], ...) for name in hints()
-    }
-    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    return create_model("Settings", __config__=strictly, **fields)
+    from pydantic import TypeAdapter, ValidationError
 
 
 def validate(settings: Mapping[str, Any]) -> TrainConfig:
     """Check each setting by itself; raises `UsageError` that names the first wrong one."""
+    checked = {
+        name: _validate_setting(name, settings[name], settings)
+        for name in hints()
+        if name in settings
+    }
+    for name in settings:
+        _check_name(name)
+    return TrainConfig(**checked)
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Raise `UsageError` if there is no such setting, or it cannot have that value."""
+    _check_name(name)
+    _validate_setting(name, value, {})
+
+
+def _check_name(name: str) -> None:
+    if name not in hints():
+        raise UsageError(
+            f"There is no setting named '{shorten(name)}'.",
+            f"{suggest_name(name, list(hints()))}The settings are: {', '.join(hints())}.",
+        )
+
+
+def _validate_setting(name: str, value: Any, settings: Mapping[str, Any]) -> Any:
+    """Return the value as its type; `settings` decide which choices an error lists."""
     from pydantic import ValidationError
 
     try:
-        return TrainConfig(**_validator().model_validate(settings).model_dump())
+        return _adapter(name).validate_python(value)
     except ValidationError as error:
-        raise _explained(error, settings) from error
+        raise _explain(name, error, settings) from error
 
 
-def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageError:
-    """Turn pydantic's first complaint into a sentence that names the setting and its values."""
-    # Settings that are missing come last: where one is checked alone, all others are.
-    first = min(error.errors(), key=lambda complaint: complaint["type"] == "missing")
-    name = str(first["loc"][0]) if first["loc"] else "configuration"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [field.name for field in dataclasses.fields(TrainConfig)]
-        return UsageError(
-            f"There is no setting named '{shorten(name)}'.",
-            f"{suggest_name(name, known)}The settings are: {', '.join(known)}.",
-        )
+@cache
+def _adapter(name: str) -> "TypeAdapter[Any]":
+    """Return what checks one setting against its annotation, without converting types."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hints()[name], config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -> UsageError:
+    """Turn pydantic's complaint into a sentence that names the setting and its values."""
+    first = error.errors()[0]
     wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "literal_error":
         *others, last = map(repr, choices(name, settings))

@@ -198,7 +198,7 @@ def resolve_epochs(data: Dataset, size: str, settings: Mapping[str, Any]) -> dic
     if not settings.get("epochs"):
         return dict(settings)
     resolved = resolve_run("TransformerLM", size, data, settings)
-    return {**settings, "iters": resolved.iters, "epochs": 0, "windows": resolved.windows}
+    return {**settings, "iters": resolved.iters, "epochs": 0, "window_order": resolved.window_order}
 
 
 def _leave_out_damaged(

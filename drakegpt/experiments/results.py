@@ -24,7 +24,7 @@ from drakegpt.wording import pluralize
 # Settings that determine, with the seed, the initial weights and the training windows.
 PAIRING_SETTINGS = (
     "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
-    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "windows",
+    "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "window_order",
 )  # fmt: skip
 # The last weights overfit if their validation loss is higher than the best by more than this.
 OVERFITTING_NATS = 0.01

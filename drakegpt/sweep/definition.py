@@ -43,7 +43,7 @@ _SMALLEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "context_length": min, "embedding_dim": min, "num_layers": min,
     "batch_size": min, "grad_accumulation": min,
     "optimizer": lambda names: "muon" if "muon" in names else "adamw",
-    "windows": lambda names: "shuffled" if "shuffled" in names else "random",
+    "window_order": lambda names: "epoch" if "epoch" in names else "random",
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def estimate_training_memory(
     windows = config.batch_size * config.grad_accumulation
     share = windows // (dist.get_world_size() if _is_distributed() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
-    if config.windows == "random":
+    if config.window_order == "random":
         batch += windows * ITERATIONS_PER_DRAW * INTEGER  # their starts
     # Steps and evaluations alternate: the larger one counts.
     step, scored = _estimate_step(config, vocab_size, device, share), _estimate_evaluation(config)

@@ -200,7 +200,7 @@ def _get_shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 def _find_decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Parameter]:
     """Find the parameters with weight decay: all, or matrices only."""
-    everything = config.decayed == "all"
+    everything = config.weight_decay_on == "all"
     return [p for p in model.parameters() if everything or p.ndim > 1]
 
 

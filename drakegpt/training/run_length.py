@@ -43,7 +43,7 @@ def resolve_length(config: TrainConfig, data: Dataset) -> dict[str, Any]:
         return {}
     data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
-        return {"iters": iters_for_epochs(config, data), "epochs": 0, "windows": "shuffled"}
+        return {"iters": iters_for_epochs(config, data), "epochs": 0, "window_order": "epoch"}
     return {"iters": iters_for_minutes(config, data), "minutes": 0.0}
 
 

@@ -116,7 +116,7 @@ class Trainer:
         }
         windows = config.batch_size * config.grad_accumulation
         shard = group.shard(windows)
-        drawn = EpochWindows if config.windows == "shuffled" else TrainingWindows
+        drawn = EpochWindows if config.window_order == "epoch" else TrainingWindows
         self._windows = drawn(train_tokens, config.context_length, windows, config.seed, shard)
         # Each step reads its windows from the same memory, so that it can be recorded.
         shape = (shard.stop - shard.start, config.context_length)

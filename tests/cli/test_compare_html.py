@@ -114,8 +114,8 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
     assert path.read_text() == "before"
 
 
-@pytest.mark.parametrize("instead", ["--bits", "--remedies"])
+@pytest.mark.parametrize("instead", ["--low-bit", "--regularization"])
 def test_what_stands_instead_of_the_ladder_has_no_report(drakegpt, home, tmp_path, instead):
     shown = drakegpt("compare", instead, "--html", tmp_path / "report.html")
     assert shown.code == 2
-    assert "Only the ladder has --html." in shown.err
+    assert "Only the table of the ladder has --html." in shown.err

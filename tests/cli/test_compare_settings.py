@@ -43,7 +43,7 @@ def test_the_file_of_a_run_makes_a_ladder_like_it(drakegpt, prepared, tmp_path):
     assert len(shown.json["rows"]) == 6
     again = drakegpt("compare", "--config", tmp_path / "run.toml", "--json")
     assert again.json["rows"] == shown.json["rows"]
-    assert drakegpt("compare", "--remedies", "--config", tmp_path / "run.toml").code == 1
+    assert drakegpt("compare", "--regularization", "--config", tmp_path / "run.toml").code == 1
     (tmp_path / "run.toml").write_text(printed.out.replace('bits = "full"', "bits = 1.58"))
     refused = drakegpt("compare", "--config", tmp_path / "run.toml")
     assert refused.code == 2
@@ -103,16 +103,16 @@ def test_the_ladder_of_a_preset_is_its_own(drakegpt, prepared):
     plain = drakegpt("compare", "--json").json
     assert plain["rows"] == []
     assert len(plain["others"]) == 6
-    refused = drakegpt("compare", "--remedies", *tutorial)
+    refused = drakegpt("compare", "--regularization", *tutorial)
     assert refused.code == 2
-    assert "Only the ladder has --preset" in refused.err
+    assert "Only the table of the ladder has --preset" in refused.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--num-layers 4", "Write it as --set num_layers=VALUE."),
-        ("--bits 1.58", "unexpected extra argument"),
+        ("--bits 1.58", "--bits is a flag of `drakegpt train`. Leave it out."),
         ("--tie-embeddings", "Leave it out."),
         ("--set num_layer=4", "Did you mean num_layers?"),
         ("--set iters=abc", "iters cannot be 'abc': it is a whole number."),

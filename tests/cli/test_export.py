@@ -6,7 +6,7 @@ def test_train_export_eval_generate(drakegpt, prepared):
     assert drakegpt(*train, "--name", "few", "--quiet").code == 0
     packing = drakegpt("export", "packed", "few", "--name", "packed")
     assert packing.code == 0, packing.err
-    assert "Packed few in 1.58 bits a weight, exactly as trained, as packed" in packing.out
+    assert "Packed few to 1.58 bits per weight, exactly as trained, as packed" in packing.out
     assert "drakegpt eval packed" in packing.err
     losses = [drakegpt("eval", run, "--json").json["val"]["loss"] for run in ("few", "packed")]
     assert abs(losses[0] - losses[1]) < 1e-5

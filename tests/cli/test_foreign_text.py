@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from learning import prepare
-from test_help import CALLED
+from test_help import NAMES
 
 from drakegpt import home
 from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
@@ -88,7 +88,7 @@ ERRORS = {
 
 
 def test_every_command_is_walked():
-    assert set(CALLED) <= {*COMMANDS, *ERRORS}
+    assert set(NAMES) <= {*COMMANDS, *ERRORS}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -35,16 +35,16 @@ def test_several_texts_are_those_of_their_seeds(drakegpt, run):
     assert len(set(alone)) == 3
     for text in alone:
         assert text in written.out
-    assert written.err.count("Kept in") == 3
+    assert written.err.count("Saved as") == 3
 
 
 def test_a_long_context_is_cached_and_said_so(drakegpt, home):
     train_mine(drakegpt, "--context-length", 32)
     ask = ("generate", "mine", "--seed", 1, "--json")
-    told = "once full, it drops to the last 16"
+    told = "it drops to the last 16"
     automatic = drakegpt(*ask, "-n", 80)
-    cached = drakegpt(*ask, "-n", 80, "--window", "cached")
-    exact = drakegpt(*ask, "-n", 80, "--window", "exact")
+    cached = drakegpt(*ask, "-n", 80, "--context-window", "cached")
+    exact = drakegpt(*ask, "-n", 80, "--context-window", "exact")
     short = drakegpt(*ask, "-n", 32)
     assert [told in done.err for done in (automatic, cached, exact, short)] == [1, 1, 0, 0]
     text, same, other, start = (
@@ -57,9 +57,9 @@ def test_a_long_context_is_cached_and_said_so(drakegpt, home):
 
 def test_a_short_context_is_exact_unless_asked(drakegpt, run):
     ask = ("generate", "mine", "--seed", 1, "-n", 80)
-    assert "window" not in drakegpt(*ask).err
-    assert "drops to the last 4" in drakegpt(*ask, "--window", "cached").err
-    assert drakegpt(*ask, "--window", "sliding").code == 2
+    assert "longer than the context" not in drakegpt(*ask).err
+    assert "drops to the last 4" in drakegpt(*ask, "--context-window", "cached").err
+    assert drakegpt(*ask, "--context-window", "sliding").code == 2
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_interrupted_texts_are_all_kept(run, home):
         # where tests run in the background, SIGINT may be ignored, and that is inherited
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while b"Writing 3 texts together" not in (line := process.stderr.readline()):
+    while b"Generating 3 texts at once" not in (line := process.stderr.readline()):
         assert line, "it ended without a word on how far it is"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

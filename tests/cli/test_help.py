@@ -1,6 +1,7 @@
 """The first thing one sees: help that is quick, complete and grouped."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -8,39 +9,94 @@ import time
 import pytest
 import typer
 
-from drakegpt.cli.app import COMMANDS
+from drakegpt.cli.app import COMMANDS, Entry, GroupEntry, app
 
-GROUPS = {name: what for _, name, what, _ in COMMANDS if isinstance(what, typer.Typer)}
-# Every command that can be called, found in the program itself.
-CALLED = [
-    *(name for _, name, *_ in COMMANDS if name not in GROUPS),
-    *(
-        f"{name} {command.name or command.callback.__name__.rstrip('_')}"
-        for name, group in GROUPS.items()
-        for command in group.registered_commands
-    ),
-]
+ENTRIES = [entry for entries in COMMANDS.values() for entry in entries]
+GROUPS = [entry.name for entry in ENTRIES if isinstance(entry, GroupEntry)]
+CALLED = [entry for entry in ENTRIES if isinstance(entry, Entry)]
+NAMES = [entry.name for entry in CALLED]
 
 
-def test_all_commands_are_known_here():
-    assert [name for _, name, *_ in COMMANDS] == [
-        "data", "train", "sweep", "runs", "params",
-        "eval", "compare", "generate", "export", "bench",
+def commands(group, words=()):
+    """The names of all commands that the program has, found in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name))
+
+
+def test_the_program_has_the_commands_of_the_table():
+    assert sorted(commands(typer.main.get_command(app))) == sorted(NAMES)
+    assert [name for name in NAMES if " " not in name] == [
+        "train", "sweep", "params", "eval", "compare", "generate", "bench",
     ]  # fmt: skip
-    assert {"runs import", "runs remove", "export packed", "data fetch", "train"} <= set(CALLED)
+    assert GROUPS == ["data", "runs", "export"]
+
+
+@pytest.mark.parametrize("entry", CALLED, ids=NAMES)
+def test_every_command_shows_an_example_that_it_can_read(drakegpt, entry):
+    """Each option of the example exists, and has a value where it needs one."""
+    shown = drakegpt(*entry.name.split(), "--help", COLUMNS=250).out
+    assert f"Example: {entry.example}\n" in re.sub(" +\n", "\n", shown)
+    program, *words = shlex.split(entry.example)
+    assert program == "drakegpt"
+    command = typer.main.get_command(app)
+    for word in entry.name.split():
+        assert words.pop(0) == word
+        command = command.commands[word]
+    context = command.context_class(command, info_name=entry.name)
+    _, left, _ = command.make_parser(context).parse_args(args=words)
+    assert not left
+
+
+@pytest.mark.parametrize("name", ["", *GROUPS, *NAMES])
+def test_help_is_free_of_types_and_empty_brackets(drakegpt, name):
+    shown = drakegpt(*name.split(), "--help", COLUMNS=100).out
+    usage = next(line for line in shown.splitlines() if "Usage:" in line)
+    for odd in ("<bool>", "<str>", "<int", "<float", "range]", "x>=", "[]", "None", "False"):
+        assert odd not in shown
+    assert "[[" not in usage
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_completion_offers_every_option(drakegpt, name):
+    """As bash asks for it: the words so far, and the last one to complete."""
+    words = f"drakegpt {name} --"
+    shown = drakegpt(
+        _DRAKEGPT_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=len(words.split()) - 1
+    )
+    command = typer.main.get_command(app)
+    for word in name.split():
+        command = command.commands[word]
+    expected = {flag for each in command.params for flag in each.opts if flag.startswith("--")}
+    assert expected <= set(shown.out.split())
+
+
+def test_a_default_that_is_off_is_shown_as_off(drakegpt):
+    shown = drakegpt("train", "--help", COLUMNS=250).out
+    for option in ("patience", "grad-clip", "minutes", "epochs", "tie-embeddings"):
+        assert re.search(rf"│ --{option} .*\[default: off\] +│", shown), option
+
+
+@pytest.mark.parametrize("command", ["", *GROUPS, *NAMES])
+def test_a_narrow_screen_has_whole_names(drakegpt, command):
+    shown = drakegpt(*command.split(), "--help", COLUMNS=50).out
+    assert max(map(len, shown.splitlines())) <= 50
+    assert "…" not in shown.replace("(), …)", "")
+    assert "\\" not in shown
 
 
 def test_help_groups_the_commands_in_the_order_of_use(drakegpt):
     shown = drakegpt("--help")
     assert shown.code == 0
     assert shown.err == ""
-    order = [
-        shown.out.index(f" {word} ") for word in ("Text", "data", "Models", "train", "Results")
-    ]
+    words = ("─ Text ─", "│ data ", "─ Models ─", "│ train ", "─ Results ─")
+    order = [shown.out.index(word) for word in words]
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize("command", [*GROUPS, *CALLED])
+@pytest.mark.parametrize("command", [*GROUPS, *NAMES])
 def test_every_option_is_explained(drakegpt, command):
     shown = drakegpt(*command.split(), "--help", COLUMNS=250)
     assert shown.code == 0
@@ -56,7 +112,7 @@ def test_help_of_what_takes_settings_fits_a_screen(drakegpt, command):
     assert len(drakegpt(command, "--help", COLUMNS=80).out.splitlines()) <= 45
 
 
-@pytest.mark.parametrize("command", [*GROUPS, *CALLED])
+@pytest.mark.parametrize("command", [*GROUPS, *NAMES])
 def test_every_option_has_its_whole_name_at_80_columns(drakegpt, command):
     """Of its own column, as wide as the longest name; a cut name ends with an ellipsis."""
     shown = drakegpt(*command.split(), "--help", COLUMNS=80).out
@@ -65,7 +121,7 @@ def test_every_option_has_its_whole_name_at_80_columns(drakegpt, command):
 
 def test_help_says_what_else_evaluations_decide(drakegpt):
     text = re.sub(r"[│\s]+", " ", drakegpt("train", "--help", COLUMNS=250).out)
-    assert "The cyclic schedule moves the rate at each" in text
+    assert "The cyclic schedule changes the learning rate at each evaluation" in text
 
 
 def test_version(drakegpt):

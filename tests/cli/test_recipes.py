@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from drakegpt.cli.train import _of_best_weights
+from drakegpt.cli.train_output import _describe_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.runs.create import create_run
-from drakegpt.runs.run import open_run
+from drakegpt.runs.run import FORMAT, open_run
 from drakegpt.runs.scores import read_scores
 from drakegpt.runs.session import TrainingSession
 
@@ -129,7 +129,7 @@ def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
                     "--name", "r", "--json", "--schedule", "cosine")  # fmt: skip
     took = time.monotonic() - started
     assert done.code == 0, done.err
-    assert "holds about" in done.err
+    assert "0.15 minutes: about" in done.err
     assert 3 < done.json["seconds"] < 18
     assert took < 40
     settings = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())
@@ -156,7 +156,7 @@ def test_early_stopping_says_where_overfitting_began(drakegpt, tmp_path):
     done = drakegpt("train", "TransformerLM", "--dropout", 0, "--eval-interval", 20, "--patience",
                     3, "--eval-iters", 5, "--schedule", "constant", "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: validation did not fall for 3 evaluations" in told(done)
+    assert "Stopped early: validation loss did not fall for 3 evaluations" in told(done)
     assert "Overfits from iteration" in done.out  # by exact losses
     assert "stopped early" in drakegpt("runs").out
     texts = [
@@ -171,7 +171,7 @@ def test_early_stopping_by_the_noise_of_an_estimate_is_not_called_overfitting(dr
     done = drakegpt("train", "TransformerLM", "--iters", 300, "--eval-interval", 1, "--patience", 1,
                     "--eval-iters", 1, "--batch-size", 2, "-q")  # fmt: skip
     assert done.code == 0
-    assert "Stopped early: validation did not fall for 1 evaluation," in told(done)
+    assert "Stopped early: validation loss did not fall for 1 evaluation;" in told(done)
     assert "verfit" not in done.out
     assert "--best" not in done.out  # the last weights are better
 
@@ -193,7 +193,7 @@ def test_the_best_weights_are_advised_only_where_they_are_better_beyond_noise(
     scores["val"]["loss"], scores["best_val"]["loss"] = last, best
     (folder / "scores.json").write_text(json.dumps(scores))
     run = open_run(folder)
-    assert ("--best" in " ".join(_of_best_weights(run, read_scores(run)))) == advised
+    assert ("--best" in " ".join(_describe_best_weights(run, read_scores(run)))) == advised
 
 
 def test_train_says_by_what_its_best_weights_were_chosen(drakegpt, song):
@@ -261,13 +261,13 @@ def test_older_and_damaged_runs_are_listed_as_what_they_are_and_can_be_removed(
         drakegpt("train", "BigramLM", *BRIEF, "--name", name)
     runs = home / "runs"
     info = json.loads((runs / "older" / "run.json").read_text())
-    assert info.pop("format") == 2
-    (runs / "older" / "run.json").write_text(json.dumps(info))
+    assert info["format"] == FORMAT
+    (runs / "older" / "run.json").write_text(json.dumps(info | {"format": FORMAT - 1}))
     (runs / "damaged" / "config.toml").write_text("bits = [")
     (runs / "begun").mkdir()
     drakegpt("train", "BigramLM", *BRIEF, "--name", "newer")
     info = json.loads((runs / "newer" / "run.json").read_text())
-    (runs / "newer" / "run.json").write_text(json.dumps(info | {"format": 3}))
+    (runs / "newer" / "run.json").write_text(json.dumps(info | {"format": FORMAT + 1}))
     drakegpt("train", "BigramLM", *BRIEF, "--name", "cut")
     (runs / "cut" / "metrics.jsonl").write_text("{}\n")
     states = {r["run"]: r["state"] for r in drakegpt("runs", "list", "--json").json["runs"]}

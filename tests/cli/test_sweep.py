@@ -210,7 +210,7 @@ def test_repeated_it_trains_nothing_and_with_more_trials_goes_on(drakegpt, home)
     before = trained(home)
     again = drakegpt(*asked, 2)
     assert trained(home) == before
-    assert "Going on: 2 of 2 trials done" in again.err
+    assert "Resuming: 2 of 2 trials done" in again.err
     assert first.json["best"]["command"] in again.out
     more = drakegpt(*asked, 4, "--json").json
     assert more["trials"][:2] == first.json["trials"]
@@ -351,7 +351,7 @@ def test_time_is_kept(drakegpt, home):
     asked = ("sweep", *TINY, "--iters", 100_000, "--param", "max_lr=1e-3..1e-2", "--minutes")
     none = drakegpt(*asked, 0)
     assert none.code == 0, none.err
-    assert "Time is over with 0 of 20 trials done" in none.err
+    assert "Time is over: 0 of 20 trials done" in none.err
     began = time.monotonic()
     some = drakegpt(*asked, 0.05, "--json")
     assert time.monotonic() - began < 30
@@ -368,7 +368,7 @@ def test_the_next_command_has_no_password(drakegpt, tmp_path, monkeypatch):
     done = drakegpt(*asked, "mysql://me:secret@host/x")
     assert done.code == 0, done.err
     assert "Next:" not in done.err
-    assert "The same command resumes it" in done.err
+    assert "The same command resumes" in done.err
     assert "me:secret" not in done.err + done.out
 
 
@@ -437,8 +437,8 @@ MISTAKES = [
     ("BlocksLM --param max_lr", "has no values"),
     ("BlocksLM --param max_rl=1,2", "Did you mean max_lr"),
     ("BlocksLM --param max_lr=1,2 --param max_lr=3", "given twice"),
-    ("BlocksLM --param max_lr=1,2 --set max_lr=3", "searched and given at once"),
-    ("BlocksLM --param max_lr=1..2 --sampler grid", "infinitely many points"),
+    ("BlocksLM --param max_lr=1,2 --set max_lr=3", "both searched and given"),
+    ("BlocksLM --param max_lr=1..2 --sampler grid", "no end of points"),
     ("BlocksLM --param max_lr=1..2 --sampler best", "--sampler"),
     ("BlocksLM --param max_lr=1..2 --trials 0", "--trials"),
     ("BlocksLM --param max_lr=1..2 --minutes -1", "--minutes"),
@@ -455,12 +455,12 @@ MISTAKES = [
     ("BlocksLM --param max_lr=1..2 --data none", "no dataset named 'none'"),
     ("BlocksLM --param max_lr=1..2 --device cuda", "no cuda device"),
     ("BlocksLM --param max_lr=1..2 --storage oracle7://x", "cannot be read or written"),
-    ("BlocksLM --param iters=1,2 --set epochs=3", "both set the length"),
+    ("BlocksLM --param iters=1,2 --set epochs=3", "both say how long"),
     ("--config {tmp}/none.toml", "cannot be read"),
     ("--config {tmp}/trials.toml", "trials cannot be 'many'"),
     ("--config {tmp}/minutes.toml", "minutes cannot be -1"),
     ("--config {tmp}/sampler.toml", "sampler cannot be 'best'"),
-    ("--config {tmp}/params.toml", "params in the file is no table"),
+    ("--config {tmp}/params.toml", "params in the file is not a table"),
     ("--config {tmp}/unknown.toml", "no setting named 'colour'"),
     ("--config {tmp}/axis.toml", "max_lr has neither choices nor a range"),
 ]

@@ -6,22 +6,22 @@ import sys
 
 import pytest
 
-from drakegpt.cli.app import WAITING, let_threads_wait
+from drakegpt.cli.app import OPENMP_WAITING, let_threads_wait
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """None of the settings that there are."""
-    kept = {k: v for k, v in os.environ.items() if k not in {"OMP_WAIT_POLICY", *WAITING}}
+    kept = {k: v for k, v in os.environ.items() if k not in {"OMP_WAIT_POLICY", *OPENMP_WAITING}}
     monkeypatch.setattr(os, "environ", kept)
 
 
 def test_threads_sleep_soon():
     let_threads_wait()
-    assert os.environ.items() >= WAITING.items()
+    assert os.environ.items() >= OPENMP_WAITING.items()
 
 
-@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *WAITING])
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *OPENMP_WAITING])
 def test_what_the_user_says_stays(name):
     os.environ[name] = "ACTIVE"
     before = dict(os.environ)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from learning import prepare, small_text
 
-from drakegpt.cli.few_bits import _to_float32
+from drakegpt.cli.compare.low_bit import _format_difference
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.evaluation.noise import compare_losses
@@ -127,7 +127,7 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
         "Rounded to 1.58 bits after training, it is 1.000 nats above float32 (paired by seed)."
     )
     assert [row.name for row in find_lowest_rows(rows)] == [row.name for row in rows[:3]]
-    assert [_to_float32(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
+    assert [_format_difference(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
 def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):

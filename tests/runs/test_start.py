@@ -17,7 +17,7 @@ SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 def test_epochs_become_iterations_in_shuffled_windows(prepared):
     once = resolve_run("BigramLM", "default", prepared, {"epochs": 1})
     twice = resolve_run("BigramLM", "default", prepared, {"batch_size": 64}, {"epochs": 2})
-    assert (once.epochs, once.windows, once.iters) == (0, "shuffled", twice.iters)
+    assert (once.epochs, once.window_order, once.iters) == (0, "epoch", twice.iters)
     with pytest.raises(UsageError, match="both say how long"):
         resolve_run("BigramLM", "default", prepared, {"epochs": 1}, {"iters": 5})
 

@@ -278,7 +278,7 @@ def test_epochs_are_counted_for_each_batch_size(sweep, prepared):
             (definition.config_without_tail({"batch_size": size}), whole),
         ):
             windows = (tokens - 1) // 8
-            assert (config.iters, config.windows) == (-(-windows // size), "shuffled")
+            assert (config.iters, config.window_order) == (-(-windows // size), "epoch")
 
 
 def test_numbers_from_ranges_are_short_and_the_same_in_run_and_study(sweep):

@@ -201,7 +201,9 @@ def test_muon_takes_what_matrices_there_are(model):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_norms_and_biases_can_be_left_alone(optimizer):
     """With a gradient of zero only the pull remains: who shrinks is pulled."""
-    model, config = model_and_config(optimizer=optimizer, decayed="matrices", weight_decay=0.1)
+    model, config = model_and_config(
+        optimizer=optimizer, weight_decay_on="matrices", weight_decay=0.1
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(1.0)
@@ -218,7 +220,7 @@ def test_norms_and_biases_can_be_left_alone(optimizer):
 
 
 def test_decay_in_two_parts_is_pytorchs_with_two_groups():
-    model, config = model_and_config(decayed="matrices", weight_decay=0.1)
+    model, config = model_and_config(weight_decay_on="matrices", weight_decay=0.1)
     twin = copy.deepcopy(model)
     ours = Optimizer(config, model)
     groups = [

@@ -14,7 +14,7 @@ from drakegpt.training.run_length import estimate_seconds, iters_for_epochs, res
 
 
 def configured(data, **settings):
-    settings = {"windows": "shuffled", "eval_interval": 50, "eval_iters": 1, **settings}
+    settings = {"window_order": "epoch", "eval_interval": 50, "eval_iters": 1, **settings}
     return resolve("TransformerLM", "default", data.name, settings)
 
 
@@ -31,7 +31,7 @@ def test_epochs_in_iterations(prepared, epochs, batch, accumulation):
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
     length = resolve_length(configured(prepared, epochs=2), prepared)
-    assert length["windows"] == "shuffled"
+    assert length["window_order"] == "epoch"
     per_epoch = iters_for_epochs(configured(prepared, epochs=1), prepared)
     config = configured(prepared, **length)
     whole, cut = (create_run(config, prepared, name) for name in ("whole", "cut"))
@@ -45,8 +45,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
 
 def test_other_windows_than_drawn_at_random(prepared):
     weights = []
-    for windows in ("random", "shuffled"):
-        run = create_run(configured(prepared, windows=windows, iters=5), prepared)
+    for windows in ("random", "epoch"):
+        run = create_run(configured(prepared, window_order=windows, iters=5), prepared)
         record(run)
         weights.append(run.last_checkpoint().weights.read_bytes())
     assert weights[0] != weights[1]

@@ -23,7 +23,7 @@ TRAINED = {
     "weights": ("TransformerLM", WIDE),
     "muon": ("TransformerLM", WIDE | {"optimizer": "muon"}),
     "batch": ("BigramLM", {"batch_size": 2**15, "context_length": 16}),
-    "many batches": ("BigramLM", {"grad_accumulation": 2**14, "windows": "shuffled"}),
+    "many batches": ("BigramLM", {"grad_accumulation": 2**14, "window_order": "epoch"}),
     "scored": ("BigramLM", {"eval_iters": 2**16, "context_length": 16}),
     "deep": ("BlocksLM", {"num_layers": 50, "batch_size": 256, "context_length": 16}),
 }

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from drakegpt.cli.trials import near_best, show_trials
+from drakegpt.cli.sweep_output import find_near_best, show_trials
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices
 from drakegpt.sweep.study import Study, TrialRow
@@ -28,8 +28,8 @@ def trial(number, loss, state="complete"):
 def test_trials_that_noise_does_not_tell_from_the_best_are_named(losses, near):
     trials = [trial(number, loss) for number, loss in enumerate(losses, 1)]
     estimated = [trial(8, 2.0, "pruned"), trial(9, None, "failed")]
-    assert [row.number for row in near_best([*trials, *estimated])] == near
-    assert near_best(estimated) == []
+    assert [row.number for row in find_near_best([*trials, *estimated])] == near
+    assert find_near_best(estimated) == []
 
 
 @pytest.mark.parametrize("losses", [(2.0, 2.5), (2.5, 2.0)])
@@ -42,12 +42,12 @@ def test_trials_are_ranked_by_the_tail_where_validation_has_another_order(prepar
         with study.next() as trial:
             trial.complete(loss, 4.5 - loss)
     capsys.readouterr()
-    show_trials(study, json=True, over=False)
+    show_trials(study, json=True, timed_out=False)
     shown = json.loads(capsys.readouterr().out)
     best = shown["best"]
     assert (best["loss"], best["val_loss"]) == (2.0, 2.5)
     assert best["number"] == losses.index(2.0) + 1
-    show_trials(study, json=False, over=False)
+    show_trials(study, json=False, timed_out=False)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert rows[0].split("│")[1].strip() == str(best["number"])
     assert study._study.best_trial.value == 2.0  # what the sampler learns from

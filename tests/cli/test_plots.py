@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from drakegpt.cli.plots import curves
+from drakegpt.cli.plots import draw_curves
 from drakegpt.cli.progress import BARS, sparkline
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
@@ -25,7 +25,7 @@ def drawn(rows, baselines=FLOORS, width=100, terminal=False):
         file=io.StringIO(), width=width, force_terminal=terminal, legacy_windows=False,
         color_system="standard" if terminal else None,
     )  # fmt: skip
-    screen.print(curves("val_loss", rows, width, baselines))
+    screen.print(draw_curves("val_loss", rows, width, baselines))
     return screen.file.getvalue()
 
 

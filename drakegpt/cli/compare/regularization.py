@@ -1,8 +1,9 @@
-"""`drakegpt compare --remedies`: a model that overfits, and what helps it, in one table."""
+"""`drakegpt compare --regularization`: a model that overfits, without and with regularizers."""
 
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
 from drakegpt.experiments.formatting import describe_seeds, format_or_blank, format_range
@@ -25,15 +26,15 @@ def compare_regularization(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Show what each remedy brings, over so many seeds; with `train`, train what is missing."""
-    from drakegpt.cli.several import Training, damaged_as_json, say_damaged
+    """Show the loss with each regularizer; with `train`, train missing runs."""
+    from drakegpt.cli.run_launcher import RunLauncher
     from drakegpt.experiments.experiment import collect, list_seeds
     from drakegpt.experiments.plots import draw_regularization
     from drakegpt.experiments.regularization import plan, score_rows, summarize
 
     experiment = plan(settings, size, data, list_seeds(settings, seeds))
-    collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
-    say_damaged(collected.damaged)
+    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
+    warn_of_damaged(collected.damaged)
     if missing := len(collected.missing):
         raise RunError(
             f"The table needs {pluralize(len(experiment.variants) * seeds, 'run')} on "
@@ -43,9 +44,9 @@ def compare_regularization(
     regularized = score_rows(collected, settings.get("device", "auto"))
     figures = [str(path) for path in draw_regularization(data.name, regularized)]
     if json:
-        shown = [{"remedy": name, **row.to_json()} for name, row in regularized.items()]
+        shown = [{"regularizer": name, **row.to_json()} for name, row in regularized.items()]
         result = {"data": data.name, "rows": shown, "findings": summarize(regularized)}
-        damaged = damaged_as_json(collected.damaged)
+        damaged = damaged_to_json(collected.damaged)
         console.show_json(result | {"figures": figures, "damaged": damaged})
         return
     _render(data.name, regularized)
@@ -60,22 +61,23 @@ def _render(data: str, regularized: "Mapping[str, ResultRow]") -> None:
     from drakegpt.experiments.results import find_lowest
 
     best = find_lowest(regularized.values(), best_val_loss)
-    title = f"Remedies for overfitting, on {data}"
+    title = f"Regularization on {data}"
     entries = list(regularized.items())
     show_table(title, _COLUMNS, entries, lambda entry: entry[1] in best)
     means = describe_seeds(len(row.seeds) for row in regularized.values())
     unit = entries[0][1].unit
     console.show(
-        f"Losses: nats per {unit} over the whole splits. Best: of the weights whose estimate was "
-        "lowest, which every run keeps (`generate --best`); like early stopping and plateau decay, "
-        "they go by estimates of this very loss. Overfits from: the iteration after "
-        f"which validation rose while training fell. {means}".rstrip()
+        f"Losses: nats per {unit} over the whole splits. Best: the weights with the lowest "
+        "estimate, which every run keeps (`generate --best`). They are chosen on the validation "
+        "split that scores them here; early stopping and plateau decay use it as well. Overfits "
+        "from: the iteration after which the validation loss rose while the training loss fell. "
+        f"{means}".rstrip()
         + "\n"
     )
 
 
 _COLUMNS: "tuple[Column[tuple[str, ResultRow]], ...]" = (
-    Column("remedy", lambda entry: entry[0]),
+    Column("regularizer", lambda entry: entry[0]),
     Column("iterations", lambda entry: format_range(entry[1].lengths), 2),
     Column("train", lambda entry: f"{entry[1].train_loss:.4f}", 1),
     Column("validation", lambda entry: f"{entry[1].val_loss:.4f}"),

@@ -1,4 +1,4 @@
-"""`compare --bits` and `train --init-from`."""
+"""`compare --low-bit` and `train --init-from`."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import pytest
 from program_runs import settings
 
 from drakegpt.cli import console
+from drakegpt.cli.compare.low_bit import _render
 from drakegpt.cli.console import Screen
-from drakegpt.cli.few_bits import _render
 from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.low_bit import LowBitRow
 
@@ -19,7 +19,9 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monke
     """Memory is measured in earnest, by a process for each form, in `test_low_bit`."""
     monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
     monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: 2**20)
-    trained = drakegpt("compare", "--bits", "--train", "--seeds", "1", *settings(*SHORT), "--json")
+    trained = drakegpt(
+        "compare", "--low-bit", "--train", "--seeds", "1", *settings(*SHORT), "--json"
+    )
     assert trained.code == 0, trained.err
     result = trained.json
     assert len(result["rows"]) == 10
@@ -30,7 +32,7 @@ def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monke
     assert "1 of 1: TransformerLM on 'small', seed 42, from full" in trained.err
     assert "Measuring: " in trained.err
     refused = drakegpt(
-        "compare", "--bits", "--seeds", "2", *settings(*SHORT)
+        "compare", "--low-bit", "--seeds", "2", *settings(*SHORT)
     )  # of which one is there
     assert refused.code == 1
     assert "the same command with --train" in refused.err
@@ -59,8 +61,8 @@ def test_what_the_tables_show(monkeypatch, capsys):
     text = shown([ROW, other], 140, monkeypatch, capsys)
     first = next(line for line in text.splitlines() if "│ float32" in line)
     assert first.split("│")[1:-1] == [
-        " float32   ", "    32 ", "     2.0500 ", " 0.0707 ", "     2.957 ", "            ",
-        "       9.3 ",
+        " float32   ", "    32 ", "     2.0500 ", " 0.0707 ", "     2.957 ", "              ",
+        "      9.3 ",
     ]  # fmt: skip
     for figure in ("169.3", "17.5", "6,565", "+0.0667", "A finding."):
         assert figure in text
@@ -70,8 +72,8 @@ def test_what_the_tables_show(monkeypatch, capsys):
 def test_what_is_noise_is_marked(monkeypatch, capsys):
     other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
     text = shown([ROW, other], 140, monkeypatch, capsys)
-    assert "│  ≈ +0.0000 │" in text
-    assert "≈: within noise, neither a gain nor a loss." in " ".join(text.split())
+    assert "│    ≈ +0.0000 │" in text
+    assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
     plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
     assert "≈" not in plain
 
@@ -85,9 +87,9 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
 
 
 def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
-    refused = drakegpt("compare", "--bits", "--train", "--set", "minutes=0.01")
+    refused = drakegpt("compare", "--low-bit", "--train", "--set", "minutes=0.01")
     assert refused.code == 2
-    assert "a different number of iterations" in refused.err
+    assert "other iterations" in refused.err
 
 
 def test_train_begins_with_a_run(drakegpt, prepared, home):

@@ -14,7 +14,7 @@ import time
 import pytest
 from program_runs import settings
 
-from drakegpt.cli.several import Training
+from drakegpt.cli.run_launcher import RunLauncher
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.errors import DivergedError, RunError
@@ -125,7 +125,7 @@ def test_asked_to_stop_all_of_them_are_saved(drakegpt, start, home):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert out == b""
-    assert "2 unfinished runs saved, 1 not begun" in err.decode()
+    assert "2 runs saved, 1 not started" in err.decode()
     rest = re.search(
         r"Next: drakegpt (train TransformerLM .*--seed 44 .*--name r_44)", err.decode()
     )
@@ -169,7 +169,7 @@ def test_stopped_at_its_start_it_says_what_is_there(start, home):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
-    told = re.search(r"(\d) unfinished runs? saved, (\d) not begun", err.decode())
+    told = re.search(r"(\d) runs? saved, (\d) not started", err.decode())
     saved, not_begun = map(int, told.groups())
     assert saved + not_begun == 3
     there = sorted(folder.name for folder in runs.iterdir())
@@ -291,7 +291,7 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
     monkeypatch.setattr(launcher, "_WorkerProcess", Ending)
     monkeypatch.setattr(launcher, "_count_at_once", lambda *_: 2)
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.001)
-    Training(prepared, quiet=False, resume=False)(
+    RunLauncher(prepared, quiet=False, resume=False)(
         [Job(config, name=name) for name in ("a", "b", "c")]
     )
     told = capsys.readouterr().err
@@ -302,7 +302,7 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
 
     monkeypatch.setattr(Ending, "check", fail)
     with pytest.raises(RunError, match="It failed"):
-        Training(prepared, quiet=True, resume=False)(
+        RunLauncher(prepared, quiet=True, resume=False)(
             [Job(config, name=name) for name in ("d", "e")]
         )
 
@@ -319,14 +319,14 @@ def test_compare_goes_on_with_what_was_interrupted(drakegpt, song, home):
                 recorder.save()
                 break
         beside = drakegpt("compare", "--train", *settings(*few), "--json")  # while another is at it
-        assert "Going on" not in beside.err
+        assert "Resuming" not in beside.err
         assert "cut" not in [row["runs"][0]["run"] for row in beside.json["rows"]]
     for name in os.listdir(home / "runs"):
         if name != "cut":
             shutil.rmtree(home / "runs" / name)
     shown = drakegpt("compare", "--train", *settings(*few), "--json")
     assert shown.code == 0, shown.err
-    assert "Going on with cut" in shown.err
+    assert "Resuming cut" in shown.err
     (row,) = (row for row in shown.json["rows"] if row["model"] == "BlocksLM")
     assert row["runs"][0]["run"] == "cut"
     assert row["val_loss"] == whole["val_loss"]

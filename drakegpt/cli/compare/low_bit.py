@@ -1,9 +1,10 @@
-"""The table of `drakegpt compare --bits`: what weights of few bits cost and save."""
+"""`drakegpt compare --low-bit`: loss, size and speed of low-bit weights, beside float32."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 SEEDS = 3
 
 
-def compare_bits(
+def compare_low_bit(
     data: "Dataset",
     size: str,
     settings: dict[str, Any],
@@ -26,22 +27,22 @@ def compare_bits(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Measure all forms of TransformerLM and show them; with `train`, train what is missing."""
+    """Measure TransformerLM in each precision and show it; with `train`, train missing runs."""
     from drakegpt.bench.hardware import describe_machine
-    from drakegpt.cli.several import Training, damaged_as_json, say_damaged
+    from drakegpt.cli.run_launcher import RunLauncher
     from drakegpt.compute.device import choose_device
     from drakegpt.experiments.experiment import collect, list_seeds
     from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
 
     experiment = plan(settings, size, data, list_seeds(settings, seeds))
     device = choose_device(settings.get("device", "auto"))
-    collected = collect(experiment, data, Training(data, quiet=quiet) if train else None)
-    say_damaged(collected.damaged)
+    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
+    warn_of_damaged(collected.damaged)
     if len(collected.runs["full"]) < seeds:
         raise RunError(
             f"TransformerLM is not trained on '{data.name}' in full precision with these "
             f"settings for {'seed' if seeds == 1 else 'all seeds from'} {experiment.seeds[0]}.",
-            "Train all that the table needs: the same command with --train.",
+            "Train the missing runs: the same command with --train.",
         )
     with counting("Measuring", quiet=quiet) as progress:
         runs = [collected.with_seed(seed) for seed in experiment.seeds]
@@ -50,12 +51,12 @@ def compare_bits(
     if json:
         of_rows = [asdict(row) | {"val_loss": row.val_loss, "spread": row.spread} for row in rows]
         result = {"data": data.name, "size": size, "rows": of_rows, "findings": found}
-        damaged = damaged_as_json(collected.damaged)
+        damaged = damaged_to_json(collected.damaged)
         console.show_json(result | {"machine": machine, "damaged": damaged})
         return
     _render(data.name, data.tokenizer.unit, rows, found)
     if len(rows) < len(VARIANTS):
-        console.warn("forms that are not trained are left out; --train trains them")
+        console.warn("variants that are not trained are left out; --train trains them")
 
 
 def _render(data: str, unit: str, rows: "list[LowBitRow]", found: list[str]) -> None:
@@ -63,24 +64,24 @@ def _render(data: str, unit: str, rows: "list[LowBitRow]", found: list[str]) -> 
 
     seeds = len(rows[0].val_losses)
     best = find_lowest_rows(rows)
-    title = f"TransformerLM with fewer bits, on {data}"
+    title = f"Low-bit weights: TransformerLM on {data}"
     show_table(title, _QUALITY, rows, lambda row: row in best)
-    show_table("What its weights weigh", _BYTES, rows)
-    show_table("What it takes", _WORK, rows)
+    show_table("Model size", _BYTES, rows)
+    show_table("Inference cost", _WORK, rows)
     means = f" {describe_seeds([seeds])}" if seeds > 1 else ""
     noise = f" {NOISE}" if any(row.below_first.within_noise for row in rows[1:]) else ""
     console.show(
-        f"Losses: nats per {unit} over the whole validation split.{means}{noise} Training: all its "
-        "steps, at the time that one takes now, without evaluations. Packed: the weights of few "
-        "bits and their scales; remainder: all others, in floats. Peak: what a process grows by "
-        "that reads the file and writes. Times: as fast as float32, the median of the rounds in "
-        "which all take turns.\n"
+        f"Losses: nats per {unit} over the whole validation split.{means}{noise} Training: the "
+        "time of all steps at today's time per step, without evaluations. Packed: low-bit weights "
+        "and their scales; other weights are floats. Peak: growth of a process that loads the "
+        "file and generates. Speedup: relative to float32, the median of rounds in which all take "
+        "turns.\n"
     )
     for sentence in found:
         console.show(sentence)
 
 
-def _to_float32(row: "LowBitRow") -> str:
+def _format_difference(row: "LowBitRow") -> str:
     return format_difference(row.difference, within_noise=row.below_first.within_noise)
 
 
@@ -95,21 +96,21 @@ _QUALITY: "tuple[Column[LowBitRow], ...]" = (
     Column("validation", lambda row: f"{row.val_loss:.4f}"),
     Column("±", lambda row: "" if row.spread is None else f"{row.spread:.4f}", 1),
     Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 3),
-    Column("to float32", lambda row: "" if row.name == "float32" else _to_float32(row)),
-    Column("training,\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
+    Column("Δ vs float32", lambda row: "" if row.name == "float32" else _format_difference(row)),
+    Column("training\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
 )
 _BYTES: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("file,\nkB", lambda row: _kilobytes(row.file_bytes)),
     Column("packed,\nkB", lambda row: _kilobytes(row.packed_bytes), 2),
-    Column("remainder,\nkB", lambda row: _kilobytes(row.remainder_bytes), 2),
+    Column("other weights,\nkB", lambda row: _kilobytes(row.remainder_bytes), 2),
     Column("in memory,\nkB", lambda row: _kilobytes(row.resident_bytes)),
     Column("peak,\nMB", lambda row: _kilobytes(row.peak_memory and row.peak_memory // 1000), 3),
 )
 _WORK: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("tokens/s,\n1 text", lambda row: f"{row.tokens_per_second[1]:,.0f}", 2),
-    Column("\ntimes", lambda row: f"{row.speedup[1]:.2f}"),
+    Column("\nspeedup", lambda row: f"{row.speedup[1]:.2f}"),
     Column("tokens/s,\n32 texts", lambda row: f"{row.tokens_per_second[32]:,.0f}", 2),
-    Column("\ntimes", lambda row: f"{row.speedup[32]:.2f}", 1),
+    Column("\nspeedup", lambda row: f"{row.speedup[32]:.2f}", 1),
 )

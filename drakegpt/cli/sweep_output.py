@@ -1,4 +1,4 @@
-"""What `drakegpt sweep` shows: each trial as it ends, all of them, the best, what to do next."""
+"""What `drakegpt sweep` prints: each trial as it ends, the table of all, the best, what is next."""
 
 import sys
 from collections.abc import Mapping
@@ -18,74 +18,74 @@ if TYPE_CHECKING:
     from drakegpt.sweep.study import Study, Trial, TrialRow
 
 
-# What chooses, in words, and in the heads of tables.
-PARTS = {
+# What ranks the trials, in sentences and as the heading of a column.
+SPLITS = {
     "training-tail": "the tail of the training split",
     "validation": "the validation split",
 }
 _SHORT = {"training-tail": "tail", "validation": "validation"}
 
 
-def described(study: "Study", trial: "Trial") -> str:
-    """Which trial it is, and what it tries."""
-    return f"Trial {trial.number} of {study.total}: {_values(trial.params)}"
+def describe_trial(study: "Study", trial: "Trial") -> str:
+    """Return the number of a trial and its parameters."""
+    return f"Trial {trial.number} of {study.total}: {_format_params(trial.params)}"
 
 
-def _values(params: "Mapping[str, Value]") -> str:
+def _format_params(params: "Mapping[str, Value]") -> str:
     from drakegpt.sweep.space import format_value
 
     return ", ".join(f"{name} {format_value(value)}" for name, value in params.items())
 
 
-def came_to(study: "Study", trial: "Trial", seconds: list[float]) -> str:
-    """What a trial came to, and how long the rest takes at the pace of those done here."""
+def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str:
+    """Return the result of a trial, and the time left at the pace of those done here."""
     from drakegpt.cli.progress import duration
 
     rows = study.rows()
     row = rows[trial.number - 1]
-    at_work = 1 + sum(other.state == "unfinished" for other in rows)
+    running = 1 + sum(other.state == "unfinished" for other in rows)
     left = study.total - sum(other.state != "unfinished" for other in rows)
-    chooses = _SHORT[study.definition.select_on]
-    loss = f"{chooses} {row.loss:.4f}, " if row.state == "complete" else ""
+    split = _SHORT[study.definition.select_on]
+    loss = f"{split} {row.loss:.4f}, " if row.state == "complete" else ""
     took = "" if row.state == "impossible" else f" in {duration(seconds[-1])}"
     rest = ""
     if left > 0 and seconds:
-        time_left = sum(seconds) / len(seconds) * left / min(at_work, left)
+        time_left = sum(seconds) / len(seconds) * left / min(running, left)
         rest = f"; about {duration(time_left)} left"
-    return f"{described(study, trial)}: {loss}{_state(row)}{took}{rest}"
+    return f"{describe_trial(study, trial)}: {loss}{_state(row)}{took}{rest}"
 
 
 def _state(row: "TrialRow") -> str:
     return row.state + (f" at {row.iterations:,}" if row.state == "pruned" else "")
 
 
-def show_trials(study: "Study", *, json: bool, over: bool) -> None:
-    """The trials, the best of them, the figures, and what to do next."""
-    rows = sorted(study.rows(), key=_rank)
+def show_trials(study: "Study", *, json: bool, timed_out: bool) -> None:
+    """Show the trials, the best one, the figures, and what to do next."""
+    rows = sorted(study.rows(), key=_rank_key)
     best = rows[0] if rows and rows[0].state == "complete" else None
     done = sum(row.state != "unfinished" for row in rows)
     running = len(rows) - done
     if not best and done >= study.total:
         raise RunError(
             f"No trial of {study.total} could be trained: {rows[0].why or rows[0].state}",
-            "Search other values, or take others for what is given; then under another --name.",
+            "Change the searched values or the settings, and give another --name.",
         )
     figures = _figures(study, rows) if best else []
     if json:
-        console.show_json(_as_json(study, rows, best, figures))
+        console.show_json(_to_json(study, rows, best, figures))
     elif rows:
         _render(study, rows, best)
     for path in figures if not json else ():
         console.note(f"Figure: {path}")
-    _say_what_is_left(study, done, running, over=over)
+    _note_what_is_left(study, done, running, timed_out=timed_out)
     if best and not json and _is_here(best):
         console.next_commands(
             [format_command("generate", best.run), format_command("eval", best.run)]
         )
 
 
-def _rank(row: "TrialRow") -> tuple[Any, ...]:
-    """Complete trials by their loss, then estimates by theirs, then the rest by number."""
+def _rank_key(row: "TrialRow") -> tuple[Any, ...]:
+    """Sort key: complete trials by loss, then others by their last estimate, then by number."""
     known = row.loss is not None
     return (row.state != "complete", row.state == "unfinished", not known, row.loss, row.number)
 
@@ -106,46 +106,48 @@ def _render(study: "Study", rows: "list[TrialRow]", best: "TrialRow | None") -> 
     show_table(title, _columns(study), rows, lambda row: row is best)
     estimated = any(row.state != "complete" and row.loss is not None for row in rows)
     console.show(
-        _explained(definition)
-        + ("; with ~, the last estimate of a trial that is not complete." if estimated else ".")
+        _explain_losses(definition)
+        + ("; ~ marks the last estimate of a trial that is not complete." if estimated else ".")
     )
     for why in dict.fromkeys(row.why for row in rows if row.why):
         numbers = ", ".join(str(row.number) for row in rows if row.why == why)
         console.show(f"{'Trials' if ',' in numbers else 'Trial'} {numbers}: {why}")
     if best:
         console.show(
-            f"\nBest: trial {best.number}, {_losses(definition, best)} with "
-            f"{_values(best.params)}.{_also(near_best(rows))} {_again(definition)}"
+            f"\nBest: trial {best.number}, {_format_losses(definition, best)} with "
+            f"{_format_params(best.params)}.{_list_near_best(find_near_best(rows))} "
+            f"{_introduce_command(definition)}"
         )
         console.show(_command(definition, best), soft_wrap=True)
 
 
-def _explained(definition: "Definition") -> str:
-    """What the losses are, and which of them chose."""
+def _explain_losses(definition: "Definition") -> str:
+    """Explain the losses, and which of them ranks the trials."""
     per = f"Losses: nats per {definition.data.tokenizer.unit} over the whole"
     if definition.select_on == "validation":
-        return f"{per} validation split, which chose among the trials"
+        return f"{per} validation split, which ranks the trials"
     return (
-        f"{per} of each part. Tail: the last tenth of the training split, not trained on, by "
-        "which trials are ranked and pruned; validation, scored as a trial ended, chose nothing"
+        f"{per} of each part. Tail: the last tenth of the training split, which is not trained "
+        "on, and ranks and prunes the trials; validation is scored when a trial ends, and decides "
+        "nothing"
     )
 
 
-def _losses(definition: "Definition", row: "TrialRow") -> str:
-    """The exact losses of a trial that is complete."""
+def _format_losses(definition: "Definition", row: "TrialRow") -> str:
+    """Return the exact losses of a complete trial."""
     if definition.select_on == "validation":
         return f"validation loss {row.loss:.4f}"
     return f"tail loss {row.loss:.4f}, validation loss {row.val_loss:.4f},"
 
 
-def _again(definition: "Definition") -> str:
+def _introduce_command(definition: "Definition") -> str:
     if definition.select_on == "validation":
-        return "The same run again:"
+        return "To train it again:"
     return "To train it on the whole training split:"
 
 
-def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
-    """The other complete trials within noise of the best; each is a single run."""
+def find_near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
+    """Return the other complete trials within noise of the best; each is a single run."""
     from drakegpt.evaluation.noise import compare_losses, find_lowest
 
     losses = {row.number: row.loss for row in rows if row.state == "complete"}
@@ -155,8 +157,8 @@ def near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
     return [row for row in rows if row.number in near]
 
 
-def _also(near: "list[TrialRow]") -> str:
-    """A sentence on trials that may be as good."""
+def _list_near_best(near: "list[TrialRow]") -> str:
+    """Return a sentence that lists trials within noise of the best, if there are any."""
     from drakegpt.report.summary import join_names
 
     if not near:
@@ -173,12 +175,12 @@ def _columns(study: "Study") -> "list[Column[TrialRow]]":
         return Column(name, lambda row: format_value(row.params[name]) if row.params else "", 1)
 
     part = study.definition.select_on
-    beside = [Column("validation", _beside, 2)] if part != "validation" else []
+    unranked = [Column("validation", _format_val_loss, 2)] if part != "validation" else []
     return [
         Column("trial", lambda row: str(row.number)),
         *map(of, study.definition.space),
         Column(_SHORT[part], _loss),
-        *beside,
+        *unranked,
         Column("state", _state, 3),
         Column("run", lambda row: row.run, 4),
     ]
@@ -190,28 +192,27 @@ def _loss(row: "TrialRow") -> str:
     return f"{row.loss:.4f}" if row.state == "complete" else f"~{row.loss:.4f}"
 
 
-def _beside(row: "TrialRow") -> str:
-    """The validation loss where it is not what chooses."""
+def _format_val_loss(row: "TrialRow") -> str:
+    """Return the validation loss, where it does not rank the trials."""
     return "" if row.val_loss is None else f"{row.val_loss:.4f}"
 
 
 def _command(definition: "Definition", row: "TrialRow") -> str:
-    """The `train` command of a trial's settings, on the whole training split."""
+    """Return the `train` command with the settings of a trial, on the whole training split."""
     return files.to_command(replace(definition.config_without_tail(row.params), wandb="off"))
 
 
-def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) -> None:
+def _note_what_is_left(study: "Study", done: int, running: int, *, timed_out: bool) -> None:
+    """Say how many trials are missing, and how to resume."""
     left = study.total - done
     if left <= 0:
         return
-    if over:
-        console.note(
-            f"Time is over with {done} of {pluralize(study.total, 'trial')} done.", style=""
-        )
-    elsewhere = f"{running} still running elsewhere, or stopped there" if running else ""
-    if running and not over:
-        console.note(f"{elsewhere}; the same command shows what they came to.", style="")
-    say_how_to_go_on(study)
+    if timed_out:
+        console.note(f"Time is over: {done} of {pluralize(study.total, 'trial')} done.", style="")
+    if running and not timed_out:
+        pending = f"{pluralize(running, 'trial')} running or stopped in another process"
+        console.note(f"{pending}; the same command shows the results.", style="")
+    show_how_to_resume(study)
 
 
 def _is_here(row: "TrialRow") -> bool:
@@ -220,17 +221,19 @@ def _is_here(row: "TrialRow") -> bool:
     return (home.runs() / row.run).is_dir()
 
 
-def say_how_to_go_on(study: "Study") -> None:
-    """Show the same command, unless it holds a password."""
+def show_how_to_resume(study: "Study") -> None:
+    """Show the command to repeat, unless it contains a password."""
     from drakegpt.sweep.storage import hide_password
 
     if hide_password(study.place) == study.place:
         console.next_commands([join(["drakegpt", *sys.argv[1:]])])
     else:
-        console.note("The same command resumes it; it is not shown, for its --storage is secret.")
+        console.note(
+            "The same command resumes; it is not shown because its --storage has a password."
+        )
 
 
-def _as_json(
+def _to_json(
     study: "Study", rows: "list[TrialRow]", best: "TrialRow | None", figures: list[Path]
 ) -> dict[str, Any]:
     definition = study.definition
@@ -240,7 +243,7 @@ def _as_json(
         "loss": best.loss,
         "val_loss": best.val_loss,
         "run": best.run,
-        "within_noise": [row.number for row in near_best(rows)],
+        "within_noise": [row.number for row in find_near_best(rows)],
         "command": _command(definition, best),
     }
     return {
