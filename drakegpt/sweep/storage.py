@@ -19,6 +19,13 @@ from drakegpt.paths import workplace
 
 PATIENCE = 60  # seconds that SQLite waits for another process
 
+# What is raised where a database cannot be reached, and by the three libraries and by us over rows
+# that none of them can have written: their own errors are the smaller part of it.
+FAULTS = (
+    OptunaError, SQLAlchemyError, CommandError, ImportError, ArithmeticError, AssertionError,
+    AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
 optuna.logging.set_verbosity(logging.ERROR)  # what there is to say, the command says
 
 
@@ -28,7 +35,7 @@ def open_storage(place: str) -> BaseStorage:
     Raises `UsageError` for a file that is something else, which is left as it is, and
     `RunError` for a database that cannot be reached.
     """
-    with explained(place, ImportError, RuntimeError, ValueError, KeyError, AssertionError):
+    with explained(place):
         if "://" in place:
             return _open(place)
         file = Path(place).absolute()
@@ -83,12 +90,11 @@ def _check_file(file: Path) -> None:
 
 
 @contextmanager
-def explained(place: str, *more: type[Exception]) -> Iterator[None]:
+def explained(place: str) -> Iterator[None]:
     """Turn what Optuna and databases raise into a sentence about the storage."""
-    faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, CommandError, *more)
     try:
         yield
-    except faults as error:
+    except FAULTS as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         where = without_password(place)
         first = first.replace(place, where)

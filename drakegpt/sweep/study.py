@@ -42,8 +42,6 @@ UNPRUNED_TRIALS = 5
 UNPRUNED_SHARE = 4
 # Without an owner for so long, a trial's process was killed before it could say whose it is.
 OWNER_SECONDS = 60
-# What Optuna and we raise over rows that neither can have written.
-ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # So often a trial may be begun at the same place and lose its process before it is given up.
 ATTEMPTS = 3
 
@@ -197,7 +195,7 @@ class Study:
 
     def explained(self) -> AbstractContextManager[None]:
         """Explain what goes wrong with the storage, and with rows that nobody can have written."""
-        return explained(self.place, *ODD)
+        return explained(self.place)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Keep facts about a trial."""
