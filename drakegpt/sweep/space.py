@@ -59,6 +59,8 @@ class Range:
 
     def settled(self, value: Value) -> Value:
         """A number drawn from here as it is used: with few digits, still within."""
+        if isinstance(value, str):
+            raise ValueError(f"{value!r:.40} is no number")
         if not isinstance(value, float):
             return value
         short = rounded(value)

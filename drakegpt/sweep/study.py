@@ -367,12 +367,16 @@ def _row(study: Study, trial: FrozenTrial, number: int) -> Row:
 
 
 def _check_numbers(row: Row) -> None:
-    """Raise `ValueError` where a trial's numbers are none, which nobody notes of a trial."""
+    """Raise `ValueError` where a trial's numbers are none: SQLite keeps any value in any column."""
     if row.state == "complete" and row.loss is None:
         raise ValueError(f"trial {row.number} is complete without a loss")
-    for name, value in {**row.params, "loss": row.loss, "val_loss": row.val_loss}.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} of trial {row.number} cannot be {value}")
+    numbers = {"loss": row.loss, "val_loss": row.val_loss, "iterations": row.iterations}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float | None):
+            raise ValueError(f"{name} of trial {row.number} cannot be {value!r:.40}")
+    for name, found in (*numbers.items(), *row.params.items()):
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(f"{name} of trial {row.number} cannot be {found}")
 
 
 def _check_facts(facts: Mapping[str, Any], study: str) -> None:
