@@ -35,7 +35,7 @@ from drakegpt.cli import train as train_command
 from drakegpt.cli.inputs import load_dataset, require_model
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config.files import from_file
-from drakegpt.data import sources
+from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DrakeGPTError, UsageError

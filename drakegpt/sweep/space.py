@@ -59,6 +59,8 @@ class Range:
 
     def shorten(self, value: Value) -> Value:
         """Round a drawn number to few digits, if it stays within the range."""
+        if isinstance(value, str):
+            raise ValueError(f"{value!r:.40} is no number")
         if not isinstance(value, float):
             return value
         short = round_to_digits(value)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
 from drakegpt.evaluation.scoring import Score

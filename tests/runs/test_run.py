@@ -6,6 +6,7 @@ import torch
 from learning import SHORT, train
 
 from drakegpt.config import resolve
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
