@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-import drakegpt
 from drakegpt import paths
 from drakegpt.cli import (
     bench,
@@ -26,6 +25,7 @@ from drakegpt.cli import (
     train,
 )
 from drakegpt.errors import DrakeGPTError, NotEnoughMemoryError, is_out_of_memory
+from drakegpt.version import __version__
 
 # Every command: the panel of the help that it is in, its name, what it does, its class.
 COMMANDS: tuple[tuple[str, str, Any, type[TyperCommand] | None], ...] = (
@@ -93,7 +93,7 @@ for panel, name, what, kind in COMMANDS:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.show_text(f"drakegpt {drakegpt.__version__}")
+        console.show_text(f"drakegpt {__version__}")
         raise typer.Exit
 
 

@@ -19,7 +19,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import drakegpt
 from drakegpt.config import IDEAS, LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
@@ -35,6 +34,7 @@ from drakegpt.report.reproduce import commands_for
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
+from drakegpt.version import __version__
 from drakegpt.wording import quote
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def render(
         pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
         surprised.append(surprised_by(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
-        version=drakegpt.__version__,
+        version=__version__,
         data=data.metadata,
         comparison=comparison,
         claims=claims,

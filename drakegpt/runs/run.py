@@ -33,7 +33,6 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-import drakegpt
 from drakegpt import config as settings
 from drakegpt import paths
 from drakegpt.config import ModelConfig, TrainConfig, files
@@ -53,6 +52,7 @@ from drakegpt.runs.checkpoint import (
     load_weights,
     save_weights,
 )
+from drakegpt.version import __version__
 from drakegpt.wording import command, pluralize
 
 log = logging.getLogger("drakegpt")
@@ -307,7 +307,7 @@ def create_run(
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(),
         "dataset_version": data.metadata.version,
-        "drakegpt": drakegpt.__version__,
+        "drakegpt": __version__,
         "torch": torch.__version__,
         "device": str(device),
         "machine": _machine(device),

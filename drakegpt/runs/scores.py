@@ -15,6 +15,7 @@ import torch
 
 from drakegpt import paths
 from drakegpt.data.dataset import Dataset
+from drakegpt.display import Displayable, Table
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score_tokens, tail_score, validation_score
 from drakegpt.models.layers import LanguageModel
@@ -27,14 +28,30 @@ SCORES = "scores.json"
 SCORED = "scored.json"
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Displayable):
     """The exact scores of one run's last checkpoint, and its best weights on validation."""
 
     train: Score  # of what it was trained on
     val: Score
     best_val: Score  # the same as `val` where no weights were better by their estimate
     tail: Score | None = None  # of the tail of the training split, if that was held out
+
+    def to_table(self) -> Table:
+        """A row for each part of the text that was scored."""
+        scored = {
+            "train": self.train,
+            "tail of training": self.tail,
+            "validation": self.val,
+            "validation, best weights": None if self.best_val == self.val else self.best_val,
+        }
+        rows = [
+            (name, f"{score.loss:.4f}", f"{score.bits_per_character:.4f}", f"{score.tokens:,}")
+            for name, score in scored.items()
+            if score
+        ]
+        header = ("", "nats per token", "bits per character", "tokens scored")
+        return Table("Exact scores over whole splits", rows, header)
 
 
 def score(run: Run, device_name: str = "auto") -> Scores:
