@@ -3,7 +3,7 @@
 A `Corpus` gives its documents one after another, as often as asked: the songs
 of a CSV's rows, or a whole text file as one document in pieces. What comes out
 is the same each time: without byte-order mark, every line end a line feed. Of a
-CSV, a song is held as a whole; nothing else grows with the file.
+CSV, a song is held as a whole, with its title and artist; nothing else grows with the file.
 
 Not here: how the file came to be on the disk (`sources`), what encodings are
 read (`encodings`), what a CSV looks like (`tables`).
@@ -11,13 +11,14 @@ read (`encodings`), what a CSV looks like (`tables`).
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from drakegpt.data.encodings import decoded
 from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
-from drakegpt.errors import CorpusError, FetchError, did_you_mean
+from drakegpt.errors import CorpusError, FetchError, did_you_mean, shortened
 from drakegpt.wording import pluralize
 
 Report = Callable[[int, int], None]  # bytes read, bytes in all
@@ -26,6 +27,19 @@ Progress = Callable[[str, int, int | None], None]  # what is done, bytes done, i
 CHUNK = 1 << 18  # bytes read at once
 NO_TEXT = ("nan", "null")  # what programs write where a table has nothing
 LONGEST_NAME, MOST_NAMES = 60, 20  # of columns, in messages
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document's text in pieces, and what its source calls it, if it does."""
+
+    pieces: Iterable[str]
+    title: str = ""
+    artist: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        """The pieces, which can be read once."""
+        return iter(self.pieces)
 
 
 class Corpus(Protocol):
@@ -39,7 +53,7 @@ class Corpus(Protocol):
     def left_out(self) -> int | None:
         """Rows without text that were passed over in the last reading; `None` without rows."""
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: Report | None = None) -> Iterator[Document]:
         """Each document in pieces, to be read before the next is asked for.
 
         Joined by line feeds, the documents are the corpus's text. Raises
@@ -64,9 +78,9 @@ class Text:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: Report | None = None) -> Iterator[Document]:
         """The text."""
-        yield [self._text]
+        yield Document([self._text])
         if report:
             report(len(self._text), len(self._text))
 
@@ -81,9 +95,9 @@ class TextFile:
         """`source`: what messages call the file."""
         self._path, self._source = path, source
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: Report | None = None) -> Iterator[Document]:
         """The file's text."""
-        yield decoded(chunks(self._path, self._source, report), self._source)
+        yield Document(decoded(chunks(self._path, self._source, report), self._source))
 
 
 class CsvColumn:
@@ -97,7 +111,7 @@ class CsvColumn:
         self.separator = ","
         self.left_out: int | None = None
 
-    def documents(self, report: Report | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: Report | None = None) -> Iterator[Document]:
         """The songs; read to the end, `separator` and `left_out` say what was found."""
         left_out = 0
         pieces = decoded(chunks(self._path, self._source, report), self._source)
@@ -105,14 +119,17 @@ class CsvColumn:
         self.separator = separator_of(first, self._column)
         table = Table(pieces, self.separator, self._source)
         header: list[str] = []
+        place, title, artist = 0, None, None
         for row in table:
             if not header:
                 header = [name.strip() for name in row.texts()]
-                table.wanted = self._place(header)
+                place = self._place(header)
+                title, artist = (_find_column(header, name) for name in ("title", "artist"))
+                table.wanted = tuple(p for p in (place, title, artist) if p is not None)
             elif len(row.cells) != len(header):
                 raise self._uneven(row, header)
-            elif holds_text(row, table.wanted or 0):
-                yield row.pieces(table.wanted or 0)
+            elif holds_text(row, place):
+                yield Document(row.pieces(place), _read_name(row, title), _read_name(row, artist))
             else:
                 left_out += 1
         self.left_out = left_out
@@ -151,6 +168,18 @@ def holds_text(row: Row, place: int) -> bool:
         len(row.cells[place]) < LONGEST_NAME
         and row.cells[place].decode().strip().lower() in NO_TEXT
     )
+
+
+def _find_column(header: list[str], name: str) -> int | None:
+    """The place of the first column of that name, in any case, if there is one."""
+    return next((i for i, column in enumerate(header) if column.lower() == name), None)
+
+
+def _read_name(row: Row, place: int | None) -> str:
+    """A title or an artist in one line of bounded length; "" where the cell holds no text."""
+    if place is None or not holds_text(row, place):
+        return ""
+    return shortened(" ".join(row.cells[place].decode().split()))
 
 
 def _with_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:

@@ -1,7 +1,8 @@
 """A prepared dataset on disk: two arrays of tokens, the tokenizer, where it came from.
 
     data/<name>/current            which version the name stands for
-    data/<name>/<version>/         train.npy  val.npy  tokenizer.json  dataset.json
+    data/<name>/<version>/         train.npy  val.npy  tokenizer.json  dataset.json,
+                                   and songs.json if its text is songs
     data/default                   the dataset used when none is named
 
 A version is named after the checksum of its text and tokenizer and never
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from drakegpt.data import arrays, overlap, preprocess
 from drakegpt.data.corpus import Corpus, Progress, Text
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.preprocess import CorpusStats, reporter
+from drakegpt.data.songs import SONGS, Song, songs_from_json, songs_to_json
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -62,6 +65,23 @@ class Dataset:
     def name(self) -> str:
         """The name it was fetched under."""
         return self.metadata.name
+
+    @cached_property
+    def songs(self) -> tuple[Song, ...]:
+        """The songs, in the order of the text.
+
+        None if the text is not songs, or was prepared by a drakegpt that did not keep
+        them; to fetch it again adds them. Raises `DamagedDatasetError`.
+        """
+        path = self.folder / SONGS
+        if not self.metadata.songs or not path.exists():
+            return ()
+        try:
+            songs = songs_from_json(_read(path, self.name), self.metadata.characters)
+        except ValueError as error:
+            raise _damaged(self.name, f"{SONGS}: {error}") from error
+        # After a kill while songs are renewed, they may be others than those of the metadata.
+        return songs if len(songs) == self.metadata.songs else ()
 
     def split(self, name: str) -> Tensor:
         """The tokens of "train" or "val", (N,), uint8 or wider, mapped from the disk."""
@@ -191,7 +211,7 @@ def prepare(
         metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
     with paths.workplace(paths.datasets()) as place:
         if stored:
-            _renew(folder, metadata, stored, place)
+            _renew(folder, metadata, stored, found, place)
         else:
             _store(folder, metadata, made, corpus, found, place, progress)
         paths.write_text(folder.parent / "current", folder.name, place)
@@ -320,7 +340,9 @@ def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> Metadata | Non
     return metadata if whole else None
 
 
-def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> None:
+def _renew(
+    folder: Path, metadata: Metadata, stored: Metadata, found: CorpusStats, place: Path
+) -> None:
     """Write what is known now of a version whose tokens are there already, if it is news."""
     known = replace(
         metadata,
@@ -332,8 +354,18 @@ def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> N
     )
     if known.seen_share is None:  # not measured again
         known = replace(known, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
+    if found.songs and _songs_text(folder) != (songs := songs_to_json(found.songs)):
+        paths.write_text(folder / SONGS, songs, place)
     if known != stored:
         paths.write_text(folder / "dataset.json", known.to_json(), place)
+
+
+def _songs_text(folder: Path) -> str:
+    """The text of a version's songs.json; "" where there is none, or none that can be read."""
+    try:
+        return (folder / SONGS).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _store(
@@ -383,6 +415,8 @@ def _write(
             array_sha256={split: array.sha256 for split, array in written.items()},
         )
         paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
+        if found.songs:
+            paths.write_text(temporary / SONGS, songs_to_json(found.songs))
         paths.write_text(temporary / "dataset.json", metadata.to_json())
 
 

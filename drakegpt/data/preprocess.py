@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from drakegpt.data.corpus import Corpus, Progress, Report, parts
+from drakegpt.data.songs import Song
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharacterSet
@@ -33,6 +34,7 @@ class CorpusStats:
     sha256: str  # of the UTF-8 of the text, documents joined by line feeds
     documents: int
     left_out: int | None  # rows without text, if the documents are rows
+    songs: tuple[Song, ...] = ()  # if the documents are songs
 
     @property
     def cut(self) -> int:
@@ -49,14 +51,23 @@ def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
     """Read a corpus from beginning to end."""
     seen, digest = CharacterSet(), hashlib.sha256()
     characters = documents = 0
+    songs: list[Song] = []
     for number, document in enumerate(corpus.documents(report)):
         documents += 1
+        if corpus.has_songs:
+            start = characters + (number > 0)  # after the line feed between two
+            songs.append(Song(start, document.title, document.artist))
         for text in document if number == 0 else ("\n", *document):
             characters += len(text)
             digest.update(text.encode())
             seen.add(text)
     return CorpusStats(
-        characters, seen.characters(), digest.hexdigest(), documents, corpus.left_out
+        characters,
+        seen.characters(),
+        digest.hexdigest(),
+        documents,
+        corpus.left_out,
+        tuple(songs),
     )
 
 

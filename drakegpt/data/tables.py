@@ -51,7 +51,8 @@ class Table:
     def __init__(self, pieces: Iterable[str], separator: str, source: str) -> None:
         """`source`: what messages call the file."""
         self._events = _Scanner(separator, source).events(pieces)
-        self.wanted: int | None = None  # the one place whose cells are read, once that is known
+        # The places whose cells are read, once they are known; until then all are.
+        self.wanted: tuple[int, ...] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         """Each row, to be looked at before the next."""
@@ -67,7 +68,7 @@ class Table:
             else:
                 line += event.count("\n")
                 row.blank = row.blank and not event.strip()
-                if self.wanted in (None, len(row.cells) - 1):
+                if self.wanted is None or len(row.cells) - 1 in self.wanted:
                     row.cells[-1] += event.encode()
         if len(row.cells) > 1 or not row.blank:
             yield row

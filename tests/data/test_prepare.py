@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from drakegpt import paths
 from drakegpt.data import corpus, dataset, sources
+from drakegpt.data.corpus import Document
 from drakegpt.data.tokenizers import base as tokens
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import CorpusError, UsageError
@@ -34,7 +35,7 @@ class Songs:
 
     def documents(self, report=None):
         for song in self.songs:
-            yield iter([song[:7], song[7:]])
+            yield Document([song[:7], song[7:]])
 
 
 def songs(count=60, seed=1):
