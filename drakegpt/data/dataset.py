@@ -16,6 +16,7 @@ import codecs
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,10 +28,10 @@ from torch import Tensor
 
 from drakegpt import paths
 from drakegpt.data import arrays, overlap, preprocess
-from drakegpt.data.corpus import Corpus, Progress, Text
+from drakegpt.data.corpus import Corpus, Progress, Text, checksum
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.preprocess import CorpusStats, reporter
-from drakegpt.data.songs import SONGS, Song, songs_from_json, songs_to_json
+from drakegpt.data.songs import SONGS, Song, SongRecorder, songs_from_json
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -119,8 +120,8 @@ class Dataset:
 
     def verify(self) -> None:
         """Raise `CorpusError` if the tokens are not those that were prepared."""
-        for name, checksum in self.metadata.array_sha256.items():
-            if arrays.checksum(self.split(name).numpy()) != checksum:
+        for name, expected in self.metadata.array_sha256.items():
+            if arrays.checksum(self.split(name).numpy()) != expected:
                 raise _damaged(self.name, f"{name}.npy has another checksum")
 
     def check_context(self, context_length: int, *, tail: bool = False) -> None:
@@ -211,7 +212,9 @@ def prepare(
         metadata = replace(metadata, seen_share=both.share, songs_in_both=both.songs)
     with paths.workplace(paths.datasets()) as place:
         if stored:
-            _renew(folder, metadata, stored, found, place)
+            _renew(folder, metadata, stored, place)
+            if corpus.has_songs:
+                _renew_songs(folder, corpus, found, place)
         else:
             _store(folder, metadata, made, corpus, found, place, progress)
         paths.write_text(folder.parent / "current", folder.name, place)
@@ -340,9 +343,7 @@ def _intact(folder: Path, identity: str, tokenizer: Tokenizer) -> Metadata | Non
     return metadata if whole else None
 
 
-def _renew(
-    folder: Path, metadata: Metadata, stored: Metadata, found: CorpusStats, place: Path
-) -> None:
+def _renew(folder: Path, metadata: Metadata, stored: Metadata, place: Path) -> None:
     """Write what is known now of a version whose tokens are there already, if it is news."""
     known = replace(
         metadata,
@@ -354,18 +355,19 @@ def _renew(
     )
     if known.seen_share is None:  # not measured again
         known = replace(known, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
-    if found.songs and _songs_text(folder) != (songs := songs_to_json(found.songs)):
-        paths.write_text(folder / SONGS, songs, place)
     if known != stored:
         paths.write_text(folder / "dataset.json", known.to_json(), place)
 
 
-def _songs_text(folder: Path) -> str:
-    """The text of a version's songs.json; "" where there is none, or none that can be read."""
-    try:
-        return (folder / SONGS).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+def _renew_songs(folder: Path, corpus: Corpus, found: CorpusStats, place: Path) -> None:
+    """Write the songs of a version whose tokens are there already, if they are news."""
+    path = folder / SONGS
+    if path.exists() and checksum(path, SONGS) == found.songs_sha256:
+        return
+    with paths.write_atomically(path, place) as file:
+        recorder = SongRecorder(corpus, lambda text: file.write(text.encode()))
+        if preprocess.scan(recorder).sha256 != found.sha256:
+            raise preprocess.changed_text_error()
 
 
 def _store(
@@ -396,11 +398,15 @@ def _write(
 ) -> None:
     kind = token_type(tokenizer.vocab_size)
     with paths.folder_atomically(folder, place) as temporary:
-        splits = preprocess.encode_splits(tokenizer, corpus, found, reporter(progress, "encoding"))
-        written = {
-            split: arrays.write(temporary / f"{split}.npy", kind, blocks)
-            for split, blocks in splits
-        }
+        with ExitStack() as stack:
+            if corpus.has_songs:
+                file = stack.enter_context(paths.write_atomically(temporary / SONGS))
+                corpus = SongRecorder(corpus, lambda text: file.write(text.encode()))
+            report = reporter(progress, "encoding")
+            written = {
+                split: arrays.write(temporary / f"{split}.npy", kind, blocks)
+                for split, blocks in preprocess.encode_splits(tokenizer, corpus, found, report)
+            }
         shortest = min(array.tokens for array in written.values())
         if shortest < SHORTEST_SPLIT:
             raise CorpusError(
@@ -415,8 +421,6 @@ def _write(
             array_sha256={split: array.sha256 for split, array in written.items()},
         )
         paths.write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        if found.songs:
-            paths.write_text(temporary / SONGS, songs_to_json(found.songs))
         paths.write_text(temporary / "dataset.json", metadata.to_json())
 
 

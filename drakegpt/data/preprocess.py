@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from drakegpt.data.corpus import Corpus, Progress, Report, parts
-from drakegpt.data.songs import Song
+from drakegpt.data.songs import SongRecorder
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharacterSet
@@ -34,7 +34,7 @@ class CorpusStats:
     sha256: str  # of the UTF-8 of the text, documents joined by line feeds
     documents: int
     left_out: int | None  # rows without text, if the documents are rows
-    songs: tuple[Song, ...] = ()  # if the documents are songs
+    songs_sha256: str = ""  # of songs.json, whatever the documents are
 
     @property
     def cut(self) -> int:
@@ -49,14 +49,11 @@ class CorpusStats:
 
 def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
     """Read a corpus from beginning to end."""
-    seen, digest = CharacterSet(), hashlib.sha256()
+    seen, digest, songs = CharacterSet(), hashlib.sha256(), hashlib.sha256()
     characters = documents = 0
-    songs: list[Song] = []
+    corpus = SongRecorder(corpus, lambda text: songs.update(text.encode()))
     for number, document in enumerate(corpus.documents(report)):
         documents += 1
-        if corpus.has_songs:
-            start = characters + (number > 0)  # after the line feed between two
-            songs.append(Song(start, document.title, document.artist))
         for text in document if number == 0 else ("\n", *document):
             characters += len(text)
             digest.update(text.encode())
@@ -67,7 +64,7 @@ def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
         digest.hexdigest(),
         documents,
         corpus.left_out,
-        tuple(songs),
+        songs.hexdigest(),
     )
 
 
@@ -110,9 +107,7 @@ def encode_splits(
             digest.update(b"\n" if part is None else part.encode())
             yield part
 
-    changed = CorpusError(
-        "The text has changed while it was being prepared.", "Fetch it once more."
-    )
+    changed = changed_text_error()
 
     def as_surveyed(tokens: Iterator[Tokens]) -> Iterator[Tokens]:
         try:
@@ -124,6 +119,11 @@ def encode_splits(
         yield split, as_surveyed(tokenizer.encode_parts(part for _, part in some))
     if digest.hexdigest() != found.sha256:
         raise changed
+
+
+def changed_text_error() -> CorpusError:
+    """The error for a text that differs from one pass to the next."""
+    return CorpusError("The text has changed while it was being prepared.", "Fetch it once more.")
 
 
 def reporter(progress: Progress | None, what: str) -> Report | None:

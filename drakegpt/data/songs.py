@@ -5,9 +5,10 @@ no part of a dataset's identity: the same text and tokenizer make the same versi
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 
+from drakegpt.data.corpus import Corpus, Document, Report
 from drakegpt.paths import parse_json
 
 SONGS = "songs.json"
@@ -27,14 +28,48 @@ class Song:
     artist: str = ""
 
 
-def songs_to_json(songs: Sequence[Song]) -> str:
-    """Write the text of `songs.json`."""
-    lines = (json.dumps(asdict(song), ensure_ascii=False) for song in songs)
-    return "[\n" + ",\n".join(lines) + "\n]\n"
+class SongRecorder:
+    """A corpus that writes the text of `songs.json`, song by song, each time it is read.
+
+    Nothing is written if its documents are not songs.
+    """
+
+    def __init__(self, corpus: Corpus, write: Callable[[str], object]) -> None:
+        self._corpus, self._write = corpus, write
+        self._characters = 0
+
+    @property
+    def has_songs(self) -> bool:
+        """Whether its documents are songs."""
+        return self._corpus.has_songs
+
+    @property
+    def left_out(self) -> int | None:
+        """Rows without text that were passed over in the last reading; `None` without rows."""
+        return self._corpus.left_out
+
+    def documents(self, report: Report | None = None) -> Iterator[Document]:
+        """The documents of the corpus; the text that was written is whole after the last."""
+        if not self.has_songs:
+            yield from self._corpus.documents(report)
+            return
+        self._write("[")
+        for number, document in enumerate(self._corpus.documents(report)):
+            # The line feed between two songs counts as a character of the text.
+            self._characters = self._characters + 1 if number else 0
+            song = Song(self._characters, document.title, document.artist)
+            self._write((",\n" if number else "\n") + json.dumps(asdict(song), ensure_ascii=False))
+            yield Document(self._counted(document), document.title, document.artist)
+        self._write("\n]\n")
+
+    def _counted(self, pieces: Iterable[str]) -> Iterator[str]:
+        for piece in pieces:
+            self._characters += len(piece)
+            yield piece
 
 
 def songs_from_json(text: str, characters: int) -> tuple[Song, ...]:
-    """Read what `songs_to_json` wrote for a text of that many characters.
+    """Read what `SongRecorder` wrote for a text of that many characters.
 
     Raises `ValueError` for what is not songs, in the order of such a text.
     """

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from importlib import resources
 
 import pytest
 
-from drakegpt.data import dataset, sources
-from drakegpt.data.songs import SONGS, Song, songs_from_json, songs_to_json
-from drakegpt.errors import DamagedDatasetError, DrakeGPTError
+from drakegpt.data import dataset, preprocess, sources
+from drakegpt.data.corpus import Document
+from drakegpt.data.songs import SONGS, Song, SongRecorder, songs_from_json
+from drakegpt.errors import CorpusError, DamagedDatasetError, DrakeGPTError
 
 SAMPLE = (resources.files("drakegpt.data") / "sample_lyrics.csv").read_text(encoding="utf-8")
 LONG = "la la la\n" * 20
@@ -100,10 +102,51 @@ def test_the_same_text_that_is_songs_no_more(tmp_path):
     assert sources.fetch(path, name="a", force=True).dataset.songs == songs.songs
 
 
+def test_songs_of_a_text_that_changes_meanwhile_are_refused(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "a.csv", ("Lyric",), (LONG,), (LONG,))
+    folder = sources.fetch(path).dataset.folder
+    (folder / SONGS).unlink()
+    fingerprint = preprocess.fingerprint
+
+    def change(*arguments):
+        result = fingerprint(*arguments)
+        write_csv(tmp_path / "a.csv", ("Lyric",), (LONG,), ("other " + LONG,))
+        return result
+
+    monkeypatch.setattr(preprocess, "fingerprint", change)
+    with pytest.raises(CorpusError, match="changed while"):
+        sources.fetch(path)
+    assert not (folder / SONGS).exists()
+
+
+class Documents:
+    """Songs in memory, each in two pieces."""
+
+    has_songs, left_out = True, 0
+
+    def __init__(self, *documents):
+        self._documents = documents
+
+    def documents(self, report=None):
+        for text, title, artist in self._documents:
+            yield Document([text[:3], text[3:]], title, artist)
+
+
 def test_what_is_written_is_read():
-    songs = (Song(0, '\u65e5 "x"', "\\"), Song(7), Song(20, "t", ""))
-    assert songs_from_json(songs_to_json(songs), 21) == songs
-    assert songs_from_json(songs_to_json(()), 0) == ()
+    songs = ("one\ntwo", '\u65e5 "x"', "\\"), ("\u65e5", "", ""), ("three", "\x1b", "b")
+    recorder = SongRecorder(Documents(*songs), (lines := []).append)
+    for _ in range(2):  # a corpus may be read again
+        lines.clear()
+        text = "\n".join("".join(document) for document in recorder.documents())
+    found = songs_from_json("".join(lines), len(text))
+    assert [(song.title, song.artist) for song in found] == [song[1:] for song in songs]
+    for song, (words, *_) in zip(found, songs, strict=True):
+        assert text.startswith(words, song.start)
+    assert songs_from_json("[\n]\n", 0) == ()
+
+
+def starting(*starts):
+    return json.dumps([{"start": start, "title": "", "artist": ""} for start in starts])
 
 
 @pytest.mark.parametrize(
@@ -115,9 +158,9 @@ def test_what_is_written_is_read():
         '[{"start": 0}]',
         '[{"start": true, "title": "", "artist": ""}]',
         '[{"start": 0, "title": null, "artist": ""}]',
-        songs_to_json([Song(1)]),
-        songs_to_json([Song(0), Song(5), Song(5)]),
-        songs_to_json([Song(0), Song(22)]),
+        starting(1),
+        starting(0, 5, 5),
+        starting(0, 22),
         "[" * 100_000,
     ],
 )
@@ -137,8 +180,8 @@ def test_damaged_songs_are_told_of_and_harm_nothing_else(tmp_path):
 KILLED = """
 import os, sys
 from drakegpt import paths
-from drakegpt.data import dataset, sources
-text, real = sys.argv[1], paths.write_text
+from drakegpt.data import dataset, preprocess, sources
+text, real = sys.argv[1], paths.write_atomically
 for kill_at in range(20):
     process = os.fork()
     if not process:
@@ -148,8 +191,8 @@ for kill_at in range(20):
             if len(written) == kill_at:
                 os._exit(9)
             written.append(path)
-            real(path, *rest)
-        paths.write_text = write
+            return real(path, *rest)
+        paths.write_atomically = write
         sources.fetch(text)
         os._exit(0)
     if not os.waitpid(process, 0)[1]:
