@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from drakegpt.wording import show_control_characters
+from drakegpt.wording import escape_control_characters
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Table:
             ).rstrip()
             for line in lines
         )
-        return "\n".join(map(show_control_characters, (self.caption, *aligned)))
+        return "\n".join(map(escape_control_characters, (self.caption, *aligned)))
 
     def to_html(self) -> str:
         """The table as HTML, in which no text from outside is taken for markup."""

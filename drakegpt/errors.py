@@ -77,10 +77,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in said for text in _NO_MEMORY)
 
 
-SHOWN = 200  # characters of a value in a message
+MAX_SHOWN = 200  # characters of a value in a message
 
 
-def shown(value: object) -> str:
+def show_value(value: object) -> str:
     """A value from outside as messages show it, whatever it is: short, and at once.
 
     Its `repr` alone may take all memory: that of lists which hold each other.
@@ -89,19 +89,19 @@ def shown(value: object) -> str:
 
     short = reprlib.Repr()
     short.maxlevel = 3
-    short.maxstring = short.maxlong = short.maxother = SHOWN
+    short.maxstring = short.maxlong = short.maxother = MAX_SHOWN
     try:
-        return short.repr(value)[:SHOWN]
+        return short.repr(value)[:MAX_SHOWN]
     except ValueError:  # Python writes no whole number of more than some thousand digits
         return "a number of thousands of digits"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """A name or a sentence from outside as messages quote it."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
-def did_you_mean(text: str, names: Iterable[str]) -> str:
+def suggest_name(text: str, names: Iterable[str]) -> str:
     """The question whether a name close to `text`, in any case, is meant; empty if none is."""
     import difflib
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from drakegpt.config import SIZES, check_setting, parse_model
 from drakegpt.data import dataset, sources
-from drakegpt.data.corpus import Progress
+from drakegpt.data.corpus import StageProgress
 from drakegpt.data.dataset import Dataset
 from drakegpt.display import Displayable, Table
 from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.experiments import ladder
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.launcher import Job, Observer, train_runs
-from drakegpt.generation.prompt import fit
+from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_text
 from drakegpt.models.registry import choose_device
@@ -103,7 +103,7 @@ def load_dataset(
     options = {"name": name, "text_column": text_column, "vocab_size": vocab_size}
     as_prepared = tokenizer == "char" and not any(options.values())
     wanted = None if source is None else os.fspath(source)
-    if as_prepared and (wanted is None or wanted in dataset.names()):
+    if as_prepared and (wanted is None or wanted in dataset.list_names()):
         return sources.load_or_prepare_sample(wanted)[0]
     wanted = wanted or "sample"
     if (known := sources.SOURCES.get(wanted)) and not known.bundled:
@@ -124,7 +124,7 @@ def fetch(
     tokenizer: Literal["char", "bpe"] = "char",
     vocab_size: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Dataset:
     """Fetch "drake", "shakespeare", "sample" or a file and prepare it as a dataset.
 
@@ -275,7 +275,7 @@ def _generate(
     check_setting("device", device)
     _check_sampling(length, seed, sampling)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    prompt = fit(prompt, model.tokenizer, skip_unknown=False).text
+    prompt = fit_prompt(prompt, model.tokenizer, skip_unknown=False).text
     loaded = model.load_model(choose_device(device), best=best)
     return prompt + "".join(generate_text(loaded, model.tokenizer, prompt, length, sampling, seed))
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drakegpt import paths
-from drakegpt.wording import plotted
+from drakegpt import files
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
         with rc_context({"svg.hashsalt": folder.name}):  # fixed names inside
             undated = {"Date": None} if suffix == "svg" else None
             figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
-        with paths.write_atomically(path) as file:
+        with files.write_atomically(path) as file:
             file.write(buffer.getvalue())
         written.append(path)
     return written
@@ -54,10 +54,10 @@ def draw_losses(
         values = [line[key] for line in lines]
         at = [line["iteration"] for line in lines]
         axes.plot(at, values, color=COLOURS[key], linewidth=2, label=label)
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     axes.set_xlabel("iteration")
     axes.set_ylabel(f"nats per {unit}, estimated")
     axes.legend(frameon=False)
-    with paths.write_atomically(path) as file:
+    with files.write_atomically(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def command(name: str, /, *arguments: str, **options: Any) -> str:
+def format_command(name: str, /, *arguments: str, **options: Any) -> str:
     """The command line `drakegpt NAME ...` that a shell takes as it is meant.
 
     `options`: a flag for `True`, nothing for `None` or `False`, one option for each
@@ -28,10 +28,10 @@ def _option(key: str, value: Any) -> list[str]:
         return []
     if isinstance(value, list):
         return [word for each in value for word in _option(key, each)]
-    return option(flag, str(value))
+    return format_option(flag, str(value))
 
 
-def option(flag: str, value: str) -> list[str]:
+def format_option(flag: str, value: str) -> list[str]:
     """An option and its value, in one word if the value would be taken for an option."""
     return [f"{flag}={value}"] if _is_dashed(value) else [flag, value]
 
@@ -70,12 +70,12 @@ _PICTURES = {code: chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}" for c
 _PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
 
 
-def show_control_characters(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """A text that does nothing to a terminal but be read: its control characters are shown."""
     return text.translate(_PICTURES)
 
 
-def plotted(text: str) -> str:
+def escape_for_plot(text: str) -> str:
     """A text for a figure, whose letters have no pictures; there, dollars enclose formulas."""
     spelt = {code: f"\\x{code:02x}" for code in OBEYED}
     return text.translate(spelt).replace("$", r"\$")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drakegpt.config import resolve
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
 from drakegpt.runs.run import create_run
@@ -36,7 +36,7 @@ def small_text():
 
 def prepare(text, name="small", **how):
     given = {"source": "test", "provenance": "test", "source_sha256": "0" * 64}
-    return dataset.prepare(text, name=name, **(given | how))
+    return prepare_dataset(text, name=name, **(given | how))
 
 
 def train(prepared, model="TransformerLM", name=None, **settings):

@@ -3,7 +3,7 @@
 import math
 import random
 
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 
 # The next letter is the sum of the last two (mod 4) with probability SURE plus its share of the
 # rest, which is uniform.
@@ -21,7 +21,7 @@ def markov_text(length):
 
 
 def markov_dataset(length):
-    return dataset.prepare(
+    return prepare_dataset(
         markov_text(length), name="markov", source="", provenance="", source_sha256=""
     )
 

@@ -30,12 +30,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from drakegpt import paths, wording
+from drakegpt import home, wording
 from drakegpt.cli import train as train_command
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config.files import from_file
-from drakegpt.data import dataset, sources
+from drakegpt.data import sources
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
 from drakegpt.runs.lookup import val_loss
@@ -87,7 +88,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "DRAKEGPT_HOME", str(folder))
         text = "the quick brown fox jumps over the lazy dog\n" * 12
-        data = dataset.prepare(
+        data = prepare_dataset(
             text, name="small", source="test", provenance="test", source_sha256="0" * 64
         )
         given = {"iters": 4, "eval_interval": 2, "eval_iters": 1, "save_interval": 2}
@@ -485,25 +486,25 @@ def test_damaged_files_to_import(home, name, damage):
 
 def fetched(content, suffix):
     """The dataset of a file with these bytes; None if it is refused, which changes nothing."""
-    file = paths.home().parent / f"fuzz.{suffix}"
+    file = home.root().parent / f"fuzz.{suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    before = contents(paths.datasets())
+    before = contents(home.datasets())
     try:
         data = sources.fetch(str(file), name="fuzz").dataset
     except DrakeGPTError as error:
         check_explained(error)
-        assert contents(paths.datasets()) == before
+        assert contents(home.datasets()) == before
         data = None
     assert file.read_bytes() == content
-    assert not [path for path in paths.datasets().rglob(".*") if path.exists()]
+    assert not [path for path in home.datasets().rglob(".*") if path.exists()]
     if data:
         data.verify()
     return data
 
 
 def whole_text(data):
-    return "".join(piece for split in ("train", "val") for piece in data.pieces(split))
+    return "".join(piece for split in ("train", "val") for piece in data.iter_text(split))
 
 
 long_texts = st.lists(
@@ -559,13 +560,13 @@ DATASET_FILES = ["current", "dataset.json", "tokenizer.json", "train.npy", "val.
 
 def look_at_datasets(drakegpt):
     """Every look at the datasets goes well or tells what is wrong, and changes nothing."""
-    before = contents(paths.datasets())
+    before = contents(home.datasets())
     for command in (["list"], ["list", "--json"], ["show", "small"], ["show", "small", "--json"]):
         outcome = drakegpt("data", *command)
         assert outcome.code == 0, outcome.err
         if "--json" in command:
             assert outcome.json
-    assert contents(paths.datasets()) == before
+    assert contents(home.datasets()) == before
 
 
 @pytest.fixture
@@ -573,11 +574,11 @@ def two_datasets(home):
     """Makes a fresh dataset "small" beside a whole one, and gives a file of it."""
     text = "the quick brown fox jumps over the lazy dog\n" * 12
     about = {"source": "t", "provenance": "t", "source_sha256": ""}
-    dataset.prepare(text + "!", name="whole", **about)
+    prepare_dataset(text + "!", name="whole", **about)
 
     def file(name):
-        shutil.rmtree(paths.datasets() / "small", ignore_errors=True)
-        data = dataset.prepare(text, name="small", **about)
+        shutil.rmtree(home / "data" / "small", ignore_errors=True)
+        data = prepare_dataset(text, name="small", **about)
         return (data.folder.parent if name == "current" else data.folder) / name
 
     return file
@@ -637,7 +638,7 @@ def test_odd_names_on_the_command_line(drakegpt, home, name, words):
             (line,) = re.findall(r"^Next: drakegpt (generate .*?)\nNext", outcome.err, re.M | re.S)
             generate, *names = shlex.split(line)
             assert drakegpt(generate, "-n", "1", *names).code == 0
-            shutil.rmtree(paths.runs() / name)
+            shutil.rmtree(home / "runs" / name)
     else:
         outcome = drakegpt(*words[:-1], f"{words[-1]}={name}") if words[-1].startswith("-") else (
             drakegpt(*words, "--", name)
@@ -649,11 +650,13 @@ def test_odd_names_on_the_command_line(drakegpt, home, name, words):
 @examples(NAME_EXAMPLES)
 @given(name=odd_names)
 def test_odd_names_in_commands(name):
-    words = shlex.split(wording.command("generate", name, data=name, set_=[f"init_from={name}"]))
+    words = shlex.split(
+        wording.format_command("generate", name, data=name, set_=[f"init_from={name}"])
+    )
     assert name in words
     assert [word for word in words if word.removeprefix("--data=") == name]
     assert f"init_from={name}" in words
-    assert all(c.isprintable() or c in "\n\t" for c in wording.show_control_characters(name))
+    assert all(c.isprintable() or c in "\n\t" for c in wording.escape_control_characters(name))
 
 
 # --- (7) sizes --------------------------------------------------------------------------------
@@ -700,14 +703,13 @@ def impossible_texts(draw):
 @given(command=impossible_commands() | impossible_texts())
 @example(command=["train", "BlocksLM", "-q", "--iters", "1", f"--num-layers={2**28}"])
 def test_sizes_that_cannot_be(drakegpt, file, command):
-    home = paths.home()
-    before = contents(home)
+    before = contents(home.root())
     outcome = drakegpt(*command)
     assert outcome.code in (1, 2), command
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
     assert "rror" in outcome.err
-    assert contents(home) == before
+    assert contents(home.root()) == before
 
 
 @examples(SIZE_EXAMPLES // 2, of_all=300)

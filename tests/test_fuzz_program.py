@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from drakegpt.bench import timing
 from drakegpt.cli.app import app
 from drakegpt.config import MODEL_NAMES
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import UsageError
 
 CODES = (0, 1, 2)  # a command that is not interrupted
@@ -67,7 +67,7 @@ def fresh(drakegpt, home, tmp_path_factory, monkeypatch):
 def fill(folder, drakegpt):
     for name in ("small", "other"):
         about = {"source": "t", "provenance": "t", "source_sha256": ""}
-        dataset.prepare(TEXT + name, name=name, **about)
+        prepare_dataset(TEXT + name, name=name, **about)
     for model, name in (("BigramLM", "whole"), ("TransformerLM", "deep")):
         done = drakegpt("train", model, "--iters", 2, "--name", name, "--data", "small", *FLAGS)
         assert done.code == 0, done.err

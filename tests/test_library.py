@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import typing
+from pathlib import Path
 
 import pytest
 
 import drakegpt as dg
-from drakegpt import paths
 from drakegpt.config import LADDER
 from drakegpt.display import Table
 from drakegpt.errors import CorpusError, DrakeGPTError, RunError, UsageError
@@ -55,7 +55,7 @@ def test_every_public_name_is_offered_and_typed():
         value = getattr(dg, name)
         assert value.__doc__, name
         assert "return" in typing.get_type_hints(value) or inspect.isclass(value), name
-    assert (paths.Path(dg.__file__).parent / "py.typed").exists()
+    assert (Path(dg.__file__).parent / "py.typed").exists()
     with pytest.raises(AttributeError, match="has no attribute 'tran'"):
         _ = dg.tran
 

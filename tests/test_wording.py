@@ -12,7 +12,7 @@ import pytest
 import drakegpt
 from drakegpt.config import resolve
 from drakegpt.config.files import to_command
-from drakegpt.wording import command, pluralize, quote
+from drakegpt.wording import format_command, pluralize, quote
 
 ODD = [
     "plain",
@@ -32,7 +32,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_shell_gives_the_words_back(name):
-    line = command("generate", name, data=name, best=True, scaled=False, device=None)
+    line = format_command("generate", name, data=name, best=True, scaled=False, device=None)
     words = shlex.split(line)
     if name.startswith("-"):
         assert words == ["drakegpt", "generate", f"--data={name}", "--best", "--", name]
@@ -56,7 +56,7 @@ def test_the_command_of_a_run_gives_its_settings_back(name):
 
 
 def test_lists_are_repeated_options():
-    line = command("compare", data="a", set_=["iters=2", "init_from=a b"])
+    line = format_command("compare", data="a", set_=["iters=2", "init_from=a b"])
     assert line == "drakegpt compare --data a --set iters=2 --set 'init_from=a b'"
 
 
@@ -95,7 +95,7 @@ SOURCES = sorted(Path(drakegpt.__file__).parent.rglob("*.py"))
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_no_command_is_put_together_from_names_elsewhere(path):
-    """A command with a value in it is made by `command`."""
+    """A command with a value in it is made by `format_command`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
             parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)

@@ -25,7 +25,7 @@ from torch.optim import AdamW
 
 from drakegpt.compute import kernels
 from drakegpt.config import TrainConfig, resolve
-from drakegpt.generation.context_window import Window
+from drakegpt.generation.context_window import ContextWindow
 from drakegpt.generation.sampling import Sampling, generate
 from drakegpt.models import reference
 from drakegpt.models.layers import LanguageModel
@@ -84,7 +84,9 @@ def _our_evaluation(config: TrainConfig, device: torch.device) -> Work:
     return work
 
 
-def _our_generation(config: TrainConfig, device: torch.device, window: Window = "auto") -> Work:
+def _our_generation(
+    config: TrainConfig, device: torch.device, window: ContextWindow = "auto"
+) -> Work:
     model = _our_model(config, device).eval()
     prompt = random_text()[0][: config.context_length].tolist()
     texts = (generate(model, prompt, TEXT_LENGTH, Sampling(), seed, window) for seed in count(SEED))

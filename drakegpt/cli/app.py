@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.cli import (
     bench,
     compare,
@@ -104,7 +104,7 @@ def drakegpt_(
     ] = False,
 ) -> None:
     """How a GPT comes to be: six models, each adding one idea, on lyrics or your own text."""
-    paths.clear_leftovers()
+    home.clear_leftovers()
     for misspelt in options.misspelt_variables():
         console.warn(misspelt)
 
@@ -154,7 +154,7 @@ def _explained(error: Exception) -> DrakeGPTError | None:
         )
     if isinstance(error, OSError):  # a full disk, a folder without write access
         return DrakeGPTError(
-            f"{error.filename or paths.home()}: {error.strerror or error}.",
-            f"Make room or get access there, or set {paths.HOME_VARIABLE} to another folder.",
+            f"{error.filename or home.root()}: {error.strerror or error}.",
+            f"Make room or get access there, or set {home.HOME_VARIABLE} to another folder.",
         )
     return None

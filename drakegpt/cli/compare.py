@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset
-from drakegpt.config import SIZES, check_setting, files
+from drakegpt.config import SIZES, check_setting
+from drakegpt.config import files as config_files
 from drakegpt.config.presets import PRESETS
 from drakegpt.errors import RunError, UsageError
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -80,7 +81,7 @@ def compare(
     from drakegpt.cli.several import say_damaged
     from drakegpt.experiments.claims import check_claims
     from drakegpt.experiments.ladder import compare as compare_runs
-    from drakegpt.generation.prompt import fit
+    from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report import page as report
     from drakegpt.report.samples import generate_samples
 
@@ -96,11 +97,11 @@ def compare(
     _check_table(bits=bits, remedies=remedies, ladders=[k for k, v in others_own.items() if v])
     if html:
         report.check_target(html, replace=force)
-        paths.remove_leftovers(html.absolute().parent)
+        files.remove_leftovers(html.absolute().parent)
     dataset = choose_dataset(data)
     if dataset.metadata.overlap and not json:
         console.warn(dataset.metadata.overlap)
-    prompt = fit(prompt, dataset.tokenizer, skip_unknown=False).text
+    prompt = fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
     if bits or remedies:
         from drakegpt.cli.few_bits import SEEDS, compare_bits
         from drakegpt.cli.remedies import compare_regularization
@@ -125,7 +126,7 @@ def compare(
     if html:
         page = report.render(dataset, comparison, together, samples, device_name, tested or ())
         report.check_target(html, replace=force)  # training may have taken hours
-        paths.write_text(html, page)
+        files.write_text(html, page)
     _show(dataset, comparison, samples, tested, html, chosen.damaged, json=json)
 
 
@@ -137,7 +138,7 @@ def _from_file(path: Path | None, *, remedies: bool) -> dict[str, Any]:
     """
     from drakegpt.experiments.regularization import COMPARED
 
-    given = files.from_file(path) if path else {}
+    given = config_files.from_file(path) if path else {}
     for name, value in given.items():
         check_setting(name, value)
     for name in ("model", *(COMPARED if remedies else ())):
@@ -180,7 +181,7 @@ def _choose(
     if not chosen.together and not chosen.damaged:
         asked = bool(settings.keys() - {*INCIDENTAL} or seeds or size)
         such = " with these settings" if asked else ""
-        whole = f"`{command('compare', train=True, data=dataset.name)}`"
+        whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
         raise RunError(
             f"No model is trained on '{dataset.name}'{such} yet.",
             f"Train all six: {'the same command with --train' if asked else whole}.",
@@ -246,7 +247,7 @@ def _show(
     for missing in comparison.missing:
         makes = f"`{missing.command}` makes one" if missing.command else missing.why
         console.warn(f"no finished run of {missing.model}: {makes}")
-    console.next_commands([command("generate", data=data, length=500)])
+    console.next_commands([format_command("generate", data=data, length=500)])
 
 
 def _left_out(run: "Run", taken: "Run") -> str:
@@ -258,5 +259,5 @@ def _left_out(run: "Run", taken: "Run") -> str:
         return told
     differing = differences(run, shared_settings(taken))
     chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
-    asked = command("compare", data=run.config.data, set_=chosen)
+    asked = format_command("compare", data=run.config.data, set_=chosen)
     return f"{told} Settings choose: `{asked}`."

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakegpt.errors import DrakeGPTError
-from drakegpt.wording import OBEYED, show_control_characters
+from drakegpt.wording import OBEYED, escape_control_characters
 
 PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another program
 INTERRUPTED = 130
@@ -82,11 +82,11 @@ class Screen(Console):
 
     def text(self, text: str) -> str:
         """A text as this stream gets it: visible on a terminal, as it is elsewhere."""
-        return show_control_characters(text) if self.file.isatty() else text
+        return escape_control_characters(text) if self.file.isatty() else text
 
     def drawn(self, text: str) -> str:
         """A text as rich gets it, to draw it on this stream by `print`."""
-        return show_control_characters(text) if self.file.isatty() else text.translate(_KEPT_IN)
+        return escape_control_characters(text) if self.file.isatty() else text.translate(_KEPT_IN)
 
     def render_str(self, text: str, **how: Any) -> Text:
         """The cells and titles of tables, and whatever else is given as a string."""

@@ -90,13 +90,13 @@ def list_(json: options.Json = False) -> None:
 
     datasets: list[Metadata] = []
     damaged: dict[str, str] = {}
-    for name in dataset.names():
+    for name in dataset.list_names():
         try:
             datasets.append(_checked(dataset.load(name)).metadata)
         except DrakeGPTError as error:
             damaged[name] = error.problem
             console.warn(f"{error.problem} {error.fix}")
-    default = dataset.default_name()
+    default = dataset.get_default_name()
     if json:
         prepared = [_as_json(m) | {"default": m.name == default} for m in datasets]
         broken = [{"name": name, "damaged": problem} for name, problem in damaged.items()]
@@ -135,7 +135,7 @@ def show(
         data = _checked(dataset.load(name))
         beginning = data.text("train", 400)[:400]
     except DamagedDatasetError as error:
-        damaged = {"name": name or dataset.default_name(), "damaged": error.problem}
+        damaged = {"name": name or dataset.get_default_name(), "damaged": error.problem}
         if json:
             console.show_json(damaged)
         for key, value in damaged.items() if not json else ():

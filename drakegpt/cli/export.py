@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 app = typer.Typer(help="Export a trained run in another form.", no_args_is_help=True)
 
@@ -64,4 +64,6 @@ def packed(
         f"{after.remainder:,} in full precision); {after.resident:,} bytes of weights in memory "
         f"instead of {resident:,}."
     )
-    console.next_commands([command("eval", made.name), command("generate", made.name)])
+    console.next_commands(
+        [format_command("eval", made.name), format_command("generate", made.name)]
+    )

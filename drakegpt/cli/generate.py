@@ -21,7 +21,7 @@ from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.tokenizers.base import Tokenizer
-    from drakegpt.generation.context_window import Window
+    from drakegpt.generation.context_window import ContextWindow
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.layers import LanguageModel
@@ -120,13 +120,13 @@ def generate(
     json: options.Json = False,
 ) -> None:
     """Generate text with a trained model; the prompt may be empty."""
-    from drakegpt.generation.prompt import fit
+    from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.registry import choose_device
     from drakegpt.runs.lookup import find_pretrained
 
     author = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
-    fitted = fit(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
+    fitted = fit_prompt(_read_prompt(prompt), author.tokenizer, skip_unknown=unknown == "skip")
     _explain(author, target or run, fitted)
     _check_stop(author, stop=stop)
     _check_memory(num_samples, 0 if stop else length)
@@ -158,7 +158,7 @@ class _Task:
     prompt: str
     length: int
     sampling: "Sampling"
-    window: "Window"
+    window: "ContextWindow"
     stop: bool
 
 
@@ -317,8 +317,8 @@ def _explain(author: "PretrainedModel", target: str | None, prompt: "Prompt") ->
     """Say on stderr who writes and what became of the prompt."""
     best = "" if target else f", the lowest validation loss on '{author.data}'"
     console.note(f"{author.model} writes: {author.name}{best}")
-    if prompt.folded:
-        changes = ", ".join(f"{old} → {new}" for old, new in prompt.folded.items())
+    if prompt.replaced:
+        changes = ", ".join(f"{old} → {new}" for old, new in prompt.replaced.items())
         console.warn(f"the model does not know some characters of the prompt; took {changes}")
     if prompt.skipped:
         console.warn(f"skipped what the model does not know: {' '.join(prompt.skipped)}")
@@ -326,16 +326,16 @@ def _explain(author: "PretrainedModel", target: str | None, prompt: "Prompt") ->
 
 def _explain_window(task: _Task) -> None:
     """Say on stderr that a text longer than the context will be seen in a cached window."""
-    from drakegpt.generation.context_window import resolve, tokens_kept
+    from drakegpt.generation.context_window import count_kept_tokens, resolve_window
     from drakegpt.generation.kv_cache import uses_attention
 
     context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length
-    cached = resolve(task.window, context_length) == "cached" and uses_attention(task.model)
+    cached = resolve_window(task.window, context_length) == "cached" and uses_attention(task.model)
     if cached and tokens > context_length:
         console.note(
             f"The text outgrows the context of {pluralize(context_length, 'token')}, so the "
             "window is cached: "
-            f"once full, it drops to the last {tokens_kept(task.window, context_length)}. "
+            f"once full, it drops to the last {count_kept_tokens(task.window, context_length)}. "
             "With --window exact it drops one token at a time, as in the original, but slowly."
         )

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from drakegpt import config, paths
+from drakegpt import config, home
 from drakegpt.config import TrainConfig
 from drakegpt.config.presets import PRESETS
-from drakegpt.errors import UsageError, did_you_mean
+from drakegpt.errors import UsageError, suggest_name
 
 # Texts for which nothing is something.
 MAY_BE_EMPTY = ("prompt",)
@@ -171,9 +171,9 @@ class SettingsCommand(Command):
 
 def misspelt_variables() -> list[str]:
     """A sentence for each variable of the environment that looks like a setting and is none."""
-    known = [paths.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
+    known = [home.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
     names = [name for name in os.environ if name.startswith("DRAKEGPT_") and name not in known]
-    return [f"{name} is not a variable of drakegpt. {did_you_mean(name, known)}".strip()
+    return [f"{name} is not a variable of drakegpt. {suggest_name(name, known)}".strip()
             for name in sorted(names)]  # fmt: skip
 
 

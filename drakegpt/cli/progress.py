@@ -276,7 +276,7 @@ class Ahead:
         """
         from drakegpt.training.trainer import tokens_evaluated
 
-        learnt, judged = (len(part) for part in data.parts(tail=config.holds_out_tail))
+        learnt, judged = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
         validation, tail = data.metadata.val_tokens, judged * config.holds_out_tail
         # The best weights are scored on validation too.
         at_end = learnt + 2 * validation + tail if whole else validation + tail

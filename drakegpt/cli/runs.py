@@ -12,7 +12,7 @@ from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.formatting import format_or_blank
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,23 +104,23 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
 ) -> None:
     """Remove a run's folder with everything in it, whole or damaged."""
-    from drakegpt import paths
+    from drakegpt import files, home
 
-    folder = Path(run) if "/" in run or os.sep in run else paths.runs() / run
+    folder = Path(run) if "/" in run or os.sep in run else home.runs() / run
     if not run or run in (".", "..") or not folder.is_dir():
         raise RunError(
             f"There is no run named '{run}'.",
             "Give its exact name, as `drakegpt runs` lists it, or its folder.",
         )
-    if folder.parent.resolve() != paths.runs().resolve():
-        raise UsageError(f"{folder} is not among the runs in {paths.runs()}.", "Remove it by hand.")
+    if folder.parent.resolve() != home.runs().resolve():
+        raise UsageError(f"{folder} is not among the runs in {home.runs()}.", "Remove it by hand.")
     if not yes:
         name = console.messages().text(folder.name)
         typer.confirm(f"Remove {name} for good?", abort=True, err=True)
     if folder.is_symlink():
         folder.unlink()
     else:
-        paths.remove_folder(folder)
+        files.remove_folder(folder)
     console.show(f"Removed {folder.name}")
 
 
@@ -158,7 +158,7 @@ def import_(
         f"Imported {file.name} as {run.name}: train loss {scores.train.loss:.4f}, "
         f"validation loss {scores.val.loss:.4f} nats per character on '{dataset.name}'"
     )
-    console.next_commands([command("generate", run.name)])
+    console.next_commands([format_command("generate", run.name)])
 
 
 def _summary(run: "Run") -> dict[str, Any]:

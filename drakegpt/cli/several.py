@@ -11,7 +11,7 @@ from drakegpt.cli.interrupts import Interrupts
 from drakegpt.cli.progress import side_by_side, training_progress
 from drakegpt.config.files import to_command
 from drakegpt.experiments.launcher import Job, Observer, TrainingStoppedError, train_runs
-from drakegpt.wording import command, join, option, pluralize
+from drakegpt.wording import format_command, format_option, join, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -44,9 +44,9 @@ class Training:
         if self._resume:
             console.note("The same command goes on.", style="")
             return
-        console.next_commands(command("train", resume=run.name) for run in stopped.saved)
+        console.next_commands(format_command("train", resume=run.name) for run in stopped.saved)
         for job in stopped.rest:
-            as_named = " " + join(option("--name", job.name)) if job.name else ""
+            as_named = " " + join(format_option("--name", job.name)) if job.name else ""
             console.next_commands([to_command(job.config) + as_named])
 
 
@@ -110,7 +110,7 @@ def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
         console.show_json(row.to_json())
         return
     _render(row)
-    console.next_commands([command("compare", data=runs[0].config.data)])
+    console.next_commands([format_command("compare", data=runs[0].config.data)])
 
 
 def _render(row: "ResultRow") -> None:

@@ -13,7 +13,7 @@ from drakegpt.cli import console, options
 from drakegpt.cli.train import choose_dataset, named_model
 from drakegpt.config import files
 from drakegpt.config.presets import EVALUATIONS
-from drakegpt.errors import UsageError, shown
+from drakegpt.errors import UsageError, show_value
 from drakegpt.sweep.samplers import SAMPLERS, Sampler
 from drakegpt.wording import pluralize
 
@@ -172,7 +172,7 @@ def _plan(
     }
     for name, (fits, fix) in fit.items():
         if said[name] is not None and not fits(said[name]):
-            raise UsageError(f"{name} cannot be {shown(said[name])}.", fix)
+            raise UsageError(f"{name} cannot be {show_value(said[name])}.", fix)
     return _Plan(said["trials"], said["minutes"], said["sampler"])
 
 

@@ -16,7 +16,7 @@ from drakegpt.cli import console, options
 from drakegpt.config import files
 from drakegpt.config.presets import SYSTEMS
 from drakegpt.errors import UsageError
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -127,7 +127,9 @@ def train(
         console.show_json(_as_json(run, scores))
         return
     _render(run, scores)
-    console.next_commands([command("generate", run.name), command("compare", data=run.config.data)])
+    console.next_commands(
+        [format_command("generate", run.name), format_command("compare", data=run.config.data)]
+    )
 
 
 def _train_seeds(
@@ -236,7 +238,7 @@ def _train_and_score(
     if not finished:
         saved = run.checkpoints[-1].iteration
         console.note(f"Stopped at iteration {saved:,}; saved.", style="")
-        console.next_commands([command("train", resume=run.name)])
+        console.next_commands([format_command("train", resume=run.name)])
         raise typer.Exit(console.INTERRUPTED)
     return score(run, run.config.device)
 
@@ -256,7 +258,7 @@ def named_model(given: "Mapping[str, Any]", example: str) -> str:
 def _dataset_name(given: dict[str, Any]) -> str:
     from drakegpt.data import dataset
 
-    return given.get("data", dataset.default_name() or "sample")
+    return given.get("data", dataset.get_default_name() or "sample")
 
 
 def _run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
@@ -291,9 +293,13 @@ def _show_finished(run: "Run", *, json: bool) -> None:
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
     console.note(f"{run.name} is finished after {pluralize(last, 'iteration')}{early}.", style="")
-    longer = command("train", resume=run.name, iters=2 * last)
+    longer = format_command("train", resume=run.name, iters=2 * last)
     console.next_commands(
-        [command("generate", run.name), command("eval", run.name), *([] if early else [longer])]
+        [
+            format_command("generate", run.name),
+            format_command("eval", run.name),
+            *([] if early else [longer]),
+        ]
     )
 
 
@@ -361,7 +367,7 @@ def _of_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
         else "the validation split, whose loss is shown above"
     )
     yield f"Best weights: of iteration {best['iteration']:,}, chosen by estimates on {chosen}."
-    best_writes = command("generate", run.name, best=True)
+    best_writes = format_command("generate", run.name, best=True)
     overfits = row_of([run])
     better = own_fall([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":

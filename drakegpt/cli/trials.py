@@ -10,7 +10,7 @@ from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import files
 from drakegpt.errors import RunError
-from drakegpt.wording import command, join, pluralize
+from drakegpt.wording import format_command, join, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.sweep.definition import Definition
@@ -79,7 +79,9 @@ def show_trials(study: "Study", *, json: bool, over: bool) -> None:
         console.note(f"Figure: {path}")
     _say_what_is_left(study, done, running, over=over)
     if best and not json and _is_here(best):
-        console.next_commands([command("generate", best.run), command("eval", best.run)])
+        console.next_commands(
+            [format_command("generate", best.run), format_command("eval", best.run)]
+        )
 
 
 def _rank(row: "TrialRow") -> tuple[Any, ...]:
@@ -213,9 +215,9 @@ def _say_what_is_left(study: "Study", done: int, running: int, *, over: bool) ->
 
 
 def _is_here(row: "TrialRow") -> bool:
-    from drakegpt import paths
+    from drakegpt import home
 
-    return (paths.runs() / row.run).is_dir()
+    return (home.runs() / row.run).is_dir()
 
 
 def say_how_to_go_on(study: "Study") -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 from drakegpt.config import TrainConfig, merge_layers, type_of
-from drakegpt.errors import UsageError, shortened
-from drakegpt.wording import join, option
+from drakegpt.errors import UsageError, shorten
+from drakegpt.wording import format_option, join
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def from_file(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         kind = "YAML" if yaml else "TOML"
         raise UsageError(
-            f"{path} is not valid {kind}: {shortened(str(error))}.",
+            f"{path} is not valid {kind}: {shorten(str(error))}.",
             "Fix that line; strings need quotes.",
         ) from error
     # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
@@ -166,7 +166,7 @@ def to_command(config: TrainConfig) -> str:
     """
     size = ["--scaled"] if config.size == "scaled" else []
     flags = [to_flag(name, value) for name, value in named_settings(config).items()]
-    data = option("--data", config.data)
+    data = format_option("--data", config.data)
     return join(["drakegpt", "train", config.model, *size, *data, *chain(*flags)])
 
 
@@ -175,4 +175,4 @@ def to_flag(name: str, value: Any) -> list[str]:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return option(f"--{flag}", str(value))
+    return format_option(f"--{flag}", str(value))

@@ -17,7 +17,7 @@ from drakegpt.config.schema import (
     type_of,
 )
 from drakegpt.config.validate import check_setting, check_together, validate
-from drakegpt.errors import UsageError, did_you_mean, shortened, shown
+from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
@@ -75,8 +75,8 @@ def parse_setting_name(text: str, among: Sequence[str]) -> str:
     if name in among:
         return name
     raise UsageError(
-        f"There is no setting named '{shortened(text)}' here.",
-        f"{did_you_mean(name, among)}The settings are: {', '.join(among)}.",
+        f"There is no setting named '{shorten(text)}' here.",
+        f"{suggest_name(name, among)}The settings are: {', '.join(among)}.",
     )
 
 
@@ -90,7 +90,7 @@ def parse_value(name: str, text: str) -> Any:
         except (ValueError, KeyError):
             wanted = {int: "a whole number", float: "a number"}.get(kind, "true or false")
             raise UsageError(
-                f"{name} cannot be {shown(value)}: it is {wanted}.",
+                f"{name} cannot be {show_value(value)}: it is {wanted}.",
                 f"Give it another value. It is: {setting_of(name).help}",
             ) from None
     check_setting(name, value)
@@ -112,6 +112,6 @@ def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     if model := by_lower_case.get(text.lower()):
         return model
     raise UsageError(
-        f"There is no model named '{shortened(text)}' here.",
-        f"{did_you_mean(text, among)}The models are: {', '.join(among)}.",
+        f"There is no model named '{shorten(text)}' here.",
+        f"{suggest_name(text, among)}The models are: {', '.join(among)}.",
     )

@@ -19,7 +19,7 @@ from drakegpt.config.schema import (
     setting_of,
     type_of,
 )
-from drakegpt.errors import UsageError, did_you_mean, shortened, shown
+from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -73,15 +73,15 @@ def _explained(error: "ValidationError", settings: Mapping[str, Any]) -> UsageEr
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = [field.name for field in dataclasses.fields(TrainConfig)]
         return UsageError(
-            f"There is no setting named '{shortened(name)}'.",
-            f"{did_you_mean(name, known)}The settings are: {', '.join(known)}.",
+            f"There is no setting named '{shorten(name)}'.",
+            f"{suggest_name(name, known)}The settings are: {', '.join(known)}.",
         )
     wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "literal_error":
         *others, last = map(repr, choices(name, settings))
         wanted = f"input should be {', '.join(others)} or {last}"
     return UsageError(
-        f"{name} cannot be {shown(first['input'])}: {wanted}.",
+        f"{name} cannot be {show_value(first['input'])}: {wanted}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
     )
 

@@ -42,7 +42,7 @@ SIGNATURES = (
 )  # fmt: skip
 
 
-def decoded(raw: Iterable[bytes], source: str) -> Iterator[str]:
+def decode_chunks(raw: Iterable[bytes], source: str) -> Iterator[str]:
     """The text in pieces, without byte-order mark, every line end a line feed.
 
     Raises `CorpusError` for bytes that are no text in a known encoding. How the bytes are cut

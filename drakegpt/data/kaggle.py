@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.errors import FetchError, is_disk_full, is_out_of_memory
 
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
+ByteProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 MAX_BYTES = 200_000_000  # refuse anything larger, packed or unpacked
 TIMEOUT = 30.0  # seconds without a sign of life from the server
@@ -34,7 +34,7 @@ NEW_TOKEN = "https://www.kaggle.com/settings/api"
 
 
 def download_member(
-    dataset: str, member: str, folder: Path, progress: Progress | None = None
+    dataset: str, member: str, folder: Path, progress: ByteProgress | None = None
 ) -> Path:
     """Download the CSV file `member` of a Kaggle dataset into `folder`; return its path.
 
@@ -65,10 +65,10 @@ def describe_credentials() -> str:
     """Name the places where Kaggle credentials were left; empty if there are none."""
     variables = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
     found = [name for name in variables if os.environ.get(name)]
-    home, config = paths.expanded(Path("~/.kaggle")), os.environ.get("KAGGLE_CONFIG_DIR")
-    shared = paths.expanded(Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "kaggle"
-    files = [home / name for name in ("access_token", "access_token.txt", "credentials.json")]
-    files += [folder / "kaggle.json" for folder in (Path(config or home), home, shared)]
+    default, config = home.expand_user(Path("~/.kaggle")), os.environ.get("KAGGLE_CONFIG_DIR")
+    shared = home.expand_user(Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "kaggle"
+    files = [default / name for name in ("access_token", "access_token.txt", "credentials.json")]
+    files += [folder / "kaggle.json" for folder in (Path(config or default), default, shared)]
     found += [str(file) for file in dict.fromkeys(files) if file.exists()]
     return ", ".join(found)
 
@@ -137,7 +137,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 class _Meter:
     """Takes the place of tqdm in the client: called like the class, used like the bar."""
 
-    def __init__(self, report: Progress | None) -> None:
+    def __init__(self, report: ByteProgress | None) -> None:
         self.report = report
         self.started, self.done = False, 0
         self.total: int | None = None

@@ -1,6 +1,6 @@
-"""What is known of a prepared dataset, as `dataset.json` holds it.
+"""The metadata of a prepared dataset, stored in `dataset.json`.
 
-The file is data from outside like any other: each entry is checked before it is used.
+The file may have been edited: each entry is checked before it is used.
 """
 
 import json
@@ -13,23 +13,20 @@ from typing import Any
 from drakegpt.data.overlap import SHORTEST_LINE
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE
 from drakegpt.data.tokenizers.char import CharTokenizer
-from drakegpt.paths import parse_json
+from drakegpt.files import parse_json
 from drakegpt.wording import pluralize
 
-WORTH_TELLING = 0.01  # share of the validation split that training has too
+MIN_REPORTED_SHARE = 0.01  # of the validation split, in training too, that is worth a sentence
 SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What is known of a prepared dataset, as stored in `dataset.json`.
-
-    What old datasets do not know is `None` or "".
-    """
+    """The metadata of a prepared dataset; entries that old datasets lack are `None` or ""."""
 
     name: str
     version: str  # sha256 of text and tokenizer
-    source: str  # what was asked for: drake, shakespeare, sample or a path
+    source: str  # drake, shakespeare, sample or a path
     provenance: str  # where the bytes came from
     source_sha256: str  # of the bytes as they came
     prepared_at: str  # ISO 8601, UTC
@@ -41,14 +38,14 @@ class Metadata:
     array_sha256: Mapping[str, str]
     tokenizer: str = "char"  # its kind
     text_sha256: str = ""  # of the text as UTF-8, whatever the tokenizer
-    vocab_asked: int | None = None  # tokens a BPE tokenizer could have had
+    vocab_asked: int | None = None  # vocabulary size that BPE was asked for
     text_column: str = ""  # of a CSV, where it had to be named
     rows_left_out: int | None = None  # of a CSV, without text
-    seen_share: float | None = None  # of validation's characters, in lines that training has too
-    songs_in_both: int | None = None  # songs of validation that training has too
+    seen_share: float | None = None  # of validation characters, in lines of the training split
+    songs_in_both: int | None = None  # validation songs that are in the training split
 
     def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
-        """Whether preparing the same text with that tokenizer would lead to this one's again."""
+        """Tell whether preparing the same text with that tokenizer gives this one's tokens."""
         if tokenizer != self.tokenizer or tokenizer == CharTokenizer.kind:
             return tokenizer == self.tokenizer
         asked, before = vocab_size or DEFAULT_VOCAB_SIZE, self.vocab_asked or self.vocab_size
@@ -56,28 +53,28 @@ class Metadata:
 
     @property
     def overlap(self) -> str:
-        """A sentence on what validation has in common with training; "" if that is next to none."""
-        if self.seen_share is None or self.seen_share <= WORTH_TELLING:
+        """A sentence on what validation has in common with training; "" for almost nothing."""
+        if self.seen_share is None or self.seen_share <= MIN_REPORTED_SHARE:
             return ""
         songs = ""
         if self.songs_in_both:
-            stand = pluralize(self.songs_in_both, "whole song stands", "whole songs stand")
-            songs = f"; {stand} in both"
+            shared = pluralize(self.songs_in_both, "whole song is", "whole songs are")
+            songs = f"; {shared} in both"
         return (
-            f"{self.seen_share:.1%} of the validation text stands in lines of {SHORTEST_LINE} "
+            f"{self.seen_share:.1%} of the validation text is in lines of {SHORTEST_LINE} "
             f"characters or more that the training text has too{songs}."
         )
 
     def to_json(self) -> str:
-        """The text of `dataset.json`."""
+        """Return the text of `dataset.json`."""
         return json.dumps(asdict(self), indent=2)
 
 
 def metadata_from_json(text: str) -> Metadata:
-    """Read what `to_json` wrote; `ValueError` says which entry is not as it should be."""
+    """Parse what `to_json` wrote; raises `ValueError` that names a wrong entry."""
     data = parse_json(text)
     if not isinstance(data, dict):
-        raise ValueError("dataset.json is no object")
+        raise ValueError("dataset.json is not a JSON object")
     known = {field.name: field for field in fields(Metadata)}
     if unknown := sorted(data.keys() - known.keys()):
         raise ValueError(f"dataset.json has an unknown entry {unknown[0]!r}")
@@ -89,12 +86,12 @@ def metadata_from_json(text: str) -> Metadata:
     except TypeError as error:
         raise ValueError(f"dataset.json lacks an entry: {error}") from error
     if not re.fullmatch("[0-9a-f]{64}", metadata.version):
-        raise ValueError("version in dataset.json is no checksum")
+        raise ValueError("version in dataset.json is not a checksum")
     return metadata
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is one that an entry of that type can have."""
+    """Tell whether a JSON value has the type of an entry, and numbers are finite and not < 0."""
     if kind == Mapping[str, str]:  # checksums of the splits
         return (
             isinstance(value, dict)

@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 
 from drakegpt.data.tokenizers.base import Tokens
 
-Whole = NDArray[np.int64]
-Real = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 KEY_BITS = 63  # of the integers that stand for n-grams
-AT_ONCE = 2**20  # tokens counted together: what bounds the memory beside the counts
+TOKENS_PER_PART = 2**20  # tokens counted together: what bounds the memory beside the counts
 DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)  # of counts 1, 2, and 3 or more
 LEAST_DISCOUNT = 0.05
 
@@ -43,8 +43,8 @@ LEAST_DISCOUNT = 0.05
 class Estimate:
     """What one level contributes, by one way of counting."""
 
-    shares: Real  # of each n-gram: its discounted count over that of its context, (G,)
-    spare: Real  # of each context: what the discounts leave to the level below, S(h), (H,)
+    shares: FloatArray  # of each n-gram: its discounted count over that of its context, (G,)
+    spare: FloatArray  # of each context: what the discounts leave to the level below, S(h), (H,)
 
 
 NOTHING = Estimate(np.zeros(0), np.zeros(0))
@@ -58,8 +58,8 @@ class Level:
     front; both lists are sorted and without repetition.
     """
 
-    grams: Whole  # h w, (G,)
-    contexts: Whole  # the h that something follows, (H,); at level 1 the empty context, 0
+    grams: IntArray  # h w, (G,)
+    contexts: IntArray  # the h that something follows, (H,); at level 1 the empty context, 0
     first: Estimate  # for predictions that begin at this level: by occurrences
     lower: Estimate  # below another level: by different tokens in front; empty at the highest
 
@@ -81,17 +81,19 @@ class NGrams:
         """How many different n-grams there are of each length, from 1 to the order."""
         return tuple(len(level.grams) for level in self.levels)
 
-    def log_probabilities(self, tokens: Tokens, known: Whole) -> Real:
+    def log_probabilities(self, tokens: Tokens, known: IntArray) -> FloatArray:
         """The natural logarithm of the probability of each token of a text, (N,).
 
         `tokens`: (N,). `known`: (N,), how many of the tokens right before each
         may be looked at, at most its place in the text; as
-        `drakegpt.data.windows.known_tokens` gives it for windows side by side.
+        `drakegpt.data.windows.count_known_tokens` gives it for windows side by side.
         """
         *_, highest = self.probabilities(tokens, np.arange(len(tokens)), known)
         return np.log(highest)
 
-    def probabilities(self, tokens: Tokens, places: Whole, known: Whole) -> Iterator[Real]:
+    def probabilities(
+        self, tokens: Tokens, places: IntArray, known: IntArray
+    ) -> Iterator[FloatArray]:
         """Yield for each order from 1 on the probabilities, (n,), of the tokens at `places`, (n,).
 
         `known`: (n,), how many of the tokens right before each may be looked at.
@@ -103,14 +105,14 @@ class NGrams:
             if length:
                 oldest = tokens[np.maximum(places - length, 0)].astype(np.int64)
                 contexts += oldest * self.vocab_size ** (length - 1)
-            grams = _find(level.grams, contexts * self.vocab_size + targets)
-            begun = _find(level.contexts, contexts)
-            here = _interpolated(level.first, grams, begun, below)
+            grams = _look_up(level.grams, contexts * self.vocab_size + targets)
+            begun = _look_up(level.contexts, contexts)
+            here = _interpolate(level.first, grams, begun, below)
             found = np.where(known >= length, here, found)
             yield found
-            below = _interpolated(level.lower, grams, begun, below)
+            below = _interpolate(level.lower, grams, begun, below)
 
-    def distribution(self, context: Sequence[int] | Tokens) -> Real:
+    def distribution(self, context: Sequence[int] | Tokens) -> FloatArray:
         """The probability of every token after a context of any length, (V,).
 
         Only the last n - 1 tokens are looked at; an empty context is one of which
@@ -122,7 +124,7 @@ class NGrams:
             if length:
                 key += int(context[-length]) * self.vocab_size ** (length - 1)
             estimate = level.first if length + 1 == highest else level.lower
-            is_begun, begun = _find(level.contexts, np.array([key]))
+            is_begun, begun = _look_up(level.contexts, np.array([key]))
             if not is_begun[0]:
                 continue
             smallest = key * self.vocab_size
@@ -140,9 +142,9 @@ def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
     it is at most 10 for V = 65, 5 for 2,048 and 4 for 20,000.
     """
     levels: list[Level] = []
-    longer: Whole | None = None
-    for length in range(highest_order(vocab_size, order), 0, -1):
-        grams, times = _count(tokens, vocab_size, length)
+    longer: IntArray | None = None
+    for length in range(limit_order(vocab_size, order), 0, -1):
+        grams, times = _count_ngrams(tokens, vocab_size, length)
         begun_by = grams // vocab_size  # sorted as the n-grams are, so equal ones are neighbours
         starts = np.flatnonzero(np.diff(begun_by, prepend=-1))
         lower = NOTHING
@@ -154,12 +156,12 @@ def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
     return NGrams(vocab_size, tuple(reversed(levels)))
 
 
-def highest_order(vocab_size: int, at_most: int) -> int:
+def limit_order(vocab_size: int, at_most: int) -> int:
     """The longest n-grams that fit a key: the largest n with V^n <= 2^63, up to `at_most`."""
     return next(n for n in range(at_most, 0, -1) if vocab_size**n <= 2**KEY_BITS)
 
 
-def discounts(times: Whole) -> Real:
+def estimate_discounts(times: IntArray) -> FloatArray:
     """What is taken off counts of 0, 1, 2, and 3 or more, (4,); chosen by `times`, all counts.
 
     With n_r the number of n-grams counted r times, and Y = n_1 / (n_1 + 2 n_2):
@@ -175,14 +177,14 @@ def discounts(times: Whole) -> Real:
     return np.array([0.0, *(max(LEAST_DISCOUNT, discount) for discount in found)])
 
 
-def _estimate(times: Whole, starts: Whole) -> Estimate:
+def _estimate(times: IntArray, starts: IntArray) -> Estimate:
     """The shares of n-grams that were counted so often, and what is left of their contexts.
 
     `times`: (G,). `starts`: (H,), where the n-grams of each context begin.
     """
     if not len(times):
         return NOTHING
-    taken = discounts(times)[np.minimum(times, 3)]
+    taken = estimate_discounts(times)[np.minimum(times, 3)]
     # An n-gram that only begins the text follows nothing: a context may have no counts at all.
     total = np.add.reduceat(times, starts)
     seen = np.maximum(total, 1)
@@ -191,12 +193,12 @@ def _estimate(times: Whole, starts: Whole) -> Estimate:
     return Estimate((times - taken) / of_gram, spare)
 
 
-def _interpolated(
+def _interpolate(
     estimate: Estimate,
-    grams: tuple[NDArray[np.bool_], Whole],
-    contexts: tuple[NDArray[np.bool_], Whole],
-    below: Real,
-) -> Real:
+    grams: tuple[NDArray[np.bool_], IntArray],
+    contexts: tuple[NDArray[np.bool_], IntArray],
+    below: FloatArray,
+) -> FloatArray:
     """The probabilities at a level, (n,), where its n-grams and contexts are found as given."""
     if not len(estimate.shares):
         return below
@@ -204,19 +206,19 @@ def _interpolated(
     return shares + np.where(contexts[0], estimate.spare[contexts[1]], 1.0) * below
 
 
-def _count(tokens: Tokens, vocab_size: int, length: int) -> tuple[Whole, Whole]:
+def _count_ngrams(tokens: Tokens, vocab_size: int, length: int) -> tuple[IntArray, IntArray]:
     """The n-grams of one length and how often each occurs, a part of the text at a time."""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for start in range(0, len(tokens) - length + 1, AT_ONCE):
-        part = tokens[start : start + AT_ONCE + length - 1]
-        parts.append(np.unique(_keys(part, vocab_size, length), return_counts=True))
+    for start in range(0, len(tokens) - length + 1, TOKENS_PER_PART):
+        part = tokens[start : start + TOKENS_PER_PART + length - 1]
+        parts.append(np.unique(_encode_keys(part, vocab_size, length), return_counts=True))
         # Joined only with what is hardly longer, so that no n-gram is moved often.
         while len(parts) > 1 and len(parts[-2][0]) < 2 * len(parts[-1][0]):
-            parts[-2:] = [_joined(parts[-2:])]
-    return _joined(parts)
+            parts[-2:] = [_merge_counts(parts[-2:])]
+    return _merge_counts(parts)
 
 
-def _keys(tokens: Tokens, vocab_size: int, length: int) -> Whole:
+def _encode_keys(tokens: Tokens, vocab_size: int, length: int) -> IntArray:
     """The n-grams of a text, (N,) -> (N - n + 1,), as numbers in base V (Horner's rule)."""
     number = len(tokens) - length + 1
     keys = np.zeros(number, np.int64)
@@ -226,7 +228,7 @@ def _keys(tokens: Tokens, vocab_size: int, length: int) -> Whole:
     return keys
 
 
-def _joined(parts: Sequence[tuple[Whole, Whole]]) -> tuple[Whole, Whole]:
+def _merge_counts(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
     """Several lists of n-grams and their counts as one."""
     if len(parts) == 1:
         return parts[0]
@@ -236,7 +238,7 @@ def _joined(parts: Sequence[tuple[Whole, Whole]]) -> tuple[Whole, Whole]:
     return grams, times
 
 
-def _find(keys: Whole, wanted: Whole) -> tuple[NDArray[np.bool_], Whole]:
+def _look_up(keys: IntArray, wanted: IntArray) -> tuple[NDArray[np.bool_], IntArray]:
     """Which of the `wanted`, (n,), are among the sorted `keys`, and where each is or would be."""
     if not len(keys):
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)

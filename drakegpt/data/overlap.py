@@ -1,8 +1,8 @@
-"""How much of the validation split stands in the training split too.
+"""Measure how much of the validation split is in the training split too.
 
-On such text a validation loss tells what was learnt by heart, not what was learnt. Measured are
-whole lines, long enough not to come up twice by chance, and whole songs. Of the text only
-fingerprints are held: eight bytes for each line of the validation split, and for each song.
+On such text a validation loss measures memorization, not generalization. Compared are whole
+lines, long enough not to repeat by chance, and whole songs. Only fingerprints are held in
+memory: eight bytes for each line of the validation split and for each song.
 """
 
 from array import array
@@ -14,68 +14,72 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.corpus import Corpus, Report, parts
+from drakegpt.data.corpus import ByteProgress, Corpus, iter_parts
 from drakegpt.data.preprocess import CorpusStats, split_stream
 
-SHORTEST_LINE = 20  # characters; shorter lines come up again in songs of their own
-BATCH = 1 << 16  # lines that are looked up together
+SHORTEST_LINE = 20  # characters; shorter lines occur in different songs by chance
+BATCH = 1 << 16  # lines looked up together
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What stands in both splits of a text."""
+    """What both splits of a text have in common."""
 
-    share: float  # of the validation split's characters, in lines that training has too
-    songs: int | None  # of the validation split that training has too, as a whole
+    share: float  # of the validation characters, those in lines that are in the training split
+    songs: int | None  # whole songs of the validation split that are in the training split
 
 
-def measure(corpus: Corpus, found: CorpusStats, report: Report | None = None) -> Overlap:
+def measure_overlap(
+    corpus: Corpus, stats: CorpusStats, report: ByteProgress | None = None
+) -> Overlap:
     """Compare the splits of a corpus, in two or three passes over it."""
-    lengths, marks = array("Q"), array("Q")
-    for length, mark in _lines_of(corpus, found.cut, "val", report):
+    boundary = stats.train_characters
+    lengths, fingerprints = array("Q"), array("Q")
+    for length, fingerprint in _iter_long_lines(corpus, boundary, "val", report):
         lengths.append(length)
-        marks.append(mark)
-    known = _Known(marks)
-    for batch in _batches(_lines_of(corpus, found.cut, "train", report)):
-        known.note(batch)
-    shared = int(np.frombuffer(lengths, np.uint64)[known.seen(marks)].sum()) if marks else 0
-    songs = _songs_in_both(corpus, found.cut, report) if corpus.has_songs else None
-    return Overlap(shared / (found.characters - found.cut), songs)
+        fingerprints.append(fingerprint)
+    val = _FingerprintSet(fingerprints)
+    for batch in _batch_fingerprints(_iter_long_lines(corpus, boundary, "train", report)):
+        val.mark(batch)
+    is_shared = val.is_marked(fingerprints)
+    shared = int(np.frombuffer(lengths, np.uint64)[is_shared].sum()) if fingerprints else 0
+    songs = _count_shared_songs(corpus, boundary, report) if corpus.has_songs else None
+    return Overlap(shared / (stats.characters - boundary), songs)
 
 
-def lines_in_both(text: str, other: Iterable[str]) -> set[str]:
-    """The lines of a text that stand in another one too, which comes in pieces."""
-    own = dict(zip((mark for _, mark in lines([text])), text.split("\n"), strict=True))
-    return {own[mark] for _, mark in lines(other) if mark in own}
+def find_shared_lines(text: str, other: Iterable[str]) -> set[str]:
+    """Find the lines of a text that are in another one too, which comes in pieces."""
+    own = dict(zip((key for _, key in iter_lines([text])), text.split("\n"), strict=True))
+    return {own[key] for _, key in iter_lines(other) if key in own}
 
 
-def lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """The length of each line of a text in characters, and its fingerprint, 64 bits."""
+def iter_lines(pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield the length in characters and the 64-bit fingerprint of each line of a text."""
     length, digest = 0, blake2b(digest_size=8)
     for piece in pieces:
         first, *others = piece.split("\n")
         length += len(first)
         digest.update(first.encode("utf-8", "surrogatepass"))
         for line in others:
-            yield length, _number(digest)
+            yield length, _digest_to_int(digest)
             length = len(line)
             digest = blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8)
-    yield length, _number(digest)
+    yield length, _digest_to_int(digest)
 
 
-def _lines_of(
-    corpus: Corpus, cut: int, split: str, report: Report | None
+def _iter_long_lines(
+    corpus: Corpus, boundary: int, split: str, report: ByteProgress | None
 ) -> Iterator[tuple[int, int]]:
-    """The lines of a split that are long enough; at the cut of the splits one may be in two."""
-    stream = split_stream(parts(corpus, report), cut)
+    """Yield the long lines of a split; the boundary of the splits may divide a line."""
+    stream = split_stream(iter_parts(corpus, report), boundary)
     if split == "train":  # which comes first
         stream = takewhile(lambda part: part[0] == split, stream)
     pieces = ("\n" if part is None else part for where, part in stream if where == split)
-    return (line for line in lines(pieces) if line[0] >= SHORTEST_LINE)
+    return (line for line in iter_lines(pieces) if line[0] >= SHORTEST_LINE)
 
 
-def _songs_in_both(corpus: Corpus, cut: int, report: Report | None) -> int:
-    """How many songs that lie in the validation split lie in the training split too."""
+def _count_shared_songs(corpus: Corpus, boundary: int, report: ByteProgress | None) -> int:
+    """Count the songs of the validation split that are in the training split too."""
     train, val = array("Q"), array("Q")
     start = 0
     for document in corpus.documents(report):
@@ -83,42 +87,42 @@ def _songs_in_both(corpus: Corpus, cut: int, report: Report | None) -> int:
         for piece in document:
             stop += len(piece)
             digest.update(piece.encode())
-        if stop <= cut:
-            train.append(_number(digest))
-        elif start >= cut:
-            val.append(_number(digest))
+        if stop <= boundary:
+            train.append(_digest_to_int(digest))
+        elif start >= boundary:
+            val.append(_digest_to_int(digest))
         start = stop + 1  # the line feed between two
-    known = _Known(val)
-    known.note(train)
-    return int(known.seen(val).sum())
+    songs = _FingerprintSet(val)
+    songs.mark(train)
+    return int(songs.is_marked(val).sum())
 
 
-class _Known:
-    """Which fingerprints of some have come up among others."""
+class _FingerprintSet:
+    """A fixed set of fingerprints, each of which can be marked."""
 
-    def __init__(self, marks: "array[int]") -> None:
-        self._marks = np.unique(np.array(marks, np.uint64))
-        self._seen = np.zeros(len(self._marks), bool)
+    def __init__(self, members: "array[int]") -> None:
+        self._members = np.unique(np.array(members, np.uint64))
+        self._marked = np.zeros(len(self._members), bool)
 
-    def note(self, others: "array[int]") -> None:
-        """These have come up."""
-        self._seen |= np.isin(self._marks, np.array(others, np.uint64))
+    def mark(self, fingerprints: "array[int]") -> None:
+        """Mark the members that are among `fingerprints`."""
+        self._marked |= np.isin(self._members, np.array(fingerprints, np.uint64))
 
-    def seen(self, marks: "array[int]") -> NDArray[np.bool_]:
-        """Whether each of these, which are among the first, has come up, (N,)."""
-        return self._seen[np.searchsorted(self._marks, np.array(marks, np.uint64))]
+    def is_marked(self, members: "array[int]") -> NDArray[np.bool_]:
+        """Tell which members, (N,), are marked, (N,)."""
+        return self._marked[np.searchsorted(self._members, np.array(members, np.uint64))]
 
 
-def _batches(found: Iterable[tuple[int, int]]) -> Iterator["array[int]"]:
-    """The fingerprints of lines, many together."""
+def _batch_fingerprints(lines: Iterable[tuple[int, int]]) -> Iterator["array[int]"]:
+    """Yield the fingerprints of lines in batches."""
     batch = array("Q")
-    for _, mark in found:
-        batch.append(mark)
+    for _, fingerprint in lines:
+        batch.append(fingerprint)
         if len(batch) == BATCH:
             yield batch
             batch = array("Q")
     yield batch
 
 
-def _number(digest: blake2b) -> int:
+def _digest_to_int(digest: blake2b) -> int:
     return int.from_bytes(digest.digest(), "little")

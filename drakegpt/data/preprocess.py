@@ -1,10 +1,10 @@
-"""The passes over a corpus that make a dataset of it, each in bounded memory.
+"""The passes over a corpus that prepare a dataset, each in bounded memory.
 
-First a survey: how long is it, which characters has it. Then, for BPE, the
-tokenizer learns from the training split. Then the corpus gets its identity,
-and last its tokens, split by split.
+`scan` measures the text and collects its characters, `train_bpe` trains a tokenizer on the
+training split, `fingerprint` computes the dataset's version, and `encode_splits` encodes
+the text.
 
-Not here: what becomes of the tokens (`dataset`).
+Not here: how the tokens are stored (`prepare`).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from drakegpt.data.corpus import Corpus, Progress, Report, parts
+from drakegpt.data.corpus import ByteProgress, Corpus, StageProgress, iter_parts
 from drakegpt.data.songs import SongRecorder
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.bpe import BPETokenizer
@@ -20,35 +20,35 @@ from drakegpt.data.tokenizers.char import CharacterSet
 from drakegpt.errors import CorpusError
 
 TRAIN_SHARE = 0.9
-# Between documents, in what the identity of a dataset is made from. No UTF-8 has this byte, so
-# the same text in other documents, which has other tokens, has another identity.
+# Stands between documents in what is fingerprinted. This byte never occurs in UTF-8, so the same
+# text divided into other documents, which has other tokens, has another fingerprint.
 BOUNDARY = b"\xff"
 
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """What the first pass finds out about a text."""
+    """What `scan` finds out about a text."""
 
     characters: int
     alphabet: str  # each character once, sorted
     sha256: str  # of the UTF-8 of the text, documents joined by line feeds
     documents: int
-    left_out: int | None  # rows without text, if the documents are rows
-    songs_sha256: str = ""  # of songs.json, whatever the documents are
+    left_out: int | None  # rows without text; `None` if the documents are not rows
+    songs_sha256: str  # of what `SongRecorder` writes
 
     @property
-    def cut(self) -> int:
-        """The characters to train on; the others are there to validate."""
+    def train_characters(self) -> int:
+        """Number of characters in the training split; the others are the validation split."""
         return int(self.characters * TRAIN_SHARE)
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing but white space."""
+        """Whether the text is nothing but white space."""
         return not self.alphabet.strip()
 
 
-def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
-    """Read a corpus from beginning to end."""
+def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
+    """Read a whole corpus; returns its statistics."""
     seen, digest, songs = CharacterSet(), hashlib.sha256(), hashlib.sha256()
     characters = documents = 0
     corpus = SongRecorder(corpus, lambda text: songs.update(text.encode()))
@@ -69,79 +69,85 @@ def scan(corpus: Corpus, report: Report | None = None) -> CorpusStats:
 
 
 def train_bpe(
-    corpus: Corpus, cut: int, vocab_size: int, progress: Progress | None = None
+    corpus: Corpus, train_characters: int, vocab_size: int, progress: StageProgress | None = None
 ) -> BPETokenizer:
-    """A BPE tokenizer of the first `cut` characters of a corpus."""
+    """Train a BPE tokenizer on the first `train_characters` characters of a corpus."""
 
     def pieces() -> Iterator[str | None]:
-        for split, part in split_stream(parts(corpus, reporter(progress, "finding words")), cut):
+        for split, part in split_stream(
+            iter_parts(corpus, report_stage(progress, "finding words")), train_characters
+        ):
             if split != "train":
                 break
             yield part
         if progress:
-            progress("learning tokens", 0, None)  # the library does not tell how far it is
+            progress("learning tokens", 0, None)  # the library does not report progress
 
     return BPETokenizer.train(pieces(), vocab_size)
 
 
-def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: Report | None = None) -> str:
-    """The sha256 of a tokenizer and the text it is applied to."""
+def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: ByteProgress | None = None) -> str:
+    """Compute the SHA-256 of a tokenizer and the text it is applied to."""
     digest = hashlib.sha256(tokenizer.to_json().encode() + b"\0")
     boundary = b"\n" if tokenizer.end is None else BOUNDARY
-    for part in parts(corpus, report):
+    for part in iter_parts(corpus, report):
         digest.update(boundary if part is None else part.encode())
     return digest.hexdigest()
 
 
 def encode_splits(
-    tokenizer: Tokenizer, corpus: Corpus, found: CorpusStats, report: Report | None = None
+    tokenizer: Tokenizer, corpus: Corpus, stats: CorpusStats, report: ByteProgress | None = None
 ) -> Iterator[tuple[str, Iterator[Tokens]]]:
-    """The splits of a corpus, "train" and then "val", each with its tokens in blocks (n,).
+    """Yield "train" and then "val", each with its tokens in blocks (n,).
 
-    Raises `CorpusError` at the end if the text is not that of the survey any more.
+    Raises `CorpusError` if the text is no longer the one that `stats` describes.
     """
     digest = hashlib.sha256()
 
-    def watched() -> Iterator[str | None]:
-        for part in parts(corpus, report):
+    def hash_parts() -> Iterator[str | None]:
+        for part in iter_parts(corpus, report):
             digest.update(b"\n" if part is None else part.encode())
             yield part
 
     changed = changed_text_error()
 
-    def as_surveyed(tokens: Iterator[Tokens]) -> Iterator[Tokens]:
+    def check_characters(tokens: Iterator[Tokens]) -> Iterator[Tokens]:
         try:
             yield from tokens
-        except ValueError as error:  # a character that was not there before
+        except ValueError as error:  # a character that `scan` has not seen
             raise changed from error
 
-    for split, some in groupby(split_stream(watched(), found.cut), key=lambda item: item[0]):
-        yield split, as_surveyed(tokenizer.encode_parts(part for _, part in some))
-    if digest.hexdigest() != found.sha256:
+    stream = split_stream(hash_parts(), stats.train_characters)
+    for split, group in groupby(stream, key=lambda item: item[0]):
+        yield split, check_characters(tokenizer.encode_parts(part for _, part in group))
+    if digest.hexdigest() != stats.sha256:
         raise changed
 
 
 def changed_text_error() -> CorpusError:
-    """The error for a text that differs from one pass to the next."""
+    """Create the error for a text that differs from one pass to the next."""
     return CorpusError("The text has changed while it was being prepared.", "Fetch it once more.")
 
 
-def reporter(progress: Progress | None, what: str) -> Report | None:
-    """Reports of one pass, passed on with its name."""
-    return (lambda done, total: progress(what, done, total)) if progress else None
+def report_stage(progress: StageProgress | None, stage: str) -> ByteProgress | None:
+    """Return a callback that reports the bytes of one stage to `progress`."""
+    return (lambda done, total: progress(stage, done, total)) if progress else None
 
 
-def split_stream(stream: Iterable[str | None], cut: int) -> Iterator[tuple[str, str | None]]:
-    """Each part with the split it is in; the one that spans the cut becomes two.
+def split_stream(
+    stream: Iterable[str | None], train_characters: int
+) -> Iterator[tuple[str, str | None]]:
+    """Yield each part with its split; one that spans the boundary of the splits becomes two.
 
-    The boundary of two documents counts as one character, the line feed it stands for.
+    `None`, between two documents, counts as one character: the line feed it stands for.
     """
     seen = 0
     for part in stream:
         length = 1 if part is None else len(part)
-        if part is not None and seen < cut < seen + length:
-            yield "train", part[: cut - seen]
-            yield "val", part[cut - seen :]
+        left = train_characters - seen
+        if part is not None and 0 < left < length:
+            yield "train", part[:left]
+            yield "val", part[left:]
         else:
-            yield ("train" if seen < cut else "val"), part
+            yield ("train" if left > 0 else "val"), part
         seen += length

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 
-from drakegpt.data.corpus import Corpus, Document, Report
-from drakegpt.paths import parse_json
+from drakegpt.data.corpus import ByteProgress, Corpus, Document
+from drakegpt.files import parse_json
 
 SONGS = "songs.json"
 
@@ -48,7 +48,7 @@ class SongRecorder:
         """Rows without text that were passed over in the last reading; `None` without rows."""
         return self._corpus.left_out
 
-    def documents(self, report: Report | None = None) -> Iterator[Document]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """The documents of the corpus; the text that was written is whole after the last."""
         if not self.has_songs:
             yield from self._corpus.documents(report)

@@ -20,11 +20,12 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.data import corpus, dataset, kaggle
-from drakegpt.data.corpus import CsvColumn, Progress, TextFile
+from drakegpt.data.corpus import CsvColumn, StageProgress, TextFile
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.preprocess import reporter
+from drakegpt.data.prepare import prepare_dataset
+from drakegpt.data.preprocess import report_stage
 from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -42,7 +43,7 @@ class Source:
 
     description: str
     provenance: str
-    download: Callable[[Path, kaggle.Progress | None], Path]
+    download: Callable[[Path, kaggle.ByteProgress | None], Path]
     is_csv: bool = True
     bundled: bool = False  # with drakegpt, so that it needs no network
 
@@ -64,7 +65,7 @@ def fetch(
     tokenizer: str = "char",
     vocab_size: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Fetched:
     """Fetch a known source or a user's file and prepare it as a dataset.
 
@@ -80,7 +81,7 @@ def fetch(
     _check_tokenizer(tokenizer, vocab_size)
     own_name = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
     name = _checked_name(name or own_name, chosen=name is not None)
-    existing = dataset.load(name) if name in dataset.names() and not force else None
+    existing = dataset.load(name) if name in dataset.list_names() and not force else None
     provenance = known.provenance if known else _place(source)
     if existing and existing.metadata.provenance != provenance:
         raise UsageError(
@@ -93,7 +94,7 @@ def fetch(
     column = (text_column or LYRIC_COLUMN).strip() if is_csv else None
     as_asked = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
     if known and existing and as_asked and existing.metadata.text_column == _to_note(column):
-        dataset.make_default(name)
+        dataset.set_default(name)
         return Fetched(existing, "already there", _notes(existing))
     prepared, notes = _prepare(source, name, column, tokenizer, vocab_size, progress)
     if existing is None:
@@ -109,22 +110,22 @@ def _prepare(
     column: str | None,
     tokenizer: str,
     vocab_size: int | None,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Bring a source's file and make a dataset of it: of one `column`, if it is a CSV."""
     known = SOURCES.get(source)
-    with paths.workplace(Path(tempfile.gettempdir())) as folder:
+    with files.temporary_folder(Path(tempfile.gettempdir())) as folder:
         if known:
             path = known.download(folder, _downloading(progress))
         else:
             path = _own_file(Path(source), folder)
         text = CsvColumn(path, column, source) if column else TextFile(path, source)
-        prepared = dataset.prepare(
+        prepared = prepare_dataset(
             text,
             name=name,
             source=source,
             provenance=known.provenance if known else _place(source),
-            source_sha256=corpus.checksum(path, source, reporter(progress, "reading")),
+            source_sha256=corpus.compute_checksum(path, source, report_stage(progress, "reading")),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             text_column=_to_note(column),
@@ -164,20 +165,20 @@ def load_or_prepare_sample(name: str | None) -> tuple[Dataset, bool]:
 
     The second value says whether the sample has just been prepared for this.
     """
-    default = dataset.default_name()
+    default = dataset.get_default_name()
     wanted = (default or "sample") if name is None else name
-    if wanted != "sample" or "sample" in dataset.names():
+    if wanted != "sample" or "sample" in dataset.list_names():
         return dataset.load(name), False
     prepared = fetch("sample").dataset
-    dataset.make_default(default or "sample")
+    dataset.set_default(default or "sample")
     return prepared, True
 
 
-def _downloading(progress: Progress | None) -> kaggle.Progress | None:
+def _downloading(progress: StageProgress | None) -> kaggle.ByteProgress | None:
     return (lambda done, total: progress("downloading", done, total)) if progress else None
 
 
-def _download_drake(folder: Path, progress: kaggle.Progress | None) -> Path:
+def _download_drake(folder: Path, progress: kaggle.ByteProgress | None) -> Path:
     try:
         return kaggle.download_member(
             "deepshah16/song-lyrics-dataset", "csv/Drake.csv", folder, progress
@@ -187,14 +188,14 @@ def _download_drake(folder: Path, progress: kaggle.Progress | None) -> Path:
         raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
 
 
-def _copy_sample(folder: Path, _: kaggle.Progress | None) -> Path:
+def _copy_sample(folder: Path, _: kaggle.ByteProgress | None) -> Path:
     path = folder / "sample_lyrics.csv"
     path.write_bytes((resources.files("drakegpt.data") / path.name).read_bytes())
     return path
 
 
 def download_url(
-    url: str, sha256: str, target: Path, progress: kaggle.Progress | None = None
+    url: str, sha256: str, target: Path, progress: kaggle.ByteProgress | None = None
 ) -> Path:
     """Write the bytes at `url` to the file `target` and return it.
 
@@ -272,7 +273,7 @@ def _own_file(path: Path, folder: Path) -> Path:
     What a path under /dev gives the second time depends on the system.
     """
     try:
-        path = paths.expanded(path)
+        path = home.expand_user(path)
         with path.open("rb") as file:
             if path.is_file() and Path("/dev") not in path.parents:
                 return path
@@ -320,7 +321,7 @@ def _checked_name(name: str, *, chosen: bool) -> str:
     """A name that is safe as a folder everywhere; a file's own name is made so."""
     if not chosen:
         name = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-._") or "corpus"
-    if not dataset.NAME.fullmatch(name):
+    if not dataset.NAME_PATTERN.fullmatch(name):
         raise UsageError(
             f"'{name}' cannot name a dataset.",
             "Use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit.",

@@ -26,9 +26,9 @@ class Stream(IntEnum):
 
 # Iterations whose training windows are drawn together: drawing one by one costs as much as a
 # small model's whole forward pass.
-DRAWN_TOGETHER = 64
+ITERATIONS_PER_DRAW = 64
 # Tokens up to which the windows of all these iterations are cut out of the text at once.
-CUT_UP_TO = 2**20
+MAX_GATHERED_TOKENS = 2**20
 
 
 def random_windows(
@@ -41,8 +41,8 @@ def random_windows(
     points come from the counter-based generator Philox (Salmon et al. 2011):
     the seed and the stream are its key, `number` its counter.
     """
-    starts = _starts(len(tokens) - context_length, (count,), seed, stream, number)
-    windows = _cut(tokens, starts, context_length).long()
+    starts = _draw_starts(len(tokens) - context_length, (count,), seed, stream, number)
+    windows = _gather_windows(tokens, starts, context_length).long()
     return windows[:, :-1], windows[:, 1:]
 
 
@@ -64,20 +64,20 @@ class TrainingWindows:
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
-        block, place = divmod(iteration, DRAWN_TOGETHER)
+        block, place = divmod(iteration, ITERATIONS_PER_DRAW)
         if block != self._block:
             last = len(self._tokens) - self._context_length
-            shape = (DRAWN_TOGETHER, self._count)
-            starts = _starts(last, shape, self._seed, Stream.TRAINING, block)[:, self._share]
+            shape = (ITERATIONS_PER_DRAW, self._count)
+            starts = _draw_starts(last, shape, self._seed, Stream.TRAINING, block)[:, self._share]
             self._starts = starts.to(self._tokens.device)
             self._windows = self._tokens[:0]
-            if starts.numel() * self._context_length <= CUT_UP_TO:
-                self._windows = _cut(self._tokens, self._starts, self._context_length)
+            if starts.numel() * self._context_length <= MAX_GATHERED_TOKENS:
+                self._windows = _gather_windows(self._tokens, self._starts, self._context_length)
             self._block = block
         if len(self._windows):
             windows = self._windows[place]
         else:
-            windows = _cut(self._tokens, self._starts[place], self._context_length)
+            windows = _gather_windows(self._tokens, self._starts[place], self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
 
@@ -100,7 +100,7 @@ class EpochWindows:
         """`count` windows an iteration, of which a process takes its `share`."""
         self._tokens, self._context_length = tokens, context_length
         self._count, self._seed, self._share = count, seed, share
-        self._windows = windows_in(len(tokens), context_length)
+        self._windows = count_windows(len(tokens), context_length)
         self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
@@ -113,35 +113,37 @@ class EpochWindows:
             order.append(self._order_of(epoch)[place : place + numbers.stop - number])
             number += len(order[-1])
         starts = torch.cat(order) * self._context_length
-        windows = _cut(self._tokens, starts, self._context_length)
+        windows = _gather_windows(self._tokens, starts, self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
     def _order_of(self, epoch: int) -> Tensor:
         """The windows of an epoch as they are read, (W,), from the seed and the epoch alone."""
         if epoch != self._epoch:
-            chance = _chance(self._seed, Stream.EPOCHS, epoch)
+            chance = _create_generator(self._seed, Stream.EPOCHS, epoch)
             self._epoch = epoch
             order = torch.from_numpy(chance.permutation(self._windows))
             self._order = order.to(self._tokens.device)
         return self._order
 
 
-def windows_in(tokens: int, context_length: int) -> int:
+def count_windows(tokens: int, context_length: int) -> int:
     """How many windows stand side by side in so many tokens, each with its targets."""
     return (tokens - 1) // context_length
 
 
-def _starts(last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int) -> Tensor:
-    return torch.from_numpy(_chance(seed, stream, number).integers(last, size=shape))
+def _draw_starts(
+    last: int, shape: tuple[int, ...], seed: int, stream: Stream, number: int
+) -> Tensor:
+    return torch.from_numpy(_create_generator(seed, stream, number).integers(last, size=shape))
 
 
-def _chance(seed: int, stream: Stream, number: int) -> np.random.Generator:
+def _create_generator(seed: int, stream: Stream, number: int) -> np.random.Generator:
     """The generator of one draw of a stream: no draw depends on those before it."""
     philox = np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, number])
     return np.random.Generator(philox)
 
 
-def _cut(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
+def _gather_windows(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
     """Windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
     return tokens[
         starts.to(tokens.device)[..., None] + torch.arange(context_length + 1, device=tokens.device)
@@ -169,7 +171,7 @@ def sequential_windows(
         yield tokens[None, whole:last].long(), tokens[None, whole + 1 :].long()
 
 
-def known_tokens(places: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
+def count_known_tokens(places: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
     """How many tokens stand before each place in its window, as `sequential_windows` cuts them.
 
     `places`: (n,), counted in the text from 0, which is a target in no window and

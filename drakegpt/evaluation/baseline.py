@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.ngrams import AT_ONCE, NGrams, fit
+from drakegpt.data.ngrams import TOKENS_PER_PART, NGrams, fit
 from drakegpt.data.tokenizers.base import Tokens
-from drakegpt.data.windows import known_tokens
+from drakegpt.data.windows import count_known_tokens
 from drakegpt.evaluation.scoring import Score, characters_in, validation_tokens
 
 HIGHEST_ORDER = 7
@@ -87,9 +87,9 @@ def losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[float]:
     `tokens`: (N,), in windows side by side as `sequential_windows` cuts them.
     """
     sums: list[list[float]] = [[] for _ in counts.levels]
-    for start in range(1, len(tokens), AT_ONCE):
-        places = np.arange(start, min(start + AT_ONCE, len(tokens)))
-        known = known_tokens(places, context_length)
+    for start in range(1, len(tokens), TOKENS_PER_PART):
+        places = np.arange(start, min(start + TOKENS_PER_PART, len(tokens)))
+        known = count_known_tokens(places, context_length)
         by_order = counts.probabilities(tokens, places, known)
         for parts, probabilities in zip(sums, by_order, strict=True):
             parts.append(-float(np.log(probabilities).sum()))

@@ -62,7 +62,7 @@ def validation_score(model: LanguageModel, data: Dataset, device: torch.device) 
 
 def tail_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model on the tail of the training split, after the token before it."""
-    learnt, tail = data.parts(tail=True)
+    learnt, tail = data.select_splits(tail=True)
     return score_tokens(model, torch.cat([learnt[-1:], tail]), data.tokenizer, device)
 
 

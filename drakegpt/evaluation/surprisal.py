@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.overlap import SHORTEST_LINE, lines_in_both
+from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import tokens_at_once
@@ -61,7 +61,7 @@ def find_verse(data: Dataset) -> Verse:
     The same dataset has the same verse.
     """
     text = data.text("val", LOOKED_AT)
-    known = lines_in_both(text, data.pieces("train"))
+    known = find_shared_lines(text, data.iter_text("train"))
     usual = [*_stanzas(text), _anything(text)]
     for start, stop in [*usual, *_new_lines(text, known)]:
         verse = Verse(_cut(text[start:stop]), text[:start])

@@ -257,7 +257,7 @@ def _identity(run: Run) -> tuple[Any, ...]:
 def _in_other_tokens(data: Dataset) -> list[Dataset]:
     """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
     found = []
-    for name in dataset.names():
+    for name in dataset.list_names():
         with suppress(CorpusError):
             other = dataset.load(name)
             same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.experiments.results import ResultRow
 from drakegpt.plotting import SCORED, new_figure, write_figure
-from drakegpt.wording import plotted
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,11 +147,11 @@ def _figure() -> "tuple[Figure, Axes]":
 
 
 def _saved(figure: "Figure", data: str, name: str) -> list[Path]:
-    return write_figure(figure, paths.comparisons() / data, name)
+    return write_figure(figure, home.comparisons() / data, name)
 
 
 def _dress(axes: "Axes", title: str, below: str) -> None:
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     axes.set_xlabel(below)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -31,9 +31,9 @@ from typing import Self
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
+from drakegpt.files import remove_folder
 from drakegpt.models.registry import choose_device, processors, threads_for
 from drakegpt.models.size import total_parameters
-from drakegpt.paths import remove_folder
 from drakegpt.runs.lookup import find_interrupted, find_origin, list_runs_on, with_current_storage
 from drakegpt.runs.run import Run, check_new
 from drakegpt.runs.scores import score
@@ -41,7 +41,7 @@ from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 # Floating-point operations of all runs together, from which starting processes pays: some seconds.
 WORTH_PROCESSES = 3 * 10**11
@@ -221,7 +221,7 @@ class _Process:
         raise RunError(
             f"Training {self.run.name} failed: its process ended with code "
             f"{self._process.returncode}: {said.rpartition(chr(10))[2] or 'it said nothing.'}",
-            f"Go on with it: `{command('train', resume=self.run.name)}`.",
+            f"Go on with it: `{format_command('train', resume=self.run.name)}`.",
         )
 
     def _error(self) -> BaseException | None:

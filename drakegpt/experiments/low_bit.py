@@ -30,6 +30,7 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.noise import Difference, difference, lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
+from drakegpt.files import temporary_folder
 from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
@@ -42,7 +43,6 @@ from drakegpt.models.packed_linear import (
 )
 from drakegpt.models.registry import build_model, choose_threads, without_weights
 from drakegpt.models.size import total_parameters
-from drakegpt.paths import workplace
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import counted_score, score
@@ -358,7 +358,7 @@ def _stored(
     packing = form.rounded and Packing(form.rounded, trained=False)
     if run.config.bits != "full":
         packing = Packing(run.config.bits, trained=True)
-    with workplace(Path(tempfile.gettempdir())) as folder:
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
         file = folder / "weights.safetensors"
         save_weights(file, model.state_dict(), {})
         dtype = str(form.dtype).removeprefix("torch.")

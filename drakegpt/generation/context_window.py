@@ -1,14 +1,14 @@
-"""What a model sees of a text that outgrows its context: the window, and how it moves.
+"""The context window of a text longer than the model's context, and how it moves.
 
-Up to the context length T all of the text is seen, and each token is computed
-once (`cache`). From then on tokens must go:
+Up to the context length T the model sees the whole text and computes each token once
+(`kv_cache`). After that, old tokens must be dropped:
 
-    exact   The first one, for each that comes, as the original does. All others
-            move up by one position, so the whole window is computed each time.
-    cached  The older half at once. What remains is computed anew, and then T / 2
-            tokens are written, one at a time, before the window is full again.
+    exact   One token for each new one, as the original does. All others move by one
+            position, so the whole window is computed again for every token.
+    cached  The older half together. The rest is computed again, and then T / 2 tokens
+            are generated, one at a time, before the window is full again.
 
-Not here: which token is drawn.
+Not here: how tokens are sampled.
 """
 
 from collections import deque
@@ -22,47 +22,47 @@ from drakegpt.compute.replay import REPLAYED_UP_TO, Replayed
 from drakegpt.generation.kv_cache import CachedModel
 from drakegpt.models.layers import LanguageModel
 
-Window = Literal["auto", "exact", "cached"]
+ContextWindow = Literal["auto", "exact", "cached"]
 
 CACHED_FROM = 32  # context length from which `auto` is cached
 
 
-def resolve(window: Window, context_length: int) -> Literal["exact", "cached"]:
-    """What `auto` means for a model of this context length."""
+def resolve_window(window: ContextWindow, context_length: int) -> Literal["exact", "cached"]:
+    """Resolve `auto` for a model of this context length."""
     if window == "auto":
         return "cached" if context_length >= CACHED_FROM else "exact"
     return window
 
 
-def tokens_kept(window: Window, context_length: int) -> int:
-    """How many tokens, the newest included, are seen after a full window has moved."""
-    exact = resolve(window, context_length) == "exact"
+def count_kept_tokens(window: ContextWindow, context_length: int) -> int:
+    """Count the tokens, the newest included, that remain after a full window has moved."""
+    exact = resolve_window(window, context_length) == "exact"
     return context_length if exact else max(1, context_length // 2)
 
 
 class ContextReader:
-    """Reads B texts as they grow, and scores what may come next."""
+    """Reads B texts token by token and returns the logits of the next token."""
 
-    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
         config = model.config
         self._cached = CachedModel(model, texts)
         self._texts = texts
         self._device = next(model.parameters()).device
         self._context_length = config.context_length
-        self._kept = tokens_kept(window, config.context_length)
+        self._kept = count_kept_tokens(window, config.context_length)
         self._recent: deque[Tensor] = deque(maxlen=config.context_length)  # each (B, 1)
-        self._length = 0  # of what is in the window
+        self._length = 0  # tokens in the window
         on_cpu = self._device.type == "cpu"
         small = texts * self._kept * config.embedding_dim <= REPLAYED_UP_TO
-        read, read_on = self._cached.read, self._cached.read_on
+        read, read_next = self._cached.read, self._cached.read_next
         self._read = Replayed(read) if on_cpu and small else read
-        self._read_on = Replayed(read_on) if on_cpu else read_on
+        self._read_next = Replayed(read_next) if on_cpu else read_next
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
         tokens = torch.tensor([prompt[-self._context_length :]], device=self._device)
         self._recent.extend(tokens.expand(self._texts, -1).split(1, dim=1))
-        self._start_over(tokens.shape[1])
+        self._restart(tokens.shape[1])
         return self._cached.read(tokens).expand(self._texts, -1)
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -71,32 +71,32 @@ class ContextReader:
         self._recent.append(tokens)
         if self._length < self._context_length:
             self._length += 1
-            return self._read_on(tokens)
+            return self._read_next(tokens)
         if self._length != self._kept:
-            self._start_over(self._kept)
+            self._restart(self._kept)
         return self._read(torch.cat(list(self._recent)[-self._kept :], dim=1))
 
-    def _start_over(self, length: int) -> None:
+    def _restart(self, length: int) -> None:
         self._length = length
-        self._cached.start_over(length)
+        self._cached.restart(length)
 
 
 class ReplayableReader:
     """Reads B texts as `ContextReader` does, in steps that only change tensors in place.
 
-    So a CUDA graph can repeat them, and the host need not know what has been drawn. The
-    window's tokens are kept at their positions; where there is no more `room` it moves.
+    A CUDA graph can replay such steps, and the host need not know the sampled tokens. The
+    window's tokens stay at their positions; it moves when there is no more `room`.
     """
 
-    def __init__(self, model: LanguageModel, texts: int, window: Window) -> None:
+    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
         weight = next(model.parameters())
         self._cached = CachedModel(model, texts)
         self._context_length = model.config.context_length
-        self._kept = tokens_kept(window, self._context_length)
+        self._kept = count_kept_tokens(window, self._context_length)
         shape = (texts, self._context_length)
         self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
-        self.room = self._context_length  # for so many tokens, until start() is called
-        self.room_again = self._context_length - self._kept  # after each move
+        self.room = self._context_length  # tokens that still fit; set by start()
+        self.room_after_move = self._context_length - self._kept
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
@@ -105,18 +105,18 @@ class ReplayableReader:
         length = tokens.shape[1]
         window[:, :length] = tokens
         self.room = self._context_length - length
-        self._cached.start_over(length)
+        self._cached.restart(length)
         return self._cached.read(tokens).expand(len(window), -1)
 
-    def read_on(self, tokens: Tensor) -> Tensor:
+    def read_next(self, tokens: Tensor) -> Tensor:
         """Read the next token of each text, (B, 1), while there is room. Returns logits (B, V)."""
-        logits = self._cached.read_on(tokens)
+        logits = self._cached.read_next(tokens)
         self._window.index_copy_(1, self._cached.position, tokens)
         return logits
 
-    def read_again(self, tokens: Tensor) -> Tensor:
-        """Read the next token of each text, (B, 1), of a full window. Returns logits (B, V)."""
-        newest = torch.cat([self._window[:, self.room_again + 1 :], tokens], dim=1)
+    def move_and_read(self, tokens: Tensor) -> Tensor:
+        """Move the full window, then read the next tokens (B, 1). Returns logits (B, V)."""
+        newest = torch.cat([self._window[:, self.room_after_move + 1 :], tokens], dim=1)
         self._window[:, : self._kept] = newest
-        self._cached.start_over(self._kept)
+        self._cached.restart(self._kept)
         return self._cached.read(newest)

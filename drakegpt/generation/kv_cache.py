@@ -1,17 +1,15 @@
-"""A model that remembers what it has read, so that each token passes through it once.
+"""KV cache: a copy of a model that keeps keys and values, so that each token is computed once.
 
-For the next token, attention asks all tokens before it for their keys and
-values; the rest of the model looks at one token alone. So a copy of the model
-is made that shares its weights and keeps keys and values: to go on, only the
-new token is computed. The parts are replaced by their type, whatever model they
-make up; the model itself knows nothing of this.
+The next token depends on earlier tokens only by their keys and values in attention. The
+copy shares the model's weights; its attention and embedding layers, found by their type, are
+replaced by ones that keep state. The model itself does not know of the cache.
 
-Positions are counted from the start of the window. Where the window moves,
-every token gets another position and all that was kept is void: it is read
-again from its start. When that happens is decided in `window`.
+Positions are counted from the start of the context window. When the window moves, every
+token gets another position, so the cache is void and the window is read again.
+`context_window` decides when.
 
-Shapes: B texts, n tokens read at once, T tokens at most, C width of the
-embedding, H heads, D = C / H, V tokens in the vocabulary.
+Shapes: B texts, n tokens read together, T context length, C embedding width, H heads,
+D = C / H, V tokens in the vocabulary.
 """
 
 import copy
@@ -23,31 +21,34 @@ from torch import Tensor, nn
 from drakegpt.compute import kernels
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndPositionEmbedding
 
-# Activations, B * n * C, from which the last block takes the last token apart from the others.
-APART_FROM = 2**13
+# Activations, B * n * C, from which the last block computes the last token separately.
+MIN_SEPARATE_ACTIVATIONS = 2**13
 
 
 def uses_attention(model: LanguageModel) -> bool:
-    """Whether the model sees more than the last token: only attention mixes tokens."""
+    """Tell whether the model sees more than the last token: only attention mixes tokens."""
     return any(isinstance(module, CausalSelfAttention) for module in model.modules())
 
 
 class CachedModel:
-    """A model with attention that reads B texts of equal length, up to its context length."""
+    """Reads B texts of equal length, up to the context length, with a model with attention."""
 
     def __init__(self, model: LanguageModel, texts: int) -> None:
         weight = next(model.parameters())
-        self._place = Position(texts, weight.new_empty(model.config.context_length))
-        self._model = _with_memory(model, self._place)
+        self._state = CacheState(texts, weight.new_empty(model.config.context_length))
+        self._model = _with_cache(model, self._state)
 
     @property
     def position(self) -> Tensor:
-        """Of the token read last, int64 (1,): changed in place."""
-        return self._place.position
+        """Position of the last token read, int64 (1,), which changes in place."""
+        return self._state.position
 
-    def start_over(self, length: int) -> None:
-        """To be called before `length` tokens are read, unless the window had that many before."""
-        self._place.set(length)
+    def restart(self, length: int) -> None:
+        """Prepare to read a window of `length` tokens from its start.
+
+        Not needed if the window read before was as long.
+        """
+        self._state.set(length)
 
     def read(self, tokens: Tensor) -> Tensor:
         """Read a window from its start, (B, n), or one for all texts, (1, n).
@@ -56,127 +57,127 @@ class CachedModel:
         """
         return self._model(tokens)[:, -1]
 
-    def read_on(self, tokens: Tensor) -> Tensor:
-        """Read one more token of each text, (B, 1), while there is room. Returns logits (B, V)."""
-        self._place.advance()
+    def read_next(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1), while there is room. Returns logits (B, V)."""
+        self._state.advance()
         return self._model(tokens)[:, -1]
 
 
-class Position:
-    """How far the texts have been read; shared by all parts of a model.
+class CacheState:
+    """How many tokens of the texts were read; shared by all layers of a model.
 
-    Tensors that change in place, so that a step can be played from a tape or a CUDA graph.
+    Its tensors change in place, so that a step can be replayed.
     """
 
-    def __init__(self, texts: int, unread: Tensor) -> None:
-        """`unread` (T,): to be added to attention scores, -inf where no token was read yet."""
+    def __init__(self, texts: int, mask: Tensor) -> None:
+        """`mask`: (T,), is added to attention scores: -inf where no token was read yet, else 0."""
         self.texts = texts
-        self.unread = unread
-        self.position = torch.zeros(1, dtype=torch.int64, device=unread.device)  # the last one's
+        self.mask = mask
+        self.position = torch.zeros(1, dtype=torch.int64, device=mask.device)  # of the last token
 
     def set(self, length: int) -> None:
-        """The first `length` tokens are read, or about to be."""
+        """Count the first `length` tokens as read."""
         self.position.fill_(length - 1)
-        self.unread.fill_(-torch.inf)
-        self.unread[:length] = 0
+        self.mask.fill_(-torch.inf)
+        self.mask[:length] = 0
 
     def advance(self) -> None:
-        """One more is about to be."""
+        """Count one more token as read."""
         self.position.add_(1)
-        self.unread.index_fill_(0, self.position, 0.0)
+        self.mask.index_fill_(0, self.position, 0.0)
 
 
-def _with_memory(model: LanguageModel, place: Position) -> nn.Module:
-    """A copy of the model, with the same weights, whose parts keep what they will need again."""
+def _with_cache(model: LanguageModel, state: CacheState) -> nn.Module:
+    """Copy a model, sharing its weights, with layers that cache keys and values."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     result = copy.deepcopy(model, shared)
     for name, module in list(result.named_modules()):
         if isinstance(module, TokenAndPositionEmbedding):
-            result.set_submodule(name, _CachedEmbedding(module, place))
+            result.set_submodule(name, _CachedEmbedding(module, state))
         elif isinstance(module, CausalSelfAttention):
             head_size = model.config.embedding_dim // module.num_heads
-            attention = _CachedAttention(module, head_size, place)
+            attention = _CachedAttention(module, head_size, state)
             result.set_submodule(name, attention)
-            block = _block_of(result, name)
+            block = _find_block(result, name)
     result.set_submodule(block, _LastBlock(result.get_submodule(block), attention))
     return result
 
 
-def _block_of(model: nn.Module, name: str) -> str:
-    """The name of the block that the layer `name` belongs to; its own where there are no blocks."""
+def _find_block(model: nn.Module, name: str) -> str:
+    """Find the name of the block that contains layer `name`; that name itself without blocks."""
     first, *rest = name.split(".")
     return f"{first}.{rest[0]}" if isinstance(model.get_submodule(first), nn.Sequential) else name
 
 
 class _CachedEmbedding(nn.Module):
-    """Gives a single token the position that has been reached, instead of the first."""
+    """Embeds a single token at the position reached, instead of the first."""
 
-    def __init__(self, embedding: TokenAndPositionEmbedding, place: Position) -> None:
+    def __init__(self, embedding: TokenAndPositionEmbedding, state: CacheState) -> None:
         super().__init__()
         self.embedding = embedding
-        self.place = place
+        self.state = state
 
     @property
     def token(self) -> nn.Embedding:
-        """The table of tokens, which may also score them."""
+        """The token embedding, which the output layer may share."""
         return self.embedding.token
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, n) -> (B, n, C)."""
         if tokens.shape[1] > 1:
             return self.embedding(tokens)
-        return self.embedding.token(tokens) + self.embedding.position(self.place.position)
+        return self.embedding.token(tokens) + self.embedding.position(self.state.position)
 
 
-class _Remembered(Exception):  # noqa: N818 - nothing went wrong
-    """Ends a pass through the last block once its attention knows all keys and values."""
+class _CacheFilled(Exception):  # noqa: N818 - not an error
+    """Ends a forward pass of the last block once its attention has all keys and values."""
 
 
 class _CachedAttention(nn.Module):
-    """Attention that keeps all keys and values; a single token attends to those kept."""
+    """Attention that caches keys and values; a single token attends to the cached ones."""
 
-    def __init__(self, attention: CausalSelfAttention, head_size: int, place: Position) -> None:
+    def __init__(self, attention: CausalSelfAttention, head_size: int, state: CacheState) -> None:
         super().__init__()
         self.query_key_value = attention.query_key_value
-        self.num_heads, self.place = attention.num_heads, place
-        self.only_remember = False
-        self.room = len(place.unread)
-        shape = (2, place.texts, self.num_heads, self.room, head_size)
-        self.memory = place.unread.new_zeros(shape)  # keys and values, (2, B, H, T, D)
+        self.num_heads, self.state = attention.num_heads, state
+        self.only_fill_cache = False
+        self.context_length = len(state.mask)
+        shape = (2, state.texts, self.num_heads, self.context_length, head_size)
+        self.cache = state.mask.new_zeros(shape)  # keys and values, (2, B, H, T, D)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n, C) -> (B, n, C). Several tokens stand at the start of the window."""
+        """(B, n, C) -> (B, n, C). Several tokens are the start of a window."""
         n = x.shape[1]
         if n == 1:
-            return self._next(x.expand(self.place.texts, -1, -1))
+            return self._attend_to_cache(x.expand(self.state.texts, -1, -1))
         query_key_value = self.query_key_value(x)
-        if n < self.room or self.only_remember:  # after a full window nothing can follow
-            self.memory[:, :, :, :n] = self._heads(query_key_value)[1:]
-        if self.only_remember:
-            raise _Remembered
+        if n < self.context_length or self.only_fill_cache:  # nothing can follow a full window
+            self.cache[:, :, :, :n] = self._split_heads(query_key_value)[1:]
+        if self.only_fill_cache:
+            raise _CacheFilled
         return kernels.causal_attention(query_key_value, self.num_heads)
 
-    def _next(self, x: Tensor) -> Tensor:
-        """One token of each text, where the place is: (B, 1, C) -> (B, 1, C)."""
-        query, *key_value = self._heads(self.query_key_value(x)).split((1, 2))
-        self.memory.index_copy_(3, self.place.position, *key_value)
-        key, value = self.memory.flatten(1, 2)  # (B H, T, D)
+    def _attend_to_cache(self, x: Tensor) -> Tensor:
+        """Attend from one token of each text at the current position: (B, 1, C) -> (B, 1, C)."""
+        query, *key_value = self._split_heads(self.query_key_value(x)).split((1, 2))
+        self.cache.index_copy_(3, self.state.position, *key_value)
+        key, value = self.cache.flatten(1, 2)  # (B H, T, D)
         query = query.reshape(len(key), 1, -1)
         scale = query.shape[-1] ** -0.5
-        scores = torch.baddbmm(self.place.unread, query, key.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(self.state.mask, query, key.transpose(1, 2), alpha=scale)
         return torch.bmm(scores.softmax(-1), value).view(x.shape)
 
-    def _heads(self, query_key_value: Tensor) -> Tensor:
-        """(B, n, 3 C) -> queries, keys and values, (3, B, H, n, D)."""
+    def _split_heads(self, query_key_value: Tensor) -> Tensor:
+        """Split into queries, keys and values by head: (B, n, 3 C) -> (3, B, H, n, D)."""
         return query_key_value.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class _LastBlock(nn.Module):
-    """The last block: of what it makes only the last token's part is read.
+    """The last block, of whose output only the last token is used.
 
-    Of the tokens before, its attention needs keys and values, and nobody more.
-    So these pass through it until their keys and values are known; the last
-    token then follows on its own. Where they are few, one pass of all is quicker.
+    Earlier tokens only contribute keys and values here. Their forward pass ends once
+    these are cached; the last token then passes alone. For few tokens one forward pass
+    of all is faster.
     """
 
     def __init__(self, block: nn.Module, attention: _CachedAttention) -> None:
@@ -186,10 +187,10 @@ class _LastBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, C) -> (B, 1, C)."""
-        if x.shape[1] > 2 and x.numel() >= APART_FROM:
-            self.attention.only_remember = True
-            with suppress(_Remembered):
+        if x.shape[1] > 2 and x.numel() >= MIN_SEPARATE_ACTIVATIONS:
+            self.attention.only_fill_cache = True
+            with suppress(_CacheFilled):
                 self.block(x[:, :-1])
-            self.attention.only_remember = False
+            self.attention.only_fill_cache = False
             x = x[:, -1:]
         return self.block(x)[:, -1:]

@@ -1,4 +1,4 @@
-"""A prompt as a person types it, fitted to the characters that a model knows."""
+"""Fit a prompt, as a person types it, to the characters of a model's vocabulary."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.errors import UsageError
 
-# Signs with a plain equivalent that Unicode's own decompositions do not give.
+# Characters with a plain equivalent that Unicode's decompositions lack.
 _PLAIN = {
     "\N{LEFT SINGLE QUOTATION MARK}": "'",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
@@ -25,45 +25,45 @@ _PLAIN = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text that the model will see, and what had to change for it."""
+    """The text that the model reads, and how it differs from what was typed."""
 
     text: str
-    folded: dict[str, str]
+    replaced: dict[str, str]
     skipped: list[str]
 
 
-def fit(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
-    """Replace characters that the tokenizer does not know by plain ones that it does.
+def fit_prompt(text: str, tokenizer: Tokenizer, *, skip_unknown: bool) -> Prompt:
+    """Replace characters outside the vocabulary by plain ones in it.
 
-    Characters without an obvious equivalent are skipped if `skip_unknown`,
-    otherwise a `UsageError` lists them.
+    Characters without an obvious equivalent are skipped with `skip_unknown`; else a
+    `UsageError` lists them.
     """
-    text = _spelt(text.replace("\r\n", "\n"), tokenizer)
+    text = _normalize(text.replace("\r\n", "\n"), tokenizer)
     unknown = tokenizer.unknown(text)
-    folded = {c: plain for c in unknown if (plain := _equivalent(c, tokenizer)) is not None}
-    lost = [character for character in unknown if character not in folded]
-    if lost and not skip_unknown:
-        listed = ", ".join(f"{_shown(c)} (U+{ord(c):04X})" for c in lost)
+    replaced = {c: plain for c in unknown if (plain := _find_equivalent(c, tokenizer)) is not None}
+    skipped = [character for character in unknown if character not in replaced]
+    if skipped and not skip_unknown:
+        listed = ", ".join(f"{_show_character(c)} (U+{ord(c):04X})" for c in skipped)
         raise UsageError(
             f"The model has never seen these characters of the prompt: {listed}.",
             "Leave them out; `drakegpt generate --unknown skip` skips them.",
         )
-    fitted = "".join("" if c in lost else folded.get(c, c) for c in text)
-    return Prompt(fitted, folded, lost)
+    fitted = "".join("" if c in skipped else replaced.get(c, c) for c in text)
+    return Prompt(fitted, replaced, skipped)
 
 
-def _spelt(text: str, tokenizer: Tokenizer) -> str:
-    """The text with accents joined to their letters or apart, as suits the tokenizer best.
+def _normalize(text: str, tokenizer: Tokenizer) -> str:
+    """Choose the form with no unknown characters: as typed, NFC or NFD; else NFC.
 
-    As typed if that is all known; joined otherwise, so that they can be folded together.
+    In NFC an accent and its letter are one character, to be replaced together.
     """
-    spellings = [text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
-    known = [spelling for spelling in spellings if not tokenizer.unknown(spelling)]
-    return known[0] if known else spellings[1]
+    forms = [text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
+    known = [form for form in forms if not tokenizer.unknown(form)]
+    return known[0] if known else forms[1]
 
 
-def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
-    """The closest plain spelling that the tokenizer knows, if there is an obvious one."""
+def _find_equivalent(character: str, tokenizer: Tokenizer) -> str | None:
+    """Find the closest plain spelling in the vocabulary; `None` if there is no obvious one."""
     plain = _PLAIN.get(character, character)
     decomposed = unicodedata.normalize("NFKD", plain)
     base = "".join(c for c in decomposed if not unicodedata.combining(c))
@@ -74,5 +74,5 @@ def _equivalent(character: str, tokenizer: Tokenizer) -> str | None:
     return None
 
 
-def _shown(character: str) -> str:
+def _show_character(character: str) -> str:
     return f"'{character}'" if character.isprintable() else repr(character)

@@ -1,10 +1,10 @@
-"""One token after another: how a model writes.
+"""Autoregressive generation: sample one token after another.
 
-At each step the model scores every token, the scores become probabilities, and
-one token is drawn. The model sees at most its context length of tokens; how the
-window moves over longer texts is in `window`.
+At each step the model computes logits, they become probabilities, and one token is
+sampled. The model sees at most its context length of tokens; how the context window
+moves over longer texts is in `context_window`.
 
-Shapes: B texts written at once, V tokens in the vocabulary.
+Shapes: B texts generated together, V tokens in the vocabulary.
 """
 
 from bisect import bisect_right
@@ -16,26 +16,25 @@ import torch
 from torch import Tensor
 
 from drakegpt.errors import RunError
-from drakegpt.generation.context_window import ContextReader, ReplayableReader, Window
-from drakegpt.generation.graph import write_ahead
+from drakegpt.generation.context_window import ContextReader, ContextWindow, ReplayableReader
+from drakegpt.generation.graph import generate_ahead
 from drakegpt.generation.kv_cache import uses_attention
 from drakegpt.models.layers import LanguageModel
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original
-NUMBERS_AT_ONCE = 256  # random numbers of a text fetched together, one for each token
-NOISE_AT_ONCE = 2**18  # and at most so many where each token takes V of them
+TOKENS_PER_DRAW = 256  # tokens of a text whose random numbers are drawn together
+MAX_NOISE = 2**18  # random numbers of a text drawn together where each token takes V of them
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose the next token from the model's scores.
+    """How to sample the next token from the logits.
 
-    `temperature` divides the scores: below 1 is more cautious, above 1 more
-    erratic, 0 always takes the likeliest token. `top_k` keeps the k
-    likeliest tokens; `top_p` the fewest that together reach probability p
-    (nucleus sampling, Holtzman et al. 2020). `repetition_penalty` divides what a
-    token scores once it has occurred in the text, or multiplies it where that is
-    negative (Keskar et al. 2019, section 4.1).
+    `temperature` divides the logits: below 1 the text becomes more predictable, above 1
+    more random, and 0 is greedy. `top_k` keeps the k likeliest tokens, `top_p` the
+    smallest set with total probability p (nucleus sampling, Holtzman et al. 2020).
+    `repetition_penalty` divides the positive logits of tokens that occur in the text
+    and multiplies the negative ones (Keskar et al. 2019, section 4.1).
     """
 
     temperature: float = 1.0
@@ -44,7 +43,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     @property
-    def cuts(self) -> bool:
+    def truncates(self) -> bool:
         """Whether only the likeliest tokens are kept."""
         return self.top_k is not None or (self.top_p is not None and self.top_p < 1)
 
@@ -55,49 +54,49 @@ def generate(
     length: int,
     sampling: Sampling,
     seed: int,
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     start: int = START_TOKEN,
 ) -> Iterator[int]:
     """Yield `length` tokens that continue `prompt`, or token `start` if it is empty.
 
-    The same model, prompt, sampling, seed and window give the same tokens: chance
-    comes from a generator of its own, on the CPU whatever the model's device.
+    The same model, prompt, sampling, seed and window give the same tokens: the random
+    generator is not PyTorch's global one, and is on the CPU whatever the model's device.
     """
     for tokens in generate_batch(model, prompt, length, sampling, [seed], window, start):
         yield tokens[0]
 
 
-@torch.no_grad()  # not inference_mode, in which a tape would hold larger, slower operations
+@torch.no_grad()  # not inference_mode: replay would record larger, slower operations in it
 def generate_batch(
     model: LanguageModel,
     prompt: Sequence[int],
     length: int,
     sampling: Sampling,
     seeds: Sequence[int],
-    window: Window = "auto",
+    window: ContextWindow = "auto",
     start: int = START_TOKEN,
 ) -> Iterator[list[int]]:
-    """Write a text for each seed, all at once: yield `length` times the next token of each.
+    """Generate one text per seed together: yield `length` times the next token of each.
 
-    Each text is the one that its seed gives alone, but for rounding. On an NVIDIA
-    GPU texts are written ahead of what is asked for, by up to two blocks of tokens.
+    Each text is the one that its seed gives alone, up to rounding. On an NVIDIA GPU
+    up to two blocks of tokens are generated before they are asked for.
     """
-    task = _Task(list(prompt), start, length, sampling, seeds)
+    request = _Request(list(prompt), start, length, sampling, seeds)
     if uses_attention(model):
-        if _replays(model):
-            written = _ahead(ReplayableReader(model, len(seeds), window), task)
+        if _supports_cuda_graphs(model):
+            tokens = _generate_ahead(ReplayableReader(model, len(seeds), window), request)
         else:
-            written = _by_window(ContextReader(model, len(seeds), window), task)
+            tokens = _generate_with_reader(ContextReader(model, len(seeds), window), request)
     elif sampling.repetition_penalty != 1:
-        written = _by_window(_LastToken(model, len(seeds)), task)
+        tokens = _generate_with_reader(_LastTokenReader(model, len(seeds)), request)
     else:
-        written = _by_table(model, task)
-    yield from islice(written, length)
+        tokens = _generate_from_table(model, request)
+    yield from islice(tokens, length)
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What to write, whoever reads."""
+class _Request:
+    """The arguments of `generate_batch`."""
 
     prompt: list[int]
     start: int
@@ -106,56 +105,59 @@ class _Task:
     seeds: Sequence[int]
 
     @property
-    def beginning(self) -> list[int]:
-        """What is read before anything is drawn."""
+    def context(self) -> list[int]:
+        """The tokens that the model reads before the first is sampled."""
         return self.prompt or [self.start]
 
 
-def _replays(model: LanguageModel) -> bool:
-    """Whether the model is where steps can be recorded as CUDA graphs."""
+def _supports_cuda_graphs(model: LanguageModel) -> bool:
+    """Whether the model is on a device that records steps as CUDA graphs."""
     return next(model.parameters()).is_cuda
 
 
-class _Choice:
-    """Draws the next token of each text; remembers which ones occur, if these are penalised."""
+class _TokenSampler:
+    """Samples the next token of each text; keeps track of tokens seen, for the penalty."""
 
-    def __init__(self, task: _Task, vocab_size: int, device: torch.device) -> None:
-        self._sampling = task.sampling
-        shape = (len(task.seeds), vocab_size)
+    def __init__(self, request: _Request, vocab_size: int, device: torch.device) -> None:
+        self._sampling = request.sampling
+        shape = (len(request.seeds), vocab_size)
         self._seen = torch.zeros(shape, dtype=torch.bool, device=device)
-        self._seen[:, task.prompt] = True  # what an empty prompt stands for is not in the text
+        self._seen[:, request.prompt] = True  # not the start token: it is not part of the text
 
     def __call__(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """The next tokens, (B, 1), given scores (B, V) and Gumbel noise (B, V)."""
-        scores, penalty = logits.float(), self._sampling.repetition_penalty
+        """Return the next tokens (B, 1), given logits (B, V) and Gumbel noise (B, V)."""
+        logits, penalty = logits.float(), self._sampling.repetition_penalty
         if penalty == 1:
-            return draw(scores, self._sampling, noise)
-        tokens = draw(apply_repetition_penalty(scores, self._seen, penalty), self._sampling, noise)
+            return sample_tokens(logits, self._sampling, noise)
+        logits = apply_repetition_penalty(logits, self._seen, penalty)
+        tokens = sample_tokens(logits, self._sampling, noise)
         self._seen.scatter_(1, tokens, True)
         return tokens
 
 
-def _by_window(read: "ContextReader | _LastToken", task: _Task) -> Iterator[list[int]]:
-    """Read, draw, read what was drawn, and so on without end."""
-    logits = _checked(read.start(task.beginning))
-    noise = _gumbel_noise(task.seeds, logits.shape[-1])
-    choose = _Choice(task, logits.shape[-1], torch.device("cpu"))
+def _generate_with_reader(
+    reader: "ContextReader | _LastTokenReader", request: _Request
+) -> Iterator[list[int]]:
+    """Sample a token of each text and read it, again and again without end."""
+    logits = _check_logits(reader.start(request.context))
+    noise = _draw_gumbel_noise(request.seeds, logits.shape[-1])
+    sampler = _TokenSampler(request, logits.shape[-1], torch.device("cpu"))
     while True:
-        tokens = choose(logits.cpu(), next(noise))
+        tokens = sampler(logits.cpu(), next(noise))
         yield tokens.flatten().tolist()
-        logits = read(tokens)
+        logits = reader(tokens)
 
 
-def _ahead(read: ReplayableReader, task: _Task) -> Iterator[list[int]]:
-    """The same on the device alone, in blocks."""
-    logits = _checked(read.start(task.beginning))
-    choose = _Choice(task, logits.shape[-1], logits.device)
-    noise = _noise_blocks(task.seeds, logits.shape[-1])
-    return write_ahead(read, logits, choose, noise, task.length)
+def _generate_ahead(reader: ReplayableReader, request: _Request) -> Iterator[list[int]]:
+    """Do the same on the device alone, in blocks of tokens."""
+    logits = _check_logits(reader.start(request.context))
+    sampler = _TokenSampler(request, logits.shape[-1], logits.device)
+    noise = _draw_noise_blocks(request.seeds, logits.shape[-1])
+    return generate_ahead(reader, logits, sampler, noise, request.length)
 
 
-class _LastToken:
-    """Reads for a model that uses the last token only, as `ContextReader` does for others."""
+class _LastTokenReader:
+    """The `ContextReader` of a model that sees the last token only."""
 
     def __init__(self, model: LanguageModel, texts: int) -> None:
         self._model, self._texts = model, texts
@@ -171,97 +173,97 @@ class _LastToken:
         return logits[:, -1]
 
 
-def _by_table(model: LanguageModel, task: _Task) -> Iterator[list[int]]:
-    """For a model that sees one token only: what may follow it is worked out once."""
+def _generate_from_table(model: LanguageModel, request: _Request) -> Iterator[list[int]]:
+    """Generate with a model that sees the last token only: one forward pass per distinct token."""
     device = next(model.parameters()).device
-    ends: dict[int, list[float]] = {}  # token -> cumulative probabilities of what follows it
-    tokens = task.beginning[-1:] * len(task.seeds)
-    for numbers in _numbers(task.seeds):
+    cumulative: dict[int, list[float]] = {}  # token -> cumulative probabilities of the next
+    tokens = request.context[-1:] * len(request.seeds)
+    for numbers in _draw_uniform(request.seeds):
         for token in tokens:
-            if token not in ends:
-                logits = _checked(model(torch.tensor([[token]], device=device))[0, 0])
-                chances = probabilities(logits.float().cpu(), task.sampling)
-                ends[token] = chances.double().cumsum(-1).tolist()
+            if token not in cumulative:
+                logits = _check_logits(model(torch.tensor([[token]], device=device))[0, 0])
+                probs = compute_probabilities(logits.float().cpu(), request.sampling)
+                cumulative[token] = probs.double().cumsum(-1).tolist()
         tokens = [
-            bisect_right(ends[token], number * ends[token][-1])
+            bisect_right(cumulative[token], number * cumulative[token][-1])
             for token, number in zip(tokens, numbers, strict=True)
         ]
         yield tokens
 
 
-def _checked(logits: Tensor) -> Tensor:
-    """Raise `RunError` for the scores of weights that are no numbers."""
+def _check_logits(logits: Tensor) -> Tensor:
+    """Return the logits; raises `RunError` if they are NaN."""
     if logits.isnan().any():
         raise RunError(
-            "The model's scores are not numbers: its training went astray.",
+            "The logits are NaN: training diverged.",
             "Train it again with a lower learning rate, or generate with --best.",
         )
     return logits
 
 
-def _numbers(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
-    """Random numbers from 0 to 1, one for each text, without end."""
-    chances = [torch.Generator().manual_seed(seed) for seed in seeds]
+def _draw_uniform(seeds: Sequence[int]) -> Iterator[tuple[float, ...]]:
+    """Yield random numbers in [0, 1), one for each text, without end."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
         yield from zip(
-            *(torch.rand(NUMBERS_AT_ONCE, generator=chance).tolist() for chance in chances),
+            *(torch.rand(TOKENS_PER_DRAW, generator=g).tolist() for g in generators),
             strict=True,
         )
 
 
-def _gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
-    """What `draw` adds to scores, (B, V), without end; each text has a generator of its own."""
-    for some in _noise_blocks(seeds, vocab_size):
-        yield from some.unbind(1)
+def _draw_gumbel_noise(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+    """Yield Gumbel noise (B, V) without end; each text has its own generator."""
+    for block in _draw_noise_blocks(seeds, vocab_size):
+        yield from block.unbind(1)
 
 
-def _noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
-    """The same for several tokens at once, (B, tokens, V)."""
-    chances = [torch.Generator().manual_seed(seed) for seed in seeds]
-    at_once = max(1, min(NUMBERS_AT_ONCE, NOISE_AT_ONCE // vocab_size))
+def _draw_noise_blocks(seeds: Sequence[int], vocab_size: int) -> Iterator[Tensor]:
+    """Yield the same noise for several tokens together, (B, R, V)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tokens = max(1, min(TOKENS_PER_DRAW, MAX_NOISE // vocab_size))
     while True:
-        some = torch.empty(len(seeds), at_once, vocab_size)
-        for numbers, chance in zip(some, chances, strict=True):
-            numbers.exponential_(generator=chance)
-        yield some.clamp_min_(torch.finfo(some.dtype).tiny).log_().neg_()
+        block = torch.empty(len(seeds), tokens, vocab_size)
+        for noise, generator in zip(block, generators, strict=True):
+            noise.exponential_(generator=generator)
+        yield block.clamp_min_(torch.finfo(block.dtype).tiny).log_().neg_()
 
 
 def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Scores (B, V), less for tokens that were `seen`, bool (B, V)."""
+    """Lower the logits (B, V) of tokens that were `seen`, bool (B, V)."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def draw(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
-    """Draw a token from each row of scores (B, V), given Gumbel noise (B, V): (B, 1).
+def sample_tokens(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+    """Sample a token (B, 1) from each row of logits (B, V), given Gumbel noise (B, V).
 
-    The largest of scores and noise together falls on each token with just the
-    probability that softmax gives it (Gumbel 1954), without computing that.
+    The argmax of logits plus noise is each token with its softmax probability (Gumbel
+    1954), so that the softmax need not be computed.
     """
     if sampling.temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    if sampling.cuts:
-        logits = probabilities(logits, sampling).log()
+    if sampling.truncates:
+        logits = compute_probabilities(logits, sampling).log()
     elif sampling.temperature != 1:
         logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
     return (logits + noise).argmax(-1, keepdim=True)
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The distributions (..., V) that `draw` draws from."""
+def compute_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Compute the distributions (..., V) that `sample_tokens` samples from."""
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     if sampling.temperature != 1:
         # Dividing by a tiny temperature must not overflow: the largest score becomes 0 first.
         logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
-    if not sampling.cuts:
+    if not sampling.truncates:
         return logits.softmax(-1)
     vocab_size = logits.shape[-1]
     ranked, order = logits.topk(min(sampling.top_k or vocab_size, vocab_size))
-    chances = ranked.softmax(-1)
+    probs = ranked.softmax(-1)
     if sampling.top_p is not None and sampling.top_p < 1:
-        # Probability of all that rank higher, in float64: float32 loses many small ones.
-        before = chances.cumsum(-1, dtype=torch.float64) - chances
+        # Probability of all tokens that rank higher, in float64: float32 loses many small ones.
+        before = probs.cumsum(-1, dtype=torch.float64) - probs
         before[..., 0] = -1  # the first is always kept
-        chances = chances.masked_fill(before >= sampling.top_p, 0)
-        chances /= chances.sum(-1, keepdim=True)
-    return torch.zeros_like(logits).scatter(-1, order, chances)
+        probs = probs.masked_fill(before >= sampling.top_p, 0)
+        probs /= probs.sum(-1, keepdim=True)
+    return torch.zeros_like(logits).scatter(-1, order, probs)

@@ -13,7 +13,7 @@ from drakegpt.config.files import to_command
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 TOLD_ELSEWHERE = ("model", "size", "data", "seed")
 NO_COMMAND = {"imported": "trained by the original project, and imported"}
@@ -77,7 +77,7 @@ def _text(metadata: Metadata) -> Text:
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
     learned = metadata.tokenizer != "char"
-    fetch = command(
+    fetch = format_command(
         "data fetch",
         source,
         name=metadata.name,

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drakegpt.errors import RunError
-from drakegpt.generation.prompt import fit
+from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.text import generate_text
 from drakegpt.models.registry import choose_device
 from drakegpt.runs.run import Run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 SEED = 42
 LENGTH = 160
@@ -30,9 +30,9 @@ class Samples:
         return self.fitted.get(run, self.prompt)
 
     @property
-    def command(self) -> str:
+    def format_command(self) -> str:
         """The command that writes the text of a run again, with RUN for its name."""
-        return command(
+        return format_command(
             "generate",
             "RUN",
             seed=self.seed,
@@ -53,7 +53,7 @@ class Samples:
 
 def generate_samples(runs: Sequence[Run], prompt: str = "", device_name: str = "auto") -> Samples:
     """A sample by each of the runs, from the same seed and as much of the prompt as it knows."""
-    given = {run.name: fit(prompt, run.tokenizer, skip_unknown=True).text for run in runs}
+    given = {run.name: fit_prompt(prompt, run.tokenizer, skip_unknown=True).text for run in runs}
     texts = {run.name: _sample_or_why_not(run, device_name, given[run.name]) for run in runs}
     fitted = {name: text for name, text in given.items() if text != prompt}
     return Samples(prompt, SEED, LENGTH, texts, fitted)

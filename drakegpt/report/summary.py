@@ -14,7 +14,7 @@ from drakegpt.experiments.agreement import TRAINED_BY
 from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow, loss_decrease, lowest, val_loss
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 
 def summarize(comparison: Comparison) -> list[str]:
@@ -172,7 +172,7 @@ def _commands(comparison: Comparison) -> str:
             flags = [f"{name}={value}" for name, value in row.shared if name != TRAINED_BY]
             scaled = row.size == "scaled"
             asked = {"train": True, "seeds": 3, "data": comparison.data, "scaled": scaled}
-            commands[row.size] = f"`{command('compare', **asked, set_=flags)}`"
+            commands[row.size] = f"`{format_command('compare', **asked, set_=flags)}`"
     return " or ".join(commands.values())
 
 

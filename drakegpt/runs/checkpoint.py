@@ -27,11 +27,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from drakegpt.errors import RunError, is_out_of_memory
-from drakegpt.paths import (
-    folder_atomically,
+from drakegpt.files import (
     parse_json,
     remove_folder,
     write_atomically,
+    write_folder_atomically,
     write_text,
 )
 
@@ -99,7 +99,7 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Write a checkpoint into `parent` and remove all but the last few."""
     final = parent / f"{iteration:08d}"
-    with folder_atomically(final) as temporary:
+    with write_folder_atomically(final) as temporary:
         save_weights(temporary / "weights.safetensors", weights, metadata)
         with write_atomically(temporary / "state.pt") as file:
             # By way of memory: told of a full disk, PyTorch's writer raises a `RuntimeError`.

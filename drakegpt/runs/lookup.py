@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import MODEL_NAMES, TrainConfig, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import RunError, UsageError, did_you_mean
+from drakegpt.errors import RunError, UsageError, suggest_name
 from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.run import CHANGEABLE, Run, list_runs, open_run, with_changes
 from drakegpt.runs.scores import known_tail, known_validation
 from drakegpt.runs.session import is_training
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 log = logging.getLogger("drakegpt")
 
@@ -43,10 +43,10 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             return open_run(folder)
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
-            f"{did_you_mean(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
+            f"{suggest_name(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
             f"Runs: {_some_names()}.",
         )
-    ranked = data or (None if model else dataset.default_name())
+    ranked = data or (None if model else dataset.get_default_name())
     runs = [
         run
         for run in (list_runs_on(dataset.load(ranked)) if ranked else list_runs())
@@ -58,7 +58,8 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
         on = f" on '{ranked}'" if ranked else ""
         raise RunError(
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
-            f"Train it: `{command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
+            "Train it: "
+            f"`{format_command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
         )
     if not model:
         return _best(runs)
@@ -84,7 +85,7 @@ def _best(runs: Sequence[Run]) -> Run:
 
 def _folder_of(target: str) -> Path | None:
     """The folder of the run of that name or, where there is none, the one at that path."""
-    named = paths.runs() / target
+    named = home.runs() / target
     if Path(target).name == target and named.is_dir():
         return named
     return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100

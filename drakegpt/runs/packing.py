@@ -14,7 +14,7 @@ from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import PackedBits, pack_, quantize_after_training_
 from drakegpt.runs.checkpoint import load_weights, save_checkpoint
 from drakegpt.runs.run import Run, create_run, misfit
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 
 def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
@@ -30,7 +30,7 @@ def pack_run(run: Run, bits: PackedBits, name: str | None = None) -> Run:
     if trained not in ("full", bits):
         raise UsageError(
             f"{run.name} was trained with {trained} bits and cannot be packed in {bits}.",
-            f"Pack it as it is: `{command('export packed', run.name, bits=trained)}`.",
+            f"Pack it as it is: `{format_command('export packed', run.name, bits=trained)}`.",
         )
     checkpoint = run.last_checkpoint()
     weights, _ = load_weights(checkpoint.weights)

@@ -34,18 +34,19 @@ import torch
 from torch import Tensor
 
 from drakegpt import config as settings
-from drakegpt import paths
-from drakegpt.config import ModelConfig, TrainConfig, files
+from drakegpt import files, home
+from drakegpt.config import ModelConfig, TrainConfig
+from drakegpt.config import files as config_files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
+from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import PackedBits, Packing, pack_
 from drakegpt.models.registry import choose_device, choose_threads
-from drakegpt.paths import parse_json
 from drakegpt.runs.checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -53,7 +54,7 @@ from drakegpt.runs.checkpoint import (
     save_weights,
 )
 from drakegpt.version import __version__
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 log = logging.getLogger("drakegpt")
 
@@ -313,13 +314,13 @@ def create_run(
         "machine": _machine(device),
         **(facts or {}),
     }
-    with paths.workplace(paths.runs()) as place:
+    with files.temporary_folder(home.runs()) as place:
         run = Run(place / "run", config, info, data.tokenizer)
         if initial is not None:
             save_weights(run.initial_weights, initial, run.weights_metadata(0))
-        paths.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
-        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
-        paths.write_text(run.folder / "config.toml", files.to_toml(config))
+        files.write_text(run.folder / "tokenizer.json", data.tokenizer.to_json())
+        files.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        files.write_text(run.folder / "config.toml", config_files.to_toml(config))
         if fill:
             fill(run)
         stem = f"{config.model}_{kind}_{data.name}_{stamp:%Y%m%d_%H%M%S}"
@@ -389,7 +390,7 @@ def record_changes(run: Run, done: int) -> None:
         changes.append({"iteration": done, "settings": fresh})
     if changes != known:
         info = run.info | {"changes": changes}
-        paths.write_text(run.folder / "run.json", json.dumps(info, indent=2))
+        files.write_text(run.folder / "run.json", json.dumps(info, indent=2))
         run.info.update(info)
 
 
@@ -401,8 +402,8 @@ def open_run(folder: Path) -> Run:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # nothing is known of the run then
         fix = TRAIN
-        if folder.parent == paths.runs():
-            removing = command("runs remove", folder.name)
+        if folder.parent == home.runs():
+            removing = format_command("runs remove", folder.name)
             fix = f"Remove it: `{removing}`; or train it again."
         raise RunError(f"{folder} is not a whole run: {error}", fix) from error
     return Run(folder, run.config, dict(run.info), run.tokenizer)
@@ -423,10 +424,10 @@ def _opened(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
     if known < FORMAT:
         raise OlderRunError(
             f"{folder.name} is a run from an older drakegpt.",
-            f"Train it again, or remove it: `{command('runs remove', folder.name)}`.",
+            f"Train it again, or remove it: `{format_command('runs remove', folder.name)}`.",
         )
     _check_info(info)
-    values = files.from_file(folder / "config.toml")
+    values = config_files.from_file(folder / "config.toml")
     for change in info.get("changes", ()):
         values.update({name: new for name, (_, new) in change["settings"].items()})
     config = settings.resolve(
@@ -456,7 +457,7 @@ def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
     """Every whole run, oldest first, and each other folder with what is wrong with it, by name."""
     runs: list[Run] = []
     unreadable: list[tuple[Path, RunError]] = []
-    parent = paths.runs()
+    parent = home.runs()
     entries = list(os.scandir(parent)) if parent.is_dir() else []
     for entry in sorted(entries, key=lambda entry: entry.name):
         if entry.name.startswith(".") or not entry.is_dir():
@@ -492,12 +493,12 @@ def check_name(name: str, what: str = "run") -> None:
 def check_new(name: str) -> None:
     """Raise `UsageError` if a new run cannot have that name."""
     check_name(name)
-    if (paths.runs() / name).exists():
+    if (home.runs() / name).exists():
         raise _taken(name)
 
 
 def _taken(name: str) -> UsageError:
-    folder = paths.runs() / name
+    folder = home.runs() / name
     problem = f"There is a run named '{name}' already, in {folder}."
     try:
         open_run(folder)
@@ -506,7 +507,7 @@ def _taken(name: str) -> UsageError:
     except RunError:
         problem = f"There is something named '{name}' already, which is not a whole run: {folder}."
         return UsageError(
-            problem, f"Take another --name, or remove it: `{command('runs remove', name)}`."
+            problem, f"Take another --name, or remove it: `{format_command('runs remove', name)}`."
         )
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 
@@ -515,9 +516,9 @@ def _named(made: Path, name: str | None, stem: str) -> Path:
     """Give the folder of a run that is whole its name, or one that begins with `stem`."""
     number = 1
     while True:
-        folder = paths.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
+        folder = home.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
         try:
-            paths.move_new(made, folder)
+            files.move_exclusively(made, folder)
         except FileExistsError:
             if name:
                 raise _taken(name) from None

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.data.dataset import Dataset
 from drakegpt.display import Displayable, Table
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score, score_tokens, tail_score, validation_score
+from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.registry import choose_device
-from drakegpt.paths import parse_json
 from drakegpt.runs.run import Run
 
 SCORES = "scores.json"
@@ -68,7 +68,7 @@ def score(run: Run, device_name: str = "auto") -> Scores:
     model = run.load_model(device)
     data = run.dataset()
     data.verify()
-    learnt, _ = data.parts(tail=run.config.holds_out_tail)
+    learnt, _ = data.select_splits(tail=run.config.holds_out_tail)
     train = score_tokens(model, learnt, data.tokenizer, device)
     tail = tail_score(model, data, device) if run.config.holds_out_tail else None
     val = best_val = _validation(run, model, data, device)
@@ -173,7 +173,7 @@ def _times_scored(run: Run) -> int:
 
 
 def _write(run: Run, name: str, values: Mapping[str, Any]) -> None:
-    paths.write_text(run.folder / name, json.dumps(values, indent=2))
+    files.write_text(run.folder / name, json.dumps(values, indent=2))
 
 
 def _score_from(values: Any) -> Score | None:

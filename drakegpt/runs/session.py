@@ -27,8 +27,8 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
+from drakegpt.files import remove_folder, remove_leftovers, write_text
 from drakegpt.models.registry import build_model, choose_device, choose_threads
-from drakegpt.paths import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.checkpoint import (
     Checkpoint,
@@ -42,7 +42,7 @@ from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
-from drakegpt.wording import command, pluralize
+from drakegpt.wording import format_command, pluralize
 
 # Saving may take one part in so many of the time, where no interval is set; with the first save
 # and the last, which are always made, that stays under 2 % for runs of more than a second or two.
@@ -232,7 +232,7 @@ class TrainingSession:
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
                 f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `{command('train', resume=self.run.name)}`.",
+                f"Make room there, then go on: `{format_command('train', resume=self.run.name)}`.",
             ) from error
 
 
@@ -326,7 +326,7 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         except ValueError as error:
             raise misfit(run, error) from error
     data.verify()
-    parts = data.parts(tail=run.config.holds_out_tail)
+    parts = data.select_splits(tail=run.config.holds_out_tail)
     return Trainer(run.config, model.to(device), *parts, device, world)
 
 

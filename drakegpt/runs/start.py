@@ -32,7 +32,7 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     if length := resolve_length(config, data):
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):
-        learnt, _ = data.parts(tail=config.holds_out_tail)
+        learnt, _ = data.select_splits(tail=config.holds_out_tail)
         if without_dropout(asdict(config), len(learnt)):
             config = replace(config, dropout=0.0)
     return config

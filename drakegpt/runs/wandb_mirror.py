@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.wording import join
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def _stop_service(exit_code: int = 0) -> None:
 
 def _keep_at_home() -> None:
     """Have wandb write into the app's home only, and report its faults to nobody."""
-    os.environ["WANDB_DIR"] = str(paths.home())  # it adds the folder "wandb" itself
+    os.environ["WANDB_DIR"] = str(home.root())  # it adds the folder "wandb" itself
     for kind in ("data", "cache", "config", "artifact"):
-        folder = paths.home() / "wandb" / kind
+        folder = home.root() / "wandb" / kind
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[f"WANDB_{kind.upper()}_DIR"] = str(folder)
     os.environ["WANDB_ERROR_REPORTING"] = "false"

@@ -16,11 +16,11 @@ from drakegpt.config import LARGEST_SIZE, ModelConfig, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import RunError, UsageError, is_out_of_memory
+from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing, pack_
 from drakegpt.models.registry import choose_threads
-from drakegpt.paths import parse_json
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
 

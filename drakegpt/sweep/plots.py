@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.plotting import new_figure, write_figure
 from drakegpt.sweep.space import Axis, Choices, Space, Value, shown
 from drakegpt.sweep.study import TrialRow
-from drakegpt.wording import plotted
+from drakegpt.wording import escape_for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +86,7 @@ def _parallel(title: str, loss: str, unit: str, space: Space, rows: Sequence[Tri
     axes.set_xlim(-0.4, len(scales) + 0.1)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(plotted(title), loc="left", fontweight="bold")
+    axes.set_title(escape_for_plot(title), loc="left", fontweight="bold")
     _finish(figure, [axes], colours, f"{loss}, {unit}", rows)
     return figure
 
@@ -115,7 +115,7 @@ def _scatter(title: str, loss: str, space: Space, rows: Sequence[TrialRow]) -> "
         field.spines[["top", "right"]].set_visible(False)
         if place % columns == 0:
             field.set_ylabel(loss)
-    figure.suptitle(plotted(title), x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(escape_for_plot(title), x=0.01, ha="left", fontweight="bold")
     _finish(figure, list(figure.axes), colours, loss, rows)
     return figure
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.config import TrainConfig
 from drakegpt.errors import (
     CorpusError,
@@ -27,7 +27,7 @@ from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 NEVER_ENDED = (
     f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
@@ -99,7 +99,7 @@ def _reached(run: Run) -> int:
         return run.last_checkpoint().iteration if run.checkpoints else 0
     except RunError:
         for damaged in run.checkpoints:
-            paths.remove_folder(damaged.folder)
+            files.remove_folder(damaged.folder)
         return 0
 
 
@@ -147,7 +147,7 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
 
     Raises `UsageError` if its name is that of a run with other settings.
     """
-    folder = paths.runs() / trial.run_name
+    folder = home.runs() / trial.run_name
     if not folder.exists():
         facts = {"sweep": definition.name, "trial": trial.number}
         return create_run(config, definition.data, trial.run_name, facts=facts)
@@ -164,6 +164,6 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
     ):
         raise UsageError(
             f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
-            f"Remove it: `{command('runs remove', run.name)}`; or take another --name.",
+            f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
     return with_current_storage(run, config)

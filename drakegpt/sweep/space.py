@@ -13,7 +13,7 @@ from typing import Any, Literal, get_origin
 
 from drakegpt import errors
 from drakegpt.config import TrainConfig, check_setting, parse_value, setting_of, type_of
-from drakegpt.errors import UsageError, did_you_mean, shortened
+from drakegpt.errors import UsageError, shorten, suggest_name
 
 Value = bool | int | float | str
 
@@ -79,7 +79,9 @@ def param_from_text(text: str) -> tuple[str, Axis]:
     name, equals, values = text.partition("=")
     name = name.strip().replace("-", "_")
     if not equals:
-        raise UsageError(f"--param {errors.shown(text)} has no values.", f"Write it like {FORMS}.")
+        raise UsageError(
+            f"--param {errors.show_value(text)} has no values.", f"Write it like {FORMS}."
+        )
     return name, axis_from(name, values)
 
 
@@ -96,7 +98,7 @@ def axis_from(name: str, values: Any) -> Axis:
     listed = values.split(",") if isinstance(values, str) else values
     if not isinstance(listed, Sequence) or not listed:
         raise UsageError(
-            f"{name} has neither choices nor a range: {errors.shown(values)}.",
+            f"{name} has neither choices nor a range: {errors.show_value(values)}.",
             "In a file, write a list, \"low..high\", \"low..high:log\", or a table with low and "
             f"high; on the command line {FORMS}.",
         )  # fmt: skip
@@ -132,8 +134,8 @@ def _check_searchable(name: Any) -> None:
     if name in SEARCHABLE:
         return
     raise UsageError(
-        f"'{shortened(str(name))}' cannot be searched.",
-        f"{did_you_mean(str(name), SEARCHABLE)}What can be: {', '.join(SEARCHABLE)}.",
+        f"'{shorten(str(name))}' cannot be searched.",
+        f"{suggest_name(str(name), SEARCHABLE)}What can be: {', '.join(SEARCHABLE)}.",
     )
 
 
@@ -159,7 +161,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
     assert not isinstance(low, str)
     assert not isinstance(high, str)
     if not isinstance(log, bool):
-        problem = f"log is {errors.shown(log)}, neither true nor false"
+        problem = f"log is {errors.show_value(log)}, neither true nor false"
     elif low >= high:
         problem = f"{shown(low)} is not below {shown(high)}"
     elif log and low <= 0:

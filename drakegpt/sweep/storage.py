@@ -15,7 +15,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from drakegpt.errors import RunError, UsageError
-from drakegpt.paths import workplace
+from drakegpt.files import temporary_folder
 
 PATIENCE = 60  # seconds that SQLite waits for another process
 
@@ -55,7 +55,7 @@ def _url(file: Path) -> str:
 
 def _make_file(file: Path) -> None:
     """Make an empty study file in one step, unless another process is quicker."""
-    with workplace(file.parent) as folder:
+    with temporary_folder(file.parent) as folder:
         made = folder / "study.db"
         _open(_url(made)).engine.dispose()
         with suppress(FileExistsError):

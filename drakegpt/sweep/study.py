@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPE
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from drakegpt import paths
+from drakegpt import files, home
 from drakegpt.errors import UsageError
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.space import Axis, Range, Value
@@ -166,7 +166,7 @@ class Study:
         """
         self.definition = definition
         self.total = _total(definition, trials)
-        self.folder = paths.sweeps() / definition.name
+        self.folder = home.sweeps() / definition.name
         self.place = storage or str(self.folder / "study.db")
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         # One at a time, or two processes would take the same turn.
@@ -277,9 +277,9 @@ class Study:
 
     def _may_take(self, trial: FrozenTrial) -> bool:
         """Whether a trial's lock would be in this home, or its process was killed too soon."""
-        home = trial.user_attrs.get("home")
-        if home is not None or trial.datetime_start is None:
-            return bool(home == self._home)
+        owner = trial.user_attrs.get("home")
+        if owner is not None or trial.datetime_start is None:
+            return bool(owner == self._home)
         return (datetime.now() - trial.datetime_start).total_seconds() > OWNER_SECONDS
 
     def _ours(self, trial: optuna.Trial, number: int, lock: FileLock) -> Trial:
@@ -307,7 +307,7 @@ def _name_of(locks: Path) -> str:
     """
     file = locks / "home"
     if not file.exists():
-        paths.write_text(file, uuid.uuid4().hex)
+        files.write_text(file, uuid.uuid4().hex)
     return file.read_text(encoding="utf-8")
 
 

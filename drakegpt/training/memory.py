@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.windows import DRAWN_TOGETHER
+from drakegpt.data.windows import ITERATIONS_PER_DRAW
 from drakegpt.models.loss import tokens_at_once
 from drakegpt.models.memory import check_fits
 from drakegpt.models.registry import choose_device
@@ -54,7 +54,7 @@ def needed_to_train(config: TrainConfig, vocab_size: int, device: torch.device) 
     share = windows // (dist.get_world_size() if _several() else 1)
     batch = share * config.context_length * 2 * INTEGER  # inputs and targets
     if config.windows == "random":
-        batch += windows * DRAWN_TOGETHER * INTEGER  # where they start
+        batch += windows * ITERATIONS_PER_DRAW * INTEGER  # where they start
     # What follows comes one after the other.
     step, scored = _step(config, vocab_size, device, share), _scored(config)
     largest = {_FEWER_AT_ONCE: step} if step > scored else {_FEWER_SCORED: scored}

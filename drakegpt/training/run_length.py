@@ -14,7 +14,7 @@ import torch
 from drakegpt.config import TrainConfig
 from drakegpt.config.presets import EVALUATIONS
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.windows import windows_in
+from drakegpt.data.windows import count_windows
 from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model, choose_device, choose_threads
 from drakegpt.training.memory import check_memory
@@ -50,8 +50,8 @@ def iters_for_epochs(config: TrainConfig, data: Dataset) -> int:
 
     The last one is merge_layers up with the first windows of one epoch more.
     """
-    learnt, _ = data.parts(tail=config.holds_out_tail)
-    windows = windows_in(len(learnt), config.context_length)
+    learnt, _ = data.select_splits(tail=config.holds_out_tail)
+    windows = count_windows(len(learnt), config.context_length)
     at_once = config.batch_size * config.grad_accumulation
     return -(-config.epochs * windows // at_once)
 
@@ -123,7 +123,7 @@ def _iterations_tried(config: TrainConfig, data: Dataset, device: torch.device) 
         patience=0,
     )
     model = build_model(model_config).to(device)
-    learnt, judged = data.parts(tail=config.holds_out_tail)
+    learnt, judged = data.select_splits(tail=config.holds_out_tail)
     trainer = Trainer(trial, model, learnt, judged, device)
     began = time.perf_counter()
     moments = []

@@ -117,7 +117,7 @@ def test_what_one_should_know_of_a_text_is_told(drakegpt, tmp_path):
     assert "separated by semicolons" in told.err
     assert "Left out: 2 rows with nothing, nan or null in the column 'Lyric'" in told.err
     assert "NUL characters" in told.err
-    assert "3 whole songs stand in both" in told.err
+    assert "3 whole songs are in both" in told.err
     shown = drakegpt("data", "show", "songs", "--json").json
     assert (shown["songs"], shown["rows_left_out"], shown["songs_in_both"]) == (44, 2, 3)
     assert 0.5 < shown["seen_share"] < 1
@@ -143,11 +143,11 @@ def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
     page = tmp_path / "page.html"
     told = drakegpt("compare", "--html", page)
     assert told.code == 0
-    assert "of the validation text stands in lines of 20 characters or more" in told.err
+    assert "of the validation text is in lines of 20 characters or more" in told.err
     result = drakegpt("compare", "--json").json
     assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
     text = page.read_text(encoding="utf-8")
-    assert "4 whole songs stand in both." in text
+    assert "4 whole songs are in both." in text
     assert "they may know by heart" in text
     assert "never seen" not in text
 

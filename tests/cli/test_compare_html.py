@@ -84,7 +84,7 @@ def test_a_folder_is_refused_before_anything_is_done(drakegpt, home, tmp_path, j
     assert f"{tmp_path} is a folder." in shown.err
     assert f"--html {tmp_path / 'report.html'}" in shown.err
     assert not (home / "runs").exists()
-    assert dataset.names() == []
+    assert dataset.list_names() == []
 
 
 def test_a_place_without_access_is_refused_before_anything_is_done(drakegpt, home, tmp_path):

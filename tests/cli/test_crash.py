@@ -186,15 +186,15 @@ class Fetch(Case):
         self.command = ("data", "fetch", str(place / "text.txt"), "--name", "other")
 
     def again(self, home):
-        if "other" in dataset.names():
+        if "other" in dataset.list_names():
             dataset.load("other").verify()
-        assert dataset.default_name() in ("small", "other")
+        assert dataset.get_default_name() in ("small", "other")
         return self.command
 
     def result(self, home):
         data = dataset.load("other")
         data.verify()
-        return data.metadata.version, dataset.default_name()
+        return data.metadata.version, dataset.get_default_name()
 
 
 class Generate(Resume):

@@ -11,11 +11,11 @@ import pytest
 from learning import prepare
 from test_help import CALLED
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
 from drakegpt.config import resolve
 from drakegpt.training.trainer import Evaluation
-from drakegpt.wording import show_control_characters
+from drakegpt.wording import escape_control_characters
 
 ESCAPES = "\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x08\u202e"
 PLAIN = "[red]x[bold] $HOME"  # a name that drakegpt gives
@@ -33,7 +33,7 @@ def make_odd(drakegpt):
     prepare("\n".join(SONGS), NAME, source=source, provenance=source)
     trained = drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "--data", NAME, "-q")
     assert trained.code == 0, trained.err
-    (paths.runs() / PLAIN).rename(paths.runs() / NAME)  # as other programs may
+    (home.runs() / PLAIN).rename(home.runs() / NAME)  # as other programs may
 
 
 @pytest.fixture
@@ -99,13 +99,13 @@ def test_commands_show_text(drakegpt, terminal, world, name):
     assert expected in piped.out + piped.err
     if name == "runs remove":
         drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "-q")
-        (paths.runs() / PLAIN).rename(paths.runs() / NAME)
+        (home.runs() / PLAIN).rename(home.runs() / NAME)
     if name == "train":
         expected = arguments[-1] + "3"
         arguments = [*arguments[:-1], expected]
     shown = terminal(*name.split(), *arguments)
     assert shown.code == 0, shown.text
-    assert show_control_characters(expected) in shown.text
+    assert escape_control_characters(expected) in shown.text
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -120,7 +120,7 @@ def test_errors_show_text(drakegpt, terminal, world, name):
 
 def test_a_library_that_warns(terminal):
     shown = terminal(function=lambda: logging.getLogger("drakegpt").warning("W&B: %s", TEXT))
-    assert show_control_characters(TEXT) in shown.text
+    assert escape_control_characters(TEXT) in shown.text
 
 
 def test_progress(terminal):
@@ -144,7 +144,7 @@ def test_progress(terminal):
 
     shown = terminal(function=draw).text
     for text in (f"BigramLM on {NAME}", f"{NAME}, {TEXT}", TEXT, f"1 of 1: {TEXT}"):
-        assert show_control_characters(text) in shown
+        assert escape_control_characters(text) in shown
 
 
 def test_json_holds_no_controls_that_a_terminal_obeys(drakegpt, terminal, world):
@@ -156,9 +156,9 @@ def test_json_holds_no_controls_that_a_terminal_obeys(drakegpt, terminal, world)
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066])
 def test_control_characters_are_shown(code):
-    assert show_control_characters(chr(code)).isprintable() or chr(code) in "\t\n"
+    assert escape_control_characters(chr(code)).isprintable() or chr(code) in "\t\n"
 
 
 def test_other_characters_stay():
     text = "naïve “quotes” 日本 👩\u200d👩\u200d👧 שלום \u200f tab\tend\n"
-    assert show_control_characters(text) == text
+    assert escape_control_characters(text) == text

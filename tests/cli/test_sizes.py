@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from drakegpt.errors import shown
+from drakegpt.errors import show_value
 
 HUGE = "10000000000000000000"
 # Command line, exit code, words that stderr must hold.
@@ -212,5 +212,5 @@ def test_values_in_messages_are_short_whatever_they_are():
     for _ in range(60):
         laughs = [laughs] * 9
     for value in (laughs, "x" * 10**6, 10**10_000, [16**100_000], dict.fromkeys(range(10**5)), 1.5):
-        assert 0 < len(shown(value)) <= 200
-    assert (shown("a"), shown(5), shown(None)) == ("'a'", "5", "None")
+        assert 0 < len(show_value(value)) <= 200
+    assert (show_value("a"), show_value(5), show_value(None)) == ("'a'", "5", "None")

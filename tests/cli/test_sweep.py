@@ -16,6 +16,7 @@ from optuna.storages import InMemoryStorage
 from program_runs import settings
 
 from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
 SHAPE = ("--num-layers", 1, "--num-heads", 2, "--batch-size", 4, "--eval-iters", 1)
@@ -28,7 +29,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 @pytest.fixture(autouse=True)
 def _song():
-    dataset.prepare(TEXT, name="song", source="", provenance="", source_sha256="")
+    prepare_dataset(TEXT, name="song", source="", provenance="", source_sha256="")
 
 
 def start(*arguments):
@@ -168,7 +169,7 @@ def test_validation_has_no_part_in_what_becomes_of_trials(drakegpt):
     kept, found = TEXT[: len(TEXT) * 9 // 10], []
     rest = TEXT[len(kept) :]
     for name, last in (("one", rest), ("two", rest[::-1])):
-        dataset.prepare(kept + last, name=name, source="", provenance="", source_sha256="")
+        prepare_dataset(kept + last, name=name, source="", provenance="", source_sha256="")
         rates = "1e-2,2e-2,3e-2,4e-2,5e-2,1e-7"
         asked = (*TINY, "--iters", 40, "--sampler", "grid", "--param", f"max_lr={rates}")
         found.append(drakegpt("sweep", *asked, "--data", name, "--json").json["trials"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drakegpt.data.tokenizers import base as tokens
-from drakegpt.data.tokenizers.bpe import END, SPECIALS, BPETokenizer, cut
+from drakegpt.data.tokenizers.bpe import END, SPECIALS, BPETokenizer, split_into_pieces
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import UsageError
 
@@ -114,20 +114,20 @@ def test_pieces_do_not_depend_on_how_the_text_came(parts, size, chance):
     def joined(parts):
         return "".join("|" if part is None else part for part in parts)
 
-    pieces = list(cut(parts, size))
+    pieces = list(split_into_pieces(parts, size))
     assert joined(pieces) == joined(parts)
     assert all(piece is None or 0 < len(piece) <= size for piece in pieces)
     again = []
     for part in parts:
         place = chance.randint(0, len(part)) if part else 0
         again += [None] if part is None else [part[:place], part[place:]]
-    assert list(cut(again, size)) == pieces
+    assert list(split_into_pieces(again, size)) == pieces
 
 
 @given(st.lists(st.text("ab \n", min_size=1, max_size=20), max_size=20))
 def test_pieces_end_where_words_do(lines):
     text = "".join(f"{line}x\n" for line in lines)
-    pieces = list(cut([text], 60))
+    pieces = list(split_into_pieces([text], 60))
     assert not any(piece[-1].isspace() for piece in pieces[:-1])
     assert all(piece[0] == "\n" for piece in pieces[1:])
 

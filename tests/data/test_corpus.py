@@ -6,7 +6,7 @@ import io
 import pytest
 
 from drakegpt.data import corpus
-from drakegpt.data.corpus import CsvColumn, TextFile, parts
+from drakegpt.data.corpus import CsvColumn, TextFile, iter_parts
 from drakegpt.errors import CorpusError, FetchError
 
 
@@ -20,21 +20,21 @@ def test_a_csv_comes_song_by_song_whatever_the_chunks(tmp_path, monkeypatch):
         monkeypatch.setattr(corpus, "CHUNK", size)
         text = CsvColumn(tmp_path / "t.csv", "words", "t.csv")
         assert ["".join(song) for song in text.documents()] == [songs[0], songs[3], songs[4]]
-        assert list(parts(text)) == [songs[0], None, songs[3], None, songs[4]]
+        assert list(iter_parts(text)) == [songs[0], None, songs[3], None, songs[4]]
 
 
 def test_progress_ends_with_everything(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK", 10)
     (tmp_path / "t.txt").write_bytes(b"a" * 95)
     seen = []
-    list(parts(TextFile(tmp_path / "t.txt", "t.txt"), lambda *report: seen.append(report)))
+    list(iter_parts(TextFile(tmp_path / "t.txt", "t.txt"), lambda *report: seen.append(report)))
     assert seen[0] == (10, 95)
     assert seen[-1] == (95, 95)
 
 
 def test_a_file_that_went_away_is_explained(tmp_path):
     with pytest.raises(FetchError, match=r"t\.txt cannot be read: No such file"):
-        list(parts(TextFile(tmp_path / "t.txt", "t.txt")))
+        list(iter_parts(TextFile(tmp_path / "t.txt", "t.txt")))
 
 
 def songs_of(tmp_path, text, column="Lyric"):

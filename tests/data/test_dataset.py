@@ -5,13 +5,14 @@ import threading
 import numpy as np
 import pytest
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import CorpusError, DrakeGPTError
 
 
 def prepare(text, name="x"):
-    return dataset.prepare(text, name=name, source="t", provenance="t", source_sha256="")
+    return prepare_dataset(text, name=name, source="t", provenance="t", source_sha256="")
 
 
 def test_the_split_is_contiguous_and_ninety_to_ten():
@@ -72,7 +73,7 @@ def test_two_preparations_at_once_do_no_harm(corpus):
         thread.join()
     assert not failures
     assert dataset.load("x").text("train", 10) == corpus[:10]
-    assert not list((paths.datasets() / "x").glob(".*unfinished"))
+    assert not list((home.datasets() / "x").glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("file", ["train.npy", "tokenizer.json", "dataset.json"])
@@ -89,9 +90,9 @@ def test_a_full_disk_leaves_the_old_version(prepared, corpus, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        dataset.prepare(corpus * 2, name="small", source="", provenance="", source_sha256="")
+        prepare_dataset(corpus * 2, name="small", source="", provenance="", source_sha256="")
     assert dataset.load("small").metadata == prepared.metadata
-    assert not list((paths.datasets() / "small").glob(".*unfinished"))
+    assert not list((home.datasets() / "small").glob(".*unfinished"))
 
 
 def test_context_is_checked_against_the_smaller_split(prepared):
@@ -102,14 +103,14 @@ def test_context_is_checked_against_the_smaller_split(prepared):
 
 
 def test_default_is_what_was_prepared_last(corpus):
-    assert dataset.default_name() is None
+    assert dataset.get_default_name() is None
     prepare(corpus, "a")
     prepare(corpus, "b")
-    assert dataset.default_name() == "b"
+    assert dataset.get_default_name() == "b"
     prepare(corpus, "a")
     assert dataset.load().name == "a"
-    (paths.datasets() / "default").write_text("gone")
-    assert dataset.default_name() == "a"
+    (home.datasets() / "default").write_text("gone")
+    assert dataset.get_default_name() == "a"
 
 
 def test_pickles_are_never_loaded(prepared):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drakegpt.data.encodings import HEAD, MARKS, decoded
+from drakegpt.data.encodings import HEAD, MARKS, decode_chunks
 from drakegpt.errors import CorpusError
 
 ENGLISH = "she said “stay” and it’s late … café\n" * 40
@@ -21,7 +21,7 @@ RUSSIAN = "она сказала: останься, уже поздно\n" * 40
 
 
 def read(raw, size=10**6, source="x.txt"):
-    return "".join(decoded((raw[i : i + size] for i in range(0, len(raw), size)), source))
+    return "".join(decode_chunks((raw[i : i + size] for i in range(0, len(raw), size)), source))
 
 
 fragments = st.sampled_from(

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import dataset
 from drakegpt.data.metadata import metadata_from_json
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DamagedDatasetError
 
 
@@ -33,7 +34,7 @@ def test_what_was_written_is_read(prepared):
     ],
 )  # fmt: skip
 def test_an_odd_entry_is_one_odd_row(drakegpt, prepared, corpus, entry, value):
-    dataset.prepare(corpus, name="whole", source="", provenance="", source_sha256="")
+    prepare_dataset(corpus, name="whole", source="", provenance="", source_sha256="")
     file = prepared.folder / "dataset.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {entry: value}))
     with pytest.raises(DamagedDatasetError):
@@ -58,7 +59,7 @@ def test_an_odd_entry_is_one_odd_row(drakegpt, prepared, corpus, entry, value):
 )
 @pytest.mark.parametrize("file", ["current", "dataset.json", "tokenizer.json", "train.npy"])
 def test_odd_files_are_odd_rows(drakegpt, prepared, corpus, file, content):
-    dataset.prepare(corpus, name="whole", source="", provenance="", source_sha256="")
+    prepare_dataset(corpus, name="whole", source="", provenance="", source_sha256="")
     folder = prepared.folder.parent if file == "current" else prepared.folder
     (folder / file).write_text(content)
     listed = drakegpt("data", "list", "--json")
@@ -73,7 +74,7 @@ def test_a_folder_in_the_place_of_a_file(drakegpt, prepared):
         (prepared.folder / file).mkdir()
         assert drakegpt("data", "list", "--json").json["damaged"][0]["name"] == "small"
     shutil.rmtree(prepared.folder)
-    with pytest.raises(DamagedDatasetError, match="is gone"):
+    with pytest.raises(DamagedDatasetError, match="is missing"):
         dataset.load("small")
     assert drakegpt("data", "list", "--json").json["damaged"][0]["name"] == "small"
 
@@ -90,11 +91,11 @@ def test_arrays_of_numbers_that_are_no_tokens(drakegpt, prepared):
 
 
 def test_names_with_brackets_and_escapes_are_shown_as_they_are(drakegpt, corpus):
-    dataset.prepare(
+    prepare_dataset(
         corpus, name="[red]x", source="", provenance="/a/[b]/\x1b[31mc", source_sha256=""
     )
     listed = drakegpt("data", "list").out
     assert "[red]x" in listed
     assert "/a/[b]/\x1b[31mc" in listed  # to a pipe as it is; see test_foreign_text
     assert "/a/[b]/\x1b[31mc" in drakegpt("data", "show", "[red]x").out
-    assert (paths.datasets() / "[red]x").is_dir()
+    assert (home.datasets() / "[red]x").is_dir()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kneser_ney import KneserNey, discounts_of
 
 from drakegpt.data import ngrams
-from drakegpt.data.ngrams import discounts, fit, highest_order
+from drakegpt.data.ngrams import estimate_discounts, fit, limit_order
 
 F = Fraction
 
@@ -70,7 +70,7 @@ def test_probabilities_are_those_worked_by_hand(tokens):
 def test_discounts_come_from_the_counts_of_counts(counts_of_counts, expected):
     times = [r for r, many in enumerate(counts_of_counts, 1) for _ in range(many)]
     times = np.array([*times, 0, 0, 5, 17])  # which neither move nor need one of their own
-    assert discounts(times).tolist() == pytest.approx([0, *expected], abs=1e-15)
+    assert estimate_discounts(times).tolist() == pytest.approx([0, *expected], abs=1e-15)
     assert [float(d) for d in discounts_of(times.tolist())] == pytest.approx([0, *expected])
 
 
@@ -137,8 +137,8 @@ def test_sizes_are_of_different_ngrams():
     ("vocab_size", "order"), [(2, 63), (65, 10), (128, 9), (2048, 5), (20_000, 4), (2**20, 3)]
 )
 def test_the_longest_keys_fit_and_no_longer_ones(vocab_size, order):
-    assert highest_order(vocab_size, 99) == order
-    assert highest_order(vocab_size, 2) == 2
+    assert limit_order(vocab_size, 99) == order
+    assert limit_order(vocab_size, 2) == 2
     assert vocab_size**order <= 2**63 < vocab_size ** (order + 1)
     chooser = np.random.default_rng(3)
     kind = np.int32 if vocab_size > 2**15 else np.int16 if vocab_size > 2**8 else np.uint8

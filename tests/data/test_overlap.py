@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from drakegpt.data import dataset, overlap, preprocess
 from drakegpt.data.corpus import Document, Text
-from drakegpt.data.overlap import SHORTEST_LINE, lines, lines_in_both
+from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines, iter_lines
+from drakegpt.data.prepare import prepare_dataset
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}
 
@@ -52,12 +53,12 @@ some_songs = st.lists(
 @given(some_songs.filter(lambda songs: len("\n".join(songs)) > 20))
 def test_the_figures_are_those_of_sets(songs):
     corpus = Songs(songs)
-    found = overlap.measure(corpus, preprocess.scan(corpus))
+    found = overlap.measure_overlap(corpus, preprocess.scan(corpus))
     share, both = in_both(songs)
     assert found.share == pytest.approx(share, abs=1e-12)
     assert found.songs == both
     whole = Text("\n".join(songs))
-    alone = overlap.measure(whole, preprocess.scan(whole))
+    alone = overlap.measure_overlap(whole, preprocess.scan(whole))
     assert alone.share == found.share
     assert alone.songs is None
 
@@ -65,13 +66,13 @@ def test_the_figures_are_those_of_sets(songs):
 @given(st.lists(st.text("ab\n", max_size=4), max_size=6))
 def test_lines_are_those_of_the_whole_text(pieces):
     expected = "".join(pieces).split("\n")
-    found = list(lines(pieces))
+    found = list(iter_lines(pieces))
     assert [length for length, _ in found] == list(map(len, expected))
-    assert [mark for _, mark in found] == [mark for x in expected for _, mark in lines([x])]
+    assert [mark for _, mark in found] == [mark for x in expected for _, mark in iter_lines([x])]
 
 
 def test_lines_in_both():
-    assert lines_in_both("a\nb\nc", ["x\nb", "\nc", "a\n"]) == {"b"}
+    assert find_shared_lines("a\nb\nc", ["x\nb", "\nc", "a\n"]) == {"b"}
 
 
 def test_many_lines_are_looked_up_in_batches(monkeypatch):
@@ -82,7 +83,7 @@ def test_many_lines_are_looked_up_in_batches(monkeypatch):
         for _ in range(60)
     ]
     corpus = Songs([*songs, *songs[:3]])
-    found = overlap.measure(corpus, preprocess.scan(corpus))
+    found = overlap.measure_overlap(corpus, preprocess.scan(corpus))
     assert found.songs == 3
     assert found.share == pytest.approx(in_both(corpus.songs)[0])
     assert found.share > 0.9
@@ -92,10 +93,10 @@ def test_many_lines_are_looked_up_in_batches(monkeypatch):
 def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(tokenizer):
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
     how = {"name": "d", "tokenizer": tokenizer, **ABOUT}
-    new = dataset.prepare(Songs([*songs, *songs[:2]]), **how).metadata
+    new = prepare_dataset(Songs([*songs, *songs[:2]]), **how).metadata
     assert (new.songs_in_both, new.rows_left_out) == (2, 0)
     assert new.seen_share == in_both([*songs, *songs[:2]])[0]
-    assert "2 whole songs stand in both" in new.overlap
+    assert "2 whole songs are in both" in new.overlap
     file = dataset.load("d").folder / "dataset.json"
     import json
 
@@ -105,24 +106,24 @@ def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(toke
     file.write_text(json.dumps(stored))
     old = dataset.load("d").metadata
     assert (old.seen_share, old.songs_in_both, old.overlap) == (None, None, "")
-    again = dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    again = prepare_dataset(Songs([*songs, *songs[:2]]), **how)
     assert again.metadata == new
     before = file.stat().st_mtime_ns
-    dataset.prepare(Songs([*songs, *songs[:2]]), **how)
+    prepare_dataset(Songs([*songs, *songs[:2]]), **how)
     assert file.stat().st_mtime_ns == before
 
 
 def test_little_in_common_is_not_told():
     text = "".join(f"line number {i} of a long text\n" for i in range(2000))
-    data = dataset.prepare(text + "line number 1 of a long text\n", name="d", **ABOUT)
+    data = prepare_dataset(text + "line number 1 of a long text\n", name="d", **ABOUT)
     assert 0 < data.metadata.seen_share < 0.01
     assert data.metadata.overlap == ""
 
 
 def test_the_same_text_without_songs_is_measured_anew():
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
-    dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
-    text = dataset.prepare("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
+    text = prepare_dataset("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
     assert (text.songs, text.songs_in_both, text.rows_left_out) == (None, None, None)
-    again = dataset.prepare(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
+    again = prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
     assert (again.songs, again.songs_in_both) == (42, 2)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.data import corpus, dataset, sources
 from drakegpt.data.corpus import Document
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers import base as tokens
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import CorpusError, UsageError
@@ -80,8 +81,8 @@ def test_chunks_leave_no_trace(tmp_path, monkeypatch, size):
 @given(st.lists(st.text("ab \né日", min_size=1, max_size=40), min_size=1), st.randoms())
 def test_both_tokenizers_hold_the_same_text(texts, chance):
     texts = texts + songs(8, chance.random())
-    char = dataset.prepare(Songs(texts), name="c", **ABOUT)
-    bpe = dataset.prepare(Songs(texts), name="b", tokenizer="bpe", vocab_size=300, **ABOUT)
+    char = prepare_dataset(Songs(texts), name="c", **ABOUT)
+    bpe = prepare_dataset(Songs(texts), name="b", tokenizer="bpe", vocab_size=300, **ABOUT)
     assert whole(char) == whole(bpe) == "\n".join(texts)
     assert char.metadata.text_sha256 == bpe.metadata.text_sha256
     cut = int(0.9 * char.metadata.characters)
@@ -94,7 +95,7 @@ def test_both_tokenizers_hold_the_same_text(texts, chance):
 
 
 def test_a_boundary_at_the_cut_opens_the_validation_split():
-    data = dataset.prepare(
+    data = prepare_dataset(
         Songs(["x" * 90, "ab cd ef gh i"[:9]]), name="b", tokenizer="bpe", vocab_size=261, **ABOUT
     )
     assert data.metadata.characters == 100
@@ -104,7 +105,7 @@ def test_a_boundary_at_the_cut_opens_the_validation_split():
 
 def test_the_vocabulary_is_learnt_from_the_training_split_alone():
     text = "train " * 150 + "zebra " * 16
-    data = dataset.prepare(text, name="b", tokenizer="bpe", **ABOUT)
+    data = prepare_dataset(text, name="b", tokenizer="bpe", **ABOUT)
     tokens = [data.tokenizer.decode([i]) for i in range(data.tokenizer.vocab_size)]
     assert " train" in tokens
     assert not any("ze" in token for token in tokens)
@@ -124,8 +125,8 @@ def test_old_datasets_still_load(prepared):
 
 
 def test_the_same_text_in_other_documents_is_another_dataset():
-    first = dataset.prepare(Songs(songs()), name="b", tokenizer="bpe", **ABOUT)
-    second = dataset.prepare("\n".join(songs()), name="b", tokenizer="bpe", **ABOUT)
+    first = prepare_dataset(Songs(songs()), name="b", tokenizer="bpe", **ABOUT)
+    second = prepare_dataset("\n".join(songs()), name="b", tokenizer="bpe", **ABOUT)
     assert first.metadata.text_sha256 == second.metadata.text_sha256
     assert first.metadata.version != second.metadata.version
     assert whole(first) == whole(second)
@@ -172,10 +173,10 @@ def test_impossible_wishes_are_refused_before_anything_is_read(options, words):
 
 def test_few_tokens_are_too_few():
     with pytest.raises(CorpusError, match="needs 9") as caught:
-        dataset.prepare("lalala" * 50, name="b", tokenizer="bpe", **ABOUT)
+        prepare_dataset("lalala" * 50, name="b", tokenizer="bpe", **ABOUT)
     assert "char" in caught.value.fix
-    assert dataset.names() == []
-    assert not list((paths.datasets() / "b").glob(".*unfinished"))
+    assert dataset.list_names() == []
+    assert not list((home.datasets() / "b").glob(".*unfinished"))
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
@@ -192,9 +193,9 @@ def test_a_text_that_changes_meanwhile_is_refused(kind, letters):
             return super().documents(report)
 
     with pytest.raises(CorpusError, match="changed while"):
-        dataset.prepare(Growing(songs()), name="b", tokenizer=kind, **ABOUT)
-    assert dataset.names() == []
-    assert not list((paths.datasets() / "b").glob(".*unfinished"))
+        prepare_dataset(Growing(songs()), name="b", tokenizer=kind, **ABOUT)
+    assert dataset.list_names() == []
+    assert not list((home.datasets() / "b").glob(".*unfinished"))
 
 
 def test_every_pass_reports_its_progress(tmp_path):
@@ -213,11 +214,11 @@ def test_every_pass_reports_its_progress(tmp_path):
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
 def test_preparing_again_mends_what_is_damaged(kind):
-    data = dataset.prepare("\n".join(songs()), name="b", tokenizer=kind, **ABOUT)
+    data = prepare_dataset("\n".join(songs()), name="b", tokenizer=kind, **ABOUT)
     for file in ("train.npy", "val.npy", "tokenizer.json", "dataset.json"):
         good = (data.folder / file).read_bytes()
         (data.folder / file).write_bytes(good[:-3] + b"}}}")
-        again = dataset.prepare("\n".join(songs()), name="b", tokenizer=kind, **ABOUT)
+        again = prepare_dataset("\n".join(songs()), name="b", tokenizer=kind, **ABOUT)
         again.verify()
         assert again.metadata.version == data.metadata.version
         if file != "dataset.json":
@@ -238,7 +239,7 @@ def test_a_pipe_is_read_once(tmp_path):
 
 
 def test_the_beginning_of_a_text_ends_with_a_whole_character():
-    data = dataset.prepare("日本" * 500, name="b", tokenizer="bpe", vocab_size=261, **ABOUT)
+    data = prepare_dataset("日本" * 500, name="b", tokenizer="bpe", vocab_size=261, **ABOUT)
     assert data.text("train", 8) == "日本"
 
 

@@ -26,7 +26,7 @@ def write_csv(path, *rows):
 
 
 def whole_text(data):
-    return "".join(piece for split in ("train", "val") for piece in data.pieces(split))
+    return "".join(piece for split in ("train", "val") for piece in data.iter_text(split))
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "bpe"])
@@ -179,9 +179,9 @@ def test_damaged_songs_are_told_of_and_harm_nothing_else(tmp_path):
 
 KILLED = """
 import os, sys
-from drakegpt import paths
+from drakegpt import files
 from drakegpt.data import dataset, preprocess, sources
-text, real = sys.argv[1], paths.write_atomically
+text, real = sys.argv[1], files.write_atomically
 for kill_at in range(20):
     process = os.fork()
     if not process:
@@ -192,7 +192,7 @@ for kill_at in range(20):
                 os._exit(9)
             written.append(path)
             return real(path, *rest)
-        paths.write_atomically = write
+        files.write_atomically = write
         sources.fetch(text)
         os._exit(0)
     if not os.waitpid(process, 0)[1]:
@@ -213,7 +213,7 @@ def test_a_kill_between_two_writes_leaves_a_whole_dataset_or_none(tmp_path, monk
         try:
             data = dataset.load("a")
         except DrakeGPTError:
-            assert dataset.names() == []
+            assert dataset.list_names() == []
             found.append(False)
         else:
             data.verify()

@@ -139,14 +139,14 @@ def test_another_column_of_the_same_file_is_another_text(tmp_path):
 )
 def test_bad_files_are_explained_and_change_nothing(tmp_path, name, raw, options, kind, words):
     sources.fetch("sample")
-    before = dataset.names(), dataset.default_name()
+    before = dataset.list_names(), dataset.get_default_name()
     path = tmp_path / name
     path.write_bytes(raw)
     with pytest.raises(kind) as caught:
         sources.fetch(str(path), **options)
     for word in words:
         assert word in str(caught.value)
-    assert (dataset.names(), dataset.default_name()) == before
+    assert (dataset.list_names(), dataset.get_default_name()) == before
 
 
 def test_another_file_of_the_same_name_does_not_take_its_place(tmp_path):
@@ -253,4 +253,4 @@ def test_asking_for_the_sample_does_not_make_it_the_default(tmp_path):
     (tmp_path / "mine.txt").write_text(TEXT)
     sources.fetch(str(tmp_path / "mine.txt"))
     assert sources.load_or_prepare_sample("sample")[1] is True
-    assert dataset.default_name() == "mine"
+    assert dataset.get_default_name() == "mine"

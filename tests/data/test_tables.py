@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drakegpt.data.tables import SEPARATORS, Row, Table, separator_of
+from drakegpt.data.tables import SEPARATORS, Row, Table, detect_separator
 
 cells = st.text(st.sampled_from('ab ",;\t\n\x0b\u2028é👩\0'), max_size=6)
 
@@ -36,7 +36,7 @@ def test_only_the_wanted_cells_are_kept():
     read = []
     for row in table:
         read.append(row.texts())
-        table.wanted = (1,)
+        table.columns = (1,)
     assert read == [["a", "b"], ["", "2"], ["", "4"]]
 
 
@@ -55,7 +55,7 @@ def test_only_the_wanted_cells_are_kept():
     ],
 )
 def test_the_separator_is_what_makes_the_column_one(line, column, separator):
-    assert separator_of(line, column) == separator
+    assert detect_separator(line, column) == separator
 
 
 def test_long_cells_come_in_pieces_of_whole_characters(monkeypatch):

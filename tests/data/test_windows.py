@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from drakegpt.data import windows as windows_module
 from drakegpt.data.windows import (
-    DRAWN_TOGETHER,
+    ITERATIONS_PER_DRAW,
     EpochWindows,
     Stream,
     TrainingWindows,
-    known_tokens,
+    count_known_tokens,
+    count_windows,
     random_windows,
     sequential_windows,
-    windows_in,
 )
 
 
@@ -54,7 +54,7 @@ def training_windows(seed=1, count=6, **kwargs):
 
 def test_training_windows_depend_on_the_iteration_not_on_the_way_there():
     """Forwards, or picked up anywhere, within a block of iterations or across its border."""
-    places = [0, 1, DRAWN_TOGETHER - 1, DRAWN_TOGETHER, 5 * DRAWN_TOGETHER + 3]
+    places = [0, 1, ITERATIONS_PER_DRAW - 1, ITERATIONS_PER_DRAW, 5 * ITERATIONS_PER_DRAW + 3]
     forwards = training_windows()
     expected = [forwards.at(place) for place in places]
     for place, (inputs, targets) in reversed(list(zip(places, expected, strict=True))):
@@ -68,7 +68,7 @@ def test_training_windows_depend_on_the_iteration_not_on_the_way_there():
 
 def test_windows_too_many_to_cut_at_once_are_the_same(monkeypatch):
     expected = [training_windows().at(place) for place in (0, 70)]
-    monkeypatch.setattr(windows_module, "CUT_UP_TO", 0)
+    monkeypatch.setattr(windows_module, "MAX_GATHERED_TOKENS", 0)
     for place, (inputs, targets) in zip((0, 70), expected, strict=True):
         assert torch.equal(training_windows().at(place)[0], inputs)
         assert torch.equal(training_windows().at(place)[1], targets)
@@ -106,7 +106,7 @@ def test_known_tokens_are_those_of_sequential_windows(length, context_length):
     known = [0]
     for _, targets in sequential_windows(tokens, context_length, 5):
         known += [t + 1 for window in targets for t in range(len(window))]
-    assert known_tokens(np.arange(length), context_length).tolist() == known
+    assert count_known_tokens(np.arange(length), context_length).tolist() == known
 
 
 @given(
@@ -119,7 +119,7 @@ def test_an_epoch_reads_each_window_once(tokens, context_length, count, seed):
     """Across iterations of any size; each epoch in an order of its own."""
     text = torch.arange(tokens, dtype=torch.uint8)
     windows = EpochWindows(text, context_length, count, seed)
-    total = windows_in(tokens, context_length)
+    total = count_windows(tokens, context_length)
     assert total == (tokens - 1) // context_length
     read = []
     for iteration in range(-(-3 * total // count)):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kneser_ney import KneserNey
 from markov import known_loss, markov_dataset, sampling_error
 
-from drakegpt.data import dataset
 from drakegpt.data.ngrams import fit
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.sources import fetch
 from drakegpt.data.windows import sequential_windows
 from drakegpt.errors import CorpusError
@@ -82,7 +82,7 @@ def test_floors_of_a_dataset(prepared):
 
 
 def test_floors_over_tokens_of_several_characters(corpus):
-    data = dataset.prepare(
+    data = prepare_dataset(
         corpus, name="pieces", source="", provenance="", source_sha256="",
         tokenizer="bpe", vocab_size=300,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def test_known_losses_of_tiny_shakespeare(home, context_length, expected, error)
 
 def tiny_shakespeare():
     text = Path(os.environ["TINY_SHAKESPEARE"]).read_text(encoding="utf-8")
-    return dataset.prepare(text, name="s", source="", provenance="", source_sha256="")
+    return prepare_dataset(text, name="s", source="", provenance="", source_sha256="")
 
 
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from learning import train
 
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.checkpoint import save_checkpoint
@@ -99,7 +99,7 @@ def test_bits_per_character_of_longer_tokens(corpus):
     """The sum of all surprises over the characters of the decoded text."""
     text = corpus.replace("quick", "qüick 🦊")
     known = {"source": "t", "provenance": "t", "source_sha256": "0", "name": "words"}
-    data = dataset.prepare(text, **known, tokenizer="bpe", vocab_size=300)
+    data = prepare_dataset(text, **known, tokenizer="bpe", vocab_size=300)
     run = train(data, "BigramLM")
     scores = score(run)
     val = data.split("val")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Baseline, ngram_baselines
 from drakegpt.evaluation.scoring import Score
@@ -217,10 +218,9 @@ def test_the_ladder_is_in_full_precision_unless_asked_otherwise(prepared):
 
 
 def test_runs_on_an_older_text_do_not_count(prepared, corpus):
-    from drakegpt.data import dataset
 
     train(prepared, "BigramLM")
-    changed = dataset.prepare(
+    changed = prepare_dataset(
         corpus + "more!\n", name="small", source="", provenance="", source_sha256=""
     )
     assert select_runs(changed) == {}

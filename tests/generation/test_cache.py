@@ -42,31 +42,31 @@ def test_only_attention_looks_back():
 @pytest.mark.parametrize("start", [1, 2, 3, 17, T])
 @torch.no_grad()
 def test_every_step_gives_the_logits_of_the_whole_window(name, apart_from, start, monkeypatch):
-    monkeypatch.setattr(kv_cache, "APART_FROM", apart_from)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", apart_from)
     model, tokens = model_of(name), tokens_of(3)
     expected = model(tokens)
     cached = CachedModel(model, 3)
     for _ in range(2):  # what a longer text left behind must not be seen
-        cached.start_over(start)
+        cached.restart(start)
         close(cached.read(tokens[:, :start]), expected[:, start - 1])
         for t in range(start, T):
-            close(cached.read_on(tokens[:, t : t + 1]), expected[:, t])
+            close(cached.read_next(tokens[:, t : t + 1]), expected[:, t])
 
 
 @each_reader
 @apart_or_not
 @torch.no_grad()
 def test_one_prompt_serves_all_texts(name, apart_from, monkeypatch):
-    monkeypatch.setattr(kv_cache, "APART_FROM", apart_from)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", apart_from)
     model = model_of(name)
     tokens = tokens_of(4)
     tokens[:, :9] = tokens[0, :9]
     expected = model(tokens)
     cached = CachedModel(model, 4)
-    cached.start_over(9)
+    cached.restart(9)
     close(cached.read(tokens[:1, :9]).expand(4, -1), expected[:, 8])
     for t in range(9, T):
-        close(cached.read_on(tokens[:, t : t + 1]), expected[:, t])
+        close(cached.read_next(tokens[:, t : t + 1]), expected[:, t])
 
 
 @each_reader
@@ -96,7 +96,7 @@ def test_the_weights_are_shared_and_the_model_is_left_alone():
     parts = [type(module) for module in model.modules()]
     cached = CachedModel(model, 1)
     assert [type(module) for module in model.modules()] == parts
-    cached.start_over(3)
+    cached.restart(3)
     before = cached.read(tokens_of(1, 3))
     model.blocks[0].attention.query_key_value.weight.mul_(2)
     model.head.bias.add_(1)
@@ -124,10 +124,10 @@ def test_linear_layers_may_be_of_any_kind():
     tokens = tokens_of(2)
     expected = model(tokens)
     cached = CachedModel(model, 2)
-    cached.start_over(5)
+    cached.restart(5)
     close(cached.read(tokens[:, :5]), expected[:, 4])
     for t in range(5, T):
-        close(cached.read_on(tokens[:, t : t + 1]), expected[:, t])
+        close(cached.read_next(tokens[:, t : t + 1]), expected[:, t])
 
 
 @torch.no_grad()
@@ -143,13 +143,13 @@ def test_what_is_known_is_not_computed_again(monkeypatch):
                 rows[name] += inputs[0].shape[:-1].numel()
 
             module.register_forward_pre_hook(count)
-    monkeypatch.setattr(kv_cache, "APART_FROM", 0)
+    monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", 0)
     cached = CachedModel(model, 2)
     tokens = tokens_of(2)
-    cached.start_over(T // 2)
+    cached.restart(T // 2)
     cached.read(tokens[:, : T // 2])
     for t in range(T // 2, T):
-        cached.read_on(tokens[:, t : t + 1])
+        cached.read_next(tokens[:, t : t + 1])
     results = 2 * (T // 2 + 1)  # those of the last block that are read
     expected = dict.fromkeys(rows, 2 * T)
     expected |= {name: results for name in rows if name.startswith("blocks.2") or name == "head"}

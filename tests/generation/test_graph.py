@@ -52,25 +52,25 @@ def lively(name="TransformerLM", context_length=8, vocab_size=VOCABULARY):
     return model
 
 
-class Taped:
-    """For a CPU what `Captured` is for a GPU: kernels that are played again, and no Python."""
+class ReplayedStep:
+    """On a CPU what `CapturedStep` is on a GPU: replayed kernels, without Python."""
 
-    def __init__(self, device, step, as_written):
+    def __init__(self, device, step, eager_calls):
         assert device.type == "cpu"
-        self.step, self.as_written, self.tape = step, as_written, None
+        self.step, self.eager_calls, self.trace = step, eager_calls, None
 
     def __call__(self):
-        if self.tape is not None:
-            self.tape()
-        elif self.as_written:
-            self.as_written -= 1
+        if self.trace is not None:
+            self.trace()
+        elif self.eager_calls:
+            self.eager_calls -= 1
             self.step()
         else:
-            self.tape = KernelTrace(lambda: (self.step(), torch.zeros(1))[1])
+            self.trace = KernelTrace(lambda: (self.step(), torch.zeros(1))[1])
 
 
-class AsWritten:
-    def __init__(self, device, step, as_written):
+class EagerStep:
+    def __init__(self, device, step, eager_calls):
         self.step = step
 
     def __call__(self):
@@ -82,8 +82,8 @@ def ahead(monkeypatch):
     """Everything is written ahead, on a CPU."""
 
     def switch():
-        monkeypatch.setattr(sampling, "_replays", lambda model: True)
-        monkeypatch.setattr(graph, "Captured", Taped)
+        monkeypatch.setattr(sampling, "_supports_cuda_graphs", lambda model: True)
+        monkeypatch.setattr(graph, "CapturedStep", ReplayedStep)
 
     return switch
 
@@ -121,14 +121,14 @@ def test_every_model_and_prompt(name, prompt, ahead):
 @pytest.mark.parametrize("at_once", [1, 3, 256])
 def test_every_length(length, at_once, ahead, monkeypatch):
     """Blocks end where the text does, and where the noise does."""
-    monkeypatch.setattr(sampling, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(sampling, "TOKENS_PER_DRAW", at_once)
     expected = list(generate(lively(), [3], length, Sampling(), 1))
     assert len(expected) == length
     ahead()
     assert list(generate(lively(), [3], length, Sampling(), 1)) == expected
 
 
-def test_what_was_written_ahead_may_be_left(ahead):
+def test_generation_ahead_may_be_abandoned(ahead):
     what = (lively(), [3], 500, Sampling(), 1)
     expected = list(generate(*what))
     ahead()
@@ -152,19 +152,19 @@ def test_texts_end_with_their_documents(ahead):
 def test_the_host_waits_for_blocks(ahead, monkeypatch):
     """Of 1, 8, 16, 32 ... tokens; each is asked for before the one before it is waited for."""
     events = []
-    drawn, tokens = graph._Steps.drawn, graph._Block.tokens
+    fetch, wait = graph._Steps.fetch, graph._Block.wait
 
     def asked(steps, first, end):
         events.append(end - first)
-        return drawn(steps, first, end)
+        return fetch(steps, first, end)
 
     def waited(block):
-        result = tokens(block)
+        result = wait(block)
         events.append(-len(result))
         return result
 
-    monkeypatch.setattr(graph._Steps, "drawn", asked)
-    monkeypatch.setattr(graph._Block, "tokens", waited)
+    monkeypatch.setattr(graph._Steps, "fetch", asked)
+    monkeypatch.setattr(graph._Block, "wait", waited)
     ahead()
     assert len(list(generate(lively(), [3], 600, Sampling(), 1))) == 600
     assert events == [1, 8, -1, 16, -8, 32, -16, 64, -32, 128, -64, 7, -128, 256, -7, 88, -256, -88]
@@ -175,7 +175,7 @@ def test_scores_that_are_not_numbers_are_an_error(ahead):
     with torch.no_grad():
         next(model.parameters()).fill_(torch.nan)
     ahead()
-    with pytest.raises(RunError, match="not numbers"):
+    with pytest.raises(RunError, match="NaN"):
         list(generate(model, [1], 3, Sampling(), 0))
 
 
@@ -190,7 +190,7 @@ def test_a_graph_writes_what_its_step_writes(window, how, context_length, monkey
     model = lively(context_length=context_length).cuda()
     what = (model, [3, 1, 4], 600, how, [5, 6, 7], window)
     found = list(generate_batch(*what))
-    monkeypatch.setattr(graph, "Captured", AsWritten)
+    monkeypatch.setattr(graph, "CapturedStep", EagerStep)
     assert found == list(generate_batch(*what))
 
 
@@ -224,8 +224,8 @@ def test_a_graph_goes_with_its_text():
 
 
 @gpu
-def test_a_step_that_cannot_be_recorded_is_taken_as_written(monkeypatch, caplog):
-    model, draw = lively().cuda(), sampling.draw
+def test_a_step_that_cannot_be_recorded_runs_eagerly(monkeypatch, caplog):
+    model, draw = lively().cuda(), sampling.sample_tokens
     expected = list(generate(model, [3], 100, Sampling(), 1))
     graph._warn.cache_clear()
 
@@ -233,7 +233,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_written(monkeypatch, caplog)
         logits.sum().item()
         return draw(logits, how, noise)
 
-    monkeypatch.setattr(sampling, "draw", waits)
+    monkeypatch.setattr(sampling, "sample_tokens", waits)
     for _ in range(2):
         assert list(generate(model, [3], 100, Sampling(), 1)) == expected
     assert [record.name for record in caplog.records] == ["drakegpt.generation.graph"]

@@ -2,7 +2,7 @@ import pytest
 
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import UsageError
-from drakegpt.generation.prompt import fit
+from drakegpt.generation.prompt import fit_prompt
 
 LOWER = CharTokenizer.of("abcdefghijklmnopqrstuvwxyz '\"-.\n")
 
@@ -24,38 +24,38 @@ LOWER = CharTokenizer.of("abcdefghijklmnopqrstuvwxyz '\"-.\n")
     ],
 )
 def test_obvious_equivalents_are_taken(typed, seen):
-    prompt = fit(typed, LOWER, skip_unknown=False)
+    prompt = fit_prompt(typed, LOWER, skip_unknown=False)
     assert prompt.text == seen
     assert not prompt.skipped
 
 
 def test_known_characters_are_never_changed():
     tokenizer = CharTokenizer.of("é’Aa'e")
-    assert fit("é’A", tokenizer, skip_unknown=False).text == "é’A"
+    assert fit_prompt("é’A", tokenizer, skip_unknown=False).text == "é’A"
 
 
 def test_a_vocabulary_of_separate_accents_keeps_them():
     tokenizer = CharTokenizer.of("abcde\u0301")
-    assert fit("e\u0301", tokenizer, skip_unknown=False).text == "e\u0301"
-    assert fit("\xe9", tokenizer, skip_unknown=False).text == "e\u0301"
+    assert fit_prompt("e\u0301", tokenizer, skip_unknown=False).text == "e\u0301"
+    assert fit_prompt("\xe9", tokenizer, skip_unknown=False).text == "e\u0301"
 
 
 def test_case_is_folded_before_accents_are_lost():
-    assert fit("É", CharTokenizer.of("eé"), skip_unknown=False).text == "é"
+    assert fit_prompt("É", CharTokenizer.of("eé"), skip_unknown=False).text == "é"
 
 
 def test_what_has_no_equivalent_is_listed():
     with pytest.raises(UsageError) as caught:
-        fit("a 🎤 b 7 🎤", LOWER, skip_unknown=False)
+        fit_prompt("a 🎤 b 7 🎤", LOWER, skip_unknown=False)
     assert "'🎤' (U+1F3A4), '7' (U+0037)" in str(caught.value)
     assert "--unknown skip" in str(caught.value)
 
 
 def test_or_skipped():
-    prompt = fit("a 🎤 b 7", LOWER, skip_unknown=True)
+    prompt = fit_prompt("a 🎤 b 7", LOWER, skip_unknown=True)
     assert prompt.text == "a  b "
     assert prompt.skipped == ["🎤", "7"]
 
 
 def test_upper_case_corpora_fold_upwards():
-    assert fit("abc", CharTokenizer.of("ABC"), skip_unknown=False).text == "ABC"
+    assert fit_prompt("abc", CharTokenizer.of("ABC"), skip_unknown=False).text == "ABC"

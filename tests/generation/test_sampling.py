@@ -9,11 +9,11 @@ from drakegpt.config import LADDER, MODEL_NAMES, preset_model
 from drakegpt.errors import RunError
 from drakegpt.generation.sampling import (
     Sampling,
-    _gumbel_noise,
-    draw,
+    _draw_gumbel_noise,
+    compute_probabilities,
     generate,
     generate_batch,
-    probabilities,
+    sample_tokens,
 )
 from drakegpt.models import reference as textbook
 from drakegpt.models.registry import build_model
@@ -28,18 +28,20 @@ def model_of(name="TransformerLM"):
 
 
 def test_temperature_one_leaves_the_probabilities_alone():
-    assert probabilities(LOGITS, Sampling()).tolist() == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert compute_probabilities(LOGITS, Sampling()).tolist() == pytest.approx([0.4, 0.3, 0.2, 0.1])
 
 
 def test_temperature_divides_the_scores():
     squared = [p * p for p in (0.4, 0.3, 0.2, 0.1)]
     expected = [p / sum(squared) for p in squared]
-    assert probabilities(LOGITS, Sampling(temperature=0.5)).tolist() == pytest.approx(expected)
+    assert compute_probabilities(LOGITS, Sampling(temperature=0.5)).tolist() == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("temperature", [1e-8, 1e-40, 1e8])
 def test_extreme_temperatures_stay_probabilities(temperature):
-    result = probabilities(LOGITS, Sampling(temperature=temperature))
+    result = compute_probabilities(LOGITS, Sampling(temperature=temperature))
     assert result.sum().item() == pytest.approx(1)
     assert result.argmax() == 0
 
@@ -59,7 +61,7 @@ def test_extreme_temperatures_stay_probabilities(temperature):
     ],
 )
 def test_top_k_and_top_p_by_hand(sampling, expected):
-    assert probabilities(LOGITS, sampling).tolist() == pytest.approx(expected)
+    assert compute_probabilities(LOGITS, sampling).tolist() == pytest.approx(expected)
 
 
 def test_top_p_of_one_cuts_nothing():
@@ -67,9 +69,9 @@ def test_top_p_of_one_cuts_nothing():
     logits = torch.tensor([[0.0, -20, -30]])
     assert 1 + logits.exp()[0, 1] == 1
     sampling = Sampling(top_p=1.0)
-    assert torch.equal(probabilities(logits, sampling), logits.softmax(-1))
+    assert torch.equal(compute_probabilities(logits, sampling), logits.softmax(-1))
     noise = torch.tensor([[0.0, 0, 40]])
-    assert draw(logits, sampling, noise).item() == 2
+    assert sample_tokens(logits, sampling, noise).item() == 2
 
 
 @pytest.mark.parametrize("top_p", [0.5, 0.9, 0.999])
@@ -79,18 +81,18 @@ def test_small_probabilities_add_up(top_p):
     chances = sorted(logits.softmax(-1)[0].tolist(), reverse=True)
     before = [0.0, *itertools.accumulate(chances[:-1])]
     expected = sum(sum_ < top_p for sum_ in before)
-    assert (probabilities(logits, Sampling(top_p=top_p)) > 0).sum().item() == expected
+    assert (compute_probabilities(logits, Sampling(top_p=top_p)) > 0).sum().item() == expected
 
 
 def test_rows_are_distributions_of_their_own():
     rows = torch.stack([LOGITS, LOGITS.flip(0)])
     for sampling in (Sampling(), Sampling(0.5), Sampling(top_k=2), Sampling(0.7, 3, 0.5)):
-        single = [probabilities(row, sampling).tolist() for row in rows]
-        assert probabilities(rows, sampling).tolist() == [pytest.approx(p) for p in single]
+        single = [compute_probabilities(row, sampling).tolist() for row in rows]
+        assert compute_probabilities(rows, sampling).tolist() == [pytest.approx(p) for p in single]
 
 
 def test_temperature_zero_is_certain():
-    assert probabilities(LOGITS, Sampling(temperature=0)).tolist() == [1, 0, 0, 0]
+    assert compute_probabilities(LOGITS, Sampling(temperature=0)).tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +105,8 @@ def test_temperature_zero_is_certain():
     ],
 )
 def test_draws_follow_the_distribution(sampling, expected):
-    noise = next(_gumbel_noise(range(4000), 4))
-    draws = draw(LOGITS.expand(4000, -1), sampling, noise).flatten().tolist()
+    noise = next(_draw_gumbel_noise(range(4000), 4))
+    draws = sample_tokens(LOGITS.expand(4000, -1), sampling, noise).flatten().tolist()
     for token, p in enumerate(expected):
         spread = math.sqrt(p * (1 - p) / 4000)
         assert draws.count(token) / 4000 == pytest.approx(p, abs=4 * spread)
@@ -123,11 +125,11 @@ def test_a_model_that_sees_one_token_draws_by_its_table():
 
 def test_what_is_impossible_is_never_drawn():
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0]]).expand(500, -1)
-    noise = next(_gumbel_noise(range(500), 4))
+    noise = next(_draw_gumbel_noise(range(500), 4))
     assert noise.isfinite().all()
-    assert set(draw(logits, Sampling(), noise).flatten().tolist()) == {1, 3}
+    assert set(sample_tokens(logits, Sampling(), noise).flatten().tolist()) == {1, 3}
     for sampling in (Sampling(top_k=1), Sampling(temperature=1e-30), Sampling(top_p=0.1)):
-        assert set(draw(LOGITS.expand(500, -1), sampling, noise).flatten().tolist()) == {0}
+        assert set(sample_tokens(LOGITS.expand(500, -1), sampling, noise).flatten().tolist()) == {0}
 
 
 def pair_of(name):
@@ -216,7 +218,7 @@ def test_scores_that_are_not_numbers_are_an_error(name):
     model = model_of(name)
     with torch.no_grad():
         next(model.parameters()).fill_(math.nan)
-    with pytest.raises(RunError, match="not numbers"):
+    with pytest.raises(RunError, match="NaN"):
         list(generate(model, [1], 3, Sampling(), 0))
 
 

@@ -9,7 +9,7 @@ import axe_core_python
 import pytest
 from report_pages import HOSTILE, as_shown
 
-from drakegpt.wording import command
+from drakegpt.wording import format_command
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -307,7 +307,7 @@ def test_hostile_text_is_read_as_it_was_written(visit, hostile):
     name = hostile.comparison.data
     assert texts("h1 bdi") == [name]
     settings = ["iters=4", "eval_interval=2", "eval_iters=1"]  # those of the runs
-    more = command("compare", train=True, seeds=3, data=name, set_=settings)
+    more = format_command("compare", train=True, seeds=3, data=name, set_=settings)
     assert texts(".findings code") == [more]
     runs = [run for row in hostile.comparison.rows for run in row.runs]
     assert texts(".run > bdi:first-child") == runs

@@ -14,7 +14,7 @@ import torch
 from learning import record
 from program_runs import settings
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import resolve
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs.lookup import find_run, find_unfinished
@@ -85,7 +85,7 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_a_whole_one_is_only_sc
     first = sweep(space)
     losses = [row.loss for row in first.rows()]
     shutil.rmtree(first.folder)
-    half = paths.runs() / "s_0001"  # as if it was killed before its first checkpoint was whole
+    half = home.runs() / "s_0001"  # as if it was killed before its first checkpoint was whole
     evaluated = open_run(half).evaluations
     if checkpoint == "none":
         shutil.rmtree(half / "checkpoints")
@@ -128,7 +128,7 @@ def test_a_study_from_elsewhere_names_no_folder(sweep, tmp_path, prepared):
 def test_a_run_that_lost_its_settings_is_not_removed(sweep):
     searched = {"max_lr": Choices((1e-2,))}
     shutil.rmtree(sweep(searched).folder)
-    run = paths.runs() / "s_0001"
+    run = home.runs() / "s_0001"
     (run / "config.toml").unlink()
     before = contents(run)
     with pytest.raises(RunError, match="not a whole run"):
@@ -143,7 +143,7 @@ def test_a_run_in_the_way_stays_as_it_is(sweep, prepared, sweep_name, changed):
     (row,) = sweep(searched).rows()
     (own,) = list_runs()
     shutil.rmtree(own.folder)
-    shutil.rmtree(paths.sweeps())
+    shutil.rmtree(home.sweeps())
     config = dataclasses.replace(own.config, **changed)
     run = create_run(config, prepared, row.run, facts={"sweep": sweep_name, "trial": 1})
     before = contents(run.folder)

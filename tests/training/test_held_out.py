@@ -5,7 +5,7 @@ import torch
 from learning import CPU, record
 
 from drakegpt.config import resolve
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
@@ -21,7 +21,7 @@ BRIEF = {"iters": 40, "eval_interval": 10, "eval_iters": 2, "batch_size": 16}
 
 def prepare(tail=TAIL, rest=REST):
     text = HEAD + tail + rest
-    return dataset.prepare(text, name="text", source="", provenance="", source_sha256="")
+    return prepare_dataset(text, name="text", source="", provenance="", source_sha256="")
 
 
 def held_out(**settings):
@@ -30,10 +30,10 @@ def held_out(**settings):
 
 def test_the_tail_is_the_last_tenth_of_the_training_split():
     data = prepare()
-    learnt, tail = data.parts(tail=True)
+    learnt, tail = data.select_splits(tail=True)
     assert torch.equal(torch.cat([learnt, tail]), data.split("train"))
     assert data.tokenizer.decode(tail.tolist()) == TAIL
-    whole, val = data.parts(tail=False)
+    whole, val = data.select_splits(tail=False)
     assert torch.equal(whole, data.split("train"))
     assert torch.equal(val, data.split("val"))
 

@@ -7,7 +7,7 @@ import torch
 from learning import record
 
 from drakegpt.config import resolve
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import UsageError
 from drakegpt.models.bitlinear import BitLinear
 from drakegpt.runs.checkpoint import load_weights
@@ -92,7 +92,7 @@ def test_other_shapes_are_refused(full, prepared, settings, words):
 
 
 def test_other_characters_are_refused(full, corpus):
-    other = dataset.prepare(corpus + "?", name="other", source="", provenance="", source_sha256="0")
+    other = prepare_dataset(corpus + "?", name="other", source="", provenance="", source_sha256="0")
     with pytest.raises(UsageError, match="its vocabulary is not that of 'other'"):
         load_init_weights(full, configured(other), other)
 

@@ -9,7 +9,7 @@ import torch
 from learning import record
 
 from drakegpt.config import resolve
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
 from drakegpt.runs import session as recorder_module
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
@@ -236,7 +236,7 @@ def tiny():
 
     chance = random.Random(1)
     text = "".join(chance.choice("abcdefgh ") for _ in range(600))
-    return dataset.prepare(text, name="tiny", source="", provenance="", source_sha256="")
+    return prepare_dataset(text, name="tiny", source="", provenance="", source_sha256="")
 
 
 def overfit(tiny, **settings):

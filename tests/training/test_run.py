@@ -7,8 +7,9 @@ import pytest
 import torch
 from learning import SHORT, train
 
-from drakegpt import paths
+from drakegpt import home
 from drakegpt.config import resolve
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError, UsageError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
@@ -91,16 +92,15 @@ def test_half_a_line_in_the_metrics_is_passed_over(prepared):
 
 
 def test_a_run_keeps_its_dataset_version(prepared, corpus):
-    from drakegpt.data import dataset
 
     run = train(prepared, "BigramLM")
-    dataset.prepare(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
+    prepare_dataset(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
     assert open_run(run.folder).dataset().metadata.version == prepared.metadata.version
 
 
-def test_everything_lives_under_the_home(prepared, home):
+def test_everything_lives_under_the_home(prepared):
     run = train(prepared, "BigramLM")
-    assert run.folder.parent == paths.runs() == home / "runs"
+    assert run.folder.parent == home.runs() == Path(os.environ["DRAKEGPT_HOME"]) / "runs"
 
 
 @pytest.mark.parametrize("line", ["garbage", "[]", "{}", '{"event": "evaluation"}', "3"])
@@ -137,7 +137,7 @@ def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypa
     config = resolve("BigramLM", "default", prepared.name)
     with pytest.raises(OSError, match="No space"):
         create_run(config, prepared, "r", fill=full)
-    assert list(paths.runs().iterdir()) == []
+    assert list(home.runs().iterdir()) == []
     assert create_run(config, prepared, "r").name == "r"
 
 
@@ -240,7 +240,7 @@ def test_a_shape_that_is_not_that_of_the_weights_is_a_sentence_everywhere(
 def test_the_best_run_whose_weights_are_whole_is_taken(drakegpt, prepared):
     for name, iters in (("good", 4), ("better", 30)):
         train(prepared, "BigramLM", name, iters=iters, max_lr=0.05, base_lr=0.01)
-    for file in (paths.runs() / "better" / "checkpoints").rglob("*.safetensors"):
+    for file in (home.runs() / "better" / "checkpoints").rglob("*.safetensors"):
         file.write_bytes(b"")
     told = drakegpt("eval", "--json")
     assert told.code == 0, told.err
@@ -255,7 +255,7 @@ def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
     drakegpt("runs")
     for name in ("a", "b"):  # as if another process had written them
         for file in ("run.json", "config.toml", "tokenizer.json", "metrics.jsonl"):
-            os.utime(paths.runs() / name / file)
+            os.utime(home.runs() / name / file)
     opened = []
     before = Path.open
 
@@ -266,7 +266,7 @@ def test_a_list_reads_each_file_of_a_run_once(drakegpt, prepared, monkeypatch):
     monkeypatch.setattr(Path, "open", counted)
     listed = drakegpt("runs")
     assert listed.code == 0
-    of_runs = [path for path in opened if paths.runs() in path.parents]
+    of_runs = [path for path in opened if home.runs() in path.parents]
     assert sorted(set(of_runs)) == sorted(of_runs)
     assert {path.name for path in of_runs} == {
         "run.json", "config.toml", "tokenizer.json", "metrics.jsonl"
@@ -286,7 +286,7 @@ def test_runs_are_read_anew_only_where_a_file_has_changed(drakegpt, prepared, mo
     list_runs()[0].info["created_at"] = "not what the next one finds"
     assert list_runs()[0].info["created_at"] != "not what the next one finds"
     assert opened == []
-    os.utime(paths.runs() / "b" / "run.json")
+    os.utime(home.runs() / "b" / "run.json")
     assert len(list_runs()) == 2
     assert {path.parent.name for path in opened} == {"b"}
 

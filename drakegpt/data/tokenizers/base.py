@@ -59,7 +59,7 @@ class Tokenizer(Protocol):
         """All there is to know, as JSON for `tokenizer_from_json`."""
 
 
-def batched(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
+def batch_pieces(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
     """The pieces of a long text, as many together as make about `BATCH` characters."""
     held: list[str | None] = []
     length = 0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.tokenizers.base import Tokens, batched, token_type
+from drakegpt.data.tokenizers.base import Tokens, batch_pieces, token_type
 from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
 
@@ -51,11 +51,13 @@ class BPETokenizer:
         _check(data)
         self._data = data
         vocab = data["model"]["vocab"]
-        self._library = _pipeline(vocab, [(a, b) for a, b in data["model"]["merges"]])
+        self._library = _create_library_tokenizer(
+            vocab, [(a, b) for a, b in data["model"]["merges"]]
+        )
         self._bytes = [b""] * len(vocab)
         for token, number in vocab.items():
             if number >= len(SPECIALS):
-                self._bytes[number] = bytes(map(_byte_of().__getitem__, token))
+                self._bytes[number] = bytes(map(_map_characters_to_bytes().__getitem__, token))
         self._bytes[END] = b"\n"
 
     @classmethod
@@ -78,9 +80,11 @@ class BPETokenizer:
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        library = _pipeline({}, [])
-        with _in_parallel():
-            library.train_from_iterator((p for p in cut(pieces) if p is not None), trainer)
+        library = _create_library_tokenizer({}, [])
+        with _use_all_cores():
+            library.train_from_iterator(
+                (p for p in split_into_pieces(pieces) if p is not None), trainer
+            )
         return cls(json.loads(library.to_str()))
 
     @property
@@ -95,14 +99,14 @@ class BPETokenizer:
 
     def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
         """Token numbers of a long text; `END` stands between documents."""
-        for pieces in batched(cut(parts)):
+        for pieces in batch_pieces(split_into_pieces(parts)):
             yield self._encode(pieces)
 
     def _encode(self, pieces: list[str | None]) -> Tokens:
         texts = [piece for piece in pieces if piece is not None]
         if unknown := self.unknown("".join(texts)):
             raise ValueError(f"characters that are no text: {unknown}")
-        with _in_parallel(len(texts) > 1):
+        with _use_all_cores(len(texts) > 1):
             encodings = iter(self._library.encode_batch_fast(texts, add_special_tokens=False))
         kind = token_type(self.vocab_size)
         return np.concatenate(
@@ -146,7 +150,7 @@ def check_vocab_size(vocab_size: int) -> None:
         )
 
 
-def cut(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
+def split_into_pieces(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
     """Cut a text anew into pieces of at most `size` characters that can be encoded one by one.
 
     A piece ends right before a line feed that follows something other than
@@ -166,7 +170,7 @@ def cut(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
         rest += part
         start = 0
         while len(rest) - start > size:
-            end = _safe_place(rest, start, start + size)
+            end = _find_boundary(rest, start, start + size)
             yield rest[start:end]
             start = end
         rest = rest[start:]
@@ -174,7 +178,7 @@ def cut(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
         yield rest
 
 
-def _safe_place(text: str, start: int, stop: int) -> int:
+def _find_boundary(text: str, start: int, stop: int) -> int:
     """The last line feed in `text[start + 1 : stop]` that follows a word, or else `stop`."""
     place = text.rfind("\n", start + 1, stop)
     while place > 0 and text[place - 1].isspace():
@@ -182,7 +186,7 @@ def _safe_place(text: str, start: int, stop: int) -> int:
     return place if place > 0 else stop
 
 
-def _pipeline(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+def _create_library_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     """The library's tokenizer with these tokens: bytes of words, joined by `merges` in order."""
     _choose_parallelism()
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -198,10 +202,12 @@ def _pipeline(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
 
 def _check(data: Any) -> None:
     """Raise `ValueError` unless `data` is the library's JSON of a tokenizer as made here."""
-    if not _holds(data, _FACTS) or not isinstance(data.get("added_tokens"), list):
+    if not _contains(data, _EXPECTED) or not isinstance(data.get("added_tokens"), list):
         raise ValueError("the tokenizer is not byte-level BPE as drakegpt makes it")
     added = [{"id": i, "content": token, "special": True} for i, token in enumerate(SPECIALS)]
-    if len(data["added_tokens"]) != len(added) or not all(map(_holds, data["added_tokens"], added)):
+    if len(data["added_tokens"]) != len(added) or not all(
+        map(_contains, data["added_tokens"], added)
+    ):
         raise ValueError("the tokenizer's special tokens are not the usual five")
     vocab, merges = data["model"].get("vocab"), data["model"].get("merges")
     if (
@@ -209,8 +215,12 @@ def _check(data: Any) -> None:
         or not all(type(number) is int for number in vocab.values())
         or sorted(vocab.values()) != list(range(len(vocab)))
         or any(vocab.get(token) != number for number, token in enumerate(SPECIALS))
-        or not vocab.keys() >= _byte_of().keys()
-        or not all(_byte_of().keys() >= set(t) for t, i in vocab.items() if i >= len(SPECIALS))
+        or not vocab.keys() >= _map_characters_to_bytes().keys()
+        or not all(
+            _map_characters_to_bytes().keys() >= set(t)
+            for t, i in vocab.items()
+            if i >= len(SPECIALS)
+        )
         or "" in vocab
     ):
         raise ValueError("the tokenizer's vocabulary is not bytes and what is made of them")
@@ -218,7 +228,7 @@ def _check(data: Any) -> None:
         raise ValueError("the tokenizer's merges are not pairs of its tokens")
 
 
-_FACTS: dict[str, Any] = {
+_EXPECTED: dict[str, Any] = {
     "truncation": None,
     "padding": None,
     "normalizer": None,
@@ -237,10 +247,11 @@ _FACTS: dict[str, Any] = {
 }
 
 
-def _holds(data: Any, facts: dict[str, Any]) -> bool:
+def _contains(data: Any, facts: dict[str, Any]) -> bool:
     """Whether `data` is an object with these values; it may have more."""
     return isinstance(data, dict) and all(
-        key in data and (_holds(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
+        key in data
+        and (_contains(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
         for key, fact in facts.items()
     )
 
@@ -259,7 +270,7 @@ def _is_merge(pair: Any, vocab: dict[str, int]) -> bool:
 
 
 @cache
-def _byte_of() -> dict[str, int]:
+def _map_characters_to_bytes() -> dict[str, int]:
     """The byte that each of GPT-2's 256 visible characters stands for in the vocabulary.
 
     Visible bytes of Latin-1 stand for themselves, the others for U+0100 on, in order.
@@ -284,7 +295,7 @@ def _choose_parallelism() -> int | None:
 
 
 @contextmanager
-def _in_parallel(worthwhile: bool = True) -> Iterator[None]:
+def _use_all_cores(worthwhile: bool = True) -> Iterator[None]:
     """Let the library use all cores for the while.
 
     Not if the user has chosen otherwise, nor in a fork, which would wait for

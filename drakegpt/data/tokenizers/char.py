@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt.data.tokenizers.base import Tokens, batched, token_type
+from drakegpt.data.tokenizers.base import Tokens, batch_pieces, token_type
 
 
 class CharTokenizer:
@@ -45,7 +45,7 @@ class CharTokenizer:
 
     def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
         """Token numbers of a long text; a line feed stands between documents."""
-        for some in batched(parts):
+        for some in batch_pieces(parts):
             yield self.encode("".join("\n" if part is None else part for part in some))
 
     def decode(self, tokens: Iterable[int]) -> str:

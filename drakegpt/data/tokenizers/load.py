@@ -6,7 +6,7 @@ A tokenizer's JSON form is part of the identity of both.
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharTokenizer
-from drakegpt.paths import parse_json
+from drakegpt.files import parse_json
 
 KINDS = (CharTokenizer.kind, BPETokenizer.kind)
 
