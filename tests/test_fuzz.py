@@ -360,7 +360,9 @@ def resolved_as_by_train(path):
     """What `drakegpt train --config FILE --print-config` would print; None if it is refused."""
     try:
         given = from_file(path)
-        config = train_command._resolved(given, train_command._dataset_name(given))
+        model = train_command.named_model(given, train_command.EXAMPLE)
+        data = train_command._dataset_name(given)
+        config = resolve(model, given.get("size", "default"), data, given)
     except UsageError as error:
         check_explained(error)
         return None
