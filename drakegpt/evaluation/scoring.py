@@ -73,7 +73,7 @@ def validation_tokens(data: Dataset) -> Tensor:
 
 def characters_in(tokens: Tensor, tokenizer: Tokenizer) -> int:
     """How many characters tokens, (N,), stand for; at least one, as a divisor."""
-    begun = torch.from_numpy(tokenizer.characters_begun())
+    begun = torch.from_numpy(tokenizer.count_characters())
     return max(1, sum(int(begun[part.long()].sum()) for part in tokens.split(COUNTED_AT_ONCE)))
 
 

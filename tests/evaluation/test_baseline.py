@@ -52,7 +52,7 @@ letters = st.integers(0, 3)
 @settings(deadline=None)
 def test_losses_are_those_of_dictionaries(train, val, context_length, at_once, highest):
     """Whatever is scored at once: it bounds the memory and nothing else."""
-    with patch.object(baseline, "AT_ONCE", at_once):
+    with patch.object(baseline, "TOKENS_PER_PART", at_once):
         counts = fit(np.array(train, np.uint8), 4, highest)
         found = losses(counts, np.array([train[-1], *val], np.uint8), context_length)
     slow = [slow_loss(train, val, 4, context_length, n) for n in range(1, highest + 1)]
