@@ -193,7 +193,8 @@ def test_a_fork_is_quiet_and_works():
 
 def test_characters_alone_do_not_load_the_library():
     script = (
-        "import sys; from drakegpt.data import sources; from drakegpt.data.tokenizers import char, load\n"
+        "import sys; from drakegpt.data import sources\n"
+        "from drakegpt.data.tokenizers import char, load\n"
         "t = char.CharTokenizer.from_text('abc'); t.decode(t.encode('cab'))\n"
         "assert 'tokenizers' not in sys.modules\n"
     )
