@@ -119,6 +119,21 @@ def test_a_page_opens_with_a_command(name):
     assert re.match(r"# .+\n\n```console\n\$ ", TEXTS[name])
 
 
+@pytest.mark.slow
+def test_the_notebook_example_works(capsys):
+    """As it stands there, but for the number of iterations; an expression shows its value."""
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    assert example.count("iters=2000") == 2
+    *lines, last = example.replace("iters=2000", "iters=20, eval_iters=2").strip().splitlines()
+    given = {}
+    exec("\n".join(lines), given)
+    comparison = eval(last, given)
+    assert [row.model for row in comparison.rows] == [*LADDER]
+    shown = capsys.readouterr()
+    assert "validation" in shown.out.partition("late night")[0]
+    assert shown.err == ""
+
+
 # --- Figures ------------------------------------------------------------------------------------
 
 

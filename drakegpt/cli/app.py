@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-import drakegpt
 from drakegpt import home
 from drakegpt.cli import bench, console, data, export, generate, params, runs, settings, sweep
 from drakegpt.cli import eval as eval_
@@ -17,6 +16,7 @@ from drakegpt.cli import train as train_
 from drakegpt.cli.compare import command as compare
 from drakegpt.cli.options import Command, Group
 from drakegpt.errors import DrakeGPTError, NotEnoughMemoryError, is_out_of_memory
+from drakegpt.version import __version__
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ app = _make_app()
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.show_text(f"drakegpt {drakegpt.__version__}")
+        console.show_text(f"drakegpt {__version__}")
         raise typer.Exit
 
 

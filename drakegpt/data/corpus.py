@@ -3,20 +3,21 @@
 A `Corpus` yields its documents one after another, as often as asked: the songs in the
 rows of a CSV, or a whole text file as one document in pieces. The text is the same each
 time, without byte-order mark and with line feeds as line ends. One song of a CSV is held in
-memory as a whole; nothing else grows with the file.
+memory as a whole, with its title and artist; nothing else grows with the file.
 
 Not here: downloading (`sources`), encodings (`encodings`), parsing CSV (`tables`).
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from drakegpt.data.encodings import decode_chunks
 from drakegpt.data.tables import SEPARATORS, Row, Table, detect_separator
-from drakegpt.errors import CorpusError, FetchError, suggest_name
+from drakegpt.errors import CorpusError, FetchError, shorten, suggest_name
 from drakegpt.wording import pluralize
 
 ByteProgress = Callable[[int, int | None], None]  # bytes done, total bytes if known
@@ -25,6 +26,19 @@ StageProgress = Callable[[str, int, int | None], None]  # stage, bytes done, tot
 CHUNK = 1 << 18  # bytes read together
 MISSING_VALUES = ("nan", "null")  # what programs write for an empty cell
 MAX_NAME, MAX_NAMES = 60, 20  # characters and number of columns' names in messages
+
+
+@dataclass(frozen=True)
+class Document:
+    """The text of a document in pieces, with its title and artist if the source names them."""
+
+    pieces: Iterable[str]
+    title: str = ""
+    artist: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the pieces, which can be read once."""
+        return iter(self.pieces)
 
 
 class Corpus(Protocol):
@@ -38,7 +52,7 @@ class Corpus(Protocol):
     def left_out(self) -> int | None:
         """Rows without text that the last reading skipped; `None` without rows."""
 
-    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """Yield each document in pieces, which must be read before the next document.
 
         The corpus's text is the documents joined by line feeds. Raises `CorpusError` or
@@ -63,9 +77,9 @@ class Text:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """Yield the text as one document."""
-        yield [self._text]
+        yield Document([self._text])
         if report:
             report(len(self._text), len(self._text))
 
@@ -80,9 +94,10 @@ class TextFile:
         """`source`: the file's name in messages."""
         self._path, self._source = path, source
 
-    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """Yield the file's text as one document."""
-        yield decode_chunks(read_chunks(self._path, self._source, report), self._source)
+        chunks = read_chunks(self._path, self._source, report)
+        yield Document(decode_chunks(chunks, self._source))
 
 
 class CsvColumn:
@@ -96,7 +111,7 @@ class CsvColumn:
         self.separator = ","
         self.left_out: int | None = None
 
-    def documents(self, report: ByteProgress | None = None) -> Iterator[Iterable[str]]:
+    def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """Yield the songs; sets `separator`, and at the end `left_out`."""
         left_out = 0
         pieces = decode_chunks(read_chunks(self._path, self._source, report), self._source)
@@ -104,15 +119,17 @@ class CsvColumn:
         self.separator = detect_separator(first, self._column)
         table = Table(pieces, self.separator, self._source)
         header: list[str] = []
-        column = 0
+        column, title, artist = 0, None, None
         for row in table:
             if not header:
                 header = [name.strip() for name in row.texts()]
-                column = table.column = self._find_column(header)
+                column = self._find_column(header)
+                title, artist = (_find_optional(header, name) for name in ("title", "artist"))
+                table.columns = tuple(c for c in (column, title, artist) if c is not None)
             elif len(row.cells) != len(header):
                 raise self._describe_uneven_row(row, header)
             elif has_text(row, column):
-                yield row.pieces(column)
+                yield Document(row.pieces(column), _read_name(row, title), _read_name(row, artist))
             else:
                 left_out += 1
         self.left_out = left_out
@@ -150,6 +167,18 @@ def has_text(row: Row, column: int) -> bool:
     cell = row.cells[column]
     is_missing = len(cell) < MAX_NAME and cell.decode().strip().lower() in MISSING_VALUES
     return row.has_text(column) and not is_missing
+
+
+def _find_optional(header: list[str], name: str) -> int | None:
+    """Find the first column of a name in any case; `None` if there is none."""
+    return next((i for i, column in enumerate(header) if column.lower() == name), None)
+
+
+def _read_name(row: Row, column: int | None) -> str:
+    """Read a title or an artist as one line of bounded length; "" if the cell has no text."""
+    if column is None or not has_text(row, column):
+        return ""
+    return shorten(" ".join(row.cells[column].decode().split()))
 
 
 def _peek_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:

@@ -1,7 +1,8 @@
 """A prepared dataset on disk: two arrays of tokens, the tokenizer, and metadata.
 
     data/<name>/current            which version the name stands for
-    data/<name>/<version>/         train.npy  val.npy  tokenizer.json  dataset.json
+    data/<name>/<version>/         train.npy  val.npy  tokenizer.json  dataset.json,
+                                   and songs.json if the text consists of songs
     data/default                   the dataset used when none is named
 
 A version is named after the checksum of its text and tokenizer and never changes:
@@ -16,6 +17,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from drakegpt import files, home
 from drakegpt.data.metadata import Metadata, metadata_from_json
+from drakegpt.data.songs import SONGS, Song, songs_from_json
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import CorpusError, DamagedDatasetError, UsageError, is_out_of_memory
@@ -48,6 +51,23 @@ class Dataset:
     def name(self) -> str:
         """The name under which it was prepared."""
         return self.metadata.name
+
+    @cached_property
+    def songs(self) -> tuple[Song, ...]:
+        """Read the songs, in the order of the text.
+
+        Empty if the text does not consist of songs, or if an older drakegpt prepared it;
+        fetching it again adds them. Raises `DamagedDatasetError`.
+        """
+        path = self.folder / SONGS
+        if not self.metadata.songs or not path.exists():
+            return ()
+        try:
+            songs = songs_from_json(_read(path, self.name), self.metadata.characters)
+        except ValueError as error:
+            raise _damaged(self.name, f"{SONGS}: {error}") from error
+        # A process killed while it updated a version may have left the songs of the update.
+        return songs if len(songs) == self.metadata.songs else ()
 
     def split(self, name: str) -> Tensor:
         """Map the tokens of "train" or "val" from the disk, (N,), uint8 or wider.

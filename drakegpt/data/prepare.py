@@ -3,16 +3,18 @@
 What a stored dataset consists of is in `dataset`, the passes over the text in `preprocess`.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from drakegpt import files, home
 from drakegpt.data import dataset, overlap, preprocess
-from drakegpt.data.corpus import Corpus, StageProgress, Text
+from drakegpt.data.corpus import Corpus, StageProgress, Text, compute_checksum
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.preprocess import CorpusStats, report_stage
+from drakegpt.data.songs import SONGS, SongRecorder
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
@@ -146,6 +148,7 @@ def _store(preparation: _Preparation) -> None:
     with files.temporary_folder(home.datasets()) as place:
         if stored:
             _update_metadata(folder, metadata, stored, place)
+            _update_songs(preparation, place)
         else:
             _write_version(replace(preparation, metadata=metadata), place)
         files.write_text(folder.parent / "current", folder.name, place)
@@ -180,6 +183,19 @@ def _update_metadata(folder: Path, metadata: Metadata, stored: Metadata, place: 
         files.write_text(folder / "dataset.json", updated.to_json(), place)
 
 
+def _update_songs(preparation: _Preparation, place: Path) -> None:
+    """Write the songs of a version whose tokens are stored, if they are new."""
+    corpus, stats, path = preparation.corpus, preparation.stats, preparation.folder / SONGS
+    if not corpus.has_songs:
+        return
+    if path.exists() and compute_checksum(path, SONGS) == stats.songs_sha256:
+        return
+    with files.write_atomically(path, place) as file:
+        recorder = SongRecorder(corpus, lambda text: file.write(text.encode()))
+        if preprocess.scan(recorder).sha256 != stats.sha256:
+            raise preprocess.changed_text_error()
+
+
 def _write_version(preparation: _Preparation, place: Path) -> None:
     """Write a version's files, unless another process is faster with the same bytes."""
     try:
@@ -192,13 +208,16 @@ def _write_version(preparation: _Preparation, place: Path) -> None:
 
 def _write_files(preparation: _Preparation, folder: Path) -> None:
     tokenizer, metadata = preparation.tokenizer, preparation.metadata
-    report = report_stage(preparation.progress, "encoding")
-    written = {
-        split: files.write_array(folder / f"{split}.npy", token_type(tokenizer.vocab_size), blocks)
-        for split, blocks in preprocess.encode_splits(
-            tokenizer, preparation.corpus, preparation.stats, report
-        )
-    }
+    corpus, stats = preparation.corpus, preparation.stats
+    report, kind = report_stage(preparation.progress, "encoding"), token_type(tokenizer.vocab_size)
+    with ExitStack() as stack:
+        if corpus.has_songs:
+            file = stack.enter_context(files.write_atomically(folder / SONGS))
+            corpus = SongRecorder(corpus, lambda text: file.write(text.encode()))
+        written = {
+            split: files.write_array(folder / f"{split}.npy", kind, blocks)
+            for split, blocks in preprocess.encode_splits(tokenizer, corpus, stats, report)
+        }
     shortest = min(array.tokens for array in written.values())
     if shortest < SHORTEST_SPLIT:
         raise CorpusError(

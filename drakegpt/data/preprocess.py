@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from drakegpt.data.corpus import ByteProgress, Corpus, StageProgress, iter_parts
+from drakegpt.data.songs import SongRecorder
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharacterSet
@@ -33,6 +34,7 @@ class CorpusStats:
     sha256: str  # of the UTF-8 of the text, documents joined by line feeds
     documents: int
     left_out: int | None  # rows without text; `None` if the documents are not rows
+    songs_sha256: str  # of what `SongRecorder` writes
 
     @property
     def train_characters(self) -> int:
@@ -47,8 +49,9 @@ class CorpusStats:
 
 def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
     """Read a whole corpus; returns its statistics."""
-    seen, digest = CharacterSet(), hashlib.sha256()
+    seen, digest, songs = CharacterSet(), hashlib.sha256(), hashlib.sha256()
     characters = documents = 0
+    corpus = SongRecorder(corpus, lambda text: songs.update(text.encode()))
     for number, document in enumerate(corpus.documents(report)):
         documents += 1
         for text in document if number == 0 else ("\n", *document):
@@ -56,7 +59,12 @@ def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
             digest.update(text.encode())
             seen.add(text)
     return CorpusStats(
-        characters, seen.characters(), digest.hexdigest(), documents, corpus.left_out
+        characters,
+        seen.characters(),
+        digest.hexdigest(),
+        documents,
+        corpus.left_out,
+        songs.hexdigest(),
     )
 
 
@@ -101,9 +109,7 @@ def encode_splits(
             digest.update(b"\n" if part is None else part.encode())
             yield part
 
-    changed = CorpusError(
-        "The text has changed while it was being prepared.", "Fetch it once more."
-    )
+    changed = changed_text_error()
 
     def check_characters(tokens: Iterator[Tokens]) -> Iterator[Tokens]:
         try:
@@ -116,6 +122,11 @@ def encode_splits(
         yield split, check_characters(tokenizer.encode_parts(part for _, part in group))
     if digest.hexdigest() != stats.sha256:
         raise changed
+
+
+def changed_text_error() -> CorpusError:
+    """Create the error for a text that differs from one pass to the next."""
+    return CorpusError("The text has changed while it was being prepared.", "Fetch it once more.")
 
 
 def report_stage(progress: StageProgress | None, stage: str) -> ByteProgress | None:

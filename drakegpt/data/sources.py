@@ -45,6 +45,7 @@ class Source:
     provenance: str
     download: Callable[[Path, ByteProgress | None], Path]
     is_csv: bool = True
+    bundled: bool = False  # with drakegpt, so that it needs no network
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ SOURCES: dict[str, Source] = {
         "Original lyrics written for this program; bundled, needs no network",
         "drakegpt/data/sample_lyrics.csv",
         _copy_sample,
+        bundled=True,
     ),
 }
 

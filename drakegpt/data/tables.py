@@ -51,7 +51,7 @@ class Table:
     def __init__(self, pieces: Iterable[str], separator: str, source: str) -> None:
         """`source`: the file's name in messages."""
         self._events = _Scanner(separator, source).events(pieces)
-        self.column: int | None = None  # if set, only this column's cells are held
+        self.columns: tuple[int, ...] | None = None  # if set, only these columns' cells are held
 
     def __iter__(self) -> Iterator[Row]:
         """Yield each row, which must be used before the next."""
@@ -67,7 +67,7 @@ class Table:
             else:
                 line += event.count("\n")
                 row.blank = row.blank and not event.strip()
-                if self.column in (None, len(row.cells) - 1):
+                if self.columns is None or len(row.cells) - 1 in self.columns:
                     row.cells[-1] += event.encode()
         if len(row.cells) > 1 or not row.blank:
             yield row

@@ -13,6 +13,7 @@ from typing import Any
 from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
+from drakegpt.display import Displayable, Table
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
 from drakegpt.evaluation.noise import Difference, compare_with_level
@@ -56,8 +57,8 @@ class Missing:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Displayable):
     """All rows of a dataset, with the n-gram baselines."""
 
     data: str
@@ -107,6 +108,27 @@ class Comparison:
     def unit(self) -> str:
         """The unit that the ladder's losses are per."""
         return (self.rows or self.others)[0].unit
+
+    def to_table(self) -> Table:
+        """A row for each model, and for the lowest baseline."""
+        rows = [
+            (
+                row.marked_label,
+                f"{row.parameters:,}",
+                f"{row.train_loss:.4f}",
+                f"{row.val_loss:.4f}",
+                f"{row.bits_per_character:.3f}",
+                row.formatted_gain,
+            )
+            for row in (*self.rows, *self.others)
+        ]
+        if baseline := self.lowest_baseline:
+            score = baseline.score
+            figures = ("", "", f"{score.loss:.4f}", f"{score.bits_per_character:.3f}", "")
+            rows.append((baseline.label, *figures))
+        caption = f"Models on '{self.data}', losses in nats per token over whole splits"
+        header = ("model", "parameters", "train", "validation", "bits/char", "gain")
+        return Table(caption, rows, header)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""

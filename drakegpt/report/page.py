@@ -19,7 +19,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import drakegpt
 from drakegpt.compute.device import choose_device
 from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
@@ -36,6 +35,7 @@ from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
+from drakegpt.version import __version__
 from drakegpt.wording import quote
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def render(
         pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
         surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
-        version=drakegpt.__version__,
+        version=__version__,
         data=data.metadata,
         comparison=comparison,
         claims=claims,

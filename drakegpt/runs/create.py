@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import drakegpt
 from drakegpt import files, home
 from drakegpt.compute.device import choose_device
 from drakegpt.config import MODEL_NAMES, TrainConfig
@@ -25,6 +24,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.runs.checkpoint import save_weights
 from drakegpt.runs.info import FORMAT
 from drakegpt.runs.run import OlderRunError, Run, open_run
+from drakegpt.version import __version__
 from drakegpt.wording import format_command, pluralize
 
 LONGEST_NAME = 200  # bytes; temporary names, which are longer, must fit too
@@ -60,7 +60,7 @@ def create_run(
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(),
         "dataset_version": data.metadata.version,
-        "drakegpt": drakegpt.__version__,
+        "drakegpt": __version__,
         "torch": torch.__version__,
         "device": str(device),
         "machine": _describe_machine(device),

@@ -16,6 +16,7 @@ import torch
 from drakegpt import files
 from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
+from drakegpt.display import Displayable, Table
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import (
     Score,
@@ -32,14 +33,30 @@ SCORES = "scores.json"
 SCORED = "scored.json"
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Displayable):
     """The exact scores of a run's last checkpoint, and of its best weights on validation."""
 
     train: Score  # on the part of the training split that it was trained on
     val: Score
     best_val: Score  # equal to `val` if no earlier weights had a lower estimated loss
     tail: Score | None = None  # on the tail of the training split, if that was held out
+
+    def to_table(self) -> Table:
+        """A row for each part of the text that was scored."""
+        scored = {
+            "train": self.train,
+            "tail of training": self.tail,
+            "validation": self.val,
+            "validation, best weights": None if self.best_val == self.val else self.best_val,
+        }
+        rows = [
+            (name, f"{score.loss:.4f}", f"{score.bits_per_character:.4f}", f"{score.tokens:,}")
+            for name, score in scored.items()
+            if score
+        ]
+        header = ("", "nats per token", "bits per character", "tokens scored")
+        return Table("Exact scores over whole splits", rows, header)
 
 
 def score_run(run: Run, device_name: str = "auto") -> Scores:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drakegpt.data import dataset, overlap, preprocess
-from drakegpt.data.corpus import Text
+from drakegpt.data.corpus import Document, Text
 from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines, iter_lines
 from drakegpt.data.prepare import prepare_dataset
 
@@ -24,7 +24,7 @@ class Songs:
 
     def documents(self, report=None):
         for song in self.songs:
-            yield iter([song[:7], song[7:]])
+            yield Document([song[:7], song[7:]])
 
 
 def in_both(songs):

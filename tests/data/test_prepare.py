@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from drakegpt import home
 from drakegpt.data import corpus, dataset, sources
+from drakegpt.data.corpus import Document
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers import base as tokens
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
@@ -35,7 +36,7 @@ class Songs:
 
     def documents(self, report=None):
         for song in self.songs:
-            yield iter([song[:7], song[7:]])
+            yield Document([song[:7], song[7:]])
 
 
 def songs(count=60, seed=1):

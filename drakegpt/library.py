@@ -1,0 +1,295 @@
+"""drakegpt as a library: the functions that `import drakegpt` offers.
+
+Each does what the command of its name does, with the same settings, and returns a
+value. Nothing is printed, nothing ends the program, and what a caller can set right
+is a `DrakeGPTError`. Devices are named as in the settings: "auto", "cpu", "cuda", "mps".
+"""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
+from os import PathLike
+from typing import Any, Literal
+
+from drakegpt.compute.device import choose_device
+from drakegpt.config import SIZES, check_setting, parse_model
+from drakegpt.data import dataset, sources
+from drakegpt.data.corpus import StageProgress
+from drakegpt.data.dataset import Dataset
+from drakegpt.display import Displayable, Table
+from drakegpt.errors import CorpusError, RunError, UsageError
+from drakegpt.experiments import ladder
+from drakegpt.experiments.ladder import Comparison
+from drakegpt.experiments.launcher import Job, Observer, train_runs
+from drakegpt.generation.prompt import fit_prompt
+from drakegpt.generation.sampling import Sampling
+from drakegpt.generation.text import generate_text
+from drakegpt.models.size import count_total_parameters
+from drakegpt.runs import scores
+from drakegpt.runs.lookup import find_pretrained, find_run
+from drakegpt.runs.run import Run
+from drakegpt.runs.scores import Scores
+from drakegpt.runs.session import train_run
+from drakegpt.runs.start import resolve_run, start_run
+from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_run
+from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.wording import pluralize
+
+# Called with each report of the trainer: a step, or an evaluation with its losses.
+TrainingProgress = Callable[[Step | Evaluation], object]
+
+# A program that has set up no logging does not want warnings on its stderr.
+logging.getLogger("drakegpt").addHandler(logging.NullHandler())
+
+
+class TrainedRun(Displayable, Run):
+    """A run in a notebook: its folder, opened, whose model can be scored and generates text."""
+
+    def score(self, device: str = "auto") -> Scores:
+        """Score the last weights on every character of both splits; known scores are recalled."""
+        check_setting("device", device)
+        return scores.score_run(self, device)
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 500,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        best: bool = False,
+        device: str = "auto",
+    ) -> str:
+        """Generate `length` tokens that continue `prompt`; see `drakegpt.generate`."""
+        sampling = Sampling(temperature, top_k, top_p)
+        return _generate(pretrained_from_run(self), prompt, length, seed, sampling, best, device)
+
+    def to_table(self) -> Table:
+        """What it is and how far it has come; the losses are its last evaluation's estimates."""
+        parameters = count_total_parameters(self.model_config)
+        last = self.last_evaluation
+        rows = [
+            ("model", f"{self.config.model}, {pluralize(parameters, 'parameter')}"),
+            ("dataset", self.config.data),
+            ("iterations", f"{last.get('iteration', 0):,} of {self.config.iters:,}"),
+        ]
+        if last:
+            held_out = "tail of training" if self.config.holds_out_tail else "validation"
+            rows.append(("train loss, estimate", f"{last['train_loss']:.4f}"))
+            rows.append((f"{held_out} loss, estimate", f"{last['val_loss']:.4f}"))
+        return Table(f"Run {self.name}", [*rows, ("folder", str(self.folder))])
+
+
+def load_dataset(
+    source: str | PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    text_column: str | None = None,
+    tokenizer: Literal["char", "bpe"] = "char",
+    vocab_size: int | None = None,
+) -> Dataset:
+    """Load a prepared dataset by its name, or prepare the bundled "sample" or a file of yours.
+
+    Without a source: the dataset fetched last, or the sample where there is none. The
+    other settings are for what is prepared: as what name, from which column of a CSV,
+    with which tokenizer. Never uses the network: raises `CorpusError` for a source
+    that `fetch` would have to download.
+    """
+    options = {"name": name, "text_column": text_column, "vocab_size": vocab_size}
+    as_prepared = tokenizer == "char" and not any(options.values())
+    wanted = None if source is None else os.fspath(source)
+    if as_prepared and (wanted is None or wanted in dataset.list_names()):
+        return sources.load_or_prepare_sample(wanted)[0]
+    wanted = wanted or "sample"
+    if (known := sources.SOURCES.get(wanted)) and not known.bundled:
+        raise CorpusError(
+            f"'{wanted}' is not prepared in this way, and load_dataset downloads nothing.",
+            f"Fetch it with the same settings: drakegpt.fetch({wanted!r}).",
+        )
+    return sources.fetch(
+        wanted, name=name, text_column=text_column, tokenizer=tokenizer, vocab_size=vocab_size
+    ).dataset
+
+
+def fetch(
+    source: str | PathLike[str],
+    *,
+    name: str | None = None,
+    text_column: str | None = None,
+    tokenizer: Literal["char", "bpe"] = "char",
+    vocab_size: int | None = None,
+    force: bool = False,
+    progress: StageProgress | None = None,
+) -> Dataset:
+    """Fetch "drake", "shakespeare", "sample" or a file and prepare it as a dataset.
+
+    What is prepared already is left alone unless `force`. `progress` is called with
+    what is done, the bytes done and the bytes in all, if known.
+    """
+    return sources.fetch(
+        os.fspath(source),
+        name=name,
+        text_column=text_column,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        force=force,
+        progress=progress,
+    ).dataset
+
+
+def train(
+    model: str,
+    data: Dataset | str,
+    *,
+    name: str | None = None,
+    size: str = "default",
+    progress: TrainingProgress | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a model on a dataset and return its run.
+
+    `settings`: those of `drakegpt train`, with `_` for `-`, such as `iters=2000`,
+    `epochs=5`, `minutes=2.0`, `seed=1` or `recipe="fast"`. A run that is interrupted
+    keeps its last checkpoint; `drakegpt train --resume NAME` goes on with it.
+    """
+    prepared = _dataset(data)
+    config = resolve_run(parse_model(model), size, prepared, settings)
+    run = start_run(config, prepared, name)
+    train_run(run, progress=progress or _ignore)
+    return _to_trained_run(run)
+
+
+def load_run(run: str | PathLike[str] | None = None, *, data: str | None = None) -> TrainedRun:
+    """Load a run by its name or folder, or the latest of a model.
+
+    Without any: the run with the lowest validation loss on `data` or the default dataset.
+    """
+    return _to_trained_run(find_run(None if run is None else os.fspath(run), data=data))
+
+
+def generate(
+    run: Run | str | PathLike[str] | None = None,
+    prompt: str = "",
+    length: int = 500,
+    *,
+    seed: int | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    best: bool = False,
+    device: str = "auto",
+) -> str:
+    """Generate `length` tokens that continue `prompt`, with a run or a file of weights.
+
+    `run` is found as by `load_run`. The text begins with the prompt, whose characters
+    that the model does not know are replaced by plain ones; it equals what `drakegpt
+    generate` writes with the same `seed`, which is drawn if not given. `temperature`,
+    `top_k` and `top_p` are those of `Sampling`; `best` takes the weights with the
+    lowest estimated loss instead of the last.
+    """
+    if isinstance(run, Run):
+        model = pretrained_from_run(run)
+    else:
+        model = find_pretrained(None if run is None else os.fspath(run))
+    sampling = Sampling(temperature, top_k, top_p)
+    return _generate(model, prompt, length, seed, sampling, best, device)
+
+
+def compare(
+    data: Dataset | str,
+    train: bool = False,
+    *,
+    size: str | None = None,
+    seeds: int | None = None,
+    progress: TrainingProgress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Score the runs of the six models on a dataset and set them side by side.
+
+    Compared are runs that agree in all settings but model and seed; `settings` choose
+    among them. With `train`, models without such a run are trained first, of as many
+    `seeds`; `progress` gets the reports of those that this process trains.
+    """
+    prepared = _dataset(data)
+    _check_ladder_settings(settings)
+    if train:
+
+        def train_missing(jobs: Sequence[Job]) -> list[Run]:
+            return train_runs(jobs, prepared, resume=True, observer=_Reports(progress))
+
+        chosen = ladder.collect_ladder(prepared, size or "default", settings, seeds, train_missing)
+    else:
+        chosen = ladder.select_ladder(prepared, [size] if size else SIZES, settings, seeds)
+    if not chosen.by_row:
+        problem = next(iter(chosen.damaged.values()), "No model is trained in this way yet.")
+        raise RunError(problem, "Train the models: drakegpt.compare(data, train=True).")
+    device = settings.get("device") or "auto"
+    return ladder.compare(prepared, chosen.runs, device, chosen.others, settings)
+
+
+class _Reports(Observer):
+    """Passes on the reports of each run that is trained in this process."""
+
+    def __init__(self, progress: TrainingProgress | None) -> None:
+        self._progress = progress or _ignore
+
+    def train(self, run: Run) -> AbstractContextManager[TrainingProgress]:  # noqa: ARG002
+        return nullcontext(self._progress)
+
+
+def _ignore(_: Step | Evaluation) -> None:
+    """Take a report that nobody asked for."""
+
+
+def _dataset(data: Dataset | str) -> Dataset:
+    return data if isinstance(data, Dataset) else load_dataset(data)
+
+
+def _to_trained_run(run: Run) -> TrainedRun:
+    return TrainedRun(**{field.name: getattr(run, field.name) for field in fields(Run)})
+
+
+def _check_ladder_settings(settings: dict[str, Any]) -> None:
+    """Raise `UsageError` for a setting that does not exist or would make the ladder another."""
+    for name, value in settings.items():
+        if value is not None:
+            check_setting(name, value)
+        if name in ("model", "data", "bits", "init_from", "tie_embeddings"):
+            raise UsageError(f"compare takes no {name}.", "Leave it out.")
+
+
+def _generate(
+    model: PretrainedModel,
+    prompt: str,
+    length: int,
+    seed: int | None,
+    sampling: Sampling,
+    best: bool,
+    device: str,
+) -> str:
+    check_setting("device", device)
+    _check_sampling(length, seed, sampling)
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
+    prompt = fit_prompt(prompt, model.tokenizer, skip_unknown=False).text
+    loaded = model.load_model(choose_device(device), best=best)
+    return prompt + "".join(generate_text(loaded, model.tokenizer, prompt, length, sampling, seed))
+
+
+def _check_sampling(length: int, seed: int | None, sampling: Sampling) -> None:
+    """Raise `UsageError` for a number that is out of its range."""
+    for name, value, lowest, highest in (
+        ("length", length, 0, 2**53),
+        ("seed", seed, 0, 2**63 - 1),
+        ("temperature", sampling.temperature, 0, 1e30),
+        ("top_k", sampling.top_k, 1, 2**53),
+        ("top_p", sampling.top_p, 0, 1),
+    ):
+        if value is not None and not (math.isfinite(value) and lowest <= value <= highest):
+            raise UsageError(
+                f"{name} cannot be {value}.", f"Give a number from {lowest} to {highest:,}."
+            )
