@@ -68,7 +68,9 @@ def test_marked_encodings_are_read(text, mark, encoding, size):
 def test_wide_encodings_without_a_mark_are_named(text, encoding):
     with pytest.raises(CorpusError) as caught:
         read(text.encode(encoding))
-    assert f"not UTF-8 but {encoding[:6].upper()}, without a byte-order mark" in caught.value.problem
+    assert (
+        f"not UTF-8 but {encoding[:6].upper()}, without a byte-order mark" in caught.value.problem
+    )
     name = caught.value.fix.split("iconv -f ")[1].split()[0]
     assert text.encode(encoding).decode(name) == text
 
