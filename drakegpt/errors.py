@@ -1,8 +1,7 @@
-"""What can go wrong through no fault of the program, and the exit code of each.
+"""Errors that a user can cause, and their exit codes.
 
-Every error a user can cause is a `DrakeGPTError`: one sentence that says what
-happened and where, and one that names the command or edit that mends it. The
-command line prints both and exits; nothing else catches them.
+Each is a `DrakeGPTError`: one sentence says what happened and where, another names the
+command or edit that fixes it. The command line prints both and exits.
 """
 
 import errno
@@ -15,13 +14,13 @@ class DrakeGPTError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, fix: str) -> None:
-        """`problem`: what happened, with the name or number that shows it; `fix`: what to do."""
+        """`problem`: what happened, with names and numbers; `fix`: what to do about it."""
         super().__init__(f"{problem} {fix}")
         self.problem = problem
         self.fix = fix
 
     def __reduce__(self) -> "tuple[type[DrakeGPTError], tuple[str, str]]":
-        """Both sentences, for another process; `Exception` would keep them as one."""
+        """Pickle both sentences; `Exception` would pickle one."""
         return type(self), (self.problem, self.fix)
 
 
@@ -32,7 +31,7 @@ class UsageError(DrakeGPTError):
 
 
 class FetchError(DrakeGPTError):
-    """A corpus could not be fetched; what was there before is untouched."""
+    """A corpus could not be fetched; existing datasets are unchanged."""
 
 
 class CorpusError(DrakeGPTError):
@@ -40,7 +39,7 @@ class CorpusError(DrakeGPTError):
 
 
 class DamagedDatasetError(CorpusError):
-    """A prepared dataset is not what was stored."""
+    """A prepared dataset is not what was written."""
 
 
 class RunError(DrakeGPTError):
@@ -50,40 +49,40 @@ class RunError(DrakeGPTError):
 
 
 class DivergedError(RunError):
-    """A run's loss or weights grew beyond all numbers: its settings are at fault, not its files."""
+    """A run's loss or weights became infinite or NaN: its settings are wrong, not its files."""
 
 
 class NotEnoughMemoryError(DrakeGPTError):
-    """The processor or the GPU has not as much memory as the settings need."""
+    """The CPU or the GPU has less memory than the settings need."""
 
 
-# What PyTorch says on a CPU of Linux, macOS and Windows, and what the GPU's libraries say.
+# From PyTorch's messages on the CPU of Linux, macOS and Windows, and those of CUDA's libraries.
 _NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether a file could not be written for want of room: on the disk, or of a user's share."""
+    """Tell whether writing failed because the disk, or the user's quota, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory that was asked for was not there; PyTorch need not be loaded to ask."""
+    """Tell whether an allocation of memory failed, without importing PyTorch."""
     if isinstance(error, MemoryError | NotEnoughMemoryError) or (
         type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     ):
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(text in said for text in _NO_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in message for text in _NO_MEMORY)
 
 
 MAX_SHOWN = 200  # characters of a value in a message
 
 
 def show_value(value: object) -> str:
-    """A value from outside as messages show it, whatever it is: short, and at once.
+    """Format any value from outside for a message, shortened.
 
-    Its `repr` alone may take all memory: that of lists which hold each other.
+    `repr` alone may exhaust the memory, as for lists that contain each other many times.
     """
     import reprlib
 
@@ -92,17 +91,17 @@ def show_value(value: object) -> str:
     short.maxstring = short.maxlong = short.maxother = MAX_SHOWN
     try:
         return short.repr(value)[:MAX_SHOWN]
-    except ValueError:  # Python writes no whole number of more than some thousand digits
+    except ValueError:  # Python refuses to write integers of several thousand digits
         return "a number of thousands of digits"
 
 
 def shorten(text: str) -> str:
-    """A name or a sentence from outside as messages quote it."""
+    """Shorten a name or a sentence from outside for a message."""
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 def suggest_name(text: str, names: Iterable[str]) -> str:
-    """The question whether a name close to `text`, in any case, is meant; empty if none is."""
+    """Ask whether the name closest to `text` is meant, ignoring case; "" if none is close."""
     import difflib
 
     known = {name.lower(): name for name in names}

@@ -1,4 +1,4 @@
-"""Figures away from any window: an empty one, one as PNG and SVG, the losses of one run."""
+"""Figures without a display: create one, write one as PNG and SVG, plot a run's losses."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from drakegpt.wording import escape_for_plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What evaluations score of what is not trained on, by the setting `select_on`.
-SCORED = {"validation": "Validation loss", "training-tail": "Held-out tail loss"}
+# What evaluations score besides training data, by the setting `select_on`.
+SCORED_SPLITS = {"validation": "Validation loss", "training-tail": "Held-out tail loss"}
 COLOURS = {"train_loss": "#440154", "val_loss": "#20a386"}
 
 
 def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
-    """An empty figure of so many inches, away from any window."""
+    """Create an empty figure, sized in inches, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,14 +27,14 @@ def new_figure(width: float = 8, height: float = 4.5) -> "Figure":
 
 
 def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    """Write a figure into `folder` as PNG and SVG; undated, so that it is the same again."""
+    """Write a figure into `folder` as PNG and SVG, without a date: equal figures, equal files."""
     from matplotlib import rc_context
 
     written = []
     for suffix in ("png", "svg"):
         path = folder / f"{name}.{suffix}"
         buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": folder.name}):  # fixed names inside
+        with rc_context({"svg.hashsalt": folder.name}):  # deterministic element ids
             undated = {"Date": None} if suffix == "svg" else None
             figure.savefig(buffer, format=suffix, dpi=150, metadata=undated)
         with files.write_atomically(path) as file:
@@ -46,11 +46,11 @@ def write_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
 def draw_losses(
     evaluations: Iterable[Mapping[str, Any]], title: str, unit: str, select_on: str, path: Path
 ) -> Path:
-    """Draw the estimated losses of one run, per `unit`, into a PNG at `path`, and return that."""
+    """Plot the estimated losses of one run, per `unit`, as a PNG at `path`; returns `path`."""
     figure = new_figure()
     axes = figure.add_subplot()
     lines = list(evaluations)
-    for key, label in {"train_loss": "Training loss", "val_loss": SCORED[select_on]}.items():
+    for key, label in {"train_loss": "Training loss", "val_loss": SCORED_SPLITS[select_on]}.items():
         values = [line[key] for line in lines]
         at = [line["iteration"] for line in lines]
         axes.plot(at, values, color=COLOURS[key], linewidth=2, label=label)

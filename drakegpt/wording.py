@@ -1,4 +1,4 @@
-"""Commands to copy, counts, and text of others, as every part of the program shows them."""
+"""Formatting shared by all messages: commands to copy, counts, and text from outside."""
 
 import os
 import re
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def format_command(name: str, /, *arguments: str, **options: Any) -> str:
-    """The command line `drakegpt NAME ...` that a shell takes as it is meant.
+    """Format the command line `drakegpt NAME ...`, quoted for a shell.
 
-    `options`: a flag for `True`, nothing for `None` or `False`, one option for each
-    value of a list, else an option with its value; `set_` stands for `--set`.
-    What begins with `-` is not taken for an option.
+    `options`: a flag for `True`, nothing for `None` or `False`, one option for each value
+    of a list, else an option with its value; `set_` stands for `--set`. Arguments that
+    start with `-` are put after `--`.
     """
     words = ["drakegpt", *name.split()]
     guarded = ["--", *arguments] if any(map(_is_dashed, arguments)) else []
@@ -32,7 +32,7 @@ def _option(key: str, value: Any) -> list[str]:
 
 
 def format_option(flag: str, value: str) -> list[str]:
-    """An option and its value, in one word if the value would be taken for an option."""
+    """Return an option and its value, as one word if the value looks like an option."""
     return [f"{flag}={value}"] if _is_dashed(value) else [flag, value]
 
 
@@ -41,41 +41,41 @@ def _is_dashed(word: str) -> bool:
 
 
 def join(words: Sequence[str]) -> str:
-    """Words as a command line of this system's shell."""
+    """Join words to a command line of this system's shell."""
     return " ".join(map(quote, words))
 
 
 def quote(word: str) -> str:
-    """A word as this system's shell takes it: a POSIX shell's quotes, or those of Windows."""
+    """Quote a word for this system's shell, POSIX or Windows."""
     if os.name != "nt":
         return shlex.quote(word)
     if re.fullmatch(r"[\w@+=:,./\\-]+", word):
         return word
-    # Backslashes count double where a quotation mark follows them.
+    # Backslashes before a quotation mark must be doubled.
     inside = re.sub(r'(\\*)"', r'\1\1\\"', word)
     return '"' + re.sub(r"(\\+)$", r"\1\1", inside) + '"'
 
 
 def pluralize(number: float, noun: str, plural: str = "") -> str:
-    """A number of things: 1 run, 2,000 runs; `plural` where it is not the noun with an s."""
-    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
-    return f"{shown} {noun if number == 1 else plural or noun + 's'}"
+    """Format a count: 1 run, 2,000 runs; `plural` is given if it is not the noun with an s."""
+    count = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{count} {noun if number == 1 else plural or noun + 's'}"
 
 
-# What a terminal obeys: control characters but tab and newline, and what turns text's direction.
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-OBEYED = (*(code for code in range(0x20) if chr(code) not in "\t\n"), *range(0x7F, 0xA0), *_TURNS)
-# Those of ASCII have a picture each; the others are spelt.
-_PICTURES = {code: chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}" for code in OBEYED}
+# Characters that affect a terminal: controls except tab and newline, and bidirectional controls.
+_BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROLS = (*(code for code in range(0x20) if chr(code) not in "\t\n"), *range(0x7F, 0xA0), *_BIDI)
+# ASCII controls have Unicode pictures; the others are escaped.
+_PICTURES = {code: chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}" for code in CONTROLS}
 _PICTURES |= {0x7F: "\N{SYMBOL FOR DELETE}"}
 
 
 def escape_control_characters(text: str) -> str:
-    """A text that does nothing to a terminal but be read: its control characters are shown."""
+    """Replace control characters by visible ones, so that a text cannot affect a terminal."""
     return text.translate(_PICTURES)
 
 
 def escape_for_plot(text: str) -> str:
-    """A text for a figure, whose letters have no pictures; there, dollars enclose formulas."""
-    spelt = {code: f"\\x{code:02x}" for code in OBEYED}
-    return text.translate(spelt).replace("$", r"\$")
+    """Escape control characters and dollar signs, which would start formulas in matplotlib."""
+    escapes = {code: f"\\x{code:02x}" for code in CONTROLS}
+    return text.translate(escapes).replace("$", r"\$")

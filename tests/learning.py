@@ -9,7 +9,7 @@ from drakegpt.config import resolve
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
-from drakegpt.runs.run import create_run
+from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.trainer import Step, Trainer
 
@@ -49,15 +49,15 @@ def train(prepared, model="TransformerLM", name=None, **settings):
 def record(run, *, resume=False, until=None, save=False):
     """Train to the end, or leave after step `until`: as a crash would, or once that is saved.
 
-    Returns the recorder, which has the trainer.
+    Returns the session, which has the trainer.
     """
-    with TrainingSession(run, resume=resume) as recorder:
-        for report in recorder.reports():
+    with TrainingSession(run, resume=resume) as session:
+        for report in session.reports():
             if isinstance(report, Step) and report.iteration == until:
                 if save:
-                    recorder.save()
+                    session.save()
                 break
-    return recorder
+    return session
 
 
 def new_trainer(prepared, model="TransformerLM", device=CPU, **settings):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
-from drakegpt.experiments.ladder import Comparison, compare, with_gains
+from drakegpt.experiments.ladder import Comparison, add_gains, compare
 from drakegpt.experiments.results import ResultRow, RunResult
 from drakegpt.report.page import render
 from drakegpt.report.samples import Samples, generate_samples
@@ -85,4 +85,4 @@ def row(model, *results, **given):
 
 
 def comparison(*rows, others=(), baselines=()):
-    return Comparison("d", with_gains(rows), (), others, baselines, (8,))
+    return Comparison("d", add_gains(rows), (), others, baselines, (8,))

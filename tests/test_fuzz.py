@@ -39,9 +39,10 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weights
-from drakegpt.runs.lookup import val_loss
-from drakegpt.runs.run import create_run, open_run
-from drakegpt.runs.scores import Scores, score
+from drakegpt.runs.create import create_run
+from drakegpt.runs.lookup import get_val_loss
+from drakegpt.runs.run import open_run
+from drakegpt.runs.scores import Scores, score_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import read_state_dict
 
@@ -97,7 +98,7 @@ def trained(tmp_path_factory):
         with TrainingSession(run) as recorder:
             for _ in recorder.reports():
                 pass
-        score(run, "cpu")
+        score_run(run, "cpu")
         assert len(list_checkpoints(run.folder / "checkpoints")) == 2
     return folder, run.folder
 
@@ -140,7 +141,7 @@ def load(folder):
 
 
 def scored(folder):
-    return score(open_run(folder), "cpu")
+    return score_run(open_run(folder), "cpu")
 
 
 def resumed(folder):
@@ -266,7 +267,7 @@ def look_at_everything(folder):
         lines = attempt(folder, lambda _, look=look: look())
         assert lines is None or all(isinstance(line, dict) for line in lines)
     assert isinstance(attempt(folder, lambda _: run.ending), dict | None)
-    loss = attempt(folder, lambda _: val_loss(run))
+    loss = attempt(folder, lambda _: get_val_loss(run))
     assert loss is None or is_number(loss)
     result = attempt(folder, scored)
     assert isinstance(result, Scores | None)

@@ -18,8 +18,9 @@ import pytest
 import yaml
 from typer.core import TyperCommand
 
-from drakegpt.config import IDEAS
+from drakegpt.config import LADDER
 from drakegpt.models import ladder
+from drakegpt.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -159,7 +160,7 @@ def test_a_figure_follows_from_the_tables(page, figure, calculation):
 
 
 def test_each_idea_is_told_alike_in_the_readme_the_ladder_and_the_report():
-    for model, idea in IDEAS.items():
+    for model, idea in ((name, MODELS[name].idea) for name in LADDER):
         assert f"| {model} | {idea} |" in TEXT
         assert f"{model:<21}  {idea}" in ladder.__doc__
 

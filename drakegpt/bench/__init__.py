@@ -1,1 +1,1 @@
-"""bench"""
+"""Benchmarks of training and generation against reference code and the hardware limit."""

@@ -1,7 +1,7 @@
-"""The peak of memory of a piece of work, done alone in a new process.
+"""The peak memory of a piece of work, measured in a new process.
 
-What counts is how far the process grew beyond PyTorch itself. On a GPU it is
-the most that PyTorch had allocated there.
+On a CPU the growth of the process beyond PyTorch itself; on a GPU the most that PyTorch
+had allocated there.
 """
 
 import importlib
@@ -21,46 +21,46 @@ from drakegpt.errors import RunError
 def peak_memory(
     what: str, work: Callable[..., object], arguments: list[Any], device: torch.device
 ) -> int | None:
-    """Bytes that `work(*arguments, device)` needs; `None` where no system says.
+    """Measure the bytes that `work(*arguments, device)` needs; `None` if the system has no figure.
 
-    `what` names it; `work` is a function of a module, and the arguments are what
-    JSON can hold. Raises `RunError` if the other process fails, above all for want of memory.
+    `what` names it in errors; `work` is a function of a module, with arguments that JSON
+    can hold. Raises `RunError` if the other process fails, usually for lack of memory.
     """
-    order = json.dumps([work.__module__, work.__name__, arguments, str(device)])
-    command = [sys.executable, "-m", "drakegpt.bench.memory", order]
+    request = json.dumps([work.__module__, work.__name__, arguments, str(device)])
+    command = [sys.executable, "-m", "drakegpt.bench.memory", request]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RunError(
             f"{what} ended with code {done.returncode}: {last}.",
-            "Close other programs that take much memory.",
+            "Close other programs that use much memory.",
         )
     peak: int | None = json.loads(done.stdout)
     return peak
 
 
 def _measure(module: str, name: str, arguments: list[Any], device: torch.device) -> int | None:
-    """In the new process: work, and see how far it grew."""
-    import torch._dynamo  # a part of PyTorch that every optimizer loads
+    """Do the work in the new process and measure by how much it grew."""
+    import torch._dynamo  # every optimizer loads it: a part of PyTorch, not of the work
 
     work = getattr(importlib.import_module(module), name)
-    before = _peak()
+    before = _read_peak()
     work(*arguments, device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    after = _peak()
+    after = _read_peak()
     return None if before is None or after is None else after - before
 
 
-def _peak() -> int | None:
-    """The most memory that this process ever held, in bytes."""
+def _read_peak() -> int | None:
+    """Return the peak memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
-    # Linux hands `ru_maxrss` down from the parent to a new program, so it is asked elsewhere.
+    # On Linux a new program inherits `ru_maxrss` from its parent, so it is read here instead.
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(found[1]) * 1024
     try:
         import resource
-    except ImportError:  # Windows has none
+    except ImportError:  # on Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

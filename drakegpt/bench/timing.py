@@ -1,16 +1,16 @@
-"""How fast this machine trains and writes: drakegpt beside the textbook, and beside the limit.
+"""Time training and generation: drakegpt beside reference code and the hardware limit.
 
-Contenders take turns: in each round every one does a little of every kind of
-work, so a machine that is busy for a while slows all of them. What is reported
-are medians of the rounds, and medians of the ratios within each round; and whether
-the machine was busy with other programs, which the processor time of the same work
-tells: on a CPU no less than the time on the clock, unless the work had to wait.
+The workloads take turns: in each round every implementation does a little of every kind
+of work, so that a machine that is busy for a while slows all of them. Reported are
+medians over the rounds, and medians of the ratios within each round. A machine that was
+busy with other programs is detected by processor time: on a CPU it is no less than the
+time on the clock, unless the work had to wait.
 
-The limit of a training step is arithmetic alone: the floating-point operations
-in the matrix products of the textbook's forward and backward pass, at the rate
-at which this machine multiplies two large matrices.
+The lower bound of a training step is its arithmetic alone: the floating-point operations
+in the matrix products of the textbook's forward and backward pass, at the rate at which
+this machine multiplies two large matrices.
 
-Not here: who takes part and at what (`contenders`), the `machine`, and `memory`.
+Not here: the implementations (`workloads`), the machine (`hardware`), and `memory`.
 """
 
 import statistics
@@ -23,97 +23,111 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from drakegpt.bench.hardware import matmul_rate
+from drakegpt.bench.hardware import measure_matmul_rate
 from drakegpt.bench.memory import peak_memory
-from drakegpt.bench.workloads import BUILDERS, CHARACTERS, SEED, TEXT_LENGTH, VOCAB_SIZE, Work
+from drakegpt.bench.workloads import (
+    BUILDERS,
+    CHARACTERS,
+    EXACT,
+    OURS,
+    PLAIN,
+    SEED,
+    TEXT_LENGTH,
+    TEXTBOOK,
+    UNREPLAYED,
+    VOCAB_SIZE,
+    Work,
+)
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import TrainConfig
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.reference import ReferenceLM
-from drakegpt.models.registry import choose_threads
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.wording import pluralize
 
-OURS, TEXTBOOK, PLAIN, EXACT = "drakegpt", "textbook", "plain", "exact"
-# What textbooks do: every 500 iterations, losses estimated from 200 batches of each split.
+# The textbook's evaluations: every 500 iterations, losses of 200 batches of each split.
 INTERVAL, BATCHES = 500, 200
-# Seconds that one takes its turn, where its work comes in units that small.
+# Seconds of a turn, if units of the work are that short.
 REPETITION = {"default": 0.1, "scaled": 0.2}
-# Times as long on the clock as on the processors: from there on other programs were busy.
+# Other programs were busy if the clock shows this many times the processor time.
 BUSY = 1.15
-# Units of work after which memory is measured: training reaches its peak in the second
+# Units of work after which peak memory is measured: training reaches it in the second
 # iteration, when the optimizer has its state.
 UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
 
 Progress = Callable[[str, int, int], None]
 
 
-def _silent(_what: str, _done: int, _total: int) -> None:
-    """For who does not want to know how far it is."""
+def _ignore_progress(_what: str, _done: int, _total: int) -> None:
+    """Do nothing: the default progress callback."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that each contender took for one unit of its work, round by round."""
+    """Seconds for one unit of one kind of work, by implementation, round by round."""
 
     seconds: dict[str, list[float]]
-    # The same on the processors, of all threads together; empty where that tells nothing: on a GPU.
+    # Processor time of all threads together; empty on a GPU, where it does not measure the work.
     processor: dict[str, list[float]] = field(default_factory=dict)
 
-    def median(self, who: str) -> float:
-        """Seconds per unit in the middle round."""
-        return statistics.median(self.seconds[who])
+    def median(self, name: str) -> float:
+        """Return the median seconds per unit."""
+        return statistics.median(self.seconds[name])
 
     @property
-    def reference(self) -> str:
-        """The textbook at the number of threads that suits it better."""
-        return min((who for who in self.seconds if who.startswith(TEXTBOOK)), key=self.median)
+    def textbook(self) -> str:
+        """The textbook with the number of threads that makes it faster."""
+        return min((name for name in self.seconds if name.startswith(TEXTBOOK)), key=self.median)
 
-    def ratio(self, who: str) -> float:
-        """How many times longer `who` takes than drakegpt: the median of all rounds."""
-        return self.times_faster(OURS, than=who)
+    def speedup(self, name: str, over: str) -> float:
+        """Return how many times faster `name` is than `over`: the median of the rounds' ratios."""
+        return statistics.median(self._ratios(name, over))
 
-    def spread(self, who: str, than: str) -> tuple[float, float]:
-        """The lowest and the highest of the rounds' ratios of the other's time to that of `who`."""
-        ratios = [b / a for a, b in zip(self.seconds[who], self.seconds[than], strict=True)]
+    def speedup_range(self, name: str, over: str) -> tuple[float, float]:
+        """Return the lowest and the highest of the rounds' speedups."""
+        ratios = self._ratios(name, over)
         return min(ratios), max(ratios)
 
-    @property
-    def waited(self) -> float:
-        """How many times the processor time the clock showed, of the contender who waited most."""
-        shares = [
-            sum(self.seconds[who]) / max(sum(processor), 1e-9)
-            for who, processor in self.processor.items()
-        ]
-        return max(shares, default=1.0)
+    def _ratios(self, name: str, over: str) -> list[float]:
+        pairs = zip(self.seconds[over], self.seconds[name], strict=True)
+        return [slow / fast for slow, fast in pairs]
 
-    def times_faster(self, who: str, than: str) -> float:
-        """How many times longer the other takes than `who`: the median of all rounds."""
-        pairs = zip(self.seconds[than], self.seconds[who], strict=True)
-        return statistics.median(theirs / ours for theirs, ours in pairs)
+    @property
+    def wait_ratio(self) -> float:
+        """Time on the clock over processor time, of the implementation that waited most."""
+        ratios = [
+            sum(self.seconds[name]) / max(sum(processor), 1e-9)
+            for name, processor in self.processor.items()
+        ]
+        return max(ratios, default=1.0)
 
     def plus(self, other: "Times", share: float) -> "Times":
-        """The times of this work with a share of another, round by round."""
+        """Add a share of another work's times, round by round, where both were measured."""
         return Times(
             {
-                who: [one + share * two for one, two in zip(times, other.seconds[who], strict=True)]
-                for who, times in self.seconds.items()
+                name: [a + share * b for a, b in zip(times, other.seconds[name], strict=True)]
+                for name, times in self.seconds.items()
+                if name in other.seconds
             }
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Milliseconds of each contender, and how many times faster drakegpt is."""
-        contenders: dict[str, dict[str, Any]] = {
-            who: {"ms": self.median(who) * 1000, "repetitions_ms": [t * 1000 for t in times]}
-            for who, times in self.seconds.items()
+        """Return milliseconds of each implementation, and drakegpt's speedups over them."""
+        implementations: dict[str, dict[str, Any]] = {
+            name: {"ms": self.median(name) * 1000, "repetitions_ms": [t * 1000 for t in times]}
+            for name, times in self.seconds.items()
         }
-        for who, times in self.processor.items():
-            contenders[who]["processor_ms"] = [t * 1000 for t in times]
-        ratios = {TEXTBOOK: self.ratio(self.reference)}
-        if PLAIN in self.seconds:
-            ratios[PLAIN] = self.ratio(PLAIN)
+        for name, times in self.processor.items():
+            implementations[name]["processor_ms"] = [t * 1000 for t in times]
+        speedup = {TEXTBOOK: self.speedup(OURS, over=self.textbook)}
+        speedup |= {
+            name: self.speedup(OURS, over=name)
+            for name in (UNREPLAYED, PLAIN)
+            if name in self.seconds
+        }
         if EXACT in self.seconds:
-            ratios["textbook, window exact"] = self.times_faster(EXACT, than=self.reference)
-        return {"contenders": contenders, "reference": self.reference, "times_faster": ratios}
+            speedup["textbook, exact window"] = self.speedup(EXACT, over=self.textbook)
+        return {"implementations": implementations, "textbook": self.textbook, "speedup": speedup}
 
 
 @dataclass(frozen=True)
@@ -121,65 +135,65 @@ class Measurement:
     """All figures of one model."""
 
     config: TrainConfig
-    threads: dict[str, int]  # of each contender
-    dtype: str  # that drakegpt multiplies in; the others take float32
+    threads: dict[str, int]  # by implementation
+    dtype: str  # of drakegpt's matrix products; the others use float32
     training: Times  # of an iteration
     with_evaluations: Times  # of an iteration and its share of an evaluation
     generation: Times  # of a character
     flops: int  # of an iteration
-    matmul_rate: float  # floating-point operations in a second
-    memory: dict[str, dict[str, int | None]]  # bytes, by kind of work and contender
+    matmul_rate: float  # floating-point operations a second
+    memory: dict[str, dict[str, int | None]]  # bytes, by kind of work and implementation
 
     @property
-    def waited(self) -> float:
-        """How many times the processor time the clock showed, at the work that waited most."""
-        return max(self.training.waited, self.generation.waited)
+    def wait_ratio(self) -> float:
+        """Time on the clock over processor time, of the work that waited most."""
+        return max(self.training.wait_ratio, self.generation.wait_ratio)
 
     @property
     def busy(self) -> bool:
-        """Whether other programs took so much of the machine that the times are not its own."""
-        return self.waited > BUSY
+        """Whether other programs used so much of the machine that the times are unreliable."""
+        return self.wait_ratio > BUSY
 
     @property
-    def limit(self) -> float:
+    def lower_bound(self) -> float:
         """Seconds that the arithmetic of an iteration takes at least."""
         return self.flops / self.matmul_rate
 
     @property
-    def times_limit(self) -> float | None:
-        """How many times the limit drakegpt takes; `None` for a model without products."""
-        return self.training.median(OURS) / self.limit if self.flops else None
+    def times_lower_bound(self) -> float | None:
+        """Drakegpt's time over the lower bound; `None` for a model without matrix products."""
+        return self.training.median(OURS) / self.lower_bound if self.flops else None
 
     def to_json(self) -> dict[str, Any]:
-        """All medians, and the repetitions they are made of."""
+        """Return all medians, and the repetitions that they are made of."""
         generation = self.generation.to_json()
-        for figures in generation["contenders"].values():
+        for figures in generation["implementations"].values():
             figures["characters_per_second"] = 1000 / figures["ms"]
         return {
             "model": self.config.model,
             "size": self.config.size,
             "threads": self.threads,
             "dtype": self.dtype,
-            "waited": self.waited,
+            "wait_ratio": self.wait_ratio,
             "busy": self.busy,
             "training": self.training.to_json(),
             "training_with_evaluations": self.with_evaluations.to_json(),
             "generation": generation,
-            "limit": {
+            "lower_bound": {
                 "flops_per_iteration": self.flops,
                 "matmul_flops_per_second": self.matmul_rate,
-                "ms": self.limit * 1000,
-                "times_limit": self.times_limit,
+                "ms": self.lower_bound * 1000,
+                "times": self.times_lower_bound,
             },
             "memory_bytes": self.memory,
         }
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One contender at one kind of work: `work(n)` does n units of it."""
+class Workload:
+    """One implementation at one kind of work: `work(n)` does n units of it."""
 
-    who: str
+    name: str  # of the implementation
     kind: str
     threads: int
     work: Work
@@ -191,25 +205,25 @@ def measure(
     device: torch.device,
     *,
     memory: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = _ignore_progress,
 ) -> Measurement:
-    """Measure one model; `progress` hears what is measured, how many of all are done."""
-    with _threads_put_back():
-        entries = _entries(config, device)
+    """Measure one model; `progress` is called with what is measured, and steps done and in all."""
+    with _restore_threads():
+        workloads = _build_workloads(config, device)
         units = {}
-        total = len(entries) * (rounds + 1)
-        for done, entry in enumerate(entries):
-            progress(f"warming up: {entry.who}, {entry.kind}", done, total)
-            count = warm_up(entry, device, REPETITION[config.size])
-            if (entry.who, entry.kind) == (OURS, "generation"):
+        total = len(workloads) * (rounds + 1)
+        for done, workload in enumerate(workloads):
+            progress(f"warming up: {workload.name}, {workload.kind}", done, total)
+            count = warm_up(workload, device, REPETITION[config.size])
+            if (workload.name, workload.kind) == (OURS, "generation"):
                 # Where the window moves by halves, some characters cost more: whole windows.
                 count = -(-count // config.context_length) * config.context_length
-            units[entry.who, entry.kind] = count
-        times = measure_in_turns(entries, units, rounds, device, progress)
-        threads = {entry.who: entry.threads for entry in entries}
+            units[workload.name, workload.kind] = count
+        times = measure_in_turns(workloads, units, rounds, device, progress)
+        threads = {workload.name: workload.threads for workload in workloads}
         dtype = plan_execution(config, device).dtype
-        rate = matmul_rate(device, dtype, threads[OURS])
-    peaks = _peaks(config, device, progress) if memory else {}
+        rate = measure_matmul_rate(device, dtype, threads[OURS])
+    peaks = _measure_peaks(config, device, progress) if memory else {}
     share = BATCHES / config.eval_iters / INTERVAL
     return Measurement(
         config=config,
@@ -225,30 +239,30 @@ def measure(
 
 
 def measure_in_turns(
-    entries: list[Entry],
+    workloads: list[Workload],
     units: dict[tuple[str, str], int],
     rounds: int,
     device: torch.device,
-    progress: Progress = _silent,
+    progress: Progress = _ignore_progress,
 ) -> dict[str, Times]:
-    """Let the entries take turns; the seconds per unit of each kind of work."""
-    times: dict[str, Times] = {entry.kind: Times({}) for entry in entries}
+    """Time the workloads in turns; returns the seconds per unit of each kind of work."""
+    times: dict[str, Times] = {workload.kind: Times({}) for workload in workloads}
     for number in range(rounds):
-        for place, entry in enumerate(entries):
-            done = (number + 1) * len(entries) + place
-            what = f"round {number + 1} of {rounds}: {entry.who}, {entry.kind}"
-            progress(what, done, len(entries) * (rounds + 1))
-            count = units[entry.who, entry.kind]
-            seconds, processor = _timed(entry, count, device)
-            of_kind = times[entry.kind]
-            of_kind.seconds.setdefault(entry.who, []).append(seconds / count)
+        for place, workload in enumerate(workloads):
+            done = (number + 1) * len(workloads) + place
+            what = f"round {number + 1} of {rounds}: {workload.name}, {workload.kind}"
+            progress(what, done, len(workloads) * (rounds + 1))
+            count = units[workload.name, workload.kind]
+            seconds, processor = _time_work(workload, count, device)
+            of_kind = times[workload.kind]
+            of_kind.seconds.setdefault(workload.name, []).append(seconds / count)
             if device.type == "cpu":
-                of_kind.processor.setdefault(entry.who, []).append(processor / count)
+                of_kind.processor.setdefault(workload.name, []).append(processor / count)
     return times
 
 
 def count_flops(config: TrainConfig) -> int:
-    """Floating-point operations of an iteration's matrix products, in the textbook's model."""
+    """Count the operations of an iteration's matrix products, in the textbook's model."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:  # shapes alone
         tokens = torch.zeros(config.batch_size, config.context_length, dtype=torch.long)
         model = ReferenceLM(config.model_settings(VOCAB_SIZE))
@@ -257,7 +271,7 @@ def count_flops(config: TrainConfig) -> int:
 
 
 def describe_settings(rounds: int) -> dict[str, Any]:
-    """What was done, for whoever wants to do it again."""
+    """Describe how the measurements were made, so that they can be repeated."""
     return {
         "rounds": rounds,
         "text": f"{CHARACTERS:,} random characters",
@@ -269,32 +283,39 @@ def describe_settings(rounds: int) -> dict[str, Any]:
     }
 
 
-def _entries(config: TrainConfig, device: torch.device) -> list[Entry]:
-    """Who takes part: drakegpt, the textbook at one thread and at all; two more at scaled size."""
+def _build_workloads(config: TrainConfig, device: torch.device) -> list[Workload]:
+    """Build all workloads; the textbook runs with one thread and with all.
+
+    "without replay" is left out where no step is replayed, and "exact window" at default
+    size, whose window is exact.
+    """
     all_threads = torch.get_num_threads()
-    choose_threads(config.model_settings(VOCAB_SIZE))
+    set_thread_count(config.model_settings(VOCAB_SIZE))
     our_threads = torch.get_num_threads()
-    contenders = [(OURS, our_threads, OURS)]
+    runs = [(OURS, our_threads, OURS)]
     for threads in sorted({1, all_threads}):
-        contenders.append((TEXTBOOK, threads, f"{TEXTBOOK} at {pluralize(threads, 'thread')}"))
+        runs.append((TEXTBOOK, threads, f"{TEXTBOOK} at {pluralize(threads, 'thread')}"))
+    runs.append((PLAIN, our_threads, PLAIN))
+    if plan_execution(config, device).mode != "eager":
+        runs.append((UNREPLAYED, our_threads, UNREPLAYED))
     if config.size == "scaled":
-        contenders += [(PLAIN, our_threads, PLAIN), (EXACT, our_threads, EXACT)]
+        runs.append((EXACT, our_threads, EXACT))
     return [
-        Entry(who, kind, threads, build(config, device))
-        for name, threads, who in contenders
-        for kind, build in BUILDERS[name].items()
+        Workload(name, kind, threads, build(config, device))
+        for implementation, threads, name in runs
+        for kind, build in BUILDERS[implementation].items()
     ]
 
 
-def warm_up(entry: Entry, device: torch.device, repetition: float) -> int:
-    """Work until the first, slower units are over; how many units take `repetition` seconds.
+def warm_up(workload: Workload, device: torch.device, repetition: float) -> int:
+    """Work until the first, slower units are over; returns the units that take `repetition` s.
 
-    Small steps are recorded and a GPU's captured before they are quick; on a CPU,
-    where one unit takes seconds, that weighs nothing.
+    Small steps are recorded, and a GPU's captured, before they are fast. On a CPU where one
+    unit takes seconds, a few units are enough.
     """
     done, units, spent = 0, 1, 0.0
     while True:
-        seconds, _ = _timed(entry, units, device)
+        seconds, _ = _time_work(workload, units, device)
         done, spent = done + units, spent + seconds
         heavy = device.type == "cpu" and (spent >= 2.0 or (spent >= 0.5 and done >= 2))
         if (heavy or done >= 5) and seconds >= repetition / 2:
@@ -303,41 +324,43 @@ def warm_up(entry: Entry, device: torch.device, repetition: float) -> int:
             units *= 2
 
 
-def _timed(entry: Entry, units: int, device: torch.device) -> tuple[float, float]:
-    """How long so many units take, from idle to idle: by the clock, and on the processors."""
-    if torch.get_num_threads() != entry.threads:
-        torch.set_num_threads(entry.threads)
-        torch.ones(2**20).add_(1)  # wakes them
+def _time_work(workload: Workload, units: int, device: torch.device) -> tuple[float, float]:
+    """Return the seconds of so many units, from idle to idle: on the clock and of processors."""
+    if torch.get_num_threads() != workload.threads:
+        torch.set_num_threads(workload.threads)
+        torch.ones(2**20).add_(1)  # starts the threads
     synchronize = torch.get_device_module(device).synchronize
     synchronize()
     started, processor = time.perf_counter(), time.process_time()
-    entry.work(units)
+    workload.work(units)
     synchronize()
     return time.perf_counter() - started, time.process_time() - processor
 
 
-def _peaks(
+def _measure_peaks(
     config: TrainConfig, device: torch.device, progress: Progress
 ) -> dict[str, dict[str, int | None]]:
-    names = [OURS, TEXTBOOK, *([PLAIN] if config.size == "scaled" else [])]
-    todo = [(kind, who) for kind in UNITS_FOR_MEMORY for who in names if kind in BUILDERS[who]]
+    """Measure peak memory, each in a new process: by kind of work and implementation."""
+    names = (OURS, TEXTBOOK, PLAIN)
+    todo = [(kind, name) for kind in UNITS_FOR_MEMORY for name in names if kind in BUILDERS[name]]
     peaks: dict[str, dict[str, int | None]] = {kind: {} for kind in UNITS_FOR_MEMORY}
-    for done, (kind, who) in enumerate(todo):
-        progress(f"memory: {who}, {kind}", done, len(todo))
-        what = f"The {kind} of {who}, {config.model}"
-        peaks[kind][who] = peak_memory(what, work_once, [who, kind, asdict(config)], device)
+    for done, (kind, name) in enumerate(todo):
+        progress(f"memory: {name}, {kind}", done, len(todo))
+        what = f"The {kind} of {name}, {config.model}"
+        peaks[kind][name] = peak_memory(what, work_briefly, [name, kind, asdict(config)], device)
     return peaks
 
 
-def work_once(who: str, kind: str, settings: dict[str, Any], device: torch.device) -> None:
-    """What a process does whose memory is measured: a few units of a contender's work."""
+def work_briefly(name: str, kind: str, settings: dict[str, Any], device: torch.device) -> None:
+    """Do a few units of an implementation's work, in the process whose memory is measured."""
     config = TrainConfig(**settings)
-    choose_threads(config.model_settings(VOCAB_SIZE))
-    BUILDERS[who][kind](config, device)(UNITS_FOR_MEMORY[kind])
+    set_thread_count(config.model_settings(VOCAB_SIZE))
+    BUILDERS[name][kind](config, device)(UNITS_FOR_MEMORY[kind])
 
 
 @contextmanager
-def _threads_put_back() -> Iterator[None]:
+def _restore_threads() -> Iterator[None]:
+    """Restore PyTorch's number of threads at the end of a `with` statement."""
     before = torch.get_num_threads()
     try:
         yield

@@ -1,16 +1,17 @@
-"""Who `bench` measures, each at its three kinds of work: training, evaluation, generation.
+"""The implementations that `bench` compares, at training, evaluation and generation.
 
-    drakegpt  this package, through what its commands use
-    textbook  `models.textbook`, its loops as they stand there
-    plain     the ladder's models with PyTorch's own linear layer, attention and
-              dropout, and its fused AdamW, run as written
-    exact     drakegpt writing with a window that moves by one, as the textbook's
+    drakegpt        this package, as its commands run it
+    without replay  the same, with each step run eagerly instead of recorded and replayed
+    plain PyTorch   the ladder's models with PyTorch's own linear layer, attention and
+                    dropout, and its fused AdamW, run eagerly
+    textbook        `models.reference` with the loops of that file
+    exact window    drakegpt, generating with a window that moves by one token, as the
+                    textbook's does
 
-A piece of work is a function of a number: it does so many training iterations,
-so many evaluations or so many characters. All work on the same random text, since
-the speed of a model does not depend on what it reads.
+A piece of work is a function of a number: of training iterations, of evaluations or of
+characters. All work on the same random text, as speed does not depend on the text.
 
-Not here: clocks. `bench` takes the time, `memory` the peak of memory.
+Not here: `timing` and peak `memory`.
 """
 
 from collections import deque
@@ -37,25 +38,28 @@ from drakegpt.training.trainer import Trainer
 Work = Callable[[int], object]
 Builder = Callable[[TrainConfig, torch.device], Work]
 
+OURS, UNREPLAYED, PLAIN = "drakegpt", "without replay", "plain PyTorch"
+TEXTBOOK, EXACT = "textbook", "exact window"
+
 VOCAB_SIZE = 65
 CHARACTERS = 1_000_000
 SEED = 42
-# No run ends and none is evaluated while steps are measured.
+# Iterations of runs that neither end nor are evaluated while their steps are timed.
 ENDLESS = 10**9
-# Texts of at most so many characters are written, one after the other, each at a full context.
+# Characters of a generated text; each starts with a full context.
 TEXT_LENGTH = 1000
 
 
 def bench_config(model: str, size: str) -> TrainConfig:
-    """The original's recipe without an end; an evaluation takes a share of its batches."""
+    """Return the original's recipe as an endless run whose evaluations use few batches."""
     settings = {"iters": ENDLESS, "eval_interval": ENDLESS, "eval_iters": 16}
     return resolve(model, size, "", settings | ({"eval_iters": 1} if size == "scaled" else {}))
 
 
 def random_text() -> tuple[Tensor, Tensor]:
-    """Random characters, the same at each call, split into training and validation: uint8."""
-    chance = torch.Generator().manual_seed(SEED)
-    tokens = torch.randint(VOCAB_SIZE, (CHARACTERS,), generator=chance).to(torch.uint8)
+    """Draw the same random characters at each call: training and validation split, uint8."""
+    generator = torch.Generator().manual_seed(SEED)
+    tokens = torch.randint(VOCAB_SIZE, (CHARACTERS,), generator=generator).to(torch.uint8)
     return tokens[: CHARACTERS * 9 // 10], tokens[CHARACTERS * 9 // 10 :]
 
 
@@ -67,17 +71,22 @@ def _our_model(config: TrainConfig, device: torch.device) -> LanguageModel:
     return build_model(config.model_settings(VOCAB_SIZE)).to(device)
 
 
-def _our_training(config: TrainConfig, device: torch.device) -> Work:
-    steps = Trainer(config, _our_model(config, device), *random_text(), device).reports()
-    return lambda iterations: take(steps, iterations)
+def _our_training(config: TrainConfig, device: torch.device, *, replay: bool = True) -> Work:
+    model = _our_model(config, device)
+    steps = Trainer(config, model, *random_text(), device, replay=replay).reports()
+    return lambda iterations: consume(steps, iterations)
+
+
+def _unreplayed_training(config: TrainConfig, device: torch.device) -> Work:
+    return _our_training(config, device, replay=False)
 
 
 def _our_evaluation(config: TrainConfig, device: torch.device) -> Work:
     trainer = Trainer(config, _our_model(config, device), *random_text(), device)
-    next(trainer.reports())  # one step: an evaluation tells the speed of those before it
+    next(trainer.reports())  # one step: an evaluation reports the speed of the steps before it
 
     def work(times: int) -> None:
-        """Estimate both losses so many times."""
+        """Estimate both losses `times` times."""
         for _ in range(times):
             trainer.evaluate()
 
@@ -91,16 +100,16 @@ def _our_generation(
     prompt = random_text()[0][: config.context_length].tolist()
     texts = (generate(model, prompt, TEXT_LENGTH, Sampling(), seed, window) for seed in count(SEED))
     characters = chain.from_iterable(texts)
-    return lambda length: take(characters, length)
+    return lambda length: consume(characters, length)
 
 
 def _exact_generation(config: TrainConfig, device: torch.device) -> Work:
     return _our_generation(config, device, "exact")
 
 
-def take(things: Iterator[object], number: int) -> None:
-    """Go through so many things, and keep none."""
-    deque(islice(things, number), maxlen=0)
+def consume(items: Iterator[object], number: int) -> None:
+    """Advance an iterator by `number` items."""
+    deque(islice(items, number), maxlen=0)
 
 
 # --- The textbook -------------------------------------------------------------------------------
@@ -115,7 +124,7 @@ def _textbook_training(config: TrainConfig, device: torch.device) -> Work:
     tokens = random_text()[0].long().to(device)
     model = _textbook_model(config, device)
     losses = reference.train(model, tokens, config.batch_size, config.base_lr)
-    return lambda iterations: take(losses, iterations)
+    return lambda iterations: consume(losses, iterations)
 
 
 def _textbook_evaluation(config: TrainConfig, device: torch.device) -> Work:
@@ -140,12 +149,12 @@ def _estimate(model: torch.nn.Module, tokens: Tensor, config: TrainConfig) -> fl
     return reference.estimate(model, tokens, batches, batch_size, T)
 
 
-# --- Plain --------------------------------------------------------------------------------------
+# --- Plain PyTorch ------------------------------------------------------------------------------
 
 
 @contextmanager
-def plain_arithmetic() -> Iterator[None]:
-    """Let the ladder's layers compute by PyTorch's own functions in a `with` statement."""
+def pytorch_kernels() -> Iterator[None]:
+    """Let the ladder's layers use PyTorch's own functions within a `with` statement."""
     names = ("linear", "dropout", "causal_attention")
     ours = {name: getattr(kernels, name) for name in names}
     theirs = (F.linear, F.dropout, _plain_attention)
@@ -159,7 +168,7 @@ def plain_arithmetic() -> Iterator[None]:
 
 
 def _plain_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) -> Tensor:
-    """(B, T, 3 C) -> (B, T, C) by PyTorch's scaled dot-product attention, cut as is usual."""
+    """Compute PyTorch's scaled dot-product attention: (B, T, 3 C) -> (B, T, C)."""
     query, key, value = (
         part.unflatten(2, (num_heads, -1)).transpose(1, 2) for part in query_key_value.chunk(3, 2)
     )
@@ -172,8 +181,8 @@ def _plain_training(config: TrainConfig, device: torch.device) -> Work:
     optimizer = AdamW(model.parameters(), lr=config.base_lr, betas=BETAS, fused=True)
 
     def work(iterations: int) -> None:
-        """Go so many steps."""
-        with plain_arithmetic():
+        """Run `iterations` training steps."""
+        with pytorch_kernels():
             for _ in range(iterations):
                 inputs, targets = reference.draw_windows(
                     tokens, config.batch_size, config.context_length
@@ -192,8 +201,8 @@ def _plain_evaluation(config: TrainConfig, device: torch.device) -> Work:
     splits = [tokens.long().to(device) for tokens in random_text()]
 
     def work(times: int) -> None:
-        """Estimate both losses so many times."""
-        with plain_arithmetic():
+        """Estimate both losses `times` times."""
+        with pytorch_kernels():
             for _ in range(times):
                 for tokens in splits:
                     _estimate(model, tokens, config)
@@ -202,14 +211,15 @@ def _plain_evaluation(config: TrainConfig, device: torch.device) -> Work:
 
 
 BUILDERS: dict[str, dict[str, Builder]] = {
-    "drakegpt": {
+    OURS: {
         "training": _our_training, "evaluation": _our_evaluation, "generation": _our_generation
     },
-    "textbook": {
+    UNREPLAYED: {"training": _unreplayed_training},
+    TEXTBOOK: {
         "training": _textbook_training,
         "evaluation": _textbook_evaluation,
         "generation": _textbook_generation,
     },
-    "plain": {"training": _plain_training, "evaluation": _plain_evaluation},
-    "exact": {"generation": _exact_generation},
+    PLAIN: {"training": _plain_training, "evaluation": _plain_evaluation},
+    EXACT: {"generation": _exact_generation},
 }  # fmt: skip

@@ -47,9 +47,9 @@ def bench(
     from drakegpt.bench.timing import describe_settings, measure
     from drakegpt.bench.workloads import bench_config
     from drakegpt.cli.progress import counting
-    from drakegpt.models.registry import choose_device
+    from drakegpt.compute.device import choose_device
 
-    place = choose_device(device)
+    chosen_device = choose_device(device)
     names = models or (["TransformerLM"] if scaled else list(LADDER))
     size = "scaled" if scaled else "default"
     measured = []
@@ -57,8 +57,10 @@ def bench(
         title = f"{name} ({number} of {len(names)})"
         with counting(title, quiet=quiet) as progress:
             config = bench_config(name, size)
-            measured.append(measure(config, rounds, place, memory=memory, progress=progress))
-    machine, settings = describe_machine(place), describe_settings(rounds)
+            measured.append(
+                measure(config, rounds, chosen_device, memory=memory, progress=progress)
+            )
+    machine, settings = describe_machine(chosen_device), describe_settings(rounds)
     if json:
         models_json = [measurement.to_json() for measurement in measured]
         console.show_json({"machine": machine, "settings": settings, "models": models_json})
@@ -83,24 +85,25 @@ def _render(
         models = "All rows" if len(busy) == len(measured) else "Rows marked *"
         console.show(
             f"{models}: measured while other programs were busy, as work took up to "
-            f"{max(m.waited for m in busy):.1f} times its processor time. Do not compare these "
-            "times with others."
+            f"{max(m.wait_ratio for m in busy):.1f} times its processor time. Such times are "
+            "unreliable."
         )
 
 
 def _explain(settings: dict[str, Any], rates: list[float]) -> str:
     return (
         f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} with a vocabulary of {settings['vocab_size']}. Speedup: the median of "
-        "each round's ratio to drakegpt's time; range: the lowest and the highest of them. An "
-        "iteration is a whole step: windows, forward, backward, optimizer. With evaluations: plus "
-        f"a {settings['evaluation_interval']}th of the time to estimate both losses from "
-        f"{settings['evaluation_batches_of_each_split']} batches each. Generation: texts of "
-        f"{settings['generated_text_length']:,} characters at a full context; in a long context "
-        "drakegpt drops half of it when it is full, as `generate` does by default, and the "
-        "textbook code one character. Threads: the textbook code runs with one and with all, and "
-        "the better time counts. Plain: PyTorch's own layers. Limit: the textbook code's matrix "
-        f"products at this machine's {' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
+        f"{settings['text']} with a vocabulary of {settings['vocab_size']}. Speedup: that of "
+        "drakegpt over the textbook code, the median of the rounds' ratios; range: the lowest and "
+        "the highest of them. An iteration is a whole step: windows, forward, backward, optimizer. "
+        f"With evaluations: plus a {settings['evaluation_interval']}th of the time to estimate "
+        f"both losses from {settings['evaluation_batches_of_each_split']} batches each. Without "
+        "replay: drakegpt with each step run eagerly. Plain PyTorch: the same models with "
+        "PyTorch's own kernels and fused AdamW. Textbook: reference code with one thread or with "
+        f"all, whichever is faster. Generation: texts of {settings['generated_text_length']:,} "
+        "characters at a full context; of a long context that is full drakegpt drops half, and "
+        "the textbook code one character. Lower bound: the textbook code's matrix products at "
+        f"this machine's {' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
     )
 
 
@@ -118,24 +121,25 @@ def _digits(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
-def _ms(times: "Times", who: str) -> str:
-    """Format the median time; blank for what was not measured."""
-    return _digits(times.median(who) * 1000) if who in times.seconds else ""
+def _ms(times: "Times", name: str) -> str:
+    """Format milliseconds; empty for an implementation that was not measured."""
+    return _digits(times.median(name) * 1000) if name in times.seconds else ""
 
 
-def _per_second(times: "Times", who: str) -> str:
-    return _digits(1 / times.median(who))
+def _per_second(times: "Times", name: str) -> str:
+    return _digits(1 / times.median(name))
 
 
-def _ratio(times: "Times", who: str) -> str:
-    return f"{times.ratio(who):.2f}" if who in times.seconds else ""
+def _speedup(times: "Times", over: str) -> str:
+    """Format drakegpt's speedup over an implementation; empty if that was not measured."""
+    return f"{times.speedup('drakegpt', over):.2f}" if over in times.seconds else ""
 
 
-def _spread(times: "Times") -> str:
-    """Format the range of the ratios of the textbook's time to drakegpt's; blank for one round."""
+def _range(times: "Times") -> str:
+    """Format the range of the speedups over the textbook; empty for a single round."""
     if len(times.seconds["drakegpt"]) < 2:
         return ""
-    low, high = times.spread("drakegpt", times.reference)
+    low, high = times.speedup_range("drakegpt", over=times.textbook)
     return f"{low:.2f}-{high:.2f}"
 
 
@@ -144,60 +148,61 @@ def _model(m: "Measurement") -> str:
     return f"{m.config.model} *" if m.busy else m.config.model
 
 
-def _faster(times: "Times", who: str) -> str:
-    """Format how much faster `who` is than the textbook code."""
-    return f"{times.times_faster(who, times.reference):.2f}" if who in times.seconds else ""
+def _exact_per_second(times: "Times") -> str:
+    return _per_second(times, "exact window") if "exact window" in times.seconds else ""
+
+
+def _exact_speedup(times: "Times") -> str:
+    """Format the speedup over the textbook with the same kind of window."""
+    if "exact window" not in times.seconds:
+        return ""
+    return f"{times.speedup('exact window', over=times.textbook):.2f}"
 
 
 def _threads(m: "Measurement", times: "Times") -> str:
-    return f"{m.threads['drakegpt']} : {m.threads[times.reference]}"
+    return f"{m.threads['drakegpt']} : {m.threads[times.textbook]}"
 
 
-def _mebibytes(m: "Measurement", kind: str, who: str) -> str:
-    peak = m.memory[kind].get(who)
+def _mebibytes(m: "Measurement", kind: str, name: str) -> str:
+    peak = m.memory[kind].get(name)
     return "" if peak is None else f"{peak / 2**20:,.0f}"
 
 
 _TRAINING: "tuple[Column[Measurement], ...]" = (
     Column("model", _model),
-    Column("threads", lambda m: _threads(m, m.training), 6),
+    Column("threads", lambda m: _threads(m, m.training), 8),
     Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
-    Column("textbook", lambda m: _ms(m.training, m.training.reference)),
-    Column("speedup", lambda m: _ratio(m.training, m.training.reference)),
-    Column("range", lambda m: _spread(m.training), 7),
+    Column("without\nreplay", lambda m: _ms(m.training, "without replay"), 3),
+    Column("plain\nPyTorch", lambda m: _ms(m.training, "plain PyTorch"), 2),
+    Column("textbook", lambda m: _ms(m.training, m.training.textbook)),
+    Column("speedup", lambda m: _speedup(m.training, m.training.textbook)),
+    Column("range", lambda m: _range(m.training), 9),
     Column(
         "speedup with\nevaluations",
-        lambda m: _ratio(m.with_evaluations, m.with_evaluations.reference),
-        4,
+        lambda m: _speedup(m.with_evaluations, m.with_evaluations.textbook),
+        6,
     ),
-    Column("plain", lambda m: _ms(m.training, "plain"), 2),
-    Column("speedup\nvs plain", lambda m: _ratio(m.training, "plain"), 1),
-    Column("limit", lambda m: _digits(m.limit * 1000) if m.flops else "", 5),
-    Column("times\nlimit", lambda m: f"{m.times_limit:.2f}" if m.times_limit else "", 3),
+    Column("speedup\nvs plain", lambda m: _speedup(m.training, "plain PyTorch"), 1),
+    Column("lower\nbound", lambda m: _digits(m.lower_bound * 1000) if m.flops else "", 7),
+    Column(
+        "times\nbound", lambda m: f"{m.times_lower_bound:.2f}" if m.times_lower_bound else "", 5
+    ),
 )
 _GENERATION: "tuple[Column[Measurement], ...]" = (
     Column("model", _model),
     Column("threads", lambda m: _threads(m, m.generation), 1),
     Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
-    Column("textbook", lambda m: _per_second(m.generation, m.generation.reference)),
-    Column("speedup", lambda m: _ratio(m.generation, m.generation.reference)),
-    Column("range", lambda m: _spread(m.generation), 3),
-    Column(
-        "drakegpt,\nexact window",
-        lambda m: _per_second(m.generation, "exact") if "exact" in m.generation.seconds else "",
-        2,
-    ),
-    Column(
-        "speedup,\nexact",
-        lambda m: _faster(m.generation, "exact"),
-        2,
-    ),
+    Column("textbook", lambda m: _per_second(m.generation, m.generation.textbook)),
+    Column("speedup", lambda m: _speedup(m.generation, m.generation.textbook)),
+    Column("range", lambda m: _range(m.generation), 3),
+    Column("drakegpt,\nexact window", lambda m: _exact_per_second(m.generation), 2),
+    Column("speedup,\nexact", lambda m: _exact_speedup(m.generation), 2),
 )
 _MEMORY: "tuple[Column[Measurement], ...]" = (
     Column("model", lambda m: m.config.model),
     Column("training:\ndrakegpt", lambda m: _mebibytes(m, "training", "drakegpt")),
     Column("\ntextbook", lambda m: _mebibytes(m, "training", "textbook")),
-    Column("\nplain", lambda m: _mebibytes(m, "training", "plain"), 1),
+    Column("\nplain PyTorch", lambda m: _mebibytes(m, "training", "plain PyTorch"), 1),
     Column("generation:\ndrakegpt", lambda m: _mebibytes(m, "generation", "drakegpt"), 3),
     Column("\ntextbook", lambda m: _mebibytes(m, "generation", "textbook"), 2),
 )

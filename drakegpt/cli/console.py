@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakegpt.errors import DrakeGPTError
-from drakegpt.wording import OBEYED, escape_control_characters
+from drakegpt.wording import CONTROLS, escape_control_characters
 
 PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another program
 INTERRUPTED = 130
@@ -134,7 +134,7 @@ def write(text: str) -> None:
 
 
 # JSON leaves most of these as they are; escaped they are the same value.
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in OBEYED}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
 
 def show_json(value: Any) -> None:

@@ -21,14 +21,14 @@ def eval_(
 ) -> None:
     """Score a run on whole splits: loss, bits per character, perplexity."""
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     run = find_run(target, scaled=scaled, data=data)
     if not target:
         data_name = run.config.data
         console.note(f"{run.name}: the run with the lowest validation loss on '{data_name}'.")
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
-    scores = score(run, device)
+    scores = score_run(run, device)
     if json:
         console.show_json(_to_json(run, scores))
     else:

@@ -25,7 +25,7 @@ def packed(
     """Quantize a run to 8, 1.58 or 1 bit per weight; the result is a new run."""
     import torch
 
-    from drakegpt.models.packed_linear import sizes
+    from drakegpt.models.packed_linear import count_bytes
     from drakegpt.runs.checkpoint import load_weights
     from drakegpt.runs.lookup import find_run
     from drakegpt.runs.packing import pack_run
@@ -34,7 +34,7 @@ def packed(
     trained = run.config.bits
     chosen = bits or ("8" if trained == "full" else trained)
     made = pack_run(run, chosen, name)
-    after = sizes(made.load_model(torch.device("cpu")))
+    after = count_bytes(made.load_model(torch.device("cpu")))
     weights, _ = load_weights(run.last_checkpoint().weights)
     resident = sum(tensor.nbytes for tensor in weights.values())
     stored = {r.name: r.last_checkpoint().weights.stat().st_size for r in (run, made)}

@@ -126,9 +126,9 @@ def generate(
     json: options.Json = False,
 ) -> None:
     """Generate text with a trained model."""
+    from drakegpt.compute.device import choose_device
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
-    from drakegpt.models.registry import choose_device
     from drakegpt.runs.lookup import find_pretrained
 
     pretrained = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
@@ -306,10 +306,10 @@ def _check_memory(texts: int, length: int) -> None:
     """Raise `NotEnoughMemoryError` if the texts, each at least that long, do not fit in memory."""
     import torch
 
-    from drakegpt.models.memory import check_fits
+    from drakegpt.compute.memory import check_memory_fits
 
     needed = {"Take a smaller --length or --num-samples.": texts * (length + TEXT_BYTES)}
-    check_fits(needed, torch.device("cpu"), "to write all that")
+    check_memory_fits(needed, torch.device("cpu"), "to write all that")
 
 
 def _check_stop(pretrained: "PretrainedModel", *, stop: bool) -> None:

@@ -83,7 +83,7 @@ def _show_source(model: str, *, json: bool) -> None:
 def _count(model: str, size: str, vocab_size: int, preset: str) -> dict[str, Any]:
     """Count the parameters of one model."""
     from drakegpt.config import preset_model
-    from drakegpt.evaluation.parameters import published_parameters
+    from drakegpt.evaluation.parameters import compute_published_parameters
     from drakegpt.models.size import count_parameters
 
     config = preset_model(model, size, vocab_size, preset)
@@ -92,7 +92,7 @@ def _count(model: str, size: str, vocab_size: int, preset: str) -> dict[str, Any
         "name": model,
         "size": size,
         "counted": sum(components.values()),
-        "published": published_parameters(config),
+        "published": compute_published_parameters(config),
         "components": components,
     }
 

@@ -26,11 +26,11 @@ def draw_curves(
     """
     from rich.table import Table
 
-    from drakegpt.experiments.figures import label_in
+    from drakegpt.experiments.plots import curve_label
 
     if not rows:
         return "no curves: imported and packed runs have none"
-    shown = [label_in(rows, row) if key == "val_loss" else row.label for row in rows]
+    shown = [curve_label(rows, row) if key == "val_loss" else row.label for row in rows]
     labels = shown + [baseline.label for baseline in baselines]
     bars = max(MIN_BARS, min(MAX_BARS, width - max(map(len, labels)) - NUMBERS))
     table = Table.grid(padding=(0, 1))

@@ -42,11 +42,11 @@ def show_presets(*, json: bool, quiet: bool) -> None:
 
 def _measure(name: str) -> dict[str, Any]:
     """Return the figures of one preset, its time from a short trial."""
-    from drakegpt.models.size import total_parameters
+    from drakegpt.models.size import count_total_parameters
     from drakegpt.training.run_length import estimate_seconds
 
     config, description, vocab_size, command = _describe(name)
-    parameters = total_parameters(config.model_settings(vocab_size))
+    parameters = count_total_parameters(config.model_settings(vocab_size))
     return {
         "name": name,
         "description": description,

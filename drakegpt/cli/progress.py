@@ -162,12 +162,14 @@ def training_progress(
     run: "Run", processes: int = 1, *, quiet: bool
 ) -> "Iterator[Callable[[Step | Evaluation], None]]":
     """The progress of one run that is trained and scored; takes its reports."""
-    from drakegpt.models.registry import choose_device
+    from drakegpt.compute.device import choose_device
     from drakegpt.training.step_runner import plan_execution
 
     if not quiet:
-        console.note(plan_execution(run.config, choose_device(run.config.device), processes).why)
-    ahead = Ahead.of(run.config, run.dataset())
+        console.note(
+            plan_execution(run.config, choose_device(run.config.device), processes).description
+        )
+    ahead = Ahead.of(run.config, run.load_dataset())
     with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
         yield progress.report
 
@@ -274,13 +276,13 @@ class Ahead:
 
         Else only what a sweep asks for: the validation split, and what chooses.
         """
-        from drakegpt.training.trainer import tokens_evaluated
+        from drakegpt.training.trainer import count_evaluated_tokens
 
         learnt, judged = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
         validation, tail = data.metadata.val_tokens, judged * config.holds_out_tail
         # The best weights are scored on validation too.
         at_end = learnt + 2 * validation + tail if whole else validation + tail
-        return cls(tokens_evaluated(config, judged), at_end)
+        return cls(count_evaluated_tokens(config, judged), at_end)
 
 
 class _Pace:

@@ -32,7 +32,7 @@ def list_by_default(context: typer.Context, json: options.Json = False) -> None:
 
 def list_(json: options.Json = False) -> None:
     """List all runs, oldest first. `drakegpt runs` does the same."""
-    from drakegpt.runs.run import open_all_runs
+    from drakegpt.runs.lookup import open_all_runs
 
     runs, unreadable = open_all_runs()
     readable = [_summarize(run) for run in runs]
@@ -61,10 +61,10 @@ def show(run: RunName, json: options.Json = False) -> None:
     """Show a run: its settings, evaluations and folder."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import validation_scorings
+    from drakegpt.runs.scores import count_validation_scorings
 
     found = find_run(run)
-    scored = validation_scorings(found)
+    scored = count_validation_scorings(found)
     if json:
         from dataclasses import asdict
 
@@ -144,13 +144,13 @@ def import_(
     """Import a checkpoint of the original DrakeGPT as a run."""
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.upstream import import_original
 
     dataset = datasets.load(data)
     config = resolve(model, "scaled" if scaled else "default", dataset.name)
     run = import_original(file, config, dataset, name)
-    scores = score(run, config.device)
+    scores = score_run(run, config.device)
     if json:
         losses = {"train_loss": scores.train.loss, "val_loss": scores.val.loss}
         console.show_json({"run": str(run.folder), "model": model, "data": dataset.name} | losses)

@@ -122,7 +122,7 @@ class _Plan:
 
 def _read_space(in_file: Any, params: list[str], settings: dict[str, Any]) -> "dict[str, Axis]":
     """Return the search space: `--param` wins over the file's params, and a flag over both."""
-    from drakegpt.sweep.space import axis_from, param_from_text
+    from drakegpt.sweep.space import parse_axis, parse_param
 
     if not isinstance(in_file, dict):
         raise UsageError(
@@ -130,7 +130,7 @@ def _read_space(in_file: Any, params: list[str], settings: dict[str, Any]) -> "d
         )
     space: dict[str, Axis] = {}
     for text in params:
-        name, axis = param_from_text(text)
+        name, axis = parse_param(text)
         if name in space:
             raise UsageError(f"--param {name} is given twice.", "Leave one of them out.")
         if name in settings:
@@ -139,7 +139,7 @@ def _read_space(in_file: Any, params: list[str], settings: dict[str, Any]) -> "d
                 f"Leave out --param {name}, or the setting (it may be an environment variable).",
             )
         space[name] = axis
-    of_file = {n: axis_from(n, v) for n, v in in_file.items() if n not in settings}
+    of_file = {n: parse_axis(n, v) for n, v in in_file.items() if n not in settings}
     return of_file | space
 
 
@@ -206,7 +206,7 @@ def _warn_if_none_can_be_pruned(study: "Study") -> None:
     """Warn if pruning is asked for and only the interval of evaluations prevents it."""
     from drakegpt.sweep.study import UNPRUNED_TRIALS
 
-    longest = study.definition.longest()
+    longest = study.definition.longest_config()
     if not longest or not study.definition.prune or study.total <= UNPRUNED_TRIALS:
         return
     if 1 < longest.iters <= longest.eval_interval:
@@ -222,7 +222,7 @@ def _run_trials(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
     """Run trials until none is left or time is over; return whether it was interrupted."""
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.sweep_output import describe_result, describe_trial
-    from drakegpt.sweep.runner import attempt
+    from drakegpt.sweep.runner import run_trial
 
     deadline = float("inf") if minutes is None else time.monotonic() + minutes * 60
     seconds: list[float] = []
@@ -237,7 +237,7 @@ def _run_trials(study: "Study", minutes: float | None, *, quiet: bool) -> bool:
             with trial:
                 if not quiet and console.messages().is_terminal:
                     console.note(describe_trial(study, trial))
-                state = attempt(study.definition, trial, show, stop)
+                state = run_trial(study.definition, trial, show, stop)
             if state != "impossible":
                 seconds.append(time.monotonic() - started)
             if not quiet and state != "unfinished":

@@ -32,9 +32,9 @@ def describe_trial(study: "Study", trial: "Trial") -> str:
 
 
 def _format_params(params: "Mapping[str, Value]") -> str:
-    from drakegpt.sweep.space import shown
+    from drakegpt.sweep.space import format_value
 
-    return ", ".join(f"{name} {shown(value)}" for name, value in params.items())
+    return ", ".join(f"{name} {format_value(value)}" for name, value in params.items())
 
 
 def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str:
@@ -91,13 +91,13 @@ def _rank_key(row: "TrialRow") -> tuple[Any, ...]:
 
 
 def _figures(study: "Study", rows: "list[TrialRow]") -> list[Path]:
-    from drakegpt.sweep.plots import draw
+    from drakegpt.sweep.plots import draw_sweep
 
     definition = study.definition
     title = f"{definition.model} on {definition.data.name}, {pluralize(len(rows), 'trial')}"
     loss = f"{_SHORT[definition.select_on]} loss"
     unit = f"nats per {definition.data.tokenizer.unit}"
-    return draw(title, loss, unit, definition.space, rows, study.folder)
+    return draw_sweep(title, loss, unit, definition.space, rows, study.folder)
 
 
 def _render(study: "Study", rows: "list[TrialRow]", best: "TrialRow | None") -> None:
@@ -148,31 +148,31 @@ def _introduce_command(definition: "Definition") -> str:
 
 def find_near_best(rows: "list[TrialRow]") -> "list[TrialRow]":
     """Return the other complete trials within noise of the best; each is a single run."""
-    from drakegpt.evaluation.noise import difference, lowest
+    from drakegpt.evaluation.noise import compare_losses, find_lowest
 
     losses = {row.number: row.loss for row in rows if row.state == "complete"}
     known = [(number, loss) for number, loss in losses.items() if loss is not None]
-    ranked = lowest(known, lambda it: it[1], lambda a, b: difference([a[1]], [b[1]]))
+    ranked = find_lowest(known, lambda it: it[1], lambda a, b: compare_losses([a[1]], [b[1]]))
     near = [number for number, _ in ranked[1:]]
     return [row for row in rows if row.number in near]
 
 
 def _list_near_best(near: "list[TrialRow]") -> str:
     """Return a sentence that lists trials within noise of the best, if there are any."""
-    from drakegpt.report.summary import listed
+    from drakegpt.report.summary import join_names
 
     if not near:
         return ""
-    numbers = listed([str(row.number) for row in near])
+    numbers = join_names([str(row.number) for row in near])
     which, are = ("Trial", "is") if len(near) == 1 else ("Trials", "are")
     return f" {which} {numbers} {are} within noise of it (single runs)."
 
 
 def _columns(study: "Study") -> "list[Column[TrialRow]]":
-    from drakegpt.sweep.space import shown
+    from drakegpt.sweep.space import format_value
 
     def of(name: str) -> "Column[TrialRow]":
-        return Column(name, lambda row: shown(row.params[name]) if row.params else "", 1)
+        return Column(name, lambda row: format_value(row.params[name]) if row.params else "", 1)
 
     part = study.definition.select_on
     unranked = [Column("validation", _format_val_loss, 2)] if part != "validation" else []
@@ -199,7 +199,7 @@ def _format_val_loss(row: "TrialRow") -> str:
 
 def _command(definition: "Definition", row: "TrialRow") -> str:
     """Return the `train` command with the settings of a trial, on the whole training split."""
-    return files.to_command(replace(definition.whole_config(row.params), wandb="off"))
+    return files.to_command(replace(definition.config_without_tail(row.params), wandb="off"))
 
 
 def _note_what_is_left(study: "Study", done: int, running: int, *, timed_out: bool) -> None:
@@ -223,9 +223,9 @@ def _is_here(row: "TrialRow") -> bool:
 
 def show_how_to_resume(study: "Study") -> None:
     """Show the command to repeat, unless it contains a password."""
-    from drakegpt.sweep.storage import without_password
+    from drakegpt.sweep.storage import hide_password
 
-    if without_password(study.place) == study.place:
+    if hide_password(study.place) == study.place:
         console.next_commands([join(["drakegpt", *sys.argv[1:]])])
     else:
         console.note(

@@ -116,10 +116,10 @@ def _train_run(
 ) -> None:
     """Train a new run, or resume one, and show its losses."""
     from drakegpt.cli.train_output import show_finished, show_run
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     with _process_group(given.get("device", "auto")) as group:
-        if not group.first:
+        if not group.is_main:
             _follow(group, resume=resume is not None)
             return
         if resume is not None:
@@ -131,20 +131,19 @@ def _train_run(
         else:
             run = _start_run(given, name, group)
         _train_with_progress(run, group, resume=resume is not None, quiet=quiet)
-        scores = score(run, run.config.device)
+        scores = score_run(run, run.config.device)
     show_run(run, scores, json=json)
 
 
 def _start_run(given: dict[str, Any], name: str | None, group: "ProcessGroup") -> "Run":
     """Make the folder of a new run."""
-    from drakegpt.runs.lookup import find_origin
     from drakegpt.runs.start import start_run
 
     if group.size > 1 and given.get("minutes"):
         raise UsageError("--minutes is measured with one process.", "Give --iters instead.")
     dataset = load_dataset(given.get("data"))
     resolved = _resolve(given, dataset)
-    return start_run(resolved, dataset, name, origin=find_origin(resolved))
+    return start_run(resolved, dataset, name)
 
 
 def _train_seeds(
@@ -153,7 +152,7 @@ def _train_seeds(
     """Train runs that differ in their seed only, and show them together."""
     from drakegpt.cli.run_launcher import RunLauncher
     from drakegpt.cli.train_output import show_seeds
-    from drakegpt.experiments.experiment import seeds_from
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.launcher import Job
     from drakegpt.runs.lookup import find_run
 
@@ -168,7 +167,7 @@ def _train_seeds(
     common = asdict(first)
     configs = [
         config.resolve(first.model, first.size, first.data, common, {"seed": seed})
-        for seed in seeds_from(common, seeds)
+        for seed in list_seeds(common, seeds)
     ]
     jobs = [Job(each, name=f"{name}_{each.seed}" if name else None) for each in configs]
     show_seeds(RunLauncher(dataset, quiet=quiet, resume=False)(jobs), json=json)
@@ -177,26 +176,26 @@ def _train_seeds(
 @contextmanager
 def _process_group(device: str) -> Iterator["ProcessGroup"]:
     """Connect the processes of this training, if torchrun has started several."""
-    from drakegpt.training.distributed import end, start
+    from drakegpt.training.distributed import connect, disconnect
 
     try:
-        yield start(device)
+        yield connect(device)
     finally:
-        end()
+        disconnect()
 
 
 def _follow(group: "ProcessGroup", *, resume: bool) -> None:
     """Train along with the first process, which alone writes, prints and answers Ctrl-C."""
     from drakegpt.runs.session import follow
-    from drakegpt.training.distributed import ProcessLostError, end
+    from drakegpt.training.distributed import ProcessLostError, disconnect
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # this process stops when the first one does
     try:
-        follow(Path(group.tell()), group, resume=resume)
+        follow(Path(group.broadcast()), group, resume=resume)
     except ProcessLostError:  # the first process has said why, or was stopped
         raise typer.Exit(1) from None
-    end()
+    disconnect()
     # Not through Python's clean-up, in which gloo's threads abort now and then (torch 2.13), so
     # that torchrun would report a finished run as failed.
     sys.stderr.flush()
@@ -225,7 +224,7 @@ def _train_with_progress(run: "Run", group: "ProcessGroup", *, resume: bool, qui
 
     with Interrupts() as interrupts, training_progress(run, group.size, quiet=quiet) as progress:
         finished = train_run(
-            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, world=group
+            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, group=group
         )
     if not finished:
         saved = run.checkpoints[-1].iteration
@@ -236,15 +235,15 @@ def _train_with_progress(run: "Run", group: "ProcessGroup", *, resume: bool, qui
 
 def _find_run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]":
     """Find the run that `--resume [TARGET]` and MODEL mean; return it, and it with changes."""
+    from drakegpt.runs.changes import change_settings
     from drakegpt.runs.lookup import find_unfinished
-    from drakegpt.runs.run import with_changes
 
     run = find_unfinished(
         given.get("model") if target == LATEST else target,
         size=given.get("size"),
         data=given.get("data"),
     )
-    return run, with_changes(run, given)
+    return run, change_settings(run, given)
 
 
 def _is_over(run: "Run", resumed: "Run") -> bool:

@@ -28,10 +28,10 @@ def show_run(run: "Run", scores: "Scores", *, json: bool) -> None:
 
 def show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run needs no resuming, and what can be done with it."""
-    from drakegpt.runs.scores import score
+    from drakegpt.runs.scores import score_run
 
     if json:
-        console.show_json(_to_json(run, score(run, run.config.device)))
+        console.show_json(_to_json(run, score_run(run, run.config.device)))
         return
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
@@ -99,8 +99,8 @@ def _render(run: "Run", scores: "Scores") -> None:
 
 def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """Describe the best weights: how they were chosen, and whether they beat the last ones."""
-    from drakegpt.evaluation.noise import own_fall
-    from drakegpt.experiments.results import row_of
+    from drakegpt.evaluation.noise import compare_within_runs
+    from drakegpt.experiments.results import aggregate_runs
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
     what = "tail" if scores.tail else "validation"
@@ -111,8 +111,8 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     )
     yield f"Best weights: iteration {best['iteration']:,}, chosen by estimates on {split}."
     generate_best = format_command("generate", run.name, best=True)
-    row = row_of([run])
-    gain = own_fall([scores.val.loss - scores.best_val.loss])
+    row = aggregate_runs([run])
+    gain = compare_within_runs([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
         waited = pluralize(run.config.patience, "evaluation")
         yield (
@@ -134,9 +134,9 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
 
 def show_seeds(runs: "Sequence[Run]", *, json: bool) -> None:
     """Show runs that differ in their seed: the losses of each, their mean and its spread."""
-    from drakegpt.experiments.results import row_of
+    from drakegpt.experiments.results import aggregate_runs
 
-    row = row_of(runs)
+    row = aggregate_runs(runs)
     if json:
         console.show_json(row.to_json())
         return

@@ -1,9 +1,8 @@
-"""Work on a GPU that is launched again and again, recorded as a CUDA graph.
+"""Capture repeated GPU work as a CUDA graph.
 
-Whatever is recorded works on tensors that stay in their place; the first calls run
-as written, for libraries and kernels set themselves up in them. What is worth
-recording is decided elsewhere: training steps by `training.engine`, the writing of
-a token by `generation.graph`.
+Captured work must keep its tensors in place. Its first calls run eagerly, because
+libraries and kernels initialize themselves in them. `training.step_runner` captures
+training steps, `generation.graph` the generation of a token.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,45 +13,45 @@ import torch
 
 
 @cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one stream beside the usual one; each more would keep memory of its own for good."""
+def _get_side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one side stream: each stream would keep memory of its own."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
-def warming_up(device: torch.device) -> Iterator[None]:
-    """On a GPU, another stream, where PyTorch wants the calls before a capture to run."""
+def warm_up_stream(device: torch.device) -> Iterator[None]:
+    """Run on a side stream, where PyTorch requires the calls before a capture; GPU only."""
     if device.type != "cuda":
         yield
         return
-    now = torch.cuda.current_stream(device)
-    beside = _side_stream(now.device)
-    beside.wait_stream(now)
-    with torch.cuda.stream(beside):
+    current = torch.cuda.current_stream(device)
+    side = _get_side_stream(current.device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
         yield
-    now.wait_stream(beside)
+    current.wait_stream(side)
 
 
 class CaptureRefusedError(Exception):
-    """What was to be recorded cannot be; the message is the reason in one line."""
+    """The work cannot be captured; the message is the reason in one line."""
 
 
 def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
-    """Record `work` as a CUDA graph, which carries nothing out yet.
+    """Capture `work` as a CUDA graph, without executing it.
 
-    Raises `CaptureRefusedError` where that is not possible. A capture that fails
-    leaves its stream behind as the current one, and the random generator waiting
-    for a replay: both are put back, after what failed is let go of with its memory.
+    Raises `CaptureRefusedError` if that is not possible. A failed capture leaves its
+    stream as the current one, and the random generator in capture mode: both are
+    restored.
     """
     graph = torch.cuda.CUDAGraph()
     before = torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph, stream=_side_stream(before.device)):
+        with torch.cuda.graph(graph, stream=_get_side_stream(before.device)):
             work()
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        # What ends a capture that is no longer valid fails too, with a message that says less.
+        # Ending an invalid capture fails too, with a less specific message.
         reason = str(error.__context__ or error).strip().splitlines()[0]
     else:
         return graph

@@ -1,18 +1,18 @@
-"""The arithmetic of the layers, done the way the processor at hand does it fastest.
+"""The arithmetic of the layers, as fast as the processor allows.
 
-You need not read this to understand the models: `linear`, `dropout` and
-`causal_attention` compute what `F.linear`, `F.dropout` and PyTorch's
-`F.scaled_dot_product_attention` compute, and on a GPU call these, but for the
-gradients of biases and norms (`triton_kernels`). On a CPU it pays to choose, and
-what decides was measured (`drakegpt bench` measures again):
+The models can be understood without this module: `linear`, `dropout` and
+`causal_attention` compute what `F.linear`, `F.dropout` and
+`F.scaled_dot_product_attention` compute. On a GPU they call these, except for the
+gradients of biases and norms (`triton_kernels`). On a CPU other methods are faster
+(`drakegpt bench` measures them):
 
     linear     oneDNN multiplies large float32 matrices up to twice as fast as the
-               library behind `torch.mm`, above all on AMD; small ones it does not
-    attention  the fused kernel is made for long windows: for eight tokens nearly
-               all of its time is a softmax over rows too short for vector units
-    dropout    PyTorch draws a random number for every activation, one by one
+               library behind `torch.mm`, especially on AMD, but not small ones
+    attention  the fused kernel is made for long windows: with eight tokens it spends
+               its time on a softmax over rows too short for vector units
+    dropout    PyTorch draws one random number per activation
 
-Nothing here has parameters, and nothing knows about training loops or text.
+Nothing here has parameters.
 """
 
 import importlib.util
@@ -28,17 +28,17 @@ from torch.nn import functional as F
 
 log = logging.getLogger("drakegpt")
 
-# A matrix product of so many multiplications or more goes to oneDNN.
+# Multiplications in a matrix product from which oneDNN is used.
 ONEDNN_FROM = 2**21
-# Softmax is vectorised over rows of 16 and more: shorter windows are laid side by side.
+# Softmax is vectorised over rows of at least 16: shorter windows are laid side by side.
 ROW = 16
-# Attention weights, B * H * T * T, up to which they are computed and kept as a whole.
+# Attention weights, B * H * T * T, up to which all are computed at once and kept.
 WHOLE_UP_TO = 2**20
-# Queries that share a block of attention weights where those are not kept.
+# Queries in a block of attention weights, where weights are not kept.
 BLOCK = 64
-# Heads that are computed together there, so that their block fits a CPU's caches.
+# Heads computed together there, so that their block fits in a CPU's caches.
 HEADS = 24
-# Activations from which a kernel in Triton pays: that of fewer takes longer to compile than to run.
+# Activations from which Triton kernels pay; for fewer, they take longer to compile than to run.
 TRITON_FROM = 2**20
 # Dropout decides with 16 random bits.
 LEVELS = 2**16
@@ -48,35 +48,35 @@ LEVELS = 2**16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """X @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    """Compute x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
     if torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
     large = x.numel() * weight.shape[0] >= ONEDNN_FROM
-    if large and x.device.type == "cpu" and _in_float32(x, weight) and _onednn():
+    if large and x.device.type == "cpu" and _is_float32(x, weight) and _has_onednn():
         result: Tensor = _OneDNNLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
-    learning = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-    if learning and _for_triton(x) and not torch.is_autocast_enabled():
+    has_bias_gradient = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    if has_bias_gradient and _uses_triton(x) and not torch.is_autocast_enabled():
         return _GPULinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return F.linear(x, weight, bias)
 
 
-def _in_float32(x: Tensor, weight: Tensor) -> bool:
+def _is_float32(x: Tensor, weight: Tensor) -> bool:
     return x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 @cache
-def _onednn() -> bool:
-    """Whether this PyTorch has oneDNN, and the operator through which it is called here."""
+def _has_onednn() -> bool:
+    """Return whether this PyTorch has oneDNN and the operator that calls it."""
     known = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return torch.backends.mkldnn.is_available() and known
 
 
 class _OneDNNLinear(torch.autograd.Function):
-    """The linear layer through oneDNN, forward and backward.
+    """A linear layer by oneDNN, forward and backward.
 
-    The operator is the one that `torch.compile` itself calls; it has no
-    derivative of its own, so that is written out: for y = x W' + b,
+    The operator is the one that `torch.compile` uses. It has no derivative, so that is
+    written out: for y = x W' + b,
     dx = dy W, dW = dy' x and db = the sum of dy over all rows.
     """
 
@@ -84,24 +84,24 @@ class _OneDNNLinear(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(..., K), (N, K), (N,) -> (..., N)."""
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return _onednn_linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x, weight and bias, each where it is wanted, from the result's."""
+        """Return the gradients of x, weight and bias that are needed."""
         (grad,) = grads
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
         rows = grad.reshape(-1, grad.shape[-1])
         return (
-            _product(grad, weight.t()) if wants_x else None,
-            _product(rows.t(), x.reshape(-1, x.shape[-1]).t()) if wants_weight else None,
+            _onednn_linear(grad, weight.t()) if wants_x else None,
+            _onednn_linear(rows.t(), x.reshape(-1, x.shape[-1]).t()) if wants_weight else None,
             rows.sum(0) if wants_bias else None,
         )
 
 
 class _GPULinear(torch.autograd.Function):
-    """The linear layer with a bias on a GPU, where the bias' gradient is a kernel of its own."""
+    """A linear layer with a bias on a GPU; a Triton kernel computes the bias's gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -111,29 +111,29 @@ class _GPULinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x, weight and bias."""
-        from drakegpt.compute.triton_kernels import column_sums
+        """Return the gradients of x, weight and bias."""
+        from drakegpt.compute.triton_kernels import sum_columns
 
         (grad,) = grads
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         rows = grad.reshape(-1, grad.shape[-1])
         for_weight = rows.t() @ x.reshape(-1, x.shape[-1])
-        return grad @ weight, for_weight, column_sums(rows)
+        return grad @ weight, for_weight, sum_columns(rows)
 
 
-def _for_triton(x: Tensor) -> bool:
+def _uses_triton(x: Tensor) -> bool:
     return x.is_cuda and x.numel() >= TRITON_FROM and triton_works()
 
 
 @cache
 def triton_works() -> bool:
-    """Whether Triton is here, with a GPU and the C compiler that it needs: a kernel is tried."""
+    """Return whether Triton works, which needs a GPU and a C compiler; tries a kernel."""
     if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
         return False
     try:
-        from drakegpt.compute.triton_kernels import column_sums
+        from drakegpt.compute.triton_kernels import sum_columns
 
-        column_sums(torch.ones(2, 8, device="cuda"))
+        sum_columns(torch.ones(2, 8, device="cuda"))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         log.warning("Triton does not work here, so training is slower: %s", reason)
@@ -141,8 +141,8 @@ def triton_works() -> bool:
     return True
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """X @ weight.T + bias by oneDNN, for float32 on a CPU."""
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute x @ weight.T + bias by oneDNN, for float32 on a CPU."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
@@ -151,11 +151,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """`nn.LayerNorm` for many activations on a GPU where Triton works."""
+    """`nn.LayerNorm` by Triton kernels, for many activations on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        if not _for_triton(x):
+        if not _uses_triton(x):
             return super().forward(x)
         from drakegpt.compute import triton_kernels
 
@@ -165,8 +165,8 @@ class LayerNorm(nn.LayerNorm):
         return result
 
 
-def with_quick_norms_(model: nn.Module) -> None:
-    """Let a model's layer norms be those that may compute by `triton_kernels`, in place."""
+def use_triton_norms_(model: nn.Module) -> None:
+    """Let the layer norms of a model use `triton_kernels`, in place."""
     for module in model.modules():
         if type(module) is nn.LayerNorm:
             module.__class__ = LayerNorm
@@ -179,14 +179,14 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """Zero each number with probability `p`, divide the others by 1 - p (training only)."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
-    return x * _keep(x.shape, p).to(x.dtype)
+    return x * _draw_dropout_factors(x.shape, p).to(x.dtype)
 
 
-def _keep(shape: torch.Size, p: float) -> Tensor:
-    """What to multiply by: 0 with probability `p`, else what keeps the mean; float32.
+def _draw_dropout_factors(shape: torch.Size, p: float) -> Tensor:
+    """Draw the factors of dropout: 0 with probability `p`, else what keeps the mean; float32.
 
-    Four decisions from one random draw of 64 bits. `p` is rounded to a multiple
-    of 1/65536, and the factor of what is kept fits that probability exactly.
+    One random number of 64 bits decides on four. `p` is rounded to a multiple
+    of 1/65536, and the other factor fits that probability exactly.
     """
     count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64)
@@ -202,11 +202,11 @@ def _keep(shape: torch.Size, p: float) -> Tensor:
 
 
 def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) -> Tensor:
-    """Scaled dot-product attention of Vaswani et al. 2017, section 3.2, never looking ahead.
+    """Compute causal scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
-    `query_key_value`: (B, T, 3 C), the three of each token side by side, each
-    made of `num_heads` heads. Dropout `p` falls on the attention weights. Returns
-    (B, T, C), the heads' results side by side. With queries, keys and values of
+    `query_key_value`: (B, T, 3 C), query, key and value of each token concatenated,
+    each consisting of `num_heads` heads. `p`: dropout of the attention weights. Returns
+    (B, T, C), the results of the heads concatenated. With queries, keys and values of
     one head as (B, T, D):
 
         scores = query @ key.transpose(-2, -1) / math.sqrt(D)       (B, T, T)
@@ -216,7 +216,7 @@ def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
     """
     B, T, _ = query_key_value.shape
     if query_key_value.device.type == "cpu" and not torch.compiler.is_compiling():
-        whole = kept_whole(B, T, num_heads)
+        whole = fits_whole_attention(B, T, num_heads)
         if whole or p:
             attention = _WholeAttention if whole else _BlockedAttention
             with torch.autocast("cpu", enabled=False):
@@ -224,36 +224,36 @@ def causal_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
                     query_key_value.float(), num_heads, p
                 )
             return result.to(query_key_value.dtype)
-    query, key, value = _heads(query_key_value, num_heads)
+    query, key, value = _split_heads(query_key_value, num_heads)
     return fused_attention(query, key, value, p)
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, p: float = 0.0) -> Tensor:
-    """Causal attention by PyTorch's own kernel: three of (B, H, T, D) -> (B, T, C), C = H D."""
+    """Compute causal attention by PyTorch's kernel: three of (B, H, T, D) -> (B, T, H D)."""
     gathered = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
     return gathered.transpose(1, 2).flatten(2)
 
 
-def kept_whole(B: int, T: int, num_heads: int) -> bool:
-    """Whether the attention weights are few enough to be computed and kept as a whole."""
+def fits_whole_attention(B: int, T: int, num_heads: int) -> bool:
+    """Return whether the attention weights are few enough to compute and keep them all."""
     return B * num_heads * T * T <= WHOLE_UP_TO
 
 
-def _heads(query_key_value: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+def _split_heads(query_key_value: Tensor, num_heads: int) -> tuple[Tensor, ...]:
     """(B, T, 3 C) -> queries, keys and values, each (B, H, T, D), without a copy.
 
-    By chunks: the gradients of the three are put side by side by one copy, where
-    taking them out of a permuted whole takes two.
+    With `chunk`, the backward pass concatenates the three gradients in one copy;
+    permuting the whole would take two.
     """
     parts = query_key_value.chunk(3, dim=2)
     return tuple(part.unflatten(2, (num_heads, -1)).transpose(1, 2) for part in parts)
 
 
 class _WholeAttention(torch.autograd.Function):
-    """Attention in the plain way, for small batches of short windows.
+    """Attention that computes and keeps all weights, for small batches of short windows.
 
-    Windows shorter than a row of the vector units are laid side by side, several
-    in one; the mask keeps them apart. R such rows of L = S T tokens.
+    Windows shorter than `ROW` are concatenated, S at a time, and a mask separates them:
+    R rows of L = S T tokens.
     """
 
     @staticmethod
@@ -266,9 +266,11 @@ class _WholeAttention(torch.autograd.Function):
         heads = heads.reshape(3, -1, rows[1], C // num_heads)  # (3, R H, L, D), copied
         query, key, value = heads.unbind()
         scale = (C // num_heads) ** -0.5
-        scores = torch.baddbmm(_mask(T, side_by_side), query, key.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(
+            _causal_mask(T, side_by_side), query, key.transpose(1, 2), alpha=scale
+        )
         weights = scores.softmax(-1)
-        keep = _keep(weights.shape, p) if p else None
+        keep = _draw_dropout_factors(weights.shape, p) if p else None
         dropped = weights if keep is None else weights * keep
         ctx.save_for_backward(heads, weights, dropped, keep)  # type: ignore[arg-type]
         ctx.scale = scale  # type: ignore[attr-defined]
@@ -277,7 +279,7 @@ class _WholeAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the result, (B, T, C), -> that of the input, (B, T, 3 C)."""
+        """Gradient of the result, (B, T, C) -> gradient of the input, (B, T, 3 C)."""
         heads, weights, dropped, keep = ctx.saved_tensors  # type: ignore[attr-defined]
         (query, key, value), (B, T, C) = heads.unbind(), grads[0].shape
         RH, L, D = query.shape
@@ -299,38 +301,37 @@ class _WholeAttention(torch.autograd.Function):
 
 
 @cache
-def _mask(T: int, side_by_side: int) -> Tensor:
-    """What is added to the scores of `side_by_side` windows: 0, or -inf for what is not seen."""
+def _causal_mask(T: int, side_by_side: int) -> Tensor:
+    """Make the mask to add to scores of `side_by_side` windows: 0 where visible, else -inf."""
     window = torch.ones(T, T, dtype=torch.bool).tril()
     seen = torch.block_diag(*[window] * side_by_side)
     return torch.zeros(seen.shape).masked_fill_(~seen, -math.inf)
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Attention with dropout for long windows, never holding all the weights at once.
+    """Attention with dropout for long windows, without keeping the weights.
 
-    After Dao et al. 2022: queries go in blocks, each with the keys that it can
-    see; of the weights only the logarithm of each row's sum is kept. The way
-    back computes them again, but takes what was dropped from the way there,
-    which is half as many numbers as the weights. The heads of all windows are
-    alike here: N = B H of them, a few at a time.
+    After FlashAttention (Dao et al. 2022): queries are processed in blocks, each with
+    the keys visible to it; of the weights only the log-sum-exp of each row is kept. The
+    backward pass recomputes the weights but reuses the dropout mask. All N = B H heads
+    are processed alike, a few at a time.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, query_key_value: Tensor, num_heads: int, p: float) -> Tensor:
         """(B, T, 3 C) -> (B, T, C)."""
         B, T, C = *query_key_value.shape[:2], query_key_value.shape[2] // 3
-        heads = torch.stack(_heads(query_key_value, num_heads)).flatten(1, 2)  # (3, N, T, D)
+        heads = torch.stack(_split_heads(query_key_value, num_heads)).flatten(1, 2)  # (3, N, T, D)
         gathered = torch.empty_like(heads[0])
         log_sums = torch.empty(*gathered.shape[:2], 1)
-        heads[0] *= (C // num_heads) ** -0.5  # the queries here, once, instead of all scores
+        heads[0] *= (C // num_heads) ** -0.5  # scales the queries once, instead of all scores
         keeps = []
-        for some, block, seen in _blocks(len(gathered), T):
+        for some, block, seen in _iterate_blocks(len(gathered), T):
             query, key, value = heads[:, some].unbind()
-            scores = _scores(query, key, block, seen)
+            scores = _compute_scores(query, key, block, seen)
             log_sums[some, block] = log_sum = scores.logsumexp(-1, keepdim=True)
             weights = scores.sub_(log_sum).exp_()
-            keeps.append(_keep(weights.shape, p))
+            keeps.append(_draw_dropout_factors(weights.shape, p))
             weights *= keeps[-1]
             gathered[some, block] = torch.bmm(weights, value[:, seen])
         ctx.save_for_backward(heads, gathered, log_sums, *keeps)
@@ -338,7 +339,7 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the result, (B, T, C), -> that of the input, (B, T, 3 C)."""
+        """Gradient of the result, (B, T, C) -> gradient of the input, (B, T, 3 C)."""
         heads, gathered, log_sums, *keeps = ctx.saved_tensors  # type: ignore[attr-defined]
         (B, T, C), D = grads[0].shape, heads.shape[-1]
         grad = grads[0].reshape(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)
@@ -346,11 +347,11 @@ class _BlockedAttention(torch.autograd.Function):
         # weights); that mean is the product of a row's result with its gradient.
         means = (grad * gathered).sum(-1, keepdim=True)
         results = torch.zeros_like(heads)
-        for keep, (some, block, seen) in zip(keeps, _blocks(len(gathered), T), strict=True):
+        for keep, (some, block, seen) in zip(keeps, _iterate_blocks(len(gathered), T), strict=True):
             query, key, value = heads[:, some].unbind()
             to_query, to_key, to_value = results[:, some].unbind()
             some_grad = grad[some, block]
-            scores = _scores(query, key, block, seen)
+            scores = _compute_scores(query, key, block, seen)
             weights = scores.sub_(log_sums[some, block]).exp_()
             to_value[:, seen] += torch.bmm((weights * keep).transpose(1, 2), some_grad)
             grad_weights = torch.bmm(some_grad, value[:, seen].transpose(1, 2)).mul_(keep)
@@ -362,16 +363,16 @@ class _BlockedAttention(torch.autograd.Function):
         return results.reshape(B, T, 3 * C), None, None
 
 
-def _blocks(N: int, T: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Some of N heads, a block of T queries, and the keys that some of these can see."""
+def _iterate_blocks(N: int, T: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield slices: some of N heads, a block of T queries, and the keys visible to it."""
     for first in range(0, N, HEADS):
         for start in range(0, T, BLOCK):
             stop = min(start + BLOCK, T)
             yield slice(first, min(first + HEADS, N)), slice(start, stop), slice(0, stop)
 
 
-def _scores(query: Tensor, key: Tensor, block: slice, seen: slice) -> Tensor:
-    """Scores of a block of some heads' queries, (n, block, seen), -inf for the future."""
+def _compute_scores(query: Tensor, key: Tensor, block: slice, seen: slice) -> Tensor:
+    """Compute scores of a block of queries of some heads, (n, block, seen), -inf for the future."""
     scores = torch.bmm(query[:, block], key[:, seen].transpose(1, 2))
-    scores[:, :, block] += _mask(block.stop - block.start, 1)
+    scores[:, :, block] += _causal_mask(block.stop - block.start, 1)
     return scores

@@ -1,17 +1,14 @@
-"""A tape: what a function computes, recorded once as a list of kernel calls and played again.
+"""Record the kernel calls of a function once, and replay them: CUDA graphs, but for a CPU.
 
-For a small model most of a training step is not arithmetic but bookkeeping:
-Python calls modules, PyTorch builds a graph of the step, walks it backwards,
-asks for memory and gives it back, thousands of times a second and each time the
-same. A tape keeps what stays the same. It is recorded while the function runs,
-below all of that, as the plain list of kernels that were started, each with the
-very memory it read and wrote; to play it is to start them again. The numbers
-are those of the function itself, to the last bit. What CUDA graphs are to a
-GPU, this is to a CPU.
+For a small model, most of the time of a training step is overhead: Python calls
+modules, PyTorch builds and traverses the autograd graph, allocates and frees memory,
+the same at every step. A trace is recorded below all of that, while the function runs:
+the list of kernels called, each with the memory it read and wrote. Replaying it calls
+them again, with bit-identical results.
 
-The price: all intermediate results stay in memory; and whatever is decided in
-Python, a shape or a number, stays as it was when the tape was recorded. So what
-shall change between two plays must be a tensor that is changed in place.
+The cost: all intermediate results stay in memory, and whatever Python decides, such as
+a shape or a number, stays as it was when the trace was recorded. What changes between
+two replays must be a tensor that is changed in place.
 """
 
 from collections.abc import Callable
@@ -27,68 +24,66 @@ from torch.utils._pytree import tree_iter
 
 Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
 
-# Activations of a layer, B * T * C, in all that is recorded: up to so many, bookkeeping weighs as
-# much as arithmetic on a CPU, and a tape is worth the memory that it holds.
+# Activations of a layer, B * T * C, up to which overhead takes as long as arithmetic on a CPU, so
+# that a trace is worth the memory it holds.
 REPLAYED_UP_TO = 2**18
 
 
 class KernelTrace:
-    """Records `function`, running it once, and plays it again whenever called."""
+    """Runs `function` once and records its kernel calls; calling the trace replays them."""
 
     def __init__(self, function: Callable[[], Tensor]) -> None:
-        """`function` may change tensors that exist before; it returns one that is kept."""
+        """`function` may change existing tensors in place; its result is kept and overwritten."""
         with _Recorder() as recorder:
             self.result = function()
-        self._calls = _kernels(recorder.calls, self.result)
+        self._calls = _select_kernels(recorder.calls, self.result)
 
     def __len__(self) -> int:
-        """The number of kernel calls."""
+        """Return the number of kernel calls."""
         return len(self._calls)
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
-        """Do it all again; what `function` returned then holds what it would return now."""
+        """Replay; the tensor that `function` returned then holds what it would return now."""
         for call in self._calls:
             call()
         return self.result
 
 
 class Replayed:
-    """Calls `function` again and again: recorded at the second call, played from the third on.
+    """Calls `function`, recording the second call and replaying from the third on.
 
-    The first call runs as written, for whatever is made once and then kept. Only
-    tensors may be given to the function, at each call as many and of the same
-    shapes. What it returns is good until the next call.
+    The first call runs eagerly, for whatever is made once and then kept. Arguments
+    must be tensors, the same number with the same shapes at each call. The result is
+    valid until the next call.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self._function = function
         self._called = False
-        self._inputs: list[Tensor] = []  # where the tape reads
-        self._tape: KernelTrace | None = None
+        self._inputs: list[Tensor] = []  # memory that the trace reads
+        self._trace: KernelTrace | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """What `function` returns for `inputs`. Raises `ValueError` if it cannot be recorded."""
-        if self._tape is not None:
-            for place, tensor in zip(self._inputs, inputs, strict=True):
-                place.copy_(tensor)
-            return self._tape()
+        """Return what `function` returns for `inputs`; `ValueError` if it cannot be recorded."""
+        if self._trace is not None:
+            for memory, tensor in zip(self._inputs, inputs, strict=True):
+                memory.copy_(tensor)
+            return self._trace()
         if not self._called:
             self._called = True
             return self._function(*inputs)
         self._inputs = [tensor.clone() for tensor in inputs]
-        self._tape = KernelTrace(
-            lambda: self._function(*self._inputs)
-        )  # recording it carries it out
-        return self._tape.result
+        self._trace = KernelTrace(lambda: self._function(*self._inputs))
+        return self._trace.result
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down every operation that reaches a kernel, after autograd and autocast."""
+    """Records every operation that reaches a kernel, below autograd and autocast."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: to keep the compiler out of here PyTorch would load it, which takes a second."""
+        """Return no: to skip the compiler, PyTorch would load it, which takes a second."""
         return False
 
     def __init__(self) -> None:
@@ -99,50 +94,52 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
-            raise ValueError("a number read from a tensor would stay on the tape as it is")
+            raise ValueError("a number read from a tensor would be replayed unchanged")
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         self.calls.append((func, args, kwargs, out))
         return out
 
 
-def _kernels(calls: list[Call], result: Tensor) -> list[Callable[[], Any]]:
-    """The calls that compute something, each writing where its result was when recorded."""
-    constants = _constants(calls)
-    read = _storages([result, *((args, kwargs) for _, args, kwargs, _ in calls)])
+def _select_kernels(calls: list[Call], result: Tensor) -> list[Callable[[], Any]]:
+    """Return the calls that must be replayed, each writing to its recorded result."""
+    constants = _find_constants(calls)
+    read = _find_storages([result, *((args, kwargs) for _, args, kwargs, _ in calls)])
     kernels: list[Callable[[], Any]] = []
     for func, args, kwargs, out in calls:
         if func._schema.is_mutable:
             kernels.append(partial(func._op, *args, **kwargs))
-        elif func.namespace == "profiler" or _is_view(args, out) or _storages(out) <= constants:
+        elif (
+            func.namespace == "profiler" or _is_view(args, out) or _find_storages(out) <= constants
+        ):
             continue
         else:
-            kernels.append(_into(func, args, kwargs, out, read))
+            kernels.append(_write_into(func, args, kwargs, out, read))
     return kernels
 
 
-def _constants(calls: list[Call]) -> set[int]:
-    """Memory that needs no call: it holds the same at each play, or was only asked for."""
+def _find_constants(calls: list[Call]) -> set[int]:
+    """Find memory that no call must fill: it is constant, or was allocated uninitialized."""
     changed = {
         place
         for func, args, kwargs, _ in calls
         if func._schema.is_mutable
-        for place in _storages(_written(func, args, kwargs))
+        for place in _find_storages(_find_written(func, args, kwargs))
     }
     constants: set[int] = set()
     for func, args, kwargs, out in calls:
-        name, results = func._schema.name, _storages(out)
+        name, results = func._schema.name, _find_storages(out)
         if name.startswith(("aten::empty", "aten::new_empty")):
             constants |= results
         elif not results & changed and torch.Tag.nondeterministic_seeded not in func.tags:
             shape_only = name.endswith("_like") or name.startswith("aten::new_")
-            if shape_only or _storages((args, kwargs)) <= constants - changed:
+            if shape_only or _find_storages((args, kwargs)) <= constants - changed:
                 constants |= results
     return constants
 
 
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The arguments that a call writes to."""
+def _find_written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Find the arguments that a call writes to."""
     values = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}
     values |= kwargs
     return [
@@ -153,43 +150,45 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[A
 
 
 def _is_view(args: tuple[Any, ...], out: Any) -> bool:
-    """Whether a result is nothing new, but another look at an argument's memory."""
-    return bool(_storages(out)) and _storages(out) <= _storages(args)
+    """Return whether a result is a view of an argument's memory."""
+    return bool(_find_storages(out)) and _find_storages(out) <= _find_storages(args)
 
 
-def _storages(values: Any) -> set[int]:
-    """The memory of all tensors in `values`; those without any have none."""
+def _find_storages(values: Any) -> set[int]:
+    """Find the addresses of the memory of all tensors in `values`."""
     tensors = (value for value in tree_iter(values) if isinstance(value, Tensor))
     return {place for t in tensors if (place := t.untyped_storage().data_ptr())}
 
 
-def _into(
+def _write_into(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, read: set[int]
 ) -> Callable[[], Any]:
-    """The call of `func` that writes into `out` instead of new memory, where that is `read`."""
+    """Return a call of `func` that writes into `out`, if that memory is `read` later."""
     outs = (out,) if isinstance(out, Tensor) else tuple(out)
-    quick = _python_function(func)
-    if overload := _overload_with_out(func, len(outs)):
+    quick = _find_python_binding(func)
+    if overload := _find_out_overload(func, len(outs)):
         arguments = overload._schema.arguments
         known = {argument.name for argument in arguments if not argument.is_out}
         names = [argument.name for argument in arguments if argument.is_out]
         kwargs = {key: value for key, value in kwargs.items() if key in known}
         if len(outs) == 1 and torch.Tag.nondeterministic_seeded not in func.tags:
-            with suppress(TypeError, RuntimeError):  # whether it takes `out` is tried elsewhere
+            with suppress(TypeError, RuntimeError):  # tried on other memory
                 quick(*args, **kwargs, out=torch.empty_like(outs[0]))
                 return partial(quick, *args, **kwargs, out=outs[0])
         return partial(overload._op, *args, **kwargs, **dict(zip(names, outs, strict=True)))
-    return partial(_copied, quick, args, kwargs, [o if _storages(o) & read else None for o in outs])
+    return partial(
+        _call_and_copy, quick, args, kwargs, [o if _find_storages(o) & read else None for o in outs]
+    )
 
 
-def _overload_with_out(func: Any, results: int) -> Any:
-    """The form of an operation that takes the same arguments and memory for its results."""
+def _find_out_overload(func: Any, results: int) -> Any:
+    """Find the overload of an operation that takes the same arguments and `out` tensors."""
     wanted = [(argument.name, str(argument.type)) for argument in func._schema.arguments]
-    made_new = ("dtype", "layout", "device", "pin_memory")  # of no use where memory is given
+    made_new = ("dtype", "layout", "device", "pin_memory")  # not used with given memory
     fewer = [argument for argument in wanted if argument[0] not in made_new]
     for name in func.overloadpacket.overloads():
         overload = getattr(func.overloadpacket, name)
-        # Those tagged `generated` only copy from new memory, even what is not read.
+        # Overloads tagged `generated` copy from new memory, even results that are not read.
         if torch.Tag.generated not in overload.tags:
             arguments = overload._schema.arguments
             inputs = [(a.name, str(a.type)) for a in arguments if not a.is_out]
@@ -198,14 +197,14 @@ def _overload_with_out(func: Any, results: int) -> Any:
     return None
 
 
-def _python_function(func: Any) -> Any:
-    """PyTorch's own binding of an operation: half a microsecond quicker to call."""
+def _find_python_binding(func: Any) -> Any:
+    """Find PyTorch's Python binding of an operation: half a microsecond faster to call."""
     binding = getattr(torch, func._schema.name.removeprefix("aten::"), None)
     return binding if isinstance(binding, BuiltinFunctionType) else func._op
 
 
-def _copied(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: list[Any]) -> None:
-    """For operations that can only write into new memory."""
+def _call_and_copy(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: list[Any]) -> None:
+    """Call an operation that can only write to new memory, and copy its results."""
     new = op(*args, **kwargs)
     for old, result in zip(outs, (new,) if isinstance(new, Tensor) else new, strict=True):
         if isinstance(old, Tensor):

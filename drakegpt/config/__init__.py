@@ -9,7 +9,6 @@ from drakegpt.config.resolve import (
     resolve,
 )
 from drakegpt.config.schema import (
-    IDEAS,
     LADDER,
     LARGEST_FLOAT,
     LARGEST_NUMBER,
@@ -34,7 +33,6 @@ from drakegpt.config.schema import (
 from drakegpt.config.validate import check_setting, uneven_heads
 
 __all__ = [
-    "IDEAS",
     "LADDER",
     "LARGEST_FLOAT",
     "LARGEST_NUMBER",

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
+
 # The original's recipe at both its sizes. It evaluates twenty times, five for each half of a
 # learning-rate cycle; runs of other lengths do so at most twenty times: see `config.resolve`.
 _COMMON: dict[str, Any] = {
@@ -44,8 +46,6 @@ _COMMON: dict[str, Any] = {
     "compile": None,
 }
 EVALUATIONS = 20
-# Models whose residuals carry the signal, as Muon needs it.
-RESIDUAL = ("ResidualBlocksLM", "TransformerLM", "GPT1LM")
 WIDE = 96  # from this width on, a model's time goes into arithmetic
 # Times that `fast` reads the training text without dropout. Chosen on the training split's last
 # tenth, with width 128, context 64 and 4 layers. On tiny Shakespeare dropout 0 is 0.05 to 0.09
@@ -129,7 +129,8 @@ def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     Dropout depends on the text too: see `without_dropout`.
     """
     wide = settings["embedding_dim"] >= WIDE
-    muon = wide and settings.get("model") in RESIDUAL
+    facts = MODEL_FACTS.get(settings.get("model", ""), ModelFacts())
+    muon = wide and facts.has_residuals
     if settings.get("bits", "full") != "full":
         shorter = {"iters": 2000 if muon else 4000} if settings.get("recipe") == "fast" else {}
         return _bit_recipe(muon=muon) | shorter

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
+
 ModelName = Literal[
     "BigramLM",
     "SingleHeadAttentionLM",
@@ -53,15 +55,6 @@ SelectOn = Literal["validation", "training-tail"]
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 
 LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
-
-IDEAS: dict[str, str] = {
-    "BigramLM": "look at the last character",
-    "SingleHeadAttentionLM": "look back at the characters before it",
-    "MultiHeadAttentionLM": "look back in several ways at once",
-    "BlocksLM": "think about what was seen, and look again",
-    "ResidualBlocksLM": "keep what was there, add what is new",
-    "TransformerLM": "keep the numbers in hand: normalise, and drop some at random",
-}
 
 SIZES: tuple[str, ...] = get_args(Size)
 
@@ -121,6 +114,11 @@ class ModelConfig:
     bits: Bits = "full"
     tie_embeddings: bool = False
     final_norm: bool = True  # the original's checkpoints never applied theirs
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What of the model's architecture concerns settings."""
+        return MODEL_FACTS[self.model]
 
     @property
     def head_size(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from drakegpt.config.model_facts import MODEL_FACTS
 from drakegpt.config.schema import (
     ModelConfig,
     TrainConfig,
@@ -79,8 +80,7 @@ def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -
 
 def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
     """Whether a model with several heads cannot share its width among them."""
-    one_head = config.model in ("BigramLM", "SingleHeadAttentionLM")
-    return not one_head and config.embedding_dim % config.num_heads != 0
+    return MODEL_FACTS[config.model].splits_heads and config.embedding_dim % config.num_heads != 0
 
 
 def check_together(config: TrainConfig) -> TrainConfig:
@@ -91,12 +91,12 @@ def check_together(config: TrainConfig) -> TrainConfig:
             f"num_heads {config.num_heads}.",
             f"Take a multiple of {config.num_heads} for embedding_dim, or other num_heads.",
         )
-    if config.bits != "full" and config.model == "BigramLM":
+    if config.bits != "full" and not MODEL_FACTS[config.model].has_hidden_layers:
         raise UsageError(
-            "BigramLM has no linear layers that could have fewer bits.",
+            f"{config.model} has no linear layers that could have fewer bits.",
             "Take a model with blocks: `drakegpt train TransformerLM --bits 1.58`.",
         )
-    if config.tie_embeddings and config.model != "GPT1LM":
+    if config.tie_embeddings and not MODEL_FACTS[config.model].can_tie_embeddings:
         raise UsageError(
             f"{config.model} has a table of its own at either end.",
             "--tie-embeddings is for GPT1LM: `drakegpt train GPT1LM --tie-embeddings`.",

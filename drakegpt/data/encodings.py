@@ -1,7 +1,7 @@
-"""The text in a file's bytes: read where its encoding is certain, refused with advice elsewhere.
+"""Decode a file's bytes if the encoding is certain; else raise an error that says how to convert.
 
-Read are UTF-8, with its byte-order mark or without, and UTF-16 and UTF-32 with theirs. What
-other bytes seem to be is told by how they begin, and the advice says how to make UTF-8 of them.
+Accepted are UTF-8 with or without byte-order mark, and UTF-16 and UTF-32 with one. For other
+bytes the error names the likely format, guessed from their start.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from pathlib import Path
 from drakegpt.errors import CorpusError
 from drakegpt.wording import quote
 
-# UTF-32's mark begins with that of UTF-16, so it comes first.
+# UTF-32's mark starts with that of UTF-16, so it comes first.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -22,13 +22,13 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
-HEAD = 1 << 12  # bytes that are looked at to tell what a file is
-# Bytes that text has no use for, unlike tabs, line ends, page breaks and the escape character.
+HEAD = 1 << 12  # bytes from which the format is guessed
+# Bytes that do not occur in text, unlike tabs, line ends, form feeds and the escape character.
 CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\b\t\n\v\f\r\x1b"})
-MANY_CONTROLS = 0.1  # share of bytes; a stray one is let through
-MOSTLY = 0.95  # share of characters that can be printed, in what is taken for text
+MAX_CONTROLS = 0.1  # of the bytes; a few are accepted
+MIN_PRINTABLE = 0.95  # of the characters in what counts as text
 
-# How files begin that hold no plain text: their name, and how one gets to the text in them.
+# The first bytes of files that are not plain text, their name, and how to extract the text.
 SIGNATURES = (
     (b"\x1f\x8b", "gzip, which is compressed", "Unpack it first: `gunzip -c {file} > {target}`."),
     (b"BZh91AY&SY", "bzip2, which is compressed", "Unpack it first: `bunzip2 -k {file}`."),
@@ -43,37 +43,37 @@ SIGNATURES = (
 
 
 def decode_chunks(raw: Iterable[bytes], source: str) -> Iterator[str]:
-    """The text in pieces, without byte-order mark, every line end a line feed.
+    """Yield the text in pieces, without byte-order mark and with line feeds as line ends.
 
-    Raises `CorpusError` for bytes that are no text in a known encoding. How the bytes are cut
-    makes no difference. `source`: what messages call the file.
+    Raises `CorpusError` for bytes that are not text in a known encoding. The text does not
+    depend on how the bytes are divided. `source`: the file's name in messages.
     """
     rest = iter(raw)
-    head = _head(rest)
+    head = _read_head(rest)
     encoding, mark = next(((e, m) for m, e in MARKS if head.startswith(m)), ("utf-8", b""))
     if not mark:
         _check_text(head[:HEAD], source)
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     newlines = IncrementalNewlineDecoder(None, translate=True)
-    place, line = len(mark), 1
-    for chunk, last in _with_last(chain([head[len(mark) :]], rest)):
-        held = len(decoder.getstate()[0])  # bytes of a character that is not whole yet
+    position, line = len(mark), 1
+    for chunk, last in _flag_last(chain([head[len(mark) :]], rest)):
+        pending = len(decoder.getstate()[0])  # bytes of an incomplete character
         try:
             text = decoder.decode(chunk, last)
         except UnicodeDecodeError as error:
             before = newlines.decode(error.object[: error.start].decode(encoding), final=True)
             where = f"line {line + before.count(chr(10))} has the byte 0x" + (
-                f"{error.object[error.start]:02x} at position {place - held + error.start:,}"
+                f"{error.object[error.start]:02x} at position {position - pending + error.start:,}"
             )
-            raise _undecodable(head[:HEAD], encoding, where, source) from error
-        place += len(chunk)
+            raise _explain_undecodable(head[:HEAD], encoding, where, source) from error
+        position += len(chunk)
         text = newlines.decode(text, final=last)
         line += text.count("\n")
         yield text
 
 
-def _head(raw: Iterator[bytes]) -> bytes:
-    """At least the first `HEAD` bytes, or all there are."""
+def _read_head(raw: Iterator[bytes]) -> bytes:
+    """Read at least the first `HEAD` bytes, or all if there are fewer."""
     head = b""
     for chunk in raw:
         head += chunk
@@ -82,52 +82,53 @@ def _head(raw: Iterator[bytes]) -> bytes:
     return head
 
 
-def _with_last(raw: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each chunk, and an empty one that is marked as the last."""
+def _flag_last(raw: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield each chunk with False, and at the end an empty one with True."""
     for chunk in raw:
         yield chunk, False
     yield b"", True
 
 
 def _check_text(head: bytes, source: str) -> None:
-    """Raise `CorpusError` if a file without a mark begins as no UTF-8 text does."""
+    """Raise `CorpusError` if the start of a file without a mark is not that of UTF-8 text."""
     for signature, name, fix in SIGNATURES:
         if head.startswith(signature):
             problem = f"{source} is not text but {name}."
-            raise CorpusError(problem, fix.format(file=_file(source), target="text.txt"))
-    if _controls(head) >= MANY_CONTROLS:
-        raise _wide(head, source) or _binary(source)
+            raise CorpusError(problem, fix.format(file=_quote_name(source), target="text.txt"))
+    if _share_of_controls(head) >= MAX_CONTROLS:
+        raise _explain_wide(head, source) or _explain_binary(source)
 
 
-def _undecodable(head: bytes, encoding: str, where: str, source: str) -> CorpusError:
-    """What to do about bytes that are not of the encoding, the first of them at `where`."""
+def _explain_undecodable(head: bytes, encoding: str, where: str, source: str) -> CorpusError:
+    """Build the error for bytes that do not fit the encoding, the first of them at `where`."""
     if encoding != "utf-8":
-        problem = f"{source} is damaged: its mark says {_named(encoding)}, but {where}."
-        return CorpusError(problem, "Save it once more, as UTF-8, in the program it came from.")
-    if error := _wide(head, source):
+        problem = f"{source} is damaged: its mark says {_short_name(encoding)}, but {where}."
+        return CorpusError(problem, "Save it again, as UTF-8, in the program it came from.")
+    if error := _explain_wide(head, source):
         return error
     if b"\0" in head:
-        return _binary(source)
-    return CorpusError(f"{source} is not UTF-8: {where}.", _conversion("windows-1252", source))
+        return _explain_binary(source)
+    fix = _suggest_conversion("windows-1252", source)
+    return CorpusError(f"{source} is not UTF-8: {where}.", fix)
 
 
-def _wide(head: bytes, source: str) -> CorpusError | None:
-    """The error for UTF-16 or UTF-32 without a mark, if that is what the bytes are."""
-    ascii_in = {encoding: _ascii_characters(head, encoding) for encoding in WIDE}
+def _explain_wide(head: bytes, source: str) -> CorpusError | None:
+    """Build the error for UTF-16 or UTF-32 without a mark; `None` if the bytes are neither."""
+    ascii_in = {encoding: _count_ascii(head, encoding) for encoding in WIDE}
     encoding = max(WIDE, key=lambda encoding: ascii_in[encoding])
     if not ascii_in[encoding]:
         return None
     return CorpusError(
-        f"{source} is not UTF-8 but {_named(encoding)}, without the mark that would say so.",
-        _conversion(encoding.replace("-l", "l").replace("-b", "b"), source),
+        f"{source} is not UTF-8 but {_short_name(encoding)}, without a byte-order mark.",
+        _suggest_conversion(encoding.replace("-l", "l").replace("-b", "b"), source),
     )
 
 
-def _ascii_characters(head: bytes, encoding: str) -> int:
-    """How many characters are ASCII if bytes are read in an encoding; 0 if that gives no text.
+def _count_ascii(head: bytes, encoding: str) -> int:
+    """Count the ASCII characters of bytes in an encoding; 0 if decoding does not give text.
 
-    Even a text in Chinese has line ends or spaces; read with its bytes in the wrong order, or as
-    UTF-16 though it is not, a text has none.
+    Even Chinese text has line ends or spaces; bytes decoded in the wrong byte order, or as
+    UTF-16 although they are not, have none.
     """
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
@@ -135,33 +136,33 @@ def _ascii_characters(head: bytes, encoding: str) -> int:
         return 0
     count = sum(character < "\x7f" for character in text)
     sane = sum(character.isprintable() or character in "\t\n\r\u3000" for character in text)
-    return count if sane >= MOSTLY * len(text) and count >= len(text) / 100 else 0
+    return count if sane >= MIN_PRINTABLE * len(text) and count >= len(text) / 100 else 0
 
 
-def _controls(head: bytes) -> float:
-    """The share of bytes that text has no use for."""
+def _share_of_controls(head: bytes) -> float:
+    """Compute the share of control bytes, which do not occur in text."""
     return 1 - len(head.translate(None, CONTROLS)) / len(head) if head else 0.0
 
 
-def _binary(source: str) -> CorpusError:
+def _explain_binary(source: str) -> CorpusError:
     return CorpusError(
-        f"{source} is not text but bytes of some other kind.",
-        "Fetch a text file: save or export what it holds as plain text in UTF-8.",
+        f"{source} is not text but binary data.",
+        "Fetch a text file: save or export its contents as plain text in UTF-8.",
     )
 
 
-def _conversion(encoding: str, source: str) -> str:
+def _suggest_conversion(encoding: str, source: str) -> str:
     target = f"utf8{Path(source).suffix}"
     return (
         "Save it as UTF-8 in your editor, or convert it: "
-        f"`iconv -f {encoding} -t utf-8 {_file(source)} > {quote(target)}`."
+        f"`iconv -f {encoding} -t utf-8 {_quote_name(source)} > {quote(target)}`."
     )
 
 
-def _named(encoding: str) -> str:
+def _short_name(encoding: str) -> str:
     return encoding[: len("utf-16")].upper()
 
 
-def _file(source: str) -> str:
+def _quote_name(source: str) -> str:
     name = Path(source).name
     return quote(f"./{name}" if name.startswith("-") else name)

@@ -1,4 +1,4 @@
-"""N-grams: how often runs of tokens occur in a text, and the probabilities that follow from it.
+"""N-gram counts of a text, and the probabilities estimated from them.
 
 The estimate is interpolated modified Kneser-Ney (Chen and Goodman, "An empirical
 study of smoothing techniques for language modeling", Computer Speech and
@@ -7,17 +7,16 @@ context h, the m - 1 tokens before it, is
 
     P(w | h) = (c(h w) - D(c(h w))) / c(h)  +  S(h) P(w | h')
 
-where c(h w) counts the n-gram h w, c(h) is the sum of that over all w, D(c) is
-the discount of a count, S(h) the share that the discounts leave, the sum of
-D(c(h w)) over all w divided by c(h), and h' is h without its oldest token. Where
-h was never followed by anything, P(w | h) = P(w | h'). Below level 1 stands the
-uniform distribution, 1 / V, so no token is impossible.
+where c(h w) is the count of the n-gram h w, c(h) its sum over all w, D(c) the
+discount of a count, S(h) the mass freed by the discounts (the sum of D(c(h w)) over
+all w, divided by c(h)), and h' is h without its oldest token. If h was never followed
+by anything, P(w | h) = P(w | h'). Below level 1 is the uniform distribution, 1 / V, so
+no token has probability 0.
 
-At the level a prediction begins with, c counts how often an n-gram occurs; at
-the levels below, how many different tokens it follows, for that is what it is
-asked there: how likely is w after a context that is new. A model of order n that
-knows k tokens before a place begins at level m = min(n, k + 1). So each level but
-the highest keeps two estimates.
+At the highest level of a prediction, c counts occurrences; at the levels below, it
+counts the different tokens that precede the n-gram, which estimates how likely w is
+after a new context. With k tokens known, a model of order n starts at level
+m = min(n, k + 1). So each level but the highest keeps two estimates.
 
 Not here: the loss on the validation split (`evaluation.baseline`).
 """
@@ -33,90 +32,88 @@ from drakegpt.data.tokenizers.base import Tokens
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-KEY_BITS = 63  # of the integers that stand for n-grams
-TOKENS_PER_PART = 2**20  # tokens counted together: what bounds the memory beside the counts
+KEY_BITS = 63  # of the integers that encode n-grams
+TOKENS_PER_PART = 2**20  # tokens counted together, which bounds the memory besides the counts
 DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)  # of counts 1, 2, and 3 or more
 LEAST_DISCOUNT = 0.05
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one level contributes, by one way of counting."""
+    """The estimate of one level, by one way of counting."""
 
     shares: FloatArray  # of each n-gram: its discounted count over that of its context, (G,)
-    spare: FloatArray  # of each context: what the discounts leave to the level below, S(h), (H,)
+    backoff: FloatArray  # of each context: the mass left to the level below, S(h), (H,)
 
 
-NOTHING = Estimate(np.zeros(0), np.zeros(0))
+EMPTY = Estimate(np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
 class Level:
     """The n-grams of one length in a text.
 
-    An n-gram is one number, its tokens the digits in base V, the oldest in
-    front; both lists are sorted and without repetition.
+    An n-gram is encoded as one number with its tokens as digits in base V, the oldest
+    first; both arrays are sorted and have no duplicates.
     """
 
     grams: IntArray  # h w, (G,)
-    contexts: IntArray  # the h that something follows, (H,); at level 1 the empty context, 0
-    first: Estimate  # for predictions that begin at this level: by occurrences
-    lower: Estimate  # below another level: by different tokens in front; empty at the highest
+    contexts: IntArray  # all h that a token follows, (H,); at level 1 the empty context, 0
+    first: Estimate  # for predictions that start at this level: by occurrences
+    lower: Estimate  # below another level: by different preceding tokens; empty at the highest
 
 
 @dataclass(frozen=True)
 class NGrams:
-    """The n-grams of a text, as `fit` counts them, and the probabilities they give any text."""
+    """An n-gram model: the n-grams of a text, as `fit` counts them, predict any text."""
 
     vocab_size: int  # V
     levels: tuple[Level, ...]  # from 1 to the order
 
     @property
     def order(self) -> int:
-        """The length of the longest n-grams (n): tokens are predicted from n - 1 before them."""
+        """Length of the longest n-grams (n): a token is predicted from the n - 1 before it."""
         return len(self.levels)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many different n-grams there are of each length, from 1 to the order."""
+        """Number of different n-grams of each length, from 1 to the order."""
         return tuple(len(level.grams) for level in self.levels)
 
     def log_probabilities(self, tokens: Tokens, known: IntArray) -> FloatArray:
-        """The natural logarithm of the probability of each token of a text, (N,).
+        """Compute the natural log probability of each token of a text, (N,).
 
-        `tokens`: (N,). `known`: (N,), how many of the tokens right before each
-        may be looked at, at most its place in the text; as
-        `drakegpt.data.windows.count_known_tokens` gives it for windows side by side.
+        `tokens`: (N,). `known`: (N,), how many of the preceding tokens may be used, at
+        most the token's position, as `drakegpt.data.windows.count_known_tokens` returns.
         """
         *_, highest = self.probabilities(tokens, np.arange(len(tokens)), known)
         return np.log(highest)
 
     def probabilities(
-        self, tokens: Tokens, places: IntArray, known: IntArray
+        self, tokens: Tokens, positions: IntArray, known: IntArray
     ) -> Iterator[FloatArray]:
-        """Yield for each order from 1 on the probabilities, (n,), of the tokens at `places`, (n,).
+        """Yield, for each order from 1 on, the probabilities (n,) of the tokens at `positions`.
 
-        `known`: (n,), how many of the tokens right before each may be looked at.
+        `positions`: (n,). `known`: (n,), how many of the preceding tokens may be used.
         """
-        targets = tokens[places].astype(np.int64)
-        contexts = np.zeros(len(places), np.int64)
-        below = found = np.full(len(places), 1 / self.vocab_size)
-        for length, level in enumerate(self.levels):  # of the context
+        targets = tokens[positions].astype(np.int64)
+        contexts = np.zeros(len(positions), np.int64)
+        below = found = np.full(len(positions), 1 / self.vocab_size)
+        for length, level in enumerate(self.levels):  # length of the context
             if length:
-                oldest = tokens[np.maximum(places - length, 0)].astype(np.int64)
+                oldest = tokens[np.maximum(positions - length, 0)].astype(np.int64)
                 contexts += oldest * self.vocab_size ** (length - 1)
             grams = _look_up(level.grams, contexts * self.vocab_size + targets)
-            begun = _look_up(level.contexts, contexts)
-            here = _interpolate(level.first, grams, begun, below)
-            found = np.where(known >= length, here, found)
+            found_contexts = _look_up(level.contexts, contexts)
+            first = _interpolate(level.first, grams, found_contexts, below)
+            found = np.where(known >= length, first, found)
             yield found
-            below = _interpolate(level.lower, grams, begun, below)
+            below = _interpolate(level.lower, grams, found_contexts, below)
 
     def distribution(self, context: Sequence[int] | Tokens) -> FloatArray:
-        """The probability of every token after a context of any length, (V,).
+        """Compute the probability of every token after a context of any length, (V,).
 
-        Only the last n - 1 tokens are looked at; an empty context is one of which
-        nothing is known.
+        Only the last n - 1 tokens are used.
         """
         probabilities = np.full(self.vocab_size, 1 / self.vocab_size)
         highest, key = min(self.order, len(context) + 1), 0
@@ -124,13 +121,13 @@ class NGrams:
             if length:
                 key += int(context[-length]) * self.vocab_size ** (length - 1)
             estimate = level.first if length + 1 == highest else level.lower
-            is_begun, begun = _look_up(level.contexts, np.array([key]))
-            if not is_begun[0]:
+            is_known, indices = _look_up(level.contexts, np.array([key]))
+            if not is_known[0]:
                 continue
             smallest = key * self.vocab_size
             start = np.searchsorted(level.grams, smallest)
             end = np.searchsorted(level.grams, smallest + self.vocab_size - 1, side="right")
-            probabilities *= estimate.spare[begun[0]]
+            probabilities *= estimate.backoff[indices[0]]
             probabilities[level.grams[start:end] - smallest] += estimate.shares[start:end]
         return probabilities
 
@@ -138,37 +135,37 @@ class NGrams:
 def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
     """Count the n-grams of a text, (N,), for all lengths from 1 to `order`.
 
-    The order is less where n tokens out of V no longer fit a key, V^n > 2^63:
-    it is at most 10 for V = 65, 5 for 2,048 and 4 for 20,000.
+    The order is lower if n-grams do not fit a key, V^n > 2^63: it is at most 10 for
+    V = 65, 5 for 2,048 and 4 for 20,000.
     """
     levels: list[Level] = []
     longer: IntArray | None = None
     for length in range(limit_order(vocab_size, order), 0, -1):
-        grams, times = _count_ngrams(tokens, vocab_size, length)
-        begun_by = grams // vocab_size  # sorted as the n-grams are, so equal ones are neighbours
-        starts = np.flatnonzero(np.diff(begun_by, prepend=-1))
-        lower = NOTHING
+        grams, counts = _count_ngrams(tokens, vocab_size, length)
+        contexts = grams // vocab_size  # sorted as the n-grams are, so equal ones are adjacent
+        starts = np.flatnonzero(np.diff(contexts, prepend=-1))
+        lower = EMPTY
         if longer is not None:
             suffixes = np.searchsorted(grams, longer % vocab_size**length)
             lower = _estimate(np.bincount(suffixes, minlength=len(grams)), starts)
-        levels.append(Level(grams, begun_by[starts], _estimate(times, starts), lower))
+        levels.append(Level(grams, contexts[starts], _estimate(counts, starts), lower))
         longer = grams
     return NGrams(vocab_size, tuple(reversed(levels)))
 
 
 def limit_order(vocab_size: int, at_most: int) -> int:
-    """The longest n-grams that fit a key: the largest n with V^n <= 2^63, up to `at_most`."""
+    """Return the largest n <= `at_most` whose n-grams fit a key: V^n <= 2^63."""
     return next(n for n in range(at_most, 0, -1) if vocab_size**n <= 2**KEY_BITS)
 
 
-def estimate_discounts(times: IntArray) -> FloatArray:
-    """What is taken off counts of 0, 1, 2, and 3 or more, (4,); chosen by `times`, all counts.
+def estimate_discounts(counts: IntArray) -> FloatArray:
+    """Estimate the discounts of counts 0, 1, 2, and 3 or more, (4,), from all counts.
 
     With n_r the number of n-grams counted r times, and Y = n_1 / (n_1 + 2 n_2):
-    D(r) = r - (r + 1) Y n_(r+1) / n_r (Chen and Goodman's equation 26). The
-    defaults stand where small texts or small vocabularies leave an n_r at 0.
+    D(r) = r - (r + 1) Y n_(r+1) / n_r (Chen and Goodman's equation 26). The defaults
+    are used if n_r is 0, as in small texts or with small vocabularies.
     """
-    one, two, three, four = np.bincount(np.minimum(times, 5), minlength=5)[1:5].tolist()
+    one, two, three, four = np.bincount(np.minimum(counts, 5), minlength=5)[1:5].tolist()
     found = DEFAULT_DISCOUNTS
     if one and two and three:
         y = one / (one + 2 * two)
@@ -177,20 +174,20 @@ def estimate_discounts(times: IntArray) -> FloatArray:
     return np.array([0.0, *(max(LEAST_DISCOUNT, discount) for discount in found)])
 
 
-def _estimate(times: IntArray, starts: IntArray) -> Estimate:
-    """The shares of n-grams that were counted so often, and what is left of their contexts.
+def _estimate(counts: IntArray, starts: IntArray) -> Estimate:
+    """Estimate the shares of n-grams and the mass their contexts leave to the level below.
 
-    `times`: (G,). `starts`: (H,), where the n-grams of each context begin.
+    `counts`: (G,). `starts`: (H,), the index of the first n-gram of each context.
     """
-    if not len(times):
-        return NOTHING
-    taken = estimate_discounts(times)[np.minimum(times, 3)]
-    # An n-gram that only begins the text follows nothing: a context may have no counts at all.
-    total = np.add.reduceat(times, starts)
-    seen = np.maximum(total, 1)
-    spare = np.where(total > 0, np.add.reduceat(taken, starts) / seen, 1.0)
-    of_gram = np.repeat(seen, np.diff(starts, append=len(times)))
-    return Estimate((times - taken) / of_gram, spare)
+    if not len(counts):
+        return EMPTY
+    discounts = estimate_discounts(counts)[np.minimum(counts, 3)]
+    # An n-gram that occurs only at the start of the text follows nothing: totals may be 0.
+    total = np.add.reduceat(counts, starts)
+    divisor = np.maximum(total, 1)
+    backoff = np.where(total > 0, np.add.reduceat(discounts, starts) / divisor, 1.0)
+    per_gram = np.repeat(divisor, np.diff(starts, append=len(counts)))
+    return Estimate((counts - discounts) / per_gram, backoff)
 
 
 def _interpolate(
@@ -199,27 +196,30 @@ def _interpolate(
     contexts: tuple[NDArray[np.bool_], IntArray],
     below: FloatArray,
 ) -> FloatArray:
-    """The probabilities at a level, (n,), where its n-grams and contexts are found as given."""
+    """Compute the probabilities at a level, (n,), from those of the level below.
+
+    `grams`, `contexts`: whether each n-gram and context exists, and its index.
+    """
     if not len(estimate.shares):
         return below
     shares = np.where(grams[0], estimate.shares[grams[1]], 0.0)
-    return shares + np.where(contexts[0], estimate.spare[contexts[1]], 1.0) * below
+    return shares + np.where(contexts[0], estimate.backoff[contexts[1]], 1.0) * below
 
 
 def _count_ngrams(tokens: Tokens, vocab_size: int, length: int) -> tuple[IntArray, IntArray]:
-    """The n-grams of one length and how often each occurs, a part of the text at a time."""
+    """Count the n-grams of one length, one part of the text after another."""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for start in range(0, len(tokens) - length + 1, TOKENS_PER_PART):
         part = tokens[start : start + TOKENS_PER_PART + length - 1]
         parts.append(np.unique(_encode_keys(part, vocab_size, length), return_counts=True))
-        # Joined only with what is hardly longer, so that no n-gram is moved often.
+        # Merge only lists of similar length, so that no n-gram is moved often.
         while len(parts) > 1 and len(parts[-2][0]) < 2 * len(parts[-1][0]):
             parts[-2:] = [_merge_counts(parts[-2:])]
     return _merge_counts(parts)
 
 
 def _encode_keys(tokens: Tokens, vocab_size: int, length: int) -> IntArray:
-    """The n-grams of a text, (N,) -> (N - n + 1,), as numbers in base V (Horner's rule)."""
+    """Encode the n-grams of a text as numbers in base V: (N,) -> (N - n + 1,)."""
     number = len(tokens) - length + 1
     keys = np.zeros(number, np.int64)
     for place in range(length):
@@ -229,18 +229,18 @@ def _encode_keys(tokens: Tokens, vocab_size: int, length: int) -> IntArray:
 
 
 def _merge_counts(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
-    """Several lists of n-grams and their counts as one."""
+    """Merge several lists of n-grams and their counts into one."""
     if len(parts) == 1:
         return parts[0]
-    grams, places = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
-    times = np.zeros(len(grams), np.int64)
-    np.add.at(times, places, np.concatenate([part[1] for part in parts]))
-    return grams, times
+    grams, indices = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
+    counts = np.zeros(len(grams), np.int64)
+    np.add.at(counts, indices, np.concatenate([part[1] for part in parts]))
+    return grams, counts
 
 
 def _look_up(keys: IntArray, wanted: IntArray) -> tuple[NDArray[np.bool_], IntArray]:
-    """Which of the `wanted`, (n,), are among the sorted `keys`, and where each is or would be."""
+    """Look up `wanted`, (n,), in sorted `keys`: whether each is there, and its index, (n,) each."""
     if not len(keys):
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)
-    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return keys[places] == wanted, places
+    indices = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return keys[indices] == wanted, indices

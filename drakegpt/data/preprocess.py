@@ -126,7 +126,7 @@ def report_stage(progress: StageProgress | None, stage: str) -> ByteProgress | N
 def split_stream(
     stream: Iterable[str | None], train_characters: int
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield each part with its split; the part that spans the boundary of the splits becomes two.
+    """Yield each part with its split; one that spans the boundary of the splits becomes two.
 
     `None`, between two documents, counts as one character: the line feed it stands for.
     """

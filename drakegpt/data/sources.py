@@ -1,11 +1,11 @@
-"""Where texts come from: Kaggle, a URL, the package itself, or a file of the user's.
+"""Sources of texts: Kaggle, a URL, the package itself, or a user's file.
 
-`fetch` brings a source's file, and has the text in it prepared as a dataset.
-Each source is a row of `SOURCES`. A download goes to a temporary folder, a
-file of the user's is read where it lies; neither comes into memory as a whole.
+`fetch` gets a source's file and prepares its text as a dataset. Each source is an entry of
+`SOURCES`. A download goes to a temporary folder, a user's file is read in place; neither is
+loaded into memory as a whole.
 
-Not here: the kaggle client (`kaggle`), how a text is read out of a file
-(`corpus`) and what a dataset is (`dataset`).
+Not here: the kaggle client (`kaggle`), reading a text from a file (`corpus`), datasets
+(`dataset`, `prepare`).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from drakegpt import files, home
 from drakegpt.data import corpus, dataset, kaggle
-from drakegpt.data.corpus import CsvColumn, StageProgress, TextFile
+from drakegpt.data.corpus import ByteProgress, CsvColumn, StageProgress, TextFile
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.preprocess import report_stage
@@ -39,21 +39,21 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Source:
-    """A known source: how its file gets into a folder, and what kind of file that is."""
+    """A known source: how to get its file into a folder, and the kind of file."""
 
     description: str
     provenance: str
-    download: Callable[[Path, kaggle.ByteProgress | None], Path]
+    download: Callable[[Path, ByteProgress | None], Path]
     is_csv: bool = True
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A dataset, and what `fetch` had to do for it."""
+    """A dataset, and what `fetch` did for it."""
 
     dataset: Dataset
     outcome: str  # "prepared", "already there" or "changed"
-    notes: tuple[str, ...] = ()  # what one should know of the text, a sentence each
+    notes: tuple[str, ...] = ()  # remarks on the text, a sentence each
 
 
 def fetch(
@@ -68,39 +68,38 @@ def fetch(
 ) -> Fetched:
     """Fetch a known source or a user's file and prepare it as a dataset.
 
-    `vocab_size` is for the tokenizer "bpe", whose datasets have names that end
-    in "-bpe" unless a name is given; `text_column` is for CSVs. A dataset that is
-    there already is left alone unless `force`; a user's file that has changed
-    since, another column or another vocabulary becomes a new version. Raises
-    `FetchError`, `CorpusError` or `UsageError`; nothing that was there before is
-    touched then.
+    `vocab_size` is for the tokenizer "bpe", whose datasets have names ending in "-bpe"
+    unless a name is given; `text_column` is for CSVs. An existing dataset is reused unless
+    `force`; a changed file, another column or another vocabulary becomes a new version.
+    Raises `FetchError`, `CorpusError` or `UsageError`, and leaves existing datasets
+    unchanged then.
     """
     known = SOURCES.get(source)
-    _check_given(source=source, name=name, text_column=text_column)
+    _check_not_empty(source=source, name=name, text_column=text_column)
     _check_tokenizer(tokenizer, vocab_size)
-    own_name = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
-    name = _checked_name(name or own_name, chosen=name is not None)
+    default = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
+    name = _resolve_name(name or default, chosen=name is not None)
     existing = dataset.load(name) if name in dataset.list_names() and not force else None
-    provenance = known.provenance if known else _place(source)
+    provenance = known.provenance if known else _resolve_path(source)
     if existing and existing.metadata.provenance != provenance:
         raise UsageError(
             f"There is a dataset '{name}' already, from {existing.metadata.provenance}.",
-            "Give this one another --name, or replace that one with --force.",
+            "Give this one another --name, or replace the existing one with --force.",
         )
     is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
     if text_column and not is_csv:
         raise UsageError(f"--text-column is for CSV files, which {source} is not.", "Leave it out.")
     column = (text_column or LYRIC_COLUMN).strip() if is_csv else None
-    as_asked = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
-    if known and existing and as_asked and existing.metadata.text_column == _to_note(column):
+    matches = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
+    if known and existing and matches and existing.metadata.text_column == _record_column(column):
         dataset.set_default(name)
-        return Fetched(existing, "already there", _notes(existing))
+        return Fetched(existing, "already there", _collect_notes(existing))
     prepared, notes = _prepare(source, name, column, tokenizer, vocab_size, progress)
     if existing is None:
         return Fetched(prepared, "prepared", notes)
     if existing.metadata.version == prepared.metadata.version:
         return Fetched(prepared, "already there", notes)
-    return Fetched(prepared, "changed" if as_asked else "prepared", notes)
+    return Fetched(prepared, "changed" if matches else "prepared", notes)
 
 
 def _prepare(
@@ -111,58 +110,58 @@ def _prepare(
     vocab_size: int | None,
     progress: StageProgress | None,
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """Bring a source's file and make a dataset of it: of one `column`, if it is a CSV."""
+    """Get a source's file and prepare it as a dataset, from one `column` if it is a CSV."""
     known = SOURCES.get(source)
     with files.temporary_folder(Path(tempfile.gettempdir())) as folder:
         if known:
-            path = known.download(folder, _downloading(progress))
+            path = known.download(folder, report_stage(progress, "downloading"))
         else:
-            path = _own_file(Path(source), folder)
+            path = _find_file(Path(source), folder)
         text = CsvColumn(path, column, source) if column else TextFile(path, source)
         prepared = prepare_dataset(
             text,
             name=name,
             source=source,
-            provenance=known.provenance if known else _place(source),
+            provenance=known.provenance if known else _resolve_path(source),
             source_sha256=corpus.compute_checksum(path, source, report_stage(progress, "reading")),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
-            text_column=_to_note(column),
+            text_column=_record_column(column),
             progress=progress,
         )
-    notes = _notes(prepared)
+    notes = _collect_notes(prepared)
     if isinstance(text, CsvColumn) and text.separator != ",":
         notes = (f"{source} has its columns separated by {SEPARATORS[text.separator]}.", *notes)
     return prepared, notes
 
 
-def _to_note(column: str | None) -> str:
-    """What a dataset's metadata say of the column it was read from."""
+def _record_column(column: str | None) -> str:
+    """Return the column as a dataset's metadata record it: "" for the default."""
     return "" if column in (None, LYRIC_COLUMN) else str(column)
 
 
-def _notes(prepared: Dataset) -> tuple[str, ...]:
-    """What one should know of a text, if there is anything."""
+def _collect_notes(prepared: Dataset) -> tuple[str, ...]:
+    """Collect remarks on a text: rows left out, NUL characters, overlap of the splits."""
     left_out = prepared.metadata.rows_left_out
     rows = pluralize(left_out or 0, "row")
     column = prepared.metadata.text_column or LYRIC_COLUMN
     return tuple(
         note
-        for note, worth_telling in (
+        for note, applies in (
             (f"Left out: {rows} with nothing, nan or null in the column '{column}'.", left_out),
-            ("The text has NUL characters, which are tokens like any other.",
+            ("The text contains NUL characters, which are ordinary tokens.",
              isinstance(prepared.tokenizer, CharTokenizer)
              and "\0" in prepared.tokenizer.characters),
             (prepared.metadata.overlap, prepared.metadata.overlap),
         )
-        if worth_telling
+        if applies
     )  # fmt: skip
 
 
 def load_or_prepare_sample(name: str | None) -> tuple[Dataset, bool]:
-    """The dataset of that name or the default one; when there is none at all, the sample.
+    """Load the dataset `name`, by default the default one; without any, prepare the sample.
 
-    The second value says whether the sample has just been prepared for this.
+    The second value says whether the sample was prepared now.
     """
     default = dataset.get_default_name()
     wanted = (default or "sample") if name is None else name
@@ -173,11 +172,7 @@ def load_or_prepare_sample(name: str | None) -> tuple[Dataset, bool]:
     return prepared, True
 
 
-def _downloading(progress: StageProgress | None) -> kaggle.ByteProgress | None:
-    return (lambda done, total: progress("downloading", done, total)) if progress else None
-
-
-def _download_drake(folder: Path, progress: kaggle.ByteProgress | None) -> Path:
+def _download_drake(folder: Path, progress: ByteProgress | None) -> Path:
     try:
         return kaggle.download_member(
             "deepshah16/song-lyrics-dataset", "csv/Drake.csv", folder, progress
@@ -187,18 +182,16 @@ def _download_drake(folder: Path, progress: kaggle.ByteProgress | None) -> Path:
         raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
 
 
-def _copy_sample(folder: Path, _: kaggle.ByteProgress | None) -> Path:
+def _copy_sample(folder: Path, _: ByteProgress | None) -> Path:
     path = folder / "sample_lyrics.csv"
     path.write_bytes((resources.files("drakegpt.data") / path.name).read_bytes())
     return path
 
 
-def download_url(
-    url: str, sha256: str, target: Path, progress: kaggle.ByteProgress | None = None
-) -> Path:
-    """Write the bytes at `url` to the file `target` and return it.
+def download_url(url: str, sha256: str, target: Path, progress: ByteProgress | None = None) -> Path:
+    """Download `url` to the file `target`; returns `target`.
 
-    Raises a `FetchError` unless their checksum is `sha256`.
+    Raises `FetchError` unless the checksum is `sha256`.
     """
     by_hand = f"Download {url} in a browser and run `drakegpt data fetch FILE --name NAME`."
     digest = hashlib.sha256()
@@ -227,7 +220,7 @@ def download_url(
         raise FetchError(
             f"{url} sent {pluralize(length, 'byte')} with checksum {found[:12]}…, "
             f"not the expected {sha256[:12]}….",
-            "The download was cut or the file has changed; try again, or use a file of your own.",
+            "The download was incomplete or the file has changed; try again, or use your own file.",
         )
     return target
 
@@ -259,16 +252,16 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def _place(source: str) -> str:
-    """Where a file of the user's lies; a pipe, which is another one each time, has its name."""
+def _resolve_path(source: str) -> str:
+    """Resolve the path of a user's file; a pipe, whose target differs each time, keeps its name."""
     path = Path(source).absolute()
     return str(path if path.is_relative_to("/dev") else path.resolve())
 
 
-def _own_file(path: Path, folder: Path) -> Path:
-    """Where to read a file of the user's again and again: where it lies, or a copy of a pipe.
+def _find_file(path: Path, folder: Path) -> Path:
+    """Return a path that can be read repeatedly: a user's file, or a pipe's copy in `folder`.
 
-    What a path under /dev gives the second time depends on the system.
+    Whether a path under /dev can be read twice depends on the system.
     """
     try:
         path = home.expand_user(path)
@@ -294,29 +287,29 @@ def _own_file(path: Path, folder: Path) -> Path:
 
 
 def _check_tokenizer(kind: str, vocab_size: int | None) -> None:
-    """Raise `UsageError` if there is no such tokenizer."""
+    """Raise `UsageError` if there is no such tokenizer, or not with that vocabulary."""
     if kind not in KINDS:
         raise UsageError(f"There is no tokenizer '{kind}'.", f"Take one of {', '.join(KINDS)}.")
     if vocab_size is not None:
         if kind != "bpe":
             raise UsageError(
-                f"--vocab-size is for --tokenizer bpe; the vocabulary of '{kind}' is the text's "
-                "characters.",
+                f"--vocab-size is for --tokenizer bpe; the vocabulary of '{kind}' is the "
+                "characters of the text.",
                 "Leave it out, or add --tokenizer bpe.",
             )
         check_vocab_size(vocab_size)
 
 
-def _check_given(**given: str | None) -> None:
-    """Raise `UsageError` for what is given but empty, such as a variable that was never set."""
-    for what, value in given.items():
+def _check_not_empty(**arguments: str | None) -> None:
+    """Raise `UsageError` for an empty argument, as from an unset shell variable."""
+    for argument, value in arguments.items():
         if value is not None and not value.strip():
-            flag = "The source" if what == "source" else f"--{what.replace('_', '-')}"
+            flag = "The source" if argument == "source" else f"--{argument.replace('_', '-')}"
             raise UsageError(f"{flag} is empty.", "Give it a value, or leave it out.")
 
 
-def _checked_name(name: str, *, chosen: bool) -> str:
-    """A name that is safe as a folder everywhere; a file's own name is made so."""
+def _resolve_name(name: str, *, chosen: bool) -> str:
+    """Return a name that is safe as a folder; unless `chosen`, unsafe characters are replaced."""
     if not chosen:
         name = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-._") or "corpus"
     if not dataset.NAME_PATTERN.fullmatch(name):

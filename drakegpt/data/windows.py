@@ -1,9 +1,8 @@
-"""Windows of T tokens and the T tokens that follow them.
+"""Windows of T tokens and their targets, the tokens that follow each.
 
-Training draws windows at random, and so do the estimates made while training;
-the final evaluation walks through a split from its first token to its last.
-Which windows an iteration draws depends on the seed and the iteration alone,
-so a run that is taken up again needs no memory of what it drew before.
+Training and the loss estimates during training use random windows; the final evaluation
+goes through a whole split in order. The windows of an iteration depend only on the seed and
+the iteration, so a resumed run continues with the same windows without saved state.
 """
 
 from collections.abc import Iterator
@@ -24,22 +23,22 @@ class Stream(IntEnum):
     EPOCHS = 3
 
 
-# Iterations whose training windows are drawn together: drawing one by one costs as much as a
-# small model's whole forward pass.
+# Iterations whose training windows are drawn together: drawing them one by one takes as long as a
+# small model's forward pass.
 ITERATIONS_PER_DRAW = 64
-# Tokens up to which the windows of all these iterations are cut out of the text at once.
+# Tokens up to which the windows of all these iterations are gathered together.
 MAX_GATHERED_TOKENS = 2**20
 
 
 def random_windows(
     tokens: Tensor, context_length: int, count: int, seed: int, stream: Stream, number: int
 ) -> tuple[Tensor, Tensor]:
-    """Draw `count` windows uniformly, with their targets.
+    """Sample `count` windows uniformly, with their targets.
 
-    `tokens`: (N,) of any integer type, N > context_length. Returns inputs and
-    targets, int64 (count, T) each, on the device of `tokens`. The starting
-    points come from the counter-based generator Philox (Salmon et al. 2011):
-    the seed and the stream are its key, `number` its counter.
+    `tokens`: (N,) of any integer type, N > context_length. Returns inputs and targets,
+    int64 (count, T) each, on the device of `tokens`. The starts come from the
+    counter-based generator Philox (Salmon et al. 2011): the seed and the stream are its
+    key, `number` is its counter.
     """
     starts = _draw_starts(len(tokens) - context_length, (count,), seed, stream, number)
     windows = _gather_windows(tokens, starts, context_length).long()
@@ -47,7 +46,7 @@ def random_windows(
 
 
 class TrainingWindows:
-    """The random windows of each training iteration, whichever is asked for."""
+    """Random training windows, sampled with replacement, for any iteration."""
 
     def __init__(
         self,
@@ -57,14 +56,14 @@ class TrainingWindows:
         seed: int,
         share: slice = slice(None),
     ) -> None:
-        """`count` windows an iteration, of which a process takes its `share`."""
+        """`count`: windows per iteration; `share`: those of them that this process takes."""
         self._tokens, self._context_length = tokens, context_length
         self._count, self._seed, self._share = count, seed, share
         self._block, self._starts = -1, tokens[:0]
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
-        block, place = divmod(iteration, ITERATIONS_PER_DRAW)
+        """Return inputs and targets, (count, T) each, with the tokens' dtype and device."""
+        block, index = divmod(iteration, ITERATIONS_PER_DRAW)
         if block != self._block:
             last = len(self._tokens) - self._context_length
             shape = (ITERATIONS_PER_DRAW, self._count)
@@ -75,18 +74,18 @@ class TrainingWindows:
                 self._windows = _gather_windows(self._tokens, self._starts, self._context_length)
             self._block = block
         if len(self._windows):
-            windows = self._windows[place]
+            windows = self._windows[index]
         else:
-            windows = _gather_windows(self._tokens, self._starts[place], self._context_length)
+            windows = _gather_windows(self._tokens, self._starts[index], self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
 
 class EpochWindows:
-    """The windows of each iteration where all are read once in an epoch, in an order of its own.
+    """Training windows sampled without replacement, reshuffled every epoch.
 
-    They stand side by side, so that each token but the first is predicted once in
-    an epoch; only what is left at the end, less than a window, is not. An iteration
-    takes up where the one before stopped, across the end of an epoch too.
+    The windows are adjacent: in an epoch each token but the first is a target once, except
+    for a remainder at the end shorter than a window. Iterations continue across the end of
+    an epoch.
     """
 
     def __init__(
@@ -97,37 +96,38 @@ class EpochWindows:
         seed: int,
         share: slice = slice(None),
     ) -> None:
-        """`count` windows an iteration, of which a process takes its `share`."""
+        """`count`: windows per iteration; `share`: those of them that this process takes."""
         self._tokens, self._context_length = tokens, context_length
         self._count, self._seed, self._share = count, seed, share
         self._windows = count_windows(len(tokens), context_length)
         self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
 
     def at(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, (count, T) each, of the type and on the device of the tokens."""
+        """Return inputs and targets, (count, T) each, with the tokens' dtype and device."""
         first = iteration * self._count
         numbers = range(first, first + self._count)[self._share]
-        order, number = [], numbers.start
+        windows_of_epochs, number = [], numbers.start
         while number < numbers.stop:
-            epoch, place = divmod(number, self._windows)
-            order.append(self._order_of(epoch)[place : place + numbers.stop - number])
-            number += len(order[-1])
-        starts = torch.cat(order) * self._context_length
+            epoch, index = divmod(number, self._windows)
+            order = self._shuffle(epoch)
+            windows_of_epochs.append(order[index : index + numbers.stop - number])
+            number += len(windows_of_epochs[-1])
+        starts = torch.cat(windows_of_epochs) * self._context_length
         windows = _gather_windows(self._tokens, starts, self._context_length)
         return windows[:, :-1], windows[:, 1:]
 
-    def _order_of(self, epoch: int) -> Tensor:
-        """The windows of an epoch as they are read, (W,), from the seed and the epoch alone."""
+    def _shuffle(self, epoch: int) -> Tensor:
+        """Return the order of an epoch's windows, (W,), which depends on seed and epoch only."""
         if epoch != self._epoch:
-            chance = _create_generator(self._seed, Stream.EPOCHS, epoch)
+            generator = _create_generator(self._seed, Stream.EPOCHS, epoch)
             self._epoch = epoch
-            order = torch.from_numpy(chance.permutation(self._windows))
+            order = torch.from_numpy(generator.permutation(self._windows))
             self._order = order.to(self._tokens.device)
         return self._order
 
 
 def count_windows(tokens: int, context_length: int) -> int:
-    """How many windows stand side by side in so many tokens, each with its targets."""
+    """Count the adjacent windows, with targets, in that many tokens."""
     return (tokens - 1) // context_length
 
 
@@ -138,13 +138,13 @@ def _draw_starts(
 
 
 def _create_generator(seed: int, stream: Stream, number: int) -> np.random.Generator:
-    """The generator of one draw of a stream: no draw depends on those before it."""
+    """Create the generator of one draw of a stream; draws are independent of each other."""
     philox = np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, number])
     return np.random.Generator(philox)
 
 
 def _gather_windows(tokens: Tensor, starts: Tensor, context_length: int) -> Tensor:
-    """Windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
+    """Gather windows of T + 1 tokens: starts (...) -> (..., T + 1)."""
     return tokens[
         starts.to(tokens.device)[..., None] + torch.arange(context_length + 1, device=tokens.device)
     ]
@@ -153,28 +153,26 @@ def _gather_windows(tokens: Tensor, starts: Tensor, context_length: int) -> Tens
 def sequential_windows(
     tokens: Tensor, context_length: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut a split into windows side by side: every token but the first is a target once.
+    """Divide a split into adjacent windows: every token but the first is a target once.
 
-    `tokens`: (N,). Yields inputs and targets, int64 (at most `batch_size`, T);
-    what remains at the end comes as one shorter window. A token near the start
-    of its window is predicted from little context, as in training.
+    `tokens`: (N,). Yields inputs and targets, int64 (at most `batch_size`, T); the
+    remainder comes as one shorter window. A token near the start of its window is
+    predicted from little context, as in training.
     """
     last = len(tokens) - 1
     whole = last // context_length * context_length
     inputs = tokens[:whole].view(-1, context_length)
     targets = tokens[1 : whole + 1].view(-1, context_length)
-    for some_inputs, some_targets in zip(
-        inputs.split(batch_size), targets.split(batch_size), strict=True
-    ):
-        yield some_inputs.long(), some_targets.long()
+    for batch in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+        yield batch[0].long(), batch[1].long()
     if whole < last:
         yield tokens[None, whole:last].long(), tokens[None, whole + 1 :].long()
 
 
-def count_known_tokens(places: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
-    """How many tokens stand before each place in its window, as `sequential_windows` cuts them.
+def count_known_tokens(positions: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
+    """Count the tokens before each position in its window of `sequential_windows`, (n,).
 
-    `places`: (n,), counted in the text from 0, which is a target in no window and
-    has nothing before it; the others are targets with 1 to T tokens before them.
+    `positions`: (n,), in the text. Position 0 is never a target and has no token before
+    it; the others are targets with 1 to T tokens before them.
     """
-    return np.minimum((places - 1) % context_length + 1, places)
+    return np.minimum((positions - 1) % context_length + 1, positions)

@@ -1,1 +1,1 @@
-"""What a trained model is worth: exact losses, parameter counts, speed, memory."""
+"""Measures models: exact losses, n-gram baselines, surprisal, noise, published sizes."""

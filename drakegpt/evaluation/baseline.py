@@ -1,12 +1,11 @@
-"""What counting alone reaches: the n-gram models that stand beside every other loss.
+"""N-gram baselines: the losses that counting alone reaches.
 
-The counts come from the training split; the validation split is scored on all
-its tokens, in the windows in which models are scored. Pairs are all that BigramLM
-can learn. Counts of longer n-grams are hard to beat, but keep every n-gram of
-the training split: how many those are stands beside their loss.
+Counts come from the training split; the validation split is scored on all its tokens, in
+the same windows as models are. The bigram baseline is the best that BigramLM can learn.
+Longer n-grams are hard to beat, but store every n-gram of the training split, so their
+number is reported beside their loss.
 
-Not here: the counts and their probabilities (`data.ngrams`), how models are
-scored (`scoring`), what is made of it (`comparison`).
+Not here: counts and their probabilities (`data.ngrams`), scores of models (`scoring`).
 """
 
 import math
@@ -20,71 +19,77 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.ngrams import TOKENS_PER_PART, NGrams, fit
 from drakegpt.data.tokenizers.base import Tokens
 from drakegpt.data.windows import count_known_tokens
-from drakegpt.evaluation.scoring import Score, characters_in, validation_tokens
+from drakegpt.evaluation.scoring import Score, count_characters, get_validation_tokens
 
 HIGHEST_ORDER = 7
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """How well n-grams of up to `order` tokens predict the validation split."""
+    """The score of n-grams of up to `order` tokens on the validation split."""
 
     order: int
-    context_length: int  # of the windows it was scored in (T)
+    context_length: int  # T, of the windows it was scored in
     score: Score
-    ngrams: int  # how many different ones it keeps, of 1 to `order` tokens
+    ngrams: int  # number of distinct ones that it stores, of 1 to `order` tokens
 
     @property
     def label(self) -> str:
-        """What it is called in a figure."""
+        """Its name in a figure."""
         return f"{self.order}-gram counts"
 
     @property
     def unit(self) -> str:
-        """What is counted, in the plural."""
+        """The unit that is counted, in the plural."""
         return "characters" if self.per_character else "tokens"
 
     @property
     def per_character(self) -> bool:
-        """Whether its loss per token is one per character too."""
+        """Whether its loss per token is also its loss per character."""
         return self.score.tokens == self.score.characters
 
     def to_json(self) -> dict[str, Any]:
-        """The order, the context, the number of n-grams and the score's figures."""
-        place = {"order": self.order, "context_length": self.context_length, "ngrams": self.ngrams}
-        return place | self.score.to_json()
+        """Return the order, the context, the number of n-grams and the score's figures."""
+        return {
+            "order": self.order,
+            "context_length": self.context_length,
+            "ngrams": self.ngrams,
+            **self.score.to_json(),
+        }
 
 
-def ngram_baselines(
+def score_ngram_baselines(
     data: Dataset, context_length: int, highest_order: int = HIGHEST_ORDER
 ) -> tuple[Baseline, ...]:
     """Score the n-gram models of orders 1, 2, ... on the whole validation split.
 
-    As models are scored: in windows side by side of `context_length` tokens
-    (T), the first token predicted from the training split's last. With T as
-    long as the split there is one window, and nothing is held back.
+    As for models, windows of `context_length` tokens (T) do not overlap, and the first
+    token is predicted from the training split's last. With T as long as the split there
+    is one window, and every token sees all its context.
 
-    The orders end at `highest_order`; at T + 1, which looks at a whole window;
-    and where n tokens no longer fit a key (`fit`). Raises `CorpusError` when
-    the dataset is damaged.
+    The highest order is the least of `highest_order`, T + 1, which looks at a whole
+    window, and the longest n-gram that fits a key (`fit`). Raises `CorpusError` if the
+    dataset is damaged.
     """
     data.verify()
     vocab_size = data.tokenizer.vocab_size
     order = min(highest_order, context_length + 1)
     counts = fit(data.split("train").numpy(), vocab_size, order)
-    tokens = validation_tokens(data)
-    characters = characters_in(tokens[1:], data.tokenizer)
-    found = losses(counts, tokens.numpy(), context_length)
+    tokens = get_validation_tokens(data)
+    characters = count_characters(tokens[1:], data.tokenizer)
+    losses = compute_losses(counts, tokens.numpy(), context_length)
     return tuple(
         Baseline(order, context_length, Score(loss, len(tokens) - 1, characters), ngrams)
-        for order, (loss, ngrams) in enumerate(zip(found, accumulate(counts.sizes), strict=True), 1)
+        for order, (loss, ngrams) in enumerate(
+            zip(losses, accumulate(counts.sizes), strict=True), 1
+        )
     )
 
 
-def losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[float]:
-    """The mean loss of each order, in nats per token, over all tokens but the first.
+def compute_losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[float]:
+    """Compute the mean loss of each order, in nats per token, over all tokens but the first.
 
-    `tokens`: (N,), in windows side by side as `sequential_windows` cuts them.
+    `tokens`: (N,), read in the windows of `sequential_windows`.
     """
     sums: list[list[float]] = [[] for _ in counts.levels]
     for start in range(1, len(tokens), TOKENS_PER_PART):

@@ -1,14 +1,14 @@
-"""How many parameters the original's documentation says that its models have.
+"""Parameter counts that the original's documentation publishes, and why they differ.
 
-Counted they are in `models.size`.
+Not here: the true counts (`models.size`).
 """
 
 from drakegpt.config import LADDER, ModelConfig, ModelName
 
-# What the original's documentation prints; all else is its formula for other shapes.
+# Models and sizes whose counts are printed there; for other shapes its formula is used.
 PRINTED = {(name, "default") for name in LADDER[:-1]} | {(LADDER[-1], "scaled")}
 
-# Why each published figure differs from the counted one; the tests add up every item.
+# Why each published count differs from the true one; a test adds up every item.
 WHY_THEY_DIFFER: dict[ModelName, str] = {
     "BigramLM": "takes the table to be V x C; it is V x V",
     "SingleHeadAttentionLM": "counts positions and head twice (+TC +CV), the head's bias not (-V)",
@@ -22,10 +22,10 @@ WHY_THEY_DIFFER: dict[ModelName, str] = {
 }
 
 
-def published_parameters(config: ModelConfig) -> int | None:
-    """The original documentation's formula for this shape; `None` for a model not of the ladder.
+def compute_published_parameters(config: ModelConfig) -> int | None:
+    """Compute the published count for this shape; `None` for a model that is not of the ladder.
 
-    For V = 80 it gives the figures printed there: 2,560 · 11,264 · 11,264 ·
+    For V = 80 the formula gives the counts printed there: 2,560 · 11,264 · 11,264 ·
     29,952 · 42,240 at default size and 11,223,632 for the scaled TransformerLM.
     """
     if config.model not in LADDER:

@@ -1,10 +1,9 @@
-"""The exact loss of a model over whole splits: every character scored once.
+"""Computes the exact loss of a model over whole splits: every token is scored once.
 
-While training, losses are estimated from random windows; here each split is
-walked through in windows side by side, so the figures carry no sampling error
-and are the same every time.
+Training estimates losses from random windows; here a split is read in consecutive
+windows, so a score has no sampling error and is the same every time.
 
-Not here: which model of a run is scored, and what is kept of it (`runs.scores`).
+Not here: which weights of a run are scored, and storing scores (`runs.scores`).
 """
 
 import math
@@ -17,35 +16,35 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss
 
-COUNTED_AT_ONCE = 2**20
+COUNT_CHUNK = 2**20  # tokens whose characters are counted at once
 
 
 @dataclass(frozen=True)
 class Score:
     """How well a model predicts a split.
 
-    Losses of different tokenizers cannot be compared, for a token may be a
-    letter or a word; bits per character can.
+    Bits per character can be compared between tokenizers. Losses cannot: a token may be
+    a letter or a word.
     """
 
     loss: float  # nats per token
-    tokens: int  # how many were scored
-    characters: int  # that they stand for
+    tokens: int  # number scored
+    characters: int  # number that these tokens encode
 
     @property
     def bits_per_character(self) -> float:
-        """Bits needed on average to write down a character, knowing the model."""
+        """The mean number of bits to encode a character with the model."""
         return self.loss / math.log(2) * self.tokens / self.characters
 
     @property
     def perplexity(self) -> float:
-        """How many equally likely tokens would be as hard to guess."""
+        """The number of equally likely tokens that would be as hard to guess."""
         return math.exp(min(self.loss, 700.0))
 
     def to_json(self) -> dict[str, float | int]:
-        """All five figures."""
+        """Return all five figures."""
         return {
             "loss": self.loss,
             "bits_per_character": self.bits_per_character,
@@ -55,34 +54,34 @@ class Score:
         }
 
 
-def validation_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
-    """Score a model, which is on `device`, on the whole of the validation split."""
-    return score_tokens(model, validation_tokens(data), data.tokenizer, device)
+def score_validation_split(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+    """Score a model, which is on `device`, on the whole validation split."""
+    return score_tokens(model, get_validation_tokens(data), data.tokenizer, device)
 
 
-def tail_score(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_training_tail(model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model on the tail of the training split, after the token before it."""
-    learnt, tail = data.select_splits(tail=True)
-    return score_tokens(model, torch.cat([learnt[-1:], tail]), data.tokenizer, device)
+    trained_on, tail = data.select_splits(tail=True)
+    return score_tokens(model, torch.cat([trained_on[-1:], tail]), data.tokenizer, device)
 
 
-def validation_tokens(data: Dataset) -> Tensor:
-    """The validation split, (N + 1,), after the training split's last token."""
+def get_validation_tokens(data: Dataset) -> Tensor:
+    """Return the training split's last token and the validation split, (N + 1,)."""
     return torch.cat([data.split("train")[-1:], data.split("val")])
 
 
-def characters_in(tokens: Tensor, tokenizer: Tokenizer) -> int:
-    """How many characters tokens, (N,), stand for; at least one, as a divisor."""
-    begun = torch.from_numpy(tokenizer.characters_begun())
-    return max(1, sum(int(begun[part.long()].sum()) for part in tokens.split(COUNTED_AT_ONCE)))
+def count_characters(tokens: Tensor, tokenizer: Tokenizer) -> int:
+    """Count the characters that tokens, (N,), encode; at least one, as it is a divisor."""
+    counts = torch.from_numpy(tokenizer.count_characters())
+    return max(1, sum(int(counts[part.long()].sum()) for part in tokens.split(COUNT_CHUNK)))
 
 
 def score_tokens(
     model: LanguageModel, tokens: Tensor, tokenizer: Tokenizer, device: torch.device
 ) -> Score:
-    """Score all tokens but the first, many windows at a time."""
+    """Score all tokens but the first, in batches of windows."""
     context_length = model.config.context_length
-    at_once = max(1, tokens_at_once(device, model.config) // context_length)
-    batches = sequential_windows(tokens, context_length, at_once)
+    batch_size = max(1, choose_batch_tokens(device, model.config) // context_length)
+    batches = sequential_windows(tokens, context_length, batch_size)
     loss, predicted = mean_loss(model, batches, device), tokens[1:]
-    return Score(loss, len(predicted), characters_in(predicted, tokenizer))
+    return Score(loss, len(predicted), count_characters(predicted, tokenizer))

@@ -1,7 +1,8 @@
-"""Which runs can be compared: those that agree in all that they need not differ in.
+"""Select the runs of a comparison: those that agree in their settings.
 
-A run may stand for its model in a comparison with any settings; here the runs
-are found that share theirs, and what the others depart in.
+Runs agree if the shortest commands that train them name the same settings, apart from
+model, size, dataset, seed and incidental settings such as the device. Settings in which
+a run differs from the others are listed by `find_differences`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,99 +17,105 @@ from drakegpt.config.files import named_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError
-from drakegpt.runs.lookup import INCIDENTAL, list_runs_on
+from drakegpt.runs.lookup import INCIDENTAL, list_runs, list_runs_on
 from drakegpt.runs.run import Run
 
-# What a run of the ladder has set unless asked otherwise.
-LADDERS_OWN = {"bits": "full", "init_from": "", "preset": "none"}
-# What runs that are compared need not share; model, size and data are not asked about.
+# Settings of the ladder's runs unless others are given.
+LADDER_DEFAULTS = {"bits": "full", "init_from": "", "preset": "none"}
+# Settings that comparable runs need not share, besides model, size and data.
 NOT_SHARED = ("seed", *INCIDENTAL)
-# Beside the settings: how a run came about if not by one training here.
-TRAINED_BY = "origin"
+# Listed like a setting: where a run comes from if it was not trained here in one part.
+ORIGIN = "origin"
 
 Agreement = tuple[tuple[str, Any], ...]
 
 
-def shared_settings(run: Run) -> Agreement:
-    """What runs must share to be compared: the settings that the shortest command names.
+def get_shared_settings(run: Run) -> Agreement:
+    """Return what runs must share to be compared: the settings that the shortest command names.
 
-    But for model, size, data and seed, and what is incidental. How it came about
-    counts too: of an imported run the settings are not known.
+    Without model, size, data, seed and incidental settings. The origin of the run counts
+    too: the settings of an imported run are not known.
     """
-    return _agreement(_comparable(run.config), run.origin)
+    return _name_settings(_without_incidental(run.config), run.provenance)
 
 
 @cache
-def _comparable(config: TrainConfig) -> TrainConfig:
-    """The settings, but for what runs that are compared need not share: that is as by default."""
-    return replace(config, **_defaults())
+def _without_incidental(config: TrainConfig) -> TrainConfig:
+    """Reset the settings that comparable runs need not share to their defaults."""
+    return replace(config, **_default_settings())
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def _default_settings() -> dict[str, Any]:
     settings = merge_layers(LADDER[0], "default", "")
     return {name: settings[name] for name in NOT_SHARED}
 
 
 @cache
-def _agreement(config: TrainConfig, origin: str) -> Agreement:
+def _name_settings(config: TrainConfig, origin: str) -> Agreement:
     named = {name: v for name, v in named_settings(config).items() if name not in NOT_SHARED}
-    return tuple((named | ({TRAINED_BY: origin} if origin else {})).items())
+    return tuple((named | ({ORIGIN: origin} if origin else {})).items())
 
 
 def agrees(run: Run, shared: Agreement) -> bool:
-    """Whether a run is what the command that names these settings trains of its model."""
-    return not _departures(run, shared)
+    """Whether a run has the settings that its model is trained with by this agreement."""
+    return not _find_departures(run, shared)
 
 
-def largest_group(runs: Sequence[Run]) -> Agreement:
-    """What the largest group of these runs shares: that of the most models, then the newest."""
-    # By all their settings, for among thousands of runs there may be as many groups.
-    alike: dict[tuple[Any, ...], list[Run]] = {}
+def find_largest_group(runs: Sequence[Run]) -> Agreement:
+    """Find what the largest group of these runs shares: most models first, then the newest."""
+    # Grouped by all settings first: thousands of runs may form as many groups.
+    by_settings: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        alike.setdefault(tuple(_ours(run).values()), []).append(run)
-    asked = {(run.config.model, run.config.size, run.config.data) for run in runs}
+        by_settings.setdefault(tuple(_settings_of(run).values()), []).append(run)
+    models = {(run.config.model, run.config.size, run.config.data) for run in runs}
 
     def rank(shared: Agreement) -> tuple[int, str]:
-        found = (alike.get(tuple(_theirs(*each, shared).values()), []) for each in asked)
+        found = (
+            by_settings.get(tuple(_expected_settings(*model, shared).values()), [])
+            for model in models
+        )
         group = list(chain.from_iterable(found))
-        models = {run.config.model for run in group}
-        return len(models), max(str(run.info["created_at"]) for run in group)
+        return len({run.config.model for run in group}), max(
+            str(run.info["created_at"]) for run in group
+        )
 
-    return max(dict.fromkeys(map(shared_settings, runs)), key=rank)
+    return max(dict.fromkeys(map(get_shared_settings, runs)), key=rank)
 
 
-def differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
-    """The settings in which a run departs from what others share: its value and theirs.
+def find_differences(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
+    """Find the settings in which a run differs from what others share: its value and theirs.
 
-    Theirs is what its model would have been trained with. What only follows from
-    others of these settings is left out.
+    Theirs is the value that its model would have been trained with. Settings that only
+    follow from others of these are left out.
     """
-    found = _departures(run, shared)
-    named = dict(shared_settings(run)).keys() | dict(shared).keys()
+    found = _find_departures(run, shared)
+    named = dict(get_shared_settings(run)).keys() | dict(shared).keys()
     return {name: values for name, values in found.items() if name in named} or found
 
 
-def _departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
-    """All settings in which it does."""
-    theirs = _theirs(run.config.model, run.config.size, run.config.data, shared)
+def _find_departures(run: Run, shared: Agreement) -> dict[str, tuple[Any, Any]]:
+    """Find all settings in which a run differs from what others share."""
+    theirs = _expected_settings(run.config.model, run.config.size, run.config.data, shared)
     return {
-        name: (value, theirs[name]) for name, value in _ours(run).items() if value != theirs[name]
+        name: (value, theirs[name])
+        for name, value in _settings_of(run).items()
+        if value != theirs[name]
     }
 
 
-def _ours(run: Run) -> dict[str, Any]:
-    """All settings of a run that others may share, in the order of `TrainConfig`."""
-    return {name: getattr(run.config, name) for name in _SHARED} | {TRAINED_BY: run.origin}
+def _settings_of(run: Run) -> dict[str, Any]:
+    """Return all settings of a run that others may share, in the order of `TrainConfig`."""
+    return {name: getattr(run.config, name) for name in _SHARED} | {ORIGIN: run.provenance}
 
 
 @lru_cache(maxsize=64)
-def _theirs(model: str, size: str, data: str, shared: Agreement) -> dict[str, Any]:
-    """Those of a run of that model that is trained with what others share."""
+def _expected_settings(model: str, size: str, data: str, shared: Agreement) -> dict[str, Any]:
+    """Return the settings that a model is trained with by this agreement."""
     others = dict(shared)
-    derived = others.pop(TRAINED_BY, "")
+    derived = others.pop(ORIGIN, "")
     settings = merge_layers(model, size, data, others)
-    return {name: settings[name] for name in _SHARED} | {TRAINED_BY: derived}
+    return {name: settings[name] for name in _SHARED} | {ORIGIN: derived}
 
 
 _SHARED = tuple(field.name for field in fields(TrainConfig) if field.name not in NOT_SHARED)
@@ -119,33 +126,35 @@ def select_runs(
     sizes: Sequence[str] = SIZES,
     settings: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (),
+    runs: Sequence[Run] | None = None,
 ) -> dict[tuple[str, str], list[Run]]:
-    """Finished runs of each model and size that agree, in the order of the ladder.
+    """Select finished runs of each model and size that agree, in the order of the ladder.
 
-    Of each size the largest group of runs that agree: that of the most models, then
-    the newest. A model without a run in it has its newest run. With each come those
-    that differ from it in their seed alone.
+    For each size the largest group of runs that agree: most models first, then the
+    newest. A model without a run in that group has its newest run. Runs that differ
+    from a selected one in their seed alone are selected with it.
 
-    Only runs on this very version of the dataset count, and only those that were
-    trained with `settings` and one of `seeds`, where any are given; if not in full
-    precision, from the beginning.
+    Only runs on this version of the dataset count, trained with `settings` and one of
+    `seeds` if any are given; by default in full precision and from random weights.
+    `runs`: all runs, if they were listed already.
     """
-    runs = _of_the_ladder(data, settings, seeds)
+    candidates = _filter_ladder_runs(data, settings, seeds, runs)
+    by_size = {size: [run for run in candidates if run.config.size == size] for size in sizes}
     return {
-        (model, size): chosen
-        for size in sizes
-        for model, chosen in _of_size([r for r in runs if r.config.size == size]).items()
+        (model, size): selected
+        for size, of_size in by_size.items()
+        for model, selected in _select_of_size(of_size).items()
     }
 
 
-def _of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """What `select_runs` takes of the runs of one size, oldest first."""
+def _select_of_size(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Select among the runs of one size, oldest first, as `select_runs` does."""
     if not runs:
         return {}
-    leading = largest_group(runs)
-    agreeing = [run for run in runs if agrees(run, leading)]
+    shared = find_largest_group(runs)
+    agreeing = [run for run in runs if agrees(run, shared)]
     latest = {run.config.model: run for run in [*runs, *agreeing]}
-    return {model: _of_all_seeds(latest[model], runs) for model in LADDER if model in latest}
+    return {model: _collect_seeds(latest[model], runs) for model in LADDER if model in latest}
 
 
 def select_agreeing(
@@ -154,48 +163,52 @@ def select_agreeing(
     seeds: Sequence[int] = (),
     usable: Callable[[Iterable[Run]], list[Run]] = list,
 ) -> dict[tuple[str, str], list[Run]]:
-    """The finished runs, with any of `seeds`, that agree with these settings of one model each.
+    """Select finished runs, with any of `seeds`, that agree with one of these configurations.
 
-    `usable` leaves out runs that cannot be taken for another reason.
+    `usable` filters out runs that cannot be used for another reason.
     """
-    runs = [run for run in list_runs_on(data) if _stands_for(run, {}, seeds)]
+    runs = [run for run in list_runs_on(data) if _is_candidate(run, {}, seeds)]
     found: dict[tuple[str, str], list[Run]] = {}
     for config in configs:
-        wanted = (config.model, config.size, _agreement(config, ""))
+        wanted = (config.model, config.size, _name_settings(config, ""))
         agreeing = (
-            r for r in runs if (r.config.model, r.config.size, shared_settings(r)) == wanted
+            r for r in runs if (r.config.model, r.config.size, get_shared_settings(r)) == wanted
         )
-        if alike := usable(agreeing):
-            found[config.model, config.size] = _of_all_seeds(alike[-1], alike)
+        if whole := usable(agreeing):
+            found[config.model, config.size] = _collect_seeds(whole[-1], whole)
     return found
 
 
-def newer_runs(
+def find_newer_runs(
     data: Dataset,
-    chosen: Mapping[tuple[str, str], Sequence[Run]],
+    selected: Mapping[tuple[str, str], Sequence[Run]],
     settings: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (),
+    runs: Sequence[Run] | None = None,
 ) -> list[Run]:
-    """The newest run of each model and size where that is not among those `chosen`."""
+    """Find the newest run of each model and size that has other settings than `selected`."""
     latest = {
         (run.config.model, run.config.size): run
-        for run in _of_the_ladder(data, settings, seeds)
-        if (run.config.model, run.config.size) in chosen
+        for run in _filter_ladder_runs(data, settings, seeds, runs)
+        if (run.config.model, run.config.size) in selected
     }
     return [
         run
         for key, run in latest.items()
-        if shared_settings(run) != shared_settings(chosen[key][0])
+        if get_shared_settings(run) != get_shared_settings(selected[key][0])
     ]
 
 
-def _of_the_ladder(
-    data: Dataset, settings: Mapping[str, Any] | None, seeds: Sequence[int]
+def _filter_ladder_runs(
+    data: Dataset,
+    settings: Mapping[str, Any] | None,
+    seeds: Sequence[int],
+    runs: Sequence[Run] | None,
 ) -> list[Run]:
-    """The runs of the ladder, oldest first, that may stand for their models."""
-    wanted = LADDERS_OWN | dict(settings or {})
-    runs = [run for run in list_runs_on(data) if run.config.model in LADDER]
-    return [run for run in runs if _stands_for(run, wanted, seeds)]
+    """List the runs of the ladder, oldest first, that may represent their models."""
+    wanted = LADDER_DEFAULTS | dict(settings or {})
+    of_ladder = [run for run in list_runs_on(data, runs) if run.config.model in LADDER]
+    return [run for run in of_ladder if _is_candidate(run, wanted, seeds)]
 
 
 def select_others(
@@ -203,19 +216,21 @@ def select_others(
     sizes: Sequence[str] = SIZES,
     settings: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (),
+    runs: Sequence[Run] | None = None,
 ) -> list[list[Run]]:
-    """The latest finished runs on the same text that are not of the ladder.
+    """Select the latest finished runs on the same text that are not of the ladder.
 
-    One for each model, size, system and dataset, with its other seeds: other
-    models, published systems, and whatever reads the same text in other tokens.
-    `settings` and `seeds` choose as for the ladder.
+    One for each model, size, preset and dataset, with its other seeds: other models,
+    presets, and models that read the same text with another tokenizer. `settings`,
+    `seeds` and `runs` as for `select_runs`.
     """
     wanted = {"bits": "full"} | dict(settings or {})
-    runs = [
+    runs = list_runs() if runs is None else runs
+    others = [
         run
-        for of_same_text in [data, *_in_other_tokens(data)]
-        for run in list_runs_on(of_same_text)
-        if _stands_for(run, wanted, seeds)
+        for of_same_text in [data, *_find_retokenized(data)]
+        for run in list_runs_on(of_same_text, runs)
+        if _is_candidate(run, wanted, seeds)
         and run.config.size in sizes
         and not (
             run.config.data == data.name
@@ -224,38 +239,39 @@ def select_others(
         )
     ]
     latest = {
-        (run.config.model, run.config.size, run.config.preset, run.config.data): run for run in runs
+        (run.config.model, run.config.size, run.config.preset, run.config.data): run
+        for run in others
     }
-    return [_of_all_seeds(run, runs) for run in latest.values()]
+    return [_collect_seeds(run, others) for run in latest.values()]
 
 
-def _stands_for(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
-    """Whether a run may stand for its model: finished, as wanted, no copy, no trial of many."""
+def _is_candidate(run: Run, wanted: Mapping[str, Any], seeds: Sequence[int]) -> bool:
+    """Whether a run may represent its model: finished, as wanted, not packed, not a trial."""
     return (
         run.finished
         and run.derived != "packed"
         and not run.sweep
-        and (run.plain or "iters" not in wanted)
+        and (run.has_single_part or "iters" not in wanted)
         and (not seeds or run.config.seed in seeds)
         and all(getattr(run.config, key) == value for key, value in wanted.items())
     )
 
 
-def _of_all_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """The latest run of each seed among those of `runs` that are else like `run`, by seed."""
-    wanted = _identity(run)
-    found = {other.config.seed: other for other in runs if _identity(other) == wanted}
+def _collect_seeds(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Collect the latest run of each seed among `runs` that otherwise equal `run`, by seed."""
+    wanted = _identify(run)
+    found = {other.config.seed: other for other in runs if _identify(other) == wanted}
     return [found[seed] for seed in sorted(found)]
 
 
-def _identity(run: Run) -> tuple[Any, ...]:
-    """All that makes a run's result what it is, but its seed."""
+def _identify(run: Run) -> tuple[Any, ...]:
+    """Return what determines a run's result, apart from its seed."""
     config = run.config
-    return config.model, config.size, config.data, shared_settings(run)
+    return config.model, config.size, config.data, get_shared_settings(run)
 
 
-def _in_other_tokens(data: Dataset) -> list[Dataset]:
-    """The datasets of the same text that have another tokenizer; damaged ones are passed over."""
+def _find_retokenized(data: Dataset) -> list[Dataset]:
+    """Find the datasets of the same text with another tokenizer; damaged ones are skipped."""
     found = []
     for name in dataset.list_names():
         with suppress(CorpusError):
@@ -266,9 +282,9 @@ def _in_other_tokens(data: Dataset) -> list[Dataset]:
     return found
 
 
-def missing_models(
+def list_missing_models(
     runs: Mapping[tuple[str, str], Any], sizes: Sequence[str] = ()
 ) -> tuple[tuple[str, str], ...]:
-    """(model, size) pairs without a run: of `sizes`, or of each size that has been begun."""
+    """List (model, size) pairs without a run: of `sizes`, or else of each size with a run."""
     wanted = sizes or [s for s in SIZES if any(size == s for _, size in runs)] or ["default"]
     return tuple((model, size) for size in wanted for model in LADDER if (model, size) not in runs)

@@ -1,9 +1,9 @@
-"""What the documentation of the original DrakeGPT claims, tested on the runs that are here.
+"""The claims of the original DrakeGPT's documentation, checked on these runs.
 
-Each claim is stated as strongly as it stands there, and tested on each set of rows that could
-show it: six models of one size, and the set that the original shows, TransformerLM at scaled
-size beside the five others at default size. A claim is true or false by what lies beyond noise;
-rows that were trained otherwise than the others, or whose losses are not finite, tell nothing.
+Each claim is stated as strongly as in the original, and checked on each set of rows that could
+support it: the six models of one size, and the set that the original shows, TransformerLM at
+scaled size beside the five others at default size. A claim is true or false only by differences
+beyond noise, else unknown. Rows with other settings or non-finite losses are excluded.
 """
 
 import math
@@ -15,31 +15,31 @@ from typing import Any
 from drakegpt.config import LADDER, SIZES
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
-from drakegpt.experiments.results import ResultRow, RunResult, loss_decrease
+from drakegpt.experiments.results import ResultRow, RunResult, compare_losses
 
-INTRODUCTION = "What the original DrakeGPT's documentation claims of its runs, tested on these"
-MOST_FACTOR_NATS = 10.0  # a model that is so far behind has not learnt at all
-# From half-way on: training falls by more than this, and validation does not.
+TITLE = "The original's claims, checked"
+MAX_FACTOR_NATS = 10.0  # a model that is further behind has diverged
+# Overfitting: from half-way on, training loss falls by more than this and validation does not.
 PLATEAU_NATS = 0.01
 VERDICTS = {True: "true", False: "false", None: "unknown"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the original's documentation, tested on these runs."""
+    """A statement of the original's documentation, checked on these runs."""
 
     claim: str
-    holds: bool | None  # None: these runs cannot tell
+    holds: bool | None  # None: unknown from these runs
     finding: str
 
     @property
     def verdict(self) -> str:
-        """In one word."""
+        """The verdict in one word."""
         return VERDICTS[self.holds]
 
 
 def check_claims(rows: Sequence[ResultRow]) -> list[Claim]:
-    """Each claim, on each set of at least two of the ladder's `rows`; none of a preset's."""
+    """Check each claim on each set of at least two of the ladder's `rows`; presets excluded."""
     rows = [row for row in rows if row.preset == "none" and not row.differs]
     sets = {f"{size} size": [row for row in rows if row.size == size] for size in SIZES}
     *small, _ = LADDER
@@ -48,130 +48,136 @@ def check_claims(rows: Sequence[ResultRow]) -> list[Claim]:
     if shown and large and shown[0].shared == large[0].shared:
         sets["as the original shows it: the last one scaled"] = [*shown, *large]
     return [
-        claim for name, of_set in sets.items() if len(of_set) > 1 for claim in _claims(name, of_set)
+        claim
+        for name, of_set in sets.items()
+        if len(of_set) > 1
+        for claim in _check_set(name, of_set)
     ]
 
 
-def _claims(name: str, rows: Sequence[ResultRow]) -> list[Claim]:
-    """The claims on one set of rows, in the order of the ladder."""
-    claims = [_falls_with_each_component(name, rows), _some_overfit(name, rows)]
+def _check_set(name: str, rows: Sequence[ResultRow]) -> list[Claim]:
+    """Check the claims on one set of rows, in the order of the ladder."""
+    claims = [_check_steps(name, rows), _check_overfitting(name, rows)]
     if rows[-1].model == LADDER[-1]:
-        claims.insert(1, _last_is_lowest(name, rows))
+        claims.insert(1, _check_last_is_lowest(name, rows))
     return claims
 
 
-def _verdict(rows: Sequence[ResultRow], found: Sequence[Difference]) -> bool | None:
-    """Whether all of these falls are falls; only all models can show that they are."""
+def _decide(rows: Sequence[ResultRow], found: Sequence[Difference]) -> bool | None:
+    """Decide whether the loss decreases in all of these steps; true needs all models."""
     if any(step.higher for step in found):
         return False
     complete = len(rows) == len(LADDER)
     return True if complete and all(step.lower for step in found) else None
 
 
-def _training(result: RunResult) -> float:
+def get_train_loss(result: RunResult) -> float:
+    """Return the loss by which the original compares models."""
     return result.train_loss
 
 
-def _falls_with_each_component(name: str, rows: Sequence[ResultRow]) -> Claim:
+def _check_steps(name: str, rows: Sequence[ResultRow]) -> Claim:
     steps = [
-        (row, loss_decrease(before, row, _training))
+        (row, compare_losses(before, row, get_train_loss))
         for before, row in pairwise(rows)
         if LADDER.index(row.model) == LADDER.index(before.model) + 1
     ]
-    told = [_step(row, step) for row, step in steps if not step.lower]
-    if not told:
+    findings = [_describe_step(row, step) for row, step in steps if not step.lower]
+    if not findings:
         falls = f"It falls at each of the {len(steps)} steps between neighbours"
-        told = [falls if steps else "No step can tell"]
+        findings = [falls if steps else "No neighbouring models to compare"]
     return Claim(
         f"The training loss falls with each added component ({name}).",
-        _verdict(rows, [step for _, step in steps]),
-        f"{'; '.join(told)}.{_unlike_means(rows)}",
+        _decide(rows, [step for _, step in steps]),
+        f"{'; '.join(findings)}.{_note_single_seeds(rows)}",
     )
 
 
-def _step(row: ResultRow, step: Difference) -> str:
-    """A step that is no fall."""
+def _describe_step(row: ResultRow, step: Difference) -> str:
+    """Describe a step at which the loss does not fall."""
     if not step.finite:
         return f"{row.model} or the model before has a loss that is not finite"
     where = step.where("below", "above", "level with")
-    return f"{row.model} is {where} the model before{step.grounds}"
+    return f"{row.model} is {where} the model before{step.remarks}"
 
 
-def _unlike_means(rows: Sequence[ResultRow]) -> str:
-    """A sentence for rows of one seed beside means of several."""
+def _note_single_seeds(rows: Sequence[ResultRow]) -> str:
+    """Name the rows of a single seed among means over several; empty if there are none."""
     single = [row.model for row in rows if len(row.seeds) == 1]
     if not single or len(single) == len(rows):
         return ""
-    return f" Of one seed, beside means of several: {', '.join(single)}."
+    return f" Single seed, compared with means over several: {', '.join(single)}."
 
 
-def _last_is_lowest(name: str, rows: Sequence[ResultRow]) -> Claim:
+def _check_last_is_lowest(name: str, rows: Sequence[ResultRow]) -> Claim:
     last, others = rows[-1], rows[:-1]
     known = [row for row in others if math.isfinite(row.train_loss)]
-    found = [loss_decrease(row, last, _training) for row in others]
-    finding = "No losses can tell"
+    found = [compare_losses(row, last, get_train_loss) for row in others]
+    finding = "No finite losses to compare"
     if known and math.isfinite(last.train_loss):
         next_best = min(known, key=lambda row: row.train_loss)
-        finding = _ahead(next_best, loss_decrease(next_best, last, _training))
+        finding = _describe_lead(next_best, compare_losses(next_best, last, get_train_loss))
     published = ""
     if last.size == "scaled":
         published = " Published: 1.35 nats, called 4.85 times better; e^1.35 = 3.86."
     return Claim(
         f"{last.model} has the lowest training loss ({name}).",
-        _verdict(rows, found),
+        _decide(rows, found),
         f"{finding}.{published}",
     )
 
 
-def _ahead(next_best: ResultRow, ahead: Difference) -> str:
-    """How far the last model is ahead of the lowest of the others."""
+def _describe_lead(next_best: ResultRow, ahead: Difference) -> str:
+    """Describe by how much the last model is ahead of the lowest of the others."""
     factor = ""
-    if ahead.lower and ahead.fall < MOST_FACTOR_NATS:
-        factor = f", e^{ahead.fall:.2f} = {math.exp(ahead.fall):.2f} times"
+    if ahead.lower and ahead.decrease < MAX_FACTOR_NATS:
+        factor = f", e^{ahead.decrease:.2f} = {math.exp(ahead.decrease):.2f} times"
     where = ahead.where("ahead of", "behind", "level with")
-    return f"It ends {where} {next_best.model}{factor}{ahead.grounds}"
+    return f"It ends {where} {next_best.model}{factor}{ahead.remarks}"
 
 
-def _some_overfit(name: str, rows: Sequence[ResultRow]) -> Claim:
-    """The original says neither which models nor by how much."""
-    moves = {row.model: _second_half(row) if row.comparable else None for row in rows}
+def _check_overfitting(name: str, rows: Sequence[ResultRow]) -> Claim:
+    """Check that some models overfit; the original names neither models nor amounts."""
+    moves = {row.model: _measure_second_half(row) if row.comparable else None for row in rows}
     found = {model: m for model, m in moves.items() if m and m[0].lower and not m[1].lower}
     named = "; ".join(
-        f"{model}: training falls by {train.amount}, validation {_moved(val)}"
+        f"{model}: training falls by {train.amount}, validation {_describe_change(val)}"
         for model, (train, val) in found.items()
     )
-    # A run whose curve is not on record may have overfitted unseen.
-    told = len(rows) == len(LADDER) and all(moves.values())
+    # A run without a recorded curve may have overfitted.
+    complete = len(rows) == len(LADDER) and all(moves.values())
     return Claim(
         "For some of the models, training loss goes on falling while validation loss plateaus "
         f"or increases ({name}).",
-        True if found else (False if told else None),
+        True if found else (False if complete else None),
         f"Estimates from half-way to the end, by more than {PLATEAU_NATS} nats: {named or 'none'}.",
     )
 
 
-def _second_half(row: ResultRow) -> tuple[Difference, Difference] | None:
-    """How far training and validation fell from half-way to the end; `None` without a curve.
+def _measure_second_half(row: ResultRow) -> tuple[Difference, Difference] | None:
+    """Return the decrease of training and validation loss from half-way to the end.
 
-    Of each run by itself, so that the noise is that of the falls. `None` too where
-    one of the losses is not finite.
+    Computed for each run by itself, so that the noise is that of the decreases. `None`
+    without a curve for each run, or where a loss is not finite.
     """
     if len(row.histories) < len(row.results) or any(len(h) < 2 for h in row.histories):
         return None
     falls = tuple(
-        noise.own_fall([_from_half_way(history, key) for history in row.histories], PLATEAU_NATS)
+        noise.compare_within_runs(
+            [_decrease_from_halfway(history, key) for history in row.histories], PLATEAU_NATS
+        )
         for key in ("train_loss", "val_loss")
     )
     train, val = falls
     return (train, val) if train.finite and val.finite else None
 
 
-def _from_half_way(history: Sequence[Mapping[str, Any]], key: str) -> float:
+def _decrease_from_halfway(history: Sequence[Mapping[str, Any]], key: str) -> float:
     *before, last = history
     half = last["iteration"] / 2
     middle = next((line for line in before if line["iteration"] >= half), before[-1])
     return float(middle[key] - last[key])
 
 
-def _moved(loss_decrease: Difference) -> str:
-    return f"rises by {loss_decrease.amount}" if loss_decrease.higher else "stays level"
+def _describe_change(change: Difference) -> str:
+    return f"rises by {change.amount}" if change.higher else "stays level"

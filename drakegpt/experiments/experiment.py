@@ -1,8 +1,8 @@
-"""An experiment: the same text, several variants of the settings, each with several seeds.
+"""An experiment: several variants of the settings on one dataset, each with several seeds.
 
-`collect` finds the runs that there are, resumes those that were interrupted and
-trains the rest. The ladder, the regularizers and the table of low-bit weights are
-each a list of variants, and what is told of their runs.
+`collect` finds the finished runs, resumes those that were interrupted and trains the
+rest. The ladder, the regularizers and the low-bit table are each a list of variants
+and a summary of their runs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,36 +18,36 @@ from drakegpt.experiments.launcher import Job
 from drakegpt.runs.lookup import find_finished, list_runs_on
 from drakegpt.runs.run import Run
 
-# Trains a run for each job, resuming what was interrupted, like `launcher.train_runs`.
+# Trains a run for each job, resuming interrupted ones, like `launcher.train_runs`.
 Train = Callable[[Sequence[Job]], object]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is to be compared: variants of the settings, each trained with all seeds."""
+    """Variants of the settings to compare, each trained with all seeds."""
 
     variants: Mapping[str, TrainConfig]
     seeds: Sequence[int]
-    # Variants that start from the last weights of another, trained with the same seed.
+    # Variants that start from the last weights of another variant with the same seed.
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
 class Damaged(dict[str, str]):
-    """What is wrong with each run that cannot be used, by its name; each is looked at once."""
+    """The problem of each run that cannot be used, by its name; each run is checked once."""
 
     def __init__(self) -> None:
         super().__init__()
         self._whole: set[str] = set()
 
     def leave_out(self, runs: Iterable[Run]) -> list[Run]:
-        """Those of the runs whose weights and data can be used; the others are noted here."""
+        """Return the runs whose weights and data can be used; record the others here."""
         return [run for run in runs if self._is_whole(run)]
 
     def _is_whole(self, run: Run) -> bool:
         if run.name not in self and run.name not in self._whole:
             try:
                 run.load_model(torch.device("cpu"))
-                run.dataset().verify()
+                run.load_dataset().verify()
                 self._whole.add(run.name)
             except (RunError, CorpusError) as error:
                 self[run.name] = error.problem
@@ -58,17 +58,17 @@ class Damaged(dict[str, str]):
 class Collection:
     """The runs of an experiment."""
 
-    runs: Mapping[str, Mapping[int, Run]]  # of each variant, by seed; empty where there are none
+    runs: Mapping[str, Mapping[int, Run]]  # by variant and seed
     missing: tuple[tuple[str, int], ...]  # variants and seeds that were never trained
-    damaged: Mapping[str, str]  # what is wrong with runs that were passed over, by their names
+    damaged: Mapping[str, str]  # the problem of runs that were skipped, by name
 
     def with_seed(self, seed: int) -> dict[str, Run]:
-        """The run of each variant that has one with that seed."""
+        """Return the run of each variant that has one with that seed."""
         return {name: runs[seed] for name, runs in self.runs.items() if seed in runs}
 
 
-def seeds_from(settings: Mapping[str, object], count: int) -> range:
-    """As many seeds, starting at the one that is set."""
+def list_seeds(settings: Mapping[str, object], count: int) -> range:
+    """List `count` seeds, starting at the setting `seed`."""
     first = int(str(settings.get("seed", PRESETS["default"]["seed"])))
     return range(first, first + count)
 
@@ -79,17 +79,17 @@ def collect(
     train: Train | None = None,
     damaged: Damaged | None = None,
 ) -> Collection:
-    """Find a whole, finished run of each variant and seed; with `train`, train those missing.
+    """Find an intact, finished run of each variant and seed; with `train`, train the missing.
 
-    A variant that starts from another is trained once that is. Of several runs with
-    the same settings the latest counts.
+    A variant that starts from another is trained after it. Of several runs with the
+    same settings the latest counts.
     """
     damaged = Damaged() if damaged is None else damaged
     search = _Search(experiment, data, damaged)
     if train:
-        plain = [name for name in experiment.variants if name not in experiment.origins]
-        for stage in (plain, list(experiment.origins)):
-            if jobs := search.missing_jobs(stage):
+        independent = [name for name in experiment.variants if name not in experiment.origins]
+        for stage in (independent, list(experiment.origins)):
+            if jobs := search.list_missing(stage):
                 train(jobs)
                 search = _Search(experiment, data, damaged)
     runs = {
@@ -106,42 +106,42 @@ def collect(
 
 
 class _Search:
-    """Looks for the runs of an experiment among those that there are now."""
+    """Finds the runs of an experiment among the existing ones."""
 
     def __init__(self, experiment: Experiment, data: Dataset, damaged: Damaged) -> None:
         self._experiment, self._damaged = experiment, damaged
-        # Read once: each is a folder of files. A trial of a sweep stands for no variant.
+        # Read once: each is a folder of files. Trials of sweeps do not count.
         self._runs = [run for run in list_runs_on(data) if not run.sweep]
 
     def find(self, variant: str, seed: int) -> Run | None:
-        """The latest whole run of a variant with that seed, if there is one."""
-        return next(iter(self._damaged.leave_out(self._trained(variant, seed))), None)
+        """Find the latest intact run of a variant with that seed, if any."""
+        return next(iter(self._damaged.leave_out(self._list_finished(variant, seed))), None)
 
     def was_trained(self, variant: str, seed: int) -> bool:
         """Whether a variant has been trained with that seed, though its run may be damaged."""
-        return bool(self._trained(variant, seed))
+        return bool(self._list_finished(variant, seed))
 
-    def missing_jobs(self, variants: Sequence[str]) -> list[Job]:
-        """What is to be trained of these variants, seed by seed."""
+    def list_missing(self, variants: Sequence[str]) -> list[Job]:
+        """List the jobs to train for these variants, seed by seed."""
         return [
             Job(config, variant)
             for seed in self._experiment.seeds
             for variant in variants
-            if not self.find(variant, seed) and (config := self._to_train(variant, seed))
+            if not self.find(variant, seed) and (config := self._make_config(variant, seed))
         ]
 
-    def _to_train(self, variant: str, seed: int) -> TrainConfig | None:
-        """The settings to train a variant with; `None` while there is nothing it can start from."""
+    def _make_config(self, variant: str, seed: int) -> TrainConfig | None:
+        """Return the settings to train a variant with; `None` while its origin has no run."""
         config = replace(self._experiment.variants[variant], seed=seed)
         if not (origin := self._experiment.origins.get(variant)):
             return config
         start = self.find(origin, seed)
         return replace(config, init_from=start.name) if start else None
 
-    def _trained(self, variant: str, seed: int) -> list[Run]:
-        """The finished runs of a variant with that seed, latest first, from any origin."""
+    def _list_finished(self, variant: str, seed: int) -> list[Run]:
+        """List the finished runs of a variant with that seed, latest first, of any origin."""
         config = replace(self._experiment.variants[variant], seed=seed)
         if not (origin := self._experiment.origins.get(variant)):
             return find_finished(self._runs, config)
-        begun = [replace(config, init_from=run.name) for run in self._trained(origin, seed)]
-        return [run for each in begun for run in find_finished(self._runs, each)]
+        configs = [replace(config, init_from=run.name) for run in self._list_finished(origin, seed)]
+        return [run for each in configs for run in find_finished(self._runs, each)]

@@ -1,8 +1,7 @@
-"""The ladder side by side: a row for each model and size, the gain of each rung.
+"""Compare the models of the ladder: a row for each model and size, with its gain.
 
-Every figure in a row is exact (whole splits) or measured (times); the curves
-are the estimates recorded while training. Beside the rows stands the baseline,
-what counting alone reaches on the same text.
+Losses in a row are exact, over whole splits, and times are measured; the curves are
+the estimates recorded while training. N-gram baselines on the same text are included.
 """
 
 import math
@@ -15,40 +14,40 @@ from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
-from drakegpt.evaluation.noise import Difference, below
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
+from drakegpt.evaluation.noise import Difference, compare_with_level
 from drakegpt.experiments.agreement import (
-    TRAINED_BY,
+    ORIGIN,
     Agreement,
     agrees,
-    differences,
-    largest_group,
-    missing_models,
-    newer_runs,
+    find_differences,
+    find_largest_group,
+    find_newer_runs,
+    list_missing_models,
     select_agreeing,
     select_others,
     select_runs,
 )
-from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, seeds_from
+from drakegpt.experiments.experiment import Damaged, Experiment, Train, collect, list_seeds
 from drakegpt.experiments.results import (
     ResultRow,
-    loss_decrease,
+    aggregate_runs,
+    compare_losses,
     nats_per_character,
-    row_of,
     val_loss,
 )
-from drakegpt.runs.lookup import INCIDENTAL
+from drakegpt.runs.lookup import INCIDENTAL, list_runs
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
 
-PAIRS = 2  # the order whose counts BigramLM could learn
+BIGRAM = 2  # the order of the n-gram counts that BigramLM can learn
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A model of the ladder without a run, and the command that makes one for this comparison.
+    """A model of the ladder without a run, and the command that trains it for this comparison.
 
-    No command where such a run cannot be made; `why` says what prevents it.
+    The command is empty if such a run cannot be trained; `why` then says why not.
     """
 
     model: str
@@ -59,106 +58,108 @@ class Missing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows of a dataset, and what follows from them."""
+    """All rows of a dataset, with the n-gram baselines."""
 
     data: str
     rows: tuple[ResultRow, ...]
     missing: tuple[Missing, ...]
-    others: tuple[ResultRow, ...] = ()  # models and systems beside the ladder, on the same text
-    baselines: tuple[Baseline, ...] = ()  # in windows of the longest of `context_lengths`
-    context_lengths: tuple[int, ...] = ()  # of the ladder's runs, or else of the others; sorted
+    others: tuple[ResultRow, ...] = ()  # other models and presets on the same text
+    baselines: tuple[Baseline, ...] = ()  # scored with the longest of `context_lengths`
+    context_lengths: tuple[int, ...] = ()  # sorted; of the ladder's runs, or else of the others
 
     @property
     def lowest_baseline(self) -> Baseline | None:
-        """The furthest that counting reaches, where there are baselines."""
+        """The baseline with the lowest loss, if there are baselines."""
         return min(self.baselines, key=lambda baseline: baseline.score.loss, default=None)
 
     @property
-    def baselines_in_view(self) -> tuple[Baseline, ...]:
-        """The baselines to draw: the lowest, and that of single tokens."""
+    def drawn_baselines(self) -> tuple[Baseline, ...]:
+        """The baselines to draw: unigram counts and the one with the lowest loss."""
         lowest = self.lowest_baseline
         return tuple(
             baseline for baseline in self.baselines if baseline.order == 1 or baseline is lowest
         )
 
     @property
-    def pairs(self) -> Baseline | None:
-        """What counted pairs of tokens reach, where there are baselines."""
-        return next((baseline for baseline in self.baselines if baseline.order == PAIRS), None)
+    def bigram_baseline(self) -> Baseline | None:
+        """The baseline of bigram counts, if there is one."""
+        return next((baseline for baseline in self.baselines if baseline.order == BIGRAM), None)
 
-    def beside(
+    def rank_against(
         self, baseline: Baseline | None
     ) -> tuple[list[ResultRow], list[ResultRow], list[ResultRow]]:
-        """The rows, of the others too, that predict better than counting, as well, and worse.
+        """Split all rows into those better than a baseline, within noise of it, and worse.
 
-        In nats per character, for others may have other tokens. Rows that cannot be
-        compared are in none.
+        Compared in nats per character, as other models may have another tokenizer.
+        Rows that are not comparable are in none of the three.
         """
         better: list[ResultRow] = []
-        level: list[ResultRow] = []
+        tied: list[ResultRow] = []
         worse: list[ResultRow] = []
         for row in (*self.rows, *self.others):
             if baseline and row.comparable:
                 losses = [nats_per_character(result) for result in row.results]
-                apart = below(baseline.score.bits_per_character * math.log(2), losses)
-                (better if apart.lower else worse if apart.higher else level).append(row)
-        return better, level, worse
+                found = compare_with_level(baseline.score.bits_per_character * math.log(2), losses)
+                (better if found.lower else worse if found.higher else tied).append(row)
+        return better, tied, worse
 
     @property
     def unit(self) -> str:
-        """What the ladder's losses are per."""
+        """The unit that the ladder's losses are per."""
         return (self.rows or self.others)[0].unit
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values."""
+        """Return everything as plain values."""
         return {
             "data": self.data,
             "rows": [row.to_json() for row in self.rows],
             "others": [row.to_json() for row in self.others],
             "missing": [asdict(missing) for missing in self.missing],
             "baselines": [baseline.to_json() for baseline in self.baselines],
-            "beyond_pairs": _runs(self.beside(self.pairs)[0]),
-            "beyond_counting": _runs(self.beside(self.lowest_baseline)[0]),
+            "better_than_bigrams": _list_run_names(self.rank_against(self.bigram_baseline)[0]),
+            "better_than_baselines": _list_run_names(self.rank_against(self.lowest_baseline)[0]),
         }
 
 
-def _runs(rows: Sequence[ResultRow]) -> list[str]:
+def _list_run_names(rows: Sequence[ResultRow]) -> list[str]:
     return [run for row in rows for run in row.runs]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The runs that stand for the ladder, several seeds of one model and size together."""
+class Selection:
+    """The runs of a comparison."""
 
-    runs: Mapping[tuple[str, str], Sequence[Run]]
-    others: Sequence[Sequence[Run]] = ()  # models and systems beside the ladder, on the same text
-    # Newer runs in whose place others are taken that agree with the rest, each with its stand-in.
-    passed_over: Sequence[tuple[Run, Run]] = ()
-    damaged: Mapping[str, str] = field(default_factory=dict)  # what is wrong, by the run's name
+    runs: Mapping[tuple[str, str], Sequence[Run]]  # by model and size, one for each seed
+    others: Sequence[Sequence[Run]] = ()  # other models and presets on the same text
+    # Newer runs that do not agree with the rest, each with the one selected instead.
+    left_out: Sequence[tuple[Run, Run]] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)  # the problem, by run name
 
     @property
-    def together(self) -> list[Sequence[Run]]:
+    def by_row(self) -> list[Sequence[Run]]:
         """The runs of each row, those of the ladder first."""
         return [*self.runs.values(), *self.others]
 
 
 def collect_ladder(
     data: Dataset, size: str, settings: Mapping[str, Any], seeds: int | None, train: Train
-) -> Chosen:
-    """Collect the runs of each model with these settings, or with the preset's; train the missing.
+) -> Selection:
+    """Collect the runs of each model with these settings, and train the missing ones.
 
-    Of as many `seeds`; if that is `None`, of all that there are. Raises `UsageError`
-    for a length in minutes.
+    `seeds`: their number; `None` for all seeds that have runs. Raises `UsageError` for a
+    length in minutes.
     """
     if settings.get("minutes"):
-        raise UsageError("minutes would give each run other iterations.", "Give --iters instead.")
+        raise UsageError(
+            "minutes would give each run a different number of iterations.", "Give --iters instead."
+        )
     damaged = Damaged()
     configs = {model: resolve_run(model, size, data, settings) for model in LADDER}
     if seeds:
-        experiment = Experiment(configs, seeds_from(settings, seeds))
+        experiment = Experiment(configs, list_seeds(settings, seeds))
         collected = collect(experiment, data, train, damaged).runs
         found = {(model, size): list(runs.values()) for model, runs in collected.items()}
-        return Chosen({key: runs for key, runs in found.items() if runs}, damaged=damaged)
+        return Selection({key: runs for key, runs in found.items() if runs}, damaged=damaged)
     wanted = [settings["seed"]] if "seed" in settings else []
 
     def agreeing() -> dict[tuple[str, str], list[Run]]:
@@ -168,41 +169,42 @@ def collect_ladder(
     if missing := {model: c for model, c in configs.items() if (model, size) not in found}:
         collect(Experiment(missing, [configs[LADDER[0]].seed]), data, train, damaged)
         found = agreeing()
-    return Chosen(found, damaged=damaged)
+    return Selection(found, damaged=damaged)
 
 
 def select_ladder(
     data: Dataset, sizes: Sequence[str], settings: Mapping[str, Any], seeds: int | None
-) -> Chosen:
-    """Choose among the runs that there are: those that agree, with these settings and seeds."""
-    settings = in_iterations(data, sizes[0], settings)
+) -> Selection:
+    """Select among the finished runs those that agree, with these settings and seeds."""
+    settings = resolve_epochs(data, sizes[0], settings)
     identity = {name: value for name, value in settings.items() if name not in INCIDENTAL}
-    wanted = seeds_from(identity, seeds or 0)
+    wanted = list_seeds(identity, seeds or 0)
     if seeds:
         identity.pop("seed", None)
-    runs = select_runs(data, sizes, identity, wanted)
-    passed_over = [
+    everything = list_runs()  # once: each is a folder of files
+    runs = select_runs(data, sizes, identity, wanted, everything)
+    left_out = [
         (run, runs[run.config.model, run.config.size][0])
-        for run in newer_runs(data, runs, identity, wanted)
+        for run in find_newer_runs(data, runs, identity, wanted, everything)
     ]
     damaged = Damaged()
-    whole = _whole(runs, damaged)
-    others = map(damaged.leave_out, select_others(data, sizes, identity, wanted))
-    return Chosen(whole, [some for some in others if some], passed_over, damaged)
+    whole = _leave_out_damaged(runs, damaged)
+    others = map(damaged.leave_out, select_others(data, sizes, identity, wanted, everything))
+    return Selection(whole, [of_row for of_row in others if of_row], left_out, damaged)
 
 
-def in_iterations(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with epochs as iterations, which are as many for each model."""
+def resolve_epochs(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace epochs by iterations, whose number is the same for each model."""
     if not settings.get("epochs"):
         return dict(settings)
     resolved = resolve_run("TransformerLM", size, data, settings)
     return {**settings, "iters": resolved.iters, "epochs": 0, "window_order": resolved.window_order}
 
 
-def _whole(
+def _leave_out_damaged(
     runs: Mapping[tuple[str, str], Sequence[Run]], damaged: Damaged
 ) -> dict[tuple[str, str], list[Run]]:
-    return {key: whole for key, some in runs.items() if (whole := damaged.leave_out(some))}
+    return {key: whole for key, of_row in runs.items() if (whole := damaged.leave_out(of_row))}
 
 
 def compare(
@@ -212,75 +214,76 @@ def compare(
     others: Sequence[Sequence[Run]] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Score the runs on `data` and set them side by side, the others and the baseline with them.
+    """Score the runs and make a row of each group of seeds; add n-gram baselines.
 
-    Runs that stand together, differing in their seed, become one row. A row that
-    does not agree with the largest group of its size is told apart and has no gain.
+    A row that does not agree with the largest group of its size lists its differences
+    and has no gain.
 
-    The baselines are scored in the windows of the ladder's runs that agree; where these
-    have several context lengths, in the longest, and where there are none, in the
-    longest of the others.
+    The baselines are scored with the longest context length of the ladder's runs that
+    agree, or else of the others.
     """
-    leading = _leading(runs)
+    shared = _find_shared_settings(runs)
     rows: list[ResultRow] = []
     for (model, size), of_model in runs.items():
-        row = row_of(of_model, device_name)
-        if differs := differences(of_model[0], leading[size]):
-            made = _missing(model, size, data, settings or {}, leading[size])
-            row = replace(row, differs=differs, command=made.command)
+        row = aggregate_runs(of_model, device_name)
+        if differs := find_differences(of_model[0], shared[size]):
+            missing = _describe_missing(model, size, data, settings or {}, shared[size])
+            row = replace(row, differs=differs, command=missing.command)
         rows.append(row)
-    beside = tuple(row_of(of_other, device_name) for of_other in others)
-    agreeing = [some for (_, size), some in runs.items() if agrees(some[0], leading[size])]
+    other_rows = tuple(aggregate_runs(of_other, device_name) for of_other in others)
+    agreeing = [group for (_, size), group in runs.items() if agrees(group[0], shared[size])]
     compared = agreeing or others
-    lengths = tuple(sorted({run.config.context_length for some in compared for run in some}))
+    lengths = tuple(sorted({run.config.context_length for group in compared for run in group}))
     return Comparison(
         data.name,
-        with_gains(rows),
+        add_gains(rows),
         tuple(
-            _missing(model, size, data, settings or {}, leading.get(size, ()))
-            for model, size in missing_models(runs)
+            _describe_missing(model, size, data, settings or {}, shared.get(size, ()))
+            for model, size in list_missing_models(runs)
         ),
-        beside,
-        ngram_baselines(data, lengths[-1]) if lengths else (),
+        other_rows,
+        score_ngram_baselines(data, lengths[-1]) if lengths else (),
         lengths,
     )
 
 
-def _leading(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
-    """What the largest group of runs that agree shares, for each size."""
+def _find_shared_settings(runs: Mapping[tuple[str, str], Sequence[Run]]) -> dict[str, Agreement]:
+    """Return what the largest group of runs that agree shares, for each size."""
     return {
-        size: largest_group([run for (_, s), some in runs.items() if s == size for run in some])
+        size: find_largest_group(
+            [run for (_, s), group in runs.items() if s == size for run in group]
+        )
         for size in dict.fromkeys(size for _, size in runs)
     }
 
 
-def with_gains(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
-    """The ladder's rows, those of a size together, with what each gained on the rung before."""
+def add_gains(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+    """Add to each row its gain over the model before; rows are in order, grouped by size."""
     return tuple(
-        replace(row, gain=_gain(*pair))
+        replace(row, gain=_compute_gain(*pair))
         for row, pair in zip(rows, pairwise([None, *rows]), strict=True)
     )
 
 
-def _gain(before: ResultRow | None, row: ResultRow | None) -> Difference | None:
-    """How far the validation loss fell from the rung before, if both rows can tell."""
+def _compute_gain(before: ResultRow | None, row: ResultRow | None) -> Difference | None:
+    """Return the decrease of the validation loss, if both rows are comparable neighbours."""
     if before is None or row is None or before.size != row.size:
         return None
     follows = LADDER.index(row.model) == LADDER.index(before.model) + 1
     return (
-        loss_decrease(before, row, val_loss)
+        compare_losses(before, row, val_loss)
         if follows and before.comparable and row.comparable
         else None
     )
 
 
-def _missing(
+def _describe_missing(
     model: str, size: str, data: Dataset, settings: Mapping[str, Any], shared: Agreement
 ) -> Missing:
-    """How to train a model so that it agrees with the runs that share these settings."""
-    named = {name: value for name, value in shared if name != TRAINED_BY}
+    """Describe how to train a model so that it agrees with the runs that share these settings."""
+    named = {name: value for name, value in shared if name != ORIGIN}
     try:
         command = to_command(resolve(model, size, data.name, settings, named))
-    except UsageError as error:  # a model without heads takes any number of them
+    except UsageError as error:  # a model without heads accepts any number of them
         return Missing(model, size, "", error.problem)
     return Missing(model, size, command)

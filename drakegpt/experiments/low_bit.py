@@ -1,65 +1,52 @@
-"""What weights of few bits cost and save: TransformerLM in ten forms, side by side.
+"""Compare low-bit variants of TransformerLM: loss, size, speed and memory of ten variants.
 
-A form is how a model was trained and what was done to it afterwards. Losses are
-exact, over the whole validation split, and of all seeds; bytes are counted,
-memory is measured on the first seed's model, and so is the speed of writing,
-with all forms taking turns. So do new models that repeat a training step:
-training takes that time, times the steps that were taken.
+A variant is a way to train a model and a way to convert it afterwards. Losses are exact,
+over the whole validation split, for all seeds; bytes are counted; memory and speed are
+measured on the first seed's model. Training time is the measured time of a step times
+the number of steps.
 
-Not here: training the runs that are missing, and putting all this on a screen.
+Not here: training missing runs (`experiment`), and the measurements (`low_bit_costs`).
 """
 
 import statistics
-import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import count
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from drakegpt.bench.memory import peak_memory
-from drakegpt.bench.timing import Entry, Times, measure_in_turns, warm_up
-from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, take
+from drakegpt.bench.timing import Progress
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.noise import Difference, difference, lowest
+from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
 from drakegpt.evaluation.scoring import Score
 from drakegpt.experiments.experiment import Experiment
-from drakegpt.files import temporary_folder
-from drakegpt.generation.sampling import Sampling, generate_batch
+from drakegpt.experiments.low_bit_costs import (
+    BATCHES,
+    measure_storage,
+    time_generation,
+    time_training_steps,
+)
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import (
     PackedBits,
     Packing,
-    packed_skeleton_,
+    count_bytes,
+    prepare_packed_,
     quantize_after_training_,
-    sizes,
 )
-from drakegpt.models.registry import build_model, choose_threads, without_weights
-from drakegpt.models.size import total_parameters
-from drakegpt.runs.checkpoint import load_weights, save_weights
+from drakegpt.models.registry import build_model, without_weights
+from drakegpt.models.size import count_total_parameters
+from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import counted_score, score
+from drakegpt.runs.scores import score_and_count, score_run
 from drakegpt.runs.start import resolve_run
-from drakegpt.training.step_runner import plan_execution
-from drakegpt.training.trainer import Trainer
 
 MODEL = "TransformerLM"
-BATCHES = (1, 32)  # texts written at once
-MEMORY_LENGTH = 64
-ROUNDS = 3
-REPETITION = 0.2  # seconds that a form takes its turn
-
-Progress = Callable[[str, int, int], None]
-
-
-# --- The forms ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -67,8 +54,8 @@ class Variant:
     """One row of the table."""
 
     name: str
-    trained: str = "full"  # which of `TRAINED` it is
-    rounded: PackedBits | None = None  # to so many bits, after training
+    trained: str = "full"  # one of `TRAINED`
+    rounded: PackedBits | None = None  # the bits it is rounded to after training
     dtype: torch.dtype = torch.float32
 
 
@@ -80,80 +67,81 @@ VARIANTS = (
     Variant("1 bit, rounded after training", rounded="1"),
     Variant("1.58 bits", "1.58"),
     Variant("1 bit", "1"),
-    Variant("1.58 bits, begun from float32", "from full"),
+    Variant("1.58 bits, initialized from float32", "from full"),
     Variant("1.58 bits, twice as wide", "wide"),
-    Variant("float32, in as many bytes", "small"),
+    Variant("float32, same size in bytes", "small"),
 )
-TRAINED = tuple(dict.fromkeys(form.trained for form in VARIANTS))
+TRAINED = tuple(dict.fromkeys(variant.trained for variant in VARIANTS))
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
-    """The experiment whose variants are `TRAINED`; `given` over the `fast` recipe of each.
+    """Plan the experiment with the variants `TRAINED`; `given` changes the `fast` recipe of all.
 
     Raises `UsageError` for a length in minutes.
     """
     if given.get("minutes"):
-        raise UsageError("minutes would give each form other iterations.", "Give --iters instead.")
+        raise UsageError(
+            "minutes would give each variant a different number of iterations.",
+            "Give --iters instead.",
+        )
     common = {"recipe": "fast", **given}
 
     def resolved(**changes: Any) -> TrainConfig:
         return resolve_run(MODEL, size, data, common, changes)
 
-    # What is compared is the number of bits: dropout is the same for all.
+    # Only the number of bits is to differ: dropout is the same for all.
     base = resolved()
     common = common | {"dropout": base.dropout}
-    few = resolved(bits="1.58")
-    vocab_size = data.tokenizer.vocab_size
+    ternary = resolved(bits="1.58")
+    small_width = find_width_of_equal_bytes(ternary.model_settings(data.tokenizer.vocab_size))
     variants = {
         "full": base,
-        "1.58": few,
+        "1.58": ternary,
         "1": resolved(bits="1"),
-        "from full": few,
+        "from full": ternary,
         "wide": resolved(bits="1.58", embedding_dim=2 * base.embedding_dim),
-        "small": resolved(embedding_dim=as_small_as(few.model_settings(vocab_size))),
+        "small": resolved(embedding_dim=small_width),
     }
     return Experiment(variants, seeds, {"from full": "full"})
 
 
-def as_small_as(few: ModelConfig) -> int:
-    """The width at which a model in float32 has about as many bytes as `few` when packed."""
-    one, two = (_packed_bytes(replace(few, num_layers=depth)) for depth in (1, 2))
-    goal = one + (few.num_layers - 1) * (two - one)
-    full = replace(few, bits="full")
+def find_width_of_equal_bytes(low_bit: ModelConfig) -> int:
+    """Find the width of a float32 model with about as many bytes as `low_bit` has packed."""
+    one, two = (_count_packed_bytes(replace(low_bit, num_layers=depth)) for depth in (1, 2))
+    goal = one + (low_bit.num_layers - 1) * (two - one)
+    full = replace(low_bit, bits="full")
 
-    def stored(width: int) -> int:
-        return 4 * total_parameters(replace(full, embedding_dim=width))
+    def count_float_bytes(width: int) -> int:
+        return 4 * count_total_parameters(replace(full, embedding_dim=width))
 
-    widths = range(few.num_heads, few.embedding_dim + 1, few.num_heads)
-    first = bisect_left(widths, goal, key=stored)  # as large, or larger
-    return min(widths[max(0, first - 1) : first + 1], key=lambda width: abs(stored(width) - goal))
+    widths = range(low_bit.num_heads, low_bit.embedding_dim + 1, low_bit.num_heads)
+    first = bisect_left(widths, goal, key=count_float_bytes)  # the first that is at least as large
+    nearest = widths[max(0, first - 1) : first + 1]
+    return min(nearest, key=lambda width: abs(count_float_bytes(width) - goal))
 
 
-def _packed_bytes(few: ModelConfig) -> int:
-    """The bytes of the model's file when it is packed."""
+def _count_packed_bytes(low_bit: ModelConfig) -> int:
+    """Count the bytes of the model's weights when packed."""
     with without_weights():
-        model = build_model(replace(few, bits="full"))
-        packed = sizes(packed_skeleton_(model, few.bits, normed=True))  # type: ignore[arg-type]
+        model = build_model(replace(low_bit, bits="full"))
+        packed = count_bytes(prepare_packed_(model, low_bit.bits, normed=True))  # type: ignore[arg-type]
     return packed.packed + packed.remainder
 
 
-def build_variant(run: Run, form: Variant) -> LanguageModel:
-    """The model of `run` in this form, on the CPU."""
-    if form.rounded is None and form.dtype == torch.float32:
+def build_variant(run: Run, variant: Variant) -> LanguageModel:
+    """Load the model of a run and convert it to a variant, on the CPU."""
+    if variant.rounded is None and variant.dtype == torch.float32:
         return run.load_model(torch.device("cpu"))
     weights, _ = load_weights(run.last_checkpoint().weights)
-    model = load_model(run.model_config, weights).to(form.dtype)
-    if form.rounded:
-        quantize_after_training_(model, form.rounded)
+    model = load_model(run.model_config, weights).to(variant.dtype)
+    if variant.rounded:
+        quantize_after_training_(model, variant.rounded)
     return model
-
-
-# --- The table ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class LowBitRow:
-    """One form, measured. Losses in nats per token over the whole validation split."""
+    """The figures of one variant. Losses in nats per token over the whole validation split."""
 
     name: str
     runs: tuple[str, ...]  # one for each seed
@@ -162,15 +150,15 @@ class LowBitRow:
     bits_per_character: float
     difference: float  # of the mean loss to that of the first row
     noise: float  # of that difference
-    paired: bool  # whether the noise is that of differences between runs of one seed
+    paired: bool  # whether the noise is that of differences paired by seed
     file_bytes: int
     packed_bytes: int
     remainder_bytes: int
     resident_bytes: int
-    peak_memory: int | None  # bytes a process grows by that loads the weights and writes
+    peak_memory: int | None  # bytes of a process that loads the weights and generates
     tokens_per_second: dict[int, float]  # for each of `BATCHES`
-    times_faster: dict[int, float]  # than the first row
-    training_seconds: float  # of all its steps, with those of the run that it began from
+    speedup: dict[int, float]  # over the first row
+    training_seconds: float  # of all its steps, with those of the run that it starts from
 
     @property
     def val_loss(self) -> float:
@@ -184,7 +172,7 @@ class LowBitRow:
 
     @property
     def below_first(self) -> Difference:
-        """How far the mean loss lies below that of the first row."""
+        """The decrease of the mean loss from the first row, with its noise."""
         counts = (len(self.val_losses), len(self.val_losses))
         return Difference(-self.difference, self.noise, counts, self.paired)
 
@@ -195,34 +183,31 @@ def measure(
     device: torch.device,
     progress: Progress = lambda *_: None,
 ) -> list[LowBitRow]:
-    """All forms that can be made of `runs`: for each seed, the run of each of `TRAINED`."""
-    forms = [form for form in VARIANTS if all(form.trained in of_seed for of_seed in runs)]
-    models = {form.name: build_variant(runs[0][form.trained], form).to(device) for form in forms}
-    scores = {}
-    for done, form in enumerate(forms):
-        progress(f"scoring: {form.name}", done, len(forms))
-        scores[form.name] = [_score(of_seed[form.trained], form, data, device) for of_seed in runs]
-    prompt = data.split("val")[: models[forms[0].name].config.context_length].tolist()
-    speeds = _speeds(forms, models, prompt, device, progress)
-    steps = _training_steps(runs[0], data, device, progress)
-    first = [score.loss for score in scores[forms[0].name]]
+    """Measure all variants that can be made of `runs`: for each seed, the run of each `TRAINED`."""
+    variants = [v for v in VARIANTS if all(v.trained in of_seed for of_seed in runs)]
+    first = variants[0].name
+    models = {v.name: build_variant(runs[0][v.trained], v).to(device) for v in variants}
+    scores = _score_variants(variants, runs, data, device, progress)
+    prompt = data.split("val")[: models[first].config.context_length].tolist()
+    times = time_generation(models, prompt, device, progress)
+    steps = time_training_steps(runs[0], data, device, progress)
     rows: list[LowBitRow] = []
-    for done, form in enumerate(forms):
-        progress(f"memory: {form.name}", done, len(forms))
-        model = models[form.name]
-        counted, of_form = sizes(model), scores[form.name]
-        losses = tuple(score.loss for score in of_form)
-        # Made of the same runs, two forms share their seeds, and all that follows from them.
-        below = difference(first, losses, share_chance=form.trained == forms[0].trained)
-        file_bytes, peak = _stored(form, runs[0][form.trained], model, device)
+    for done, variant in enumerate(variants):
+        name = variant.name
+        progress(f"memory: {name}", done, len(variants))
+        of_variant = [of_seed[variant.trained] for of_seed in runs]
+        packing = _choose_packing(variant, of_variant[0])
+        file_bytes, peak = measure_storage(name, models[name], packing, variant.dtype, device)
+        counted = count_bytes(models[name])
+        below = _compare_to_first(variants[0], variant, scores)
         rows.append(
             LowBitRow(
-                name=form.name,
-                runs=tuple(of_seed[form.trained].name for of_seed in runs),
-                embedding_dim=model.config.embedding_dim,
-                val_losses=losses,
-                bits_per_character=statistics.fmean(s.bits_per_character for s in of_form),
-                difference=0.0 - below.fall,
+                name=name,
+                runs=tuple(run.name for run in of_variant),
+                embedding_dim=models[name].config.embedding_dim,
+                val_losses=tuple(score_run.loss for score_run in scores[name]),
+                bits_per_character=statistics.fmean(s.bits_per_character for s in scores[name]),
+                difference=0.0 - below.decrease,
                 noise=below.noise,
                 paired=below.paired,
                 file_bytes=file_bytes,
@@ -230,156 +215,107 @@ def measure(
                 remainder_bytes=counted.remainder,
                 resident_bytes=counted.resident,
                 peak_memory=peak,
-                tokens_per_second={n: n / times.median(form.name) for n, times in speeds.items()},
-                times_faster={
-                    n: times.times_faster(form.name, than=forms[0].name)
-                    for n, times in speeds.items()
-                },
-                training_seconds=_training_seconds(runs[0], form, steps),
+                tokens_per_second={n: n / of_n.median(name) for n, of_n in times.items()},
+                speedup={n: of_n.speedup(name, over=first) for n, of_n in times.items()},
+                training_seconds=_sum_training_seconds(runs[0], variant, steps),
             )
         )
     return rows
 
 
-def _score(run: Run, form: Variant, data: Dataset, device: torch.device) -> Score:
-    if form.rounded is None and form.dtype == torch.float32:
-        return score(run, str(device)).val
-    choose_threads(run.model_config)
-    return counted_score(run, build_variant(run, form).to(device), data, device)
-
-
-def summarize(rows: Sequence[LowBitRow]) -> list[str]:
-    """What the rows say, in sentences; as far as the rows are there."""
-    named = {row.name: row for row in rows}
-    full, few = rows[0], named.get("1.58 bits")
-    if full.name != VARIANTS[0].name or few is None:
-        return []
-    seeds = len(full.val_losses)
-    found = [
-        f"Trained with 1.58 bits the model ends {_apart(few.below_first, 'float32')}; "
-        + (f"means of {seeds} seeds each." if seeds > 1 else "of one seed each.")
-    ]
-    for name, verb in (
-        ("1.58 bits, rounded after training", "Rounded to 1.58 bits after training, it ends"),
-        ("8 bits, rounded after training", "Rounded to 8 bits after training, it ends"),
-        ("1 bit", "Trained with one bit, it ends"),
-        ("1.58 bits, twice as wide", "Twice as wide, with 1.58 bits, it ends"),
-    ):
-        if row := named.get(name):
-            found.append(f"{verb} {_apart(row.below_first, 'float32')}.")
-    if small := named.get("float32, in as many bytes"):
-        found.append(
-            f"The file of 1.58 bits is {full.file_bytes / few.file_bytes:.1f} times smaller; a "
-            f"float32 model of that size (width {small.embedding_dim}) ends "
-            f"{_apart(difference(few.val_losses, small.val_losses), 'it')}."
-        )
-    for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at once"), strict=True):
-        times = few.times_faster[batch]
-        found.append(f"1.58 bits write {what} {times:.2f} times as fast as float32.")
-    longer = few.training_seconds / full.training_seconds
-    found.append(f"Training with 1.58 bits takes {longer:.1f} times as long.")
-    return found
-
-
-def _apart(below: Difference, other: str) -> str:
-    """Where a loss lies beside that of another form."""
-    return f"{below.where('below', 'above', 'level with')} {other}{below.grounds}"
-
-
-def lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
-    """The form with the lowest loss, and those within noise of it."""
-    return lowest(
-        rows,
-        lambda row: row.val_loss,
-        lambda least, row: difference(least.val_losses, row.val_losses),
-    )
-
-
-# --- Speed and memory ---------------------------------------------------------------------------
-
-
-def _speeds(
-    forms: Sequence[Variant],
-    models: Mapping[Any, LanguageModel],
-    prompt: list[int],
+def _score_variants(
+    variants: Sequence[Variant],
+    runs: Sequence[Mapping[str, Run]],
+    data: Dataset,
     device: torch.device,
     progress: Progress,
-) -> dict[int, Times]:
-    """Seconds for the next token of all texts, for each number of texts at once."""
-    entries, units = [], {}
-    for form in forms:
-        model = models[form.name]
-        choose_threads(model.config)
-        for batch in BATCHES:
-            steps = _steps(model, prompt, batch)
-            entry = Entry(form.name, str(batch), torch.get_num_threads(), partial(take, steps))
-            # Where the window moves by halves, some characters cost more: whole halves.
-            half = max(1, model.config.context_length // 2)
-            units[form.name, str(batch)] = -(-warm_up(entry, device, REPETITION) // half) * half
-            entries.append(entry)
-    times = measure_in_turns(entries, units, ROUNDS, device, progress)
-    return {batch: times[str(batch)] for batch in BATCHES}
+) -> dict[str, list[Score]]:
+    """Score each variant on the validation split; one score for each seed, by variant name."""
+    scores = {}
+    for done, variant in enumerate(variants):
+        progress(f"scoring: {variant.name}", done, len(variants))
+        scores[variant.name] = [
+            _score(of_seed[variant.trained], variant, data, device) for of_seed in runs
+        ]
+    return scores
 
 
-def _training_steps(
-    runs: Mapping[str, Run], data: Dataset, device: torch.device, progress: Progress
-) -> dict[str, float]:
-    """Seconds of a training step of each of `runs`, taking turns, without evaluations."""
-    entries, units = [], {}
-    for name, run in runs.items():
-        choose_threads(run.model_config)
-        compiled = plan_execution(run.config, device).compiled  # which an endless run would be
-        config = replace(run.config, iters=ENDLESS, eval_interval=ENDLESS, compile=compiled)
-        model = build_model(run.model_config).to(device)
-        steps = Trainer(config, model, data.split("train"), data.split("val"), device).reports()
-        entry = Entry(name, "training", torch.get_num_threads(), partial(take, steps))
-        units[name, "training"] = warm_up(entry, device, REPETITION)
-        entries.append(entry)
-    times = measure_in_turns(entries, units, ROUNDS, device, progress)["training"]
-    return {name: times.median(name) for name in runs}
+def _compare_to_first(
+    first: Variant, variant: Variant, scores: Mapping[str, Sequence[Score]]
+) -> Difference:
+    first_losses, losses = (
+        [score_run.loss for score_run in scores[name]] for name in (first.name, variant.name)
+    )
+    # Variants of the same runs share their seeds, initial weights and windows.
+    return compare_losses(first_losses, losses, same_seeds=variant.trained == first.trained)
 
 
-def _training_seconds(runs: Mapping[str, Run], form: Variant, steps: Mapping[str, float]) -> float:
-    stages = ["full", form.trained] if form.trained == "from full" else [form.trained]
+def _choose_packing(variant: Variant, run: Run) -> Packing | None:
+    """Return how the weights of a variant are packed, if they are."""
+    if run.config.bits != "full":
+        return Packing(run.config.bits, trained=True)
+    return Packing(variant.rounded, trained=False) if variant.rounded else None
+
+
+def _score(run: Run, variant: Variant, data: Dataset, device: torch.device) -> Score:
+    if variant.rounded is None and variant.dtype == torch.float32:
+        return score_run(run, str(device)).val
+    set_thread_count(run.model_config)
+    return score_and_count(run, build_variant(run, variant).to(device), data, device)
+
+
+def _sum_training_seconds(
+    runs: Mapping[str, Run], variant: Variant, steps: Mapping[str, float]
+) -> float:
+    """Sum the seconds of a variant's steps, with those of the run that it starts from."""
+    stages = ["full", variant.trained] if variant.trained == "from full" else [variant.trained]
     return sum(runs[stage].ending["iteration"] * steps[stage] for stage in stages)
 
 
-def _steps(model: LanguageModel, prompt: list[int], batch: int) -> Iterator[list[int]]:
-    """Texts without end, each written from a full context on."""
-    for first in count(step=batch):
-        seeds = range(first, first + batch)
-        yield from generate_batch(model, prompt, TEXT_LENGTH, Sampling(), seeds)
+def summarize(rows: Sequence[LowBitRow]) -> list[str]:
+    """Summarize the rows in sentences, as far as the rows exist."""
+    by_name = {row.name: row for row in rows}
+    full, ternary = rows[0], by_name.get("1.58 bits")
+    if full.name != VARIANTS[0].name or ternary is None:
+        return []
+    seeds = len(full.val_losses)
+    sentences = [
+        f"Trained with 1.58 bits, the loss is {_compare(ternary.below_first, 'float32')}; "
+        + (f"means of {seeds} seeds each." if seeds > 1 else "a single seed each.")
+    ]
+    for name, condition in (
+        ("1.58 bits, rounded after training", "Rounded to 1.58 bits after training"),
+        ("8 bits, rounded after training", "Rounded to 8 bits after training"),
+        ("1 bit", "Trained with 1 bit"),
+        ("1.58 bits, twice as wide", "Twice as wide, with 1.58 bits"),
+    ):
+        if row := by_name.get(name):
+            sentences.append(f"{condition}, it is {_compare(row.below_first, 'float32')}.")
+    if small := by_name.get("float32, same size in bytes"):
+        sentences.append(
+            f"The 1.58-bit file is {full.file_bytes / ternary.file_bytes:.1f} times smaller; the "
+            f"loss of a float32 model of that size (width {small.embedding_dim}) is "
+            f"{_compare(compare_losses(ternary.val_losses, small.val_losses), '1.58 bits')}."
+        )
+    for batch, what in zip(BATCHES, ("one text", f"{BATCHES[1]} texts at a time"), strict=True):
+        sentences.append(
+            f"Generating {what}, 1.58 bits are {ternary.speedup[batch]:.2f} times as fast as "
+            "float32."
+        )
+    longer = ternary.training_seconds / full.training_seconds
+    sentences.append(f"Training with 1.58 bits takes {longer:.1f} times as long.")
+    return sentences
 
 
-def _stored(
-    form: Variant, run: Run, model: LanguageModel, device: torch.device
-) -> tuple[int, int | None]:
-    """The bytes of the model's file, and of memory for a process that reads it and writes."""
-    packing = form.rounded and Packing(form.rounded, trained=False)
-    if run.config.bits != "full":
-        packing = Packing(run.config.bits, trained=True)
-    with temporary_folder(Path(tempfile.gettempdir())) as folder:
-        file = folder / "weights.safetensors"
-        save_weights(file, model.state_dict(), {})
-        dtype = str(form.dtype).removeprefix("torch.")
-        order = [str(file), asdict(run.model_config), packing and asdict(packing), dtype]
-        what = f"Writing with weights of {form.name}"
-        return file.stat().st_size, peak_memory(what, read_and_write, order, device)
+def _compare(below: Difference, other: str) -> str:
+    """Describe how a loss compares to another's."""
+    return f"{below.where('below', 'above', 'level with')} {other}{below.remarks}"
 
 
-def read_and_write(
-    file: str,
-    config: dict[str, Any],
-    packing: dict[str, Any] | None,
-    dtype: str,
-    device: torch.device,
-) -> None:
-    """What a process does whose memory is measured: load a model, write a few characters."""
-    model_config = ModelConfig(**config)
-    choose_threads(model_config)
-    weights, _ = load_weights(Path(file))
-    packed = Packing(**packing) if packing else None
-    model = load_model(model_config, weights, packed, getattr(torch, dtype)).to(device)
-    del weights
-    for _ in generate_batch(model, [0], MEMORY_LENGTH, Sampling(), [0]):
-        pass
+def find_lowest_rows(rows: Sequence[LowBitRow]) -> list[LowBitRow]:
+    """Find the variant with the lowest loss, followed by those within noise of it."""
+    return find_lowest(
+        rows,
+        lambda row: row.val_loss,
+        lambda least, row: compare_losses(least.val_losses, row.val_losses),
+    )

@@ -1,8 +1,8 @@
-"""What helps a model that overfits: the same model with each remedy, side by side.
+"""An ablation of regularizers: one overfitting model, trained with each of them.
 
-A model overfits when it goes on learning its training text by heart while it
-becomes worse at any other. Here is a model that does, and what is tried on it;
-how far each falls is told by exact losses, as everywhere.
+A model overfits when its training loss still falls while its validation loss rises.
+`OVERFITTING` are settings of a model that does; `REGULARIZERS` change one thing each.
+The variants are compared by exact losses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from drakegpt.experiments.experiment import Collection, Experiment
 from drakegpt.experiments.results import (
     ResultRow,
     RunResult,
-    loss_decrease,
-    lowest,
-    row_of,
+    aggregate_runs,
+    compare_losses,
+    find_lowest,
     val_loss,
 )
 from drakegpt.runs.start import resolve_run
@@ -25,8 +25,8 @@ from drakegpt.wording import pluralize
 
 MODEL = "TransformerLM"
 NONE = "none"
-# Large for a text of some hundred thousand characters, nothing dropped, at a high rate that stays:
-# on the bundled lyrics validation is lowest after half of these iterations.
+# Large for a text of some hundred thousand characters, without dropout, at a high constant
+# learning rate: on the bundled lyrics validation loss is lowest after half of the iterations.
 OVERFITTING: dict[str, Any] = {
     "context_length": 64,
     "embedding_dim": 128,
@@ -42,7 +42,7 @@ OVERFITTING: dict[str, Any] = {
     "iters": 700,
     "eval_iters": 20,
 }
-# Each changes one thing: when training ends, how its steps shrink, or what is dropped.
+# Each changes one thing: the end of training, the learning rate schedule, or dropout.
 REGULARIZERS: dict[str, dict[str, Any]] = {
     NONE: {},
     "early stopping": {"patience": 3},
@@ -51,25 +51,29 @@ REGULARIZERS: dict[str, dict[str, Any]] = {
     "dropout 0.2": {"dropout": 0.2},
     "dropout 0.3": {"dropout": 0.3},
 }
-STEPS = 5  # of step decay in a run
-# What the remedies change, so that it cannot be given.
+DECAY_STEPS = 5  # of step decay in a run
+# The settings that regularizers change, which cannot be given.
 COMPARED = ("patience", "schedule", "decay_factor", "decay_interval", "dropout")
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
-    """The model without a remedy and with each; `given` changes the settings of all.
+    """Plan the model without a regularizer and with each; `given` changes the settings of all.
 
-    Raises `UsageError` for a setting that is a remedy itself, and for a length in
+    Raises `UsageError` for a setting that a regularizer changes, and for a length in
     minutes or epochs.
     """
     if given.get("minutes") or given.get("epochs"):
-        raise UsageError("All remedies get as many iterations.", "Give --iters, or leave it out.")
+        raise UsageError(
+            "All variants have the same number of iterations.", "Give --iters, or leave it out."
+        )
     for name in COMPARED:
         if name in given:
-            raise UsageError(f"{name} is what --remedies compares.", f"Leave {name} out.")
+            raise UsageError(
+                f"{name} is one of the settings that are compared.", f"Leave {name} out."
+            )
     common = OVERFITTING | dict(given)
     common["base_lr"] = min(common["base_lr"], common["max_lr"])
-    common["decay_interval"] = max(1, common["iters"] // STEPS)
+    common["decay_interval"] = max(1, common["iters"] // DECAY_STEPS)
     variants = {
         name: resolve_run(MODEL, size, data, common, changes)
         for name, changes in REGULARIZERS.items()
@@ -77,53 +81,57 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     return Experiment(variants, seeds)
 
 
-def rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
-    """Score all runs: a row for each remedy that has any.
+def score_rows(collection: Collection, device_name: str) -> dict[str, ResultRow]:
+    """Score all runs: a row for each variant that has runs.
 
-    Raises `RunError` where the model without a remedy has none.
+    Raises `RunError` if the model without a regularizer has none.
     """
     found = {name: list(runs.values()) for name, runs in collection.runs.items()}
     if not found[NONE]:
-        problem = next(iter(collection.damaged.values()), "The model without a remedy is missing.")
+        problem = next(
+            iter(collection.damaged.values()), "The model without a regularizer is missing."
+        )
         raise RunError(problem, "Train it again: the same command with --train.")
-    return {name: row_of(runs, device_name) for name, runs in found.items() if runs}
+    return {name: aggregate_runs(runs, device_name) for name, runs in found.items() if runs}
 
 
 def summarize(regularized: Mapping[str, ResultRow]) -> list[str]:
-    """What the rows say, in sentences: whether the model overfits, and what helped most."""
+    """Summarize the rows in sentences: whether the model overfits, and what helps most."""
     plain = regularized[NONE]
     if plain.overfits_from is None:
-        return ["This model does not overfit, so there is nothing to remedy."]
-    found = [
-        f"Without a remedy validation is lowest after "
-        f"{pluralize(plain.overfits_from, 'iteration')} and then "
-        f"rises by {plain.overfits_by:.3f} nats, while training falls to {plain.train_loss:.3f}."
+        return ["This model does not overfit, so regularizers have nothing to improve."]
+    sentences = [
+        "Without a regularizer the validation loss is lowest after "
+        f"{pluralize(plain.overfits_from, 'iteration')} and then rises by "
+        f"{plain.overfits_by:.3f} nats, while the training loss falls to {plain.train_loss:.3f}."
     ]
     for name, row in regularized.items():
-        ends = loss_decrease(plain, row, val_loss)
-        best = loss_decrease(plain, row, best_val_loss)
-        if name != NONE and ends.finite and best.finite:
-            found.append(
-                f"{name.capitalize()} ends {_apart(ends)}; by the best weights of both, "
-                f"{_apart(best)}."
+        final = compare_losses(plain, row, val_loss)
+        best = compare_losses(plain, row, best_val_loss)
+        if name != NONE and final.finite and best.finite:
+            sentences.append(
+                f"{name.capitalize()}: final loss {_describe(final)}; best weights "
+                f"{_describe(best)}."
             )
-    return [*found, *_lowest(regularized)]
+    return [*sentences, *_describe_lowest(regularized)]
 
 
 def best_val_loss(result: RunResult) -> float:
-    """The loss of the weights whose estimate was lowest."""
+    """Return the validation loss of the weights with the lowest estimate."""
     return result.best_val_loss
 
 
-def _apart(ends: Difference) -> str:
-    return ends.where("lower", "higher", "level") + ends.grounds
+def _describe(change: Difference) -> str:
+    return change.where("lower", "higher", "level") + change.remarks
 
 
-def _lowest(regularized: Mapping[str, ResultRow]) -> list[str]:
-    """Which ends lowest, and what noise does not tell from it."""
-    ends = lowest(regularized.values(), val_loss)
-    least, *level = [
-        name for row in ends for name, other in regularized.items() if other is row
-    ] or [""]
-    near = f"; within noise of it: {', '.join(level)}" if level else ""
-    return [f"The lowest loss in the end, {ends[0].val_loss:.3f}: {least}{near}."] if ends else []
+def _describe_lowest(regularized: Mapping[str, ResultRow]) -> list[str]:
+    """Name the variant with the lowest final loss, and those within noise of it."""
+    score_rows = find_lowest(regularized.values(), val_loss)
+    if not score_rows:
+        return []
+    best, *tied = [
+        name for row in score_rows for name, other in regularized.items() if other is row
+    ]
+    near = f"; within noise of it: {', '.join(tied)}" if tied else ""
+    return [f"The lowest final loss, {score_rows[0].val_loss:.3f}: {best}{near}."]

@@ -1,8 +1,8 @@
-"""A process that trains and scores one run, for `launcher`, beside others like it.
+"""A process that trains and scores one run for `launcher`, in parallel with others.
 
 `launcher` holds the other end of its stdin. When that is closed, by `launcher` or
-because the whole command is gone, however that came, the run is saved and ends.
-An error that ends it goes to stdout as it is, pickled.
+because the parent has ended in any way, the run is saved and the process ends. An error
+that ends it is pickled to stdout.
 """
 
 import _thread
@@ -22,54 +22,55 @@ STOPPED = 130
 
 
 class _Stop:
-    """Turns an interrupt into a question while a run is in training; else it ends the process."""
+    """Turns the first interrupt during training into a request; any other ends the process."""
 
     def __init__(self) -> None:
         self.training = False
-        self.asked = False
+        self.requested = False
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked or not self.training:
+        if self.requested or not self.training:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 def main() -> None:
-    """Train the run whose folder is the first argument, with the changed settings of the second."""
+    """Train the run in the folder `argv[1]` with the changed settings in `argv[2]`, as JSON."""
     stop = _Stop()
     signal.signal(signal.SIGINT, stop.interrupt)
     threading.Thread(target=_interrupt_with_stdin, daemon=True).start()
     answer = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep stdout free of what libraries print
     try:
         sys.exit(0 if _train(Path(sys.argv[1]), json.loads(sys.argv[2]), stop) else STOPPED)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     except Exception as error:
         traceback.print_exc()
-        with suppress(Exception), os.fdopen(answer, "wb") as file:  # not every error can be pickled
+        with suppress(Exception), os.fdopen(answer, "wb") as file:  # some errors cannot be pickled
             file.write(pickle.dumps(error))
         sys.exit(1)
 
 
 def _train(folder: Path, changes: dict[str, Any], stop: _Stop) -> bool:
-    """Train what is left of a run and score it; whether it came to its end."""
-    from drakegpt.runs.run import open_run, with_changes
-    from drakegpt.runs.scores import score
+    """Train the rest of a run and score it; returns whether it was finished."""
+    from drakegpt.runs.changes import change_settings
+    from drakegpt.runs.run import open_run
+    from drakegpt.runs.scores import score_run
     from drakegpt.runs.session import train_run
 
-    run = with_changes(open_run(folder), changes)
+    run = change_settings(open_run(folder), changes)
     stop.training = True
-    train_run(run, resume=True, stop=lambda: stop.asked)
+    train_run(run, resume=True, stop=lambda: stop.requested)
     stop.training = False
-    if stop.asked:  # perhaps only just too late to stop its training
+    if stop.requested:  # perhaps after its last iteration
         return False
-    score(run, run.config.device)
+    score_run(run, run.config.device)
     return True
 
 
 def _interrupt_with_stdin() -> None:
-    """When stdin ends, do as Ctrl-C does."""
+    """Interrupt the main thread when stdin is closed."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     _thread.interrupt_main()

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
+from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warm_up_stream
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class CapturedStep:
             self._step()
         elif self._eager_calls:
             self._eager_calls -= 1
-            with warming_up(self._device):
+            with warm_up_stream(self._device):
                 self._step()
         else:
             with torch.cuda.device(self._device):  # or another GPU's stream would be recorded

@@ -1,20 +1,17 @@
-"""Linear layers whose weights are worth 1.58 bits or one, and that learn to live with it.
+"""Quantization-aware training: linear layers with weights of 1.58 bits or one bit.
 
-While such a model trains, each product is computed as the finished model will
-compute it: weights -1, 0, 1 (or only -1, 1) with one scale, activations whole
-numbers from -127 to 127 with one scale per token. The weights that learn stay
-in full precision; gradients pass them as if nothing had been rounded (the
-straight-through estimator of Bengio et al. 2013, arXiv 1308.3432).
+In training, each product is computed as the finished model will compute it: weights
+-1, 0, 1 (or -1, 1) times one scale, activations integers from -127 to 127 with one
+scale per token. The trained weights stay in full precision, and gradients ignore the
+rounding (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
 
-`quantize_` puts these layers into a model; the model knows nothing of it. Only
-linear layers other than `head` are replaced: embeddings, norms and the layer
-that reads the scores off stay as they are. One layout of norms, that of SubLN
-(arXiv 2310.11453): a block's norms stay where they are, and one more layer norm
-comes in front of `projection` and of `narrow`, which have none.
+`quantize_` replaces all linear layers of a model except `head`; embeddings and norms
+stay as they are. Norms follow SubLN (arXiv 2310.11453): a block keeps its norms, and
+`projection` and `narrow`, which have none, get a layer norm.
 
-Not here: storing such weights in few bits and computing without floats, which
-is in `packed`. Both give the same numbers to the last bit, because all sums
-here are sums of whole numbers below 2^24, which float32 holds exactly.
+Not here: storing the weights in few bits and computing with integers; see
+`packed_linear`. Both give bit-identical results, because all sums here are sums of
+integers below 2^24, which float32 holds exactly.
 
 Shapes: N rows (outputs) and K columns (inputs) of a weight, P parts of its rows.
 """
@@ -26,69 +23,69 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from drakegpt.compute import kernels
-from drakegpt.models.layers import Linear
+from drakegpt.models.layers import Linear, hidden_layers
 
 Bits = Literal["1.58", "1"]
 
-# No scale is smaller, so that weights or activations that are all zero divide nothing by zero.
-FLOOR = 1e-5
-# The largest whole number that an activation of 8 bits takes.
-LARGEST = 127
+# Means and maxima that scales come from are at least this: all zeros divide nothing by zero.
+MIN_SCALE = 1e-5
+# The largest code of an activation of 8 bits.
+MAX_CODE = 127
 
 # --- Rounding -----------------------------------------------------------------------------------
 
 
-def ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
-    """Weights (N, K) to codes -1, 0, 1 (N, K) and the scale of each part (P,).
+def quantize_ternary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
+    """Quantize weights (N, K) to codes -1, 0, 1 (N, K) and the scale of each part (P,).
 
     scale = max(mean |W|, 1e-5) and codes = clip(round(W / scale), -1, 1): the
-    absmean function of BitNet b1.58, arXiv 2402.17764, section 2. Codes are of
-    the weights' type; their derivative is 1 / scale, everywhere.
+    absmean function of BitNet b1.58, arXiv 2402.17764, section 2. Codes have the
+    dtype of the weights; their derivative is 1 / scale, everywhere.
     """
     groups = weight.view(parts, -1)
-    scales = groups.detach().abs().mean(1, True).clamp_min(FLOOR)
+    scales = groups.detach().abs().mean(1, True).clamp_min(MIN_SCALE)
     ratios = groups / scales
     codes = _straight_through(ratios, ratios.detach().round().clamp_(-1, 1))
     return codes.view_as(weight), scales.flatten()
 
 
-def signs(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
-    """Weights (N, K) to codes -1, 1 (N, K) and the scale of each part (P,).
+def quantize_binary(weight: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
+    """Quantize weights (N, K) to codes -1, 1 (N, K) and the scale of each part (P,).
 
     codes = sign(W - mean W) with sign(0) = 1, scale = max(mean |W|, 1e-5): BitNet,
     arXiv 2310.11453, equations 1 to 3 and 12. The derivative is 1 / scale.
     """
     groups = weight.view(parts, -1)
     values = groups.detach()
-    scales = values.abs().mean(1, True).clamp_min(FLOOR)
+    scales = values.abs().mean(1, True).clamp_min(MIN_SCALE)
     rounded = (values >= values.mean(1, True)) * 2.0 - 1.0
     codes = _straight_through(groups / scales, rounded.to(weight.dtype))
     return codes.view_as(weight), scales.flatten()
 
 
 def quantize_weight(weight: Tensor, bits: Bits, parts: int = 1) -> tuple[Tensor, Tensor]:
-    """Codes (N, K) and scales (P,) in so many bits: `ternary` or `signs`."""
-    return ternary(weight, parts) if bits == "1.58" else signs(weight, parts)
+    """Quantize weights (N, K) to codes (N, K) and scales (P,) of the given bits."""
+    return quantize_ternary(weight, parts) if bits == "1.58" else quantize_binary(weight, parts)
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations (..., K) to whole numbers (..., K) and the scale of each token (..., 1).
+    """Quantize activations (..., K) to integers (..., K) and the scale of each token (..., 1).
 
-    s = 127 / max(max |x|, 1e-5) and codes = round(x s), so that x = codes / s
-    nearly: arXiv 2402.17764, section 2, and 2310.11453, equation 4. Clipping to
-    -128 and 127, as written there, is left out, for nothing comes that far.
+    s = 127 / max(max |x|, 1e-5) and codes = round(x s), so that x is about
+    codes / s: arXiv 2402.17764, section 2, and 2310.11453, equation 4. They also clip
+    to -128 and 127, which these codes never exceed.
     """
     largest = x.detach().abs().amax(-1, keepdim=True)
-    scales = LARGEST / largest.clamp_min(FLOOR)
+    scales = MAX_CODE / largest.clamp_min(MIN_SCALE)
     scaled = x * scales
     return _straight_through(scaled, scaled.detach().round()), scales
 
 
 def rescale(product: Tensor, token: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
-    """What a product of codes stands for: product * scale / s + bias, arXiv 2310.11453, eq. 11.
+    """Dequantize a product of codes: product * scale / s + bias, arXiv 2310.11453, eq. 11.
 
-    `product` (..., N), `token` (..., 1) and `scales` (P,), which divide the
-    outputs evenly, `bias` (N,) or none. Returns (..., N).
+    `product` (..., N); `token` (..., 1), the scale s of each token; `scales` (P,), each
+    for N / P outputs; `bias` (N,) or none. Returns (..., N).
     """
     factors = (scales / token).unsqueeze(-1)  # (..., P, 1)
     rescaled = (product.unflatten(-1, (len(scales), -1)) * factors).flatten(-2)
@@ -96,7 +93,7 @@ def rescale(product: Tensor, token: Tensor, scales: Tensor, bias: Tensor | None)
 
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:
-    """The values of `rounded` with the gradient of `x`: x + (rounded - x).detach(), exactly."""
+    """Return `rounded` with the gradient of `x`: x + (rounded - x).detach(), but exact."""
     if not x.requires_grad:
         return rounded
     result: Tensor = _StraightThrough.apply(x, rounded)  # type: ignore[no-untyped-call]
@@ -117,14 +114,14 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class BitLinear(Linear):
-    """A linear layer that multiplies rounded activations with rounded weights.
+    """A linear layer that multiplies quantized activations by quantized weights.
 
-    `parts`: the rows are cut into so many equal parts, each with its own scale,
-    as if they were as many layers. With `normed`, a layer norm comes first.
+    `parts`: the number of equal parts of the rows; each has its own scale, as if it
+    were a layer of its own. With `normed`, a layer norm comes first.
     """
 
     def __init__(self, linear: nn.Linear, bits: Bits, parts: int = 1, *, normed: bool) -> None:
-        """Takes over the weight and the bias of `linear`."""
+        """Use the weight and the bias of `linear` itself, not copies."""
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.bits: Bits = bits
@@ -135,38 +132,35 @@ class BitLinear(Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
         activations, token = quantize_activations(self.norm(x))
-        weight, scales = self.quantized_weight()
+        weight, scales = self.quantize()
         return rescale(kernels.linear(activations, weight, None), token, scales, self.bias)
 
-    def quantized_weight(self) -> tuple[Tensor, Tensor]:
-        """The codes (N, K) and scales (P,) that the weights now stand for."""
+    def quantize(self) -> tuple[Tensor, Tensor]:
+        """Quantize the current weights to codes (N, K) and scales (P,)."""
         return quantize_weight(self.weight, self.bits, self.parts)
 
 
-# --- Putting it in place ------------------------------------------------------------------------
+# --- Replacing layers ---------------------------------------------------------------------------
 
 
 def quantize_(model: nn.Module, bits: Bits) -> nn.Module:
-    """Replace the linear layers of `model` in place, keeping their weights; returns `model`.
+    """Replace the hidden linear layers of `model` by `BitLinear`, in place; return `model`.
 
-    To be called before the optimizer takes hold of the weights: norms are added.
-    Raises `ValueError` if there is nothing to replace, or no such rounding.
+    The weights are kept. Call it before making an optimizer, because norms are added.
+    Raises `ValueError` if there are no such layers, or for other bits.
     """
     if bits not in ("1.58", "1"):
-        raise ValueError(f"there are no weights of {bits} bits")
-    for name, linear in replaceable(model):
-        layer = BitLinear(linear, bits, parts_of(name), normed=is_normed(name))
+        raise ValueError(f"bits must be 1.58 or 1, not {bits}")
+    for name, linear in find_quantizable(model):
+        layer = BitLinear(linear, bits, count_parts(name), normed=needs_norm(name))
         model.set_submodule(name, layer.train(linear.training))
     return model
 
 
-def replaceable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The linear layers other than `head` by name; raises `ValueError` if there are none."""
-    found = [
-        (name, layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and not isinstance(layer, BitLinear) and name != "head"
-    ]
+def find_quantizable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """Return names and modules of the hidden linear layers; `ValueError` if there are none."""
+    layers = hidden_layers(model)
+    found = [(name, layer) for name, layer in layers if not isinstance(layer, BitLinear)]
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no linear layers in full precision other than its head"
@@ -174,11 +168,11 @@ def replaceable(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     return found
 
 
-def parts_of(name: str) -> int:
-    """Into how many parts the rows of the layer `name` are cut: queries, keys, values apart."""
+def count_parts(name: str) -> int:
+    """Return how many scales the layer `name` has: one each for queries, keys and values."""
     return 3 if name.endswith("query_key_value") else 1
 
 
-def is_normed(name: str) -> bool:
-    """Whether the layer `name` gets a layer norm of its own."""
+def needs_norm(name: str) -> bool:
+    """Return whether the layer `name` gets a layer norm when quantized."""
     return name.endswith(("projection", "narrow"))

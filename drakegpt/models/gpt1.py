@@ -1,16 +1,15 @@
-"""GPT-1, as it is built from scratch today. Read `ladder` first: this is its last model, changed.
+"""GPT-1. Read `ladder` first: this is its last model, TransformerLM, with four changes.
 
 Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training",
-but with the norms before each part, as in TransformerLM, where GPT-1 had them
-after. What TransformerLM does otherwise is marked GPT-1 below:
+but with layer norm before each part of a block, as in TransformerLM, where GPT-1 has
+it after. What differs from TransformerLM is marked GPT-1 below:
 
-    GELU where that has ReLU: smooth, so that small negative numbers still learn
+    GELU instead of ReLU: smooth, so that small negative inputs still have a gradient
     dropout on the embeddings too
-    weights that start near zero, so that at first every token is about as likely
-    a head without a bias, or none: with `tie_embeddings` one table serves both
-    ends. A token's row is what it means when read; its score as the next token
-    is how well what was made of the text, x, fits that row: their dot product.
-    GPT-1 itself was tied; the system rebuilt here is not, so that is the default.
+    initial weights near zero, so that at first all tokens are about equally likely
+    an output layer without bias, or none: with `tie_embeddings` the token table
+    serves both ends, and the score of a token is the dot product of its row and
+    x. GPT-1 was tied; the system rebuilt here is not, so untied is the default.
 
 Shapes as in `ladder`: B windows, T tokens, C width, V tokens in the vocabulary.
 """
@@ -28,12 +27,12 @@ from drakegpt.models.layers import (
     TokenAndPositionEmbedding,
 )
 
-# Section 4.1 of the paper: weights are drawn from a normal distribution with this deviation.
-DEVIATION = 0.02
+# Standard deviation of the initial weights (section 4.1 of the paper).
+INITIAL_STD = 0.02
 
 
 class GELUFeedForward(nn.Module):
-    """Each token on its own: widen four times, bend (GELU, Hendrycks and Gimpel 2016), narrow."""
+    """`FeedForward` with GELU (Hendrycks and Gimpel 2016) instead of ReLU."""
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class GELUFeedForward(nn.Module):
 
 
 class GPT1Block(nn.Module):
-    """`TransformerBlock` with one line changed: attention, feed-forward, each added to x."""
+    """`TransformerBlock` with another feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -64,7 +63,11 @@ class GPT1Block(nn.Module):
 
 
 class GPT1LM(LanguageModel):
-    """The model of GPT-1: learned positions, such blocks, a final norm, scores of all tokens."""
+    """The model of GPT-1, with learned positions and a final norm."""
+
+    idea = "as TransformerLM, with GPT-1's activation, dropout and initial weights"
+    has_residuals = True
+    can_tie_embeddings = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -72,10 +75,10 @@ class GPT1LM(LanguageModel):
         self.dropout = Dropout(config.dropout)  # GPT-1: for the embeddings
         self.blocks = nn.Sequential(*(GPT1Block(config) for _ in range(config.num_layers)))
         self.final_norm = nn.LayerNorm(config.embedding_dim)
-        self.head = None  # GPT-1: no bias, or no head
+        self.head = None  # GPT-1: no bias, or no output layer
         if not config.tie_embeddings:
             self.head = Linear(config.embedding_dim, config.vocab_size, bias=False)
-        self.apply(_start)  # GPT-1: weights near zero
+        self.apply(_initialize)  # GPT-1: weights near zero
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
@@ -86,9 +89,9 @@ class GPT1LM(LanguageModel):
         return self.head(x)
 
 
-def _start(module: nn.Module) -> None:
-    """Draw the weights of one module; norms keep their ones and zeros."""
+def _initialize(module: nn.Module) -> None:
+    """Initialize one module in place; layer norms keep PyTorch's ones and zeros."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=DEVIATION)
+        nn.init.normal_(module.weight, std=INITIAL_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""From counting pairs of letters to a GPT, in six steps. Read it from top to bottom.
+"""From a table of character pairs to a GPT, in six steps. Read it from top to bottom.
 
 Every model here answers the same question: given some text, which character
 comes next? It takes tokens (B, T) and returns logits (B, T, V): one score per
@@ -6,14 +6,14 @@ character of the vocabulary, at each position. Softmax turns the scores of one
 position into probabilities.
 
 Shapes: B windows of text in a batch, T tokens (here characters) in a window,
-C numbers in the vector that stands for a token inside a model, V characters in
+C numbers in the vector that represents a token inside a model, V characters in
 the vocabulary.
 
-Each model adds one idea to the one before it, and its docstring names that
-idea. From the second model on, NEW marks the lines that the one before did not
-have; on a `class` line it means the whole class. `Linear` and `Dropout` are
-PyTorch's own, only quicker; `CausalSelfAttention` is explained in `layers`, and
-spelt out head by head in `textbook`.
+Each model adds one idea to the one before it, and its docstring explains that
+idea. From the second model on, NEW marks the lines that the model before did not
+have; on a `class` line it means the whole class. `Linear` and `Dropout` compute
+what PyTorch's own do, faster. `CausalSelfAttention` is explained in `layers`, and
+written out head by head in `reference`.
 
     BigramLM               look at the last character
     SingleHeadAttentionLM  look back at the characters before it
@@ -42,10 +42,14 @@ from drakegpt.models.layers import (
 class BigramLM(LanguageModel):
     """The next character depends on the current one alone: a table of V x V scores.
 
-    Trained well, the softmax of row i comes close to the share of each character
-    among those that follow character i, which one could as well have counted.
-    Only differences within a row matter: softmax ignores a constant added to it.
+    Row i of the table holds the scores of all characters that may follow character i.
+    After training, the softmax of the row is close to the frequencies with which they
+    follow it in the text; counting pairs of characters gives the same numbers.
     """
+
+    idea = "look at the last character"
+    has_hidden_layers = False
+    splits_heads = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -60,13 +64,17 @@ class BigramLM(LanguageModel):
 
 
 class SingleHeadAttentionLM(LanguageModel):
-    """Attention: each character gathers from itself and those before it, and chooses which.
+    """Attention: each position gathers information from itself and the ones before it.
 
-    A character becomes a vector of C numbers, to which its position adds
-    another. One causal attention head as wide as that vector mixes the past into
-    the present; an output layer, linear and called `head` in the code of every
-    model from here on, reads the scores of the next character off the result.
+    Each character becomes a vector of C numbers, and a vector for its position is
+    added. One causal attention head replaces the vector at each position by a weighted
+    mean over the positions so far; which ones weigh most depends on the text and is
+    learned. The output layer, named `head` in every model from here on, turns the
+    result into scores of the next character.
     """
+
+    idea = "look back at the characters before it"
+    splits_heads = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -85,11 +93,13 @@ class SingleHeadAttentionLM(LanguageModel):
 
 
 class MultiHeadAttentionLM(LanguageModel):
-    """Several attention heads: the same width, split, so that each part looks for its own thing.
+    """Several attention heads: the C numbers are split among them, and each has its own weights.
 
-    One head may follow the last vowel, another the start of the line. The
-    parameters are as many as before; only the way they are used differs.
+    One head may follow the last vowel, another the start of the line. The number of
+    parameters stays the same, because each head is narrower.
     """
+
+    idea = "look back in several ways at once"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -108,7 +118,7 @@ class MultiHeadAttentionLM(LanguageModel):
 
 
 class Block(nn.Module):  # NEW
-    """Gather from the past, then let each position think about what it gathered."""
+    """Attention between positions, then a small network at each position by itself."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -122,11 +132,14 @@ class Block(nn.Module):  # NEW
 
 
 class BlocksLM(LanguageModel):
-    """Depth: attention and a small network make a block, and blocks are stacked.
+    """Depth: attention and a small network form a block, and blocks are stacked.
 
-    Each block sees what the one below it understood. But all that a block does
-    not pass on is lost, and so is much of the gradient on its way down.
+    Each block works on the results of the block below it. But a block replaces its
+    input, so what it does not pass on is lost, and gradients shrink on their way down
+    to the lowest block.
     """
+
+    idea = "think about what was seen, and look again"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -145,7 +158,7 @@ class BlocksLM(LanguageModel):
 
 
 class ResidualBlock(nn.Module):
-    """A block that adds to what comes in, instead of replacing it (He et al. 2015)."""
+    """A block that adds to its input instead of replacing it (He et al. 2015)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -160,15 +173,18 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlocksLM(LanguageModel):
-    """Residual connections: a straight road through all blocks, for text and gradients alike.
+    """Residual connections: each part of a block computes a change, which is added to x.
 
-    A residual connection adds a part's input to its output; the sum hands the
-    gradient on to both unchanged, so that it reaches even the lowest block.
+    What one block does not need passes through unchanged, and so does the gradient,
+    which reaches the lowest block undiminished.
 
-    Two more things come with this model, as in the transformer: a projection
-    mixes the attention heads before their result is added, and the feed-forward
-    network of a block becomes two layers, four times as wide between them.
+    Two more changes come with this model, as in the transformer. A projection, a linear
+    layer, mixes the results of the attention heads before they are added. And the
+    network of a block has two layers, with 4 C numbers between them.
     """
+
+    idea = "keep what was there, add what is new"
+    has_residuals = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -189,13 +205,13 @@ class ResidualBlocksLM(LanguageModel):
 
 
 class TransformerBlock(nn.Module):
-    """A residual block that normalises what it reads and drops some of what it adds.
+    """A residual block with layer norm before, and dropout after, each of its two parts.
 
-    Layer norm brings the C numbers of each position to mean 0 and variance 1,
-    then applies a learned scale and shift. It stands before each part, off the
-    straight road: the pre-norm order of GPT-2, where the first transformer had
-    it after each sum. Dropout sets numbers to zero at random while training; it
-    falls on the attention weights and on both results before they are added.
+    Layer norm brings the C numbers of each position to mean 0 and variance 1, then
+    applies a learned scale and shift. It normalises what a part reads, while x itself
+    is passed on as it is: the "pre-norm" order of GPT-2 (the first transformer
+    normalised each sum instead). Dropout sets random numbers to zero in training:
+    attention weights, and the result of each part before it is added.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -220,12 +236,19 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerLM(LanguageModel):
-    """Layer norm and dropout: deep models train steadily and learn less by heart.
+    """Layer norm and dropout: deep models train steadily and memorize less.
 
-    This is a small GPT, a generative pre-trained transformer: a stack of such
-    blocks that looks back only, trained to predict the next token, so that it
-    can write text one token at a time.
+    With normalised inputs, higher learning rates work; with dropout, the model cannot
+    rely on any single number, and so overfits less. A last norm comes before the output
+    layer.
+
+    This is a small GPT, a generative pre-trained transformer: a stack of such blocks
+    that looks only backwards, trained to predict the next token, so that it can
+    generate text one token at a time.
     """
+
+    idea = "keep the numbers in hand: normalise, and drop some at random"
+    has_residuals = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -1,15 +1,18 @@
-"""The parts that the rungs of the ladder share: embeddings, causal attention, feed-forward.
+"""Layers that the models share: embeddings, causal self-attention, feed-forward.
 
-These are the hot path, so each is written the fast way: one matrix product for
-the queries, keys and values of all heads, and the arithmetic in `kernels`.
-What the same attention looks like head by head, as textbooks draw it, is in
-`textbook`, and a test proves that both agree.
+They run in every training step, so each is written to be fast: one matrix product
+for the queries, keys and values of all heads, and the arithmetic in
+`drakegpt.compute.kernels`. `reference` computes the same head by head; a test
+proves that both agree.
 
-Not here: losses, sampling, optimizers. A model turns tokens into logits, no more.
+Not here: losses, sampling, optimizers. A model turns tokens into logits.
 
 Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
 H heads, D = C / H width of one head, V tokens in the vocabulary.
 """
+
+from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +22,38 @@ from drakegpt.config import ModelConfig
 
 
 class LanguageModel(nn.Module):
-    """What every model is: tokens (B, T) in, logits (B, T, V) for each next token out."""
+    """A causal language model: tokens (B, T) in, logits (B, T, V) for each next token out.
+
+    The logits at a position depend on the tokens up to that position only. A model's
+    name is the name of its class. Class attributes say what other packages need to
+    know about the architecture:
+
+        idea                what the model adds to the one before it, in a few words
+        has_hidden_layers   it has linear layers besides the output layer
+        splits_heads        its attention has `num_heads` heads, which must divide
+                            `embedding_dim` evenly
+        has_residuals       its blocks add to their input, which Muon needs
+        can_tie_embeddings  it supports `tie_embeddings`
+
+    Some modules are found by name, wherever a model has them:
+
+        head                the output layer; it stays in full precision, and is
+                            trained by AdamW
+        blocks              an `nn.Sequential` of blocks with equal parameters; one is
+                            compiled for all, and two tell the size of any number
+        query_key_value     its rows are queries, keys and values, a third each;
+                            quantized, each third has its own scale
+        projection, narrow  no layer norm comes before these; quantized, they get one
+
+    The KV cache finds `CausalSelfAttention` and `TokenAndPositionEmbedding` by type:
+    no other module may mix tokens or depend on positions.
+    """
+
+    idea: ClassVar[str]
+    has_hidden_layers: ClassVar[bool] = True
+    splits_heads: ClassVar[bool] = True
+    has_residuals: ClassVar[bool] = False
+    can_tie_embeddings: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,8 +64,15 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
 
+def hidden_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """Yield the name and module of each linear layer except `head`, in the model's order."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name != "head":
+            yield name, module
+
+
 class Linear(nn.Linear):
-    """`nn.Linear`, x @ weight.T + bias, by the quicker of PyTorch's two libraries for products."""
+    """`nn.Linear`, x @ weight.T + bias, computed by the faster of two libraries."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -39,7 +80,7 @@ class Linear(nn.Linear):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`: sets numbers to zero at random while training; draws four at a time."""
+    """`nn.Dropout`: sets random activations to zero in training; four per random number."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
@@ -47,7 +88,7 @@ class Dropout(nn.Dropout):
 
 
 class TokenAndPositionEmbedding(nn.Module):
-    """A learned vector for what a token is plus a learned vector for where it stands."""
+    """A learned vector for each token plus a learned vector for each position."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -55,25 +96,25 @@ class TokenAndPositionEmbedding(nn.Module):
         self.position = nn.Embedding(config.context_length, config.embedding_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, C). Position t takes row t of the table of positions."""
+        """(B, T) -> (B, T, C). Position t adds row t of the position table."""
         return self.token(tokens) + self.position.weight[: tokens.shape[1]]
 
 
 class CausalSelfAttention(nn.Module):
-    """Every token gathers from itself and the tokens before it, in `num_heads` ways at once.
+    """Each token gathers information from itself and the tokens before it.
 
-    Scaled dot-product attention of Vaswani et al. 2017, section 3.2: each token
-    asks a query, each offers a key and a value; it takes the mean of the values,
-    weighted by softmax(query . key / sqrt(D)), never looking ahead. Queries,
-    keys and values have no bias. In each head, with all three as (B, T, D):
+    Scaled dot-product attention of Vaswani et al. 2017, section 3.2: each token has
+    a query, a key and a value, each a linear function of its vector, without bias.
+    Its result is the mean of the values of the tokens up to it, weighted by
+    softmax(query . key / sqrt(D)). In each head, with all three as (B, T, D):
 
         scores = query @ key.transpose(-2, -1) / math.sqrt(D)       (B, T, T)
         future = torch.ones(T, T, dtype=torch.bool).triu(1)         column after row
         weights = scores.masked_fill(future, -math.inf).softmax(-1)
         result = F.dropout(weights, dropout) @ value                (B, T, D)
 
-    and the heads' results are laid side by side, (B, T, H D) = (B, T, C). Written
-    out head by head, this is `Head` and `MultiHead` in `textbook`.
+    The results of the heads are concatenated: (B, T, H D) = (B, T, C). `Head` and
+    `MultiHead` in `reference` do the same, one head at a time.
     """
 
     def __init__(self, embedding_dim: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -90,7 +131,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Each token on its own: widen four times, keep what is positive, narrow again."""
+    """A two-layer network applied to each position separately, 4 C wide in between."""
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From weights that were stored to the model that they belong to."""
+"""Build a model from stored weights."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.packed_linear import PER_BYTE, Packing, load_packed_, packed_skeleton_
+from drakegpt.models.packed_linear import PER_BYTE, Packing, load_packed_, prepare_packed_
 from drakegpt.models.registry import build_model, without_weights
-from drakegpt.models.size import total_parameters
+from drakegpt.models.size import count_total_parameters
 
 
 def load_model(
@@ -19,29 +19,29 @@ def load_model(
     packing: Packing | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> LanguageModel:
-    """The model that `config` describes with these weights, on the CPU, ready to evaluate.
+    """Return the model of `config` with these weights, on the CPU, in evaluation mode.
 
-    `packing`: how they are packed, if they are; `dtype`: the floats that it
-    computes with. Raises `ValueError` if the weights are of another model.
+    `packing`: how the weights are packed, if they are; `dtype`: of all other weights.
+    Raises `ValueError` if the weights belong to another model.
     """
-    _check_numbers(config, weights, packing)
+    _check_weight_count(config, weights, packing)
     with without_weights():
         model = build_model(replace(config, bits="full") if packing else config).to(dtype)
         if packing:
-            packed_skeleton_(model, packing.bits, normed=packing.trained)
+            prepare_packed_(model, packing.bits, normed=packing.trained)
     load_packed_(model.to_empty(device="cpu"), weights)
     return model.eval()
 
 
-def _check_numbers(
+def _check_weight_count(
     config: ModelConfig, weights: Mapping[str, Tensor], packing: Packing | None = None
 ) -> None:
-    """Raise `ValueError` if there are too few weights for the model of `config`.
+    """Raise `ValueError` if there are fewer weights than the model of `config` has.
 
-    Before it is built: what a file says of itself may be a model of any size.
+    Done before building it: a file's metadata may describe a model of any size.
     """
-    there = sum(tensor.numel() for tensor in weights.values())
+    count = sum(tensor.numel() for tensor in weights.values())
     if packing:
-        there *= PER_BYTE[packing.bits]
-    if there < (needed := total_parameters(replace(config, bits="full"))):
-        raise ValueError(f"they are {there:,} numbers, and the model has {needed:,}")
+        count *= PER_BYTE[packing.bits]
+    if count < (needed := count_total_parameters(replace(config, bits="full"))):
+        raise ValueError(f"they are {count:,} numbers, and the model has {needed:,}")

@@ -1,4 +1,4 @@
-"""How surprised a model is by the next token: the one definition of loss, in nats."""
+"""The loss: mean cross-entropy of the next token, in nats."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
 
 
-def tokens_at_once(device: torch.device, config: ModelConfig) -> int:
-    """Windows are scored many at a time: so many tokens as suit a CPU's caches or fill a GPU.
+def choose_batch_tokens(device: torch.device, config: ModelConfig) -> int:
+    """Return how many tokens to score at once: they fit a CPU's caches or fill a GPU.
 
-    Fewer where each has many numbers, so that scoring a model takes a GPU no more
-    memory than training it.
+    Fewer for wide models and large vocabularies, so that scoring takes no more memory
+    than training.
     """
     if device.type == "cpu":
         tokens, scores = 4096, 2**25
@@ -24,12 +24,12 @@ def tokens_at_once(device: torch.device, config: ModelConfig) -> int:
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats, float32: logits (B, T, V), targets (B, T) -> scalar."""
+    """Compute the mean loss in nats, float32: logits (B, T, V), targets (B, T) -> scalar."""
     return F.nll_loss(_log_probabilities(logits), targets.flatten())
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
-    """(B, T, V) -> (B T, V), in float32 at least, without a copy of the scores on the way."""
+    """(B, T, V) -> (B T, V), in float32 at least, without a float32 copy of the logits."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return logits.flatten(0, 1).log_softmax(-1, dtype=None if dtype == logits.dtype else dtype)
 
@@ -38,10 +38,10 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 def mean_loss(
     model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> float:
-    """Mean loss over every token of `batches`, in nats; dropout is off, and put back after.
+    """Compute the mean loss over all tokens of `batches`, in nats, without dropout.
 
-    Each batch is inputs and targets, (B, T). Sums are kept in double precision,
-    so the result does not depend on how the windows were batched.
+    Each batch is inputs and targets, (B, T). Sums are in float64, so that the result
+    does not depend on the batching. The model's mode is restored.
     """
     was_training = model.training
     model.eval()

@@ -1,22 +1,27 @@
-"""The same six models as textbooks write them, with the loops that train them and let them write.
+"""The whole of it in one file: the six models, training, loss estimate and generation.
 
-Head by head, with a mask and an explicit softmax, windows stacked one by one:
-slow and plain on purpose. This is what `drakegpt.models` is checked against,
-what `drakegpt bench` measures against, and for many the easiest to read first.
-Parameters are named as in the original DrakeGPT scripts, so that their
-checkpoints fit. No command but `bench` uses it.
+Written as textbooks write it, slow and plain: attention head by head, with a mask and
+an explicit softmax; windows stacked one by one. Read it first, or run it: it trains
+TransformerLM on a text file for a few seconds, then prints a sample.
+
+    python -m drakegpt.models.reference TEXT
+
+The tests check `ladder` against it, and `drakegpt bench` measures against it.
+Parameters have the names of the original DrakeGPT scripts, whose checkpoints fit.
 
 Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
 V tokens in the vocabulary.
 """
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drakegpt.config import ModelConfig
+from drakegpt.config import ModelConfig, preset_model
 
 
 class Head(nn.Module):
@@ -43,7 +48,7 @@ class Head(nn.Module):
 
 
 class MultiHead(nn.Module):
-    """Several heads side by side, mixed by a projection where the model has one."""
+    """Several heads, their results concatenated and, if `project`, mixed by a linear layer."""
 
     def __init__(self, config: ModelConfig, project: bool, dropout: float = 0.0) -> None:
         super().__init__()
@@ -61,7 +66,7 @@ class MultiHead(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """One linear layer, or a pair that widens four times between them."""
+    """One linear layer with a ReLU or, if `widen`, two with 4 C numbers between them."""
 
     def __init__(self, C: int, widen: bool, dropout: float = 0.0) -> None:
         super().__init__()
@@ -74,8 +79,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        result: Tensor = self.net(x)
-        return result
+        return self.net(x)
 
 
 class PlainBlock(nn.Module):
@@ -88,8 +92,7 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        result: Tensor = self.ffwd(self.sa_head(x))
-        return result
+        return self.ffwd(self.sa_head(x))
 
 
 class ResidualBlock(nn.Module):
@@ -123,7 +126,7 @@ class NormBlock(nn.Module):
 
 
 class ReferenceLM(nn.Module):
-    """Any rung of the ladder; `final_norm=False` leaves it out, as the original did."""
+    """Any model of the ladder; the original did not apply its final norm (`final_norm=False`)."""
 
     def __init__(self, config: ModelConfig, final_norm: bool = True) -> None:
         super().__init__()
@@ -141,12 +144,11 @@ class ReferenceLM(nn.Module):
         elif config.model == "MultiHeadAttentionLM":
             self.sa_head = MultiHead(config, project=False)
         else:
-            kinds: dict[str, type[PlainBlock | ResidualBlock | NormBlock]] = {
+            block = {
                 "BlocksLM": PlainBlock,
                 "ResidualBlocksLM": ResidualBlock,
                 "TransformerLM": NormBlock,
-            }
-            block = kinds[config.model]
+            }[config.model]
             self.blocks = nn.Sequential(*(block(config) for _ in range(config.num_layers)))
         if config.model == "TransformerLM":
             self.ln_f = nn.LayerNorm(C)
@@ -160,12 +162,11 @@ class ReferenceLM(nn.Module):
         x = self.blocks(x) if hasattr(self, "blocks") else self.sa_head(x)
         if hasattr(self, "ln_f") and self.final_norm:
             x = self.ln_f(x)
-        logits: Tensor = self.lm_head(x)
-        return logits
+        return self.lm_head(x)
 
 
 def draw_windows(tokens: Tensor, batch_size: int, T: int) -> tuple[Tensor, Tensor]:
-    """Windows of `tokens` (N,) at random, stacked one by one: inputs and targets, (B, T)."""
+    """Draw random windows of `tokens` (N,): inputs and targets, both (B, T)."""
     starts = torch.randint(len(tokens) - T, (batch_size,))
     inputs = torch.stack([tokens[i : i + T] for i in starts])
     targets = torch.stack([tokens[i + 1 : i + T + 1] for i in starts])
@@ -179,13 +180,12 @@ def train(
     learning_rate: float,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> Iterator[float]:
-    """Train as textbooks do, without end; yields the loss of each iteration, in nats."""
+    """Train without end; yield the loss of each iteration, in nats, before its update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=betas)
     model.train()
     while True:
         inputs, targets = draw_windows(tokens, batch_size, model.context_length)
-        logits = model(inputs)
-        loss = _loss(logits, targets)
+        loss = compute_loss(model(inputs), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -194,32 +194,60 @@ def train(
 
 @torch.no_grad()
 def estimate(model: nn.Module, tokens: Tensor, batches: int, batch_size: int, T: int) -> float:
-    """Mean loss, in nats, of random batches of windows of T tokens, one batch after the other.
-
-    `model` gives (B, T, V) for (B, T); it is left in training.
-    """
+    """Estimate the loss of `model`, in nats: the mean over random batches, without dropout."""
     model.eval()
     losses = torch.zeros(batches)
     for k in range(batches):
         inputs, targets = draw_windows(tokens, batch_size, T)
-        losses[k] = _loss(model(inputs), targets).item()
+        losses[k] = compute_loss(model(inputs), targets).item()
     model.train()
     return losses.mean().item()
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats: (B, T, V), (B, T) -> scalar."""
+def compute_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the mean cross-entropy, in nats: (B, T, V), (B, T) -> scalar."""
     B, T, V = logits.shape
     return F.cross_entropy(logits.view(B * T, V), targets.view(B * T))
 
 
 @torch.no_grad()
 def generate(model: ReferenceLM, tokens: Tensor, length: int) -> Tensor:
-    """Continue `tokens` (B, T) by `length` more, drawn from the softmax: (B, T + length)."""
+    """Continue `tokens` (B, T) by `length` tokens sampled from the softmax: (B, T + length)."""
     for _ in range(length):
         window = tokens[:, -model.context_length :]
         logits = model(window)[:, -1, :]
-        chances = F.softmax(logits, dim=-1)
-        token = torch.multinomial(chances, num_samples=1)
+        probabilities = F.softmax(logits, dim=-1)
+        token = torch.multinomial(probabilities, num_samples=1)
         tokens = torch.cat((tokens, token), dim=1)
     return tokens
+
+
+def main(arguments: list[str], iters: int = 1000, sample_length: int = 300) -> None:
+    """Train TransformerLM on the characters of a text file; print its losses and a sample."""
+    if len(arguments) != 1:
+        sys.exit("Usage: python -m drakegpt.models.reference TEXT")
+    try:
+        text = Path(arguments[0]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"Cannot read {arguments[0]}: {error}")
+    if len(text) < 100:
+        sys.exit("The text is too short: it must have at least 100 characters.")
+    characters = sorted(set(text))
+    tokens = torch.tensor([characters.index(character) for character in text])
+    split = len(tokens) * 9 // 10
+    torch.manual_seed(42)
+    torch.set_num_threads(1)  # fastest for so small a model
+    model = ReferenceLM(preset_model("TransformerLM", "default", len(characters)))
+    losses = train(model, tokens[:split], batch_size=32, learning_rate=3e-3)
+    for iteration in range(1, iters + 1):
+        loss = next(losses)
+        if iteration % 200 == 0 or iteration == iters:
+            val_loss = estimate(model, tokens[split:], 50, 32, model.context_length)
+            print(f"iteration {iteration}: train {loss:.3f}, validation {val_loss:.3f}", flush=True)
+    model.eval()
+    sample = generate(model, tokens[None, :1], sample_length)
+    print("".join(characters[token] for token in sample[0].tolist()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

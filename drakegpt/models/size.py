@@ -1,7 +1,7 @@
-"""How large a model is, counted from its real modules before it is built.
+"""Count the parameters of a model without building it.
 
-All blocks of a model are alike, so two models without memory for their weights,
-of one block and of two, tell the size of any depth at once.
+All blocks of a model are equal, so models of one and of two blocks, built on the meta
+device, give the size for any number of blocks.
 """
 
 from collections import Counter
@@ -11,38 +11,38 @@ from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.registry import build_model, without_weights
 
-# What Python keeps of a module beside its weights, at the very least, in bytes.
+# Lower bound of the bytes of a Python module object, without its weights.
 MODULE_BYTES = 1024
 
 
 def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Parameters of each component of the real model, in the order of the model.
+    """Count the parameters of each component of the model, in its order.
 
-    A component is a module of the model by its name in the code; those of
-    all blocks are added up. The sum of the values is the model's size.
+    A component is a module, by its name in the code; those of all blocks are added up.
+    The values sum to the number of parameters.
     """
-    one, two = (_components(_empty(config, depth)) for depth in (1, 2))
+    one, two = (_count_by_component(_build_without_weights(config, depth)) for depth in (1, 2))
     return {name: n + (config.num_layers - 1) * (two[name] - n) for name, n in one.items()}
 
 
-def total_parameters(config: ModelConfig) -> int:
-    """Parameters of the whole model."""
+def count_total_parameters(config: ModelConfig) -> int:
+    """Count the parameters of the whole model."""
     return sum(count_parameters(config).values())
 
 
-def module_bytes(config: ModelConfig) -> int:
-    """Memory that a model's modules take beside its weights, at least."""
-    one, two = (sum(1 for _ in _empty(config, depth).modules()) for depth in (1, 2))
+def estimate_module_bytes(config: ModelConfig) -> int:
+    """Return a lower bound of the bytes of a model's module objects, without weights."""
+    one, two = (sum(1 for _ in _build_without_weights(config, depth).modules()) for depth in (1, 2))
     return MODULE_BYTES * (one + (config.num_layers - 1) * (two - one))
 
 
-def blocks_of(config: ModelConfig) -> int:
-    """How many blocks the model has; 0 for one that has none, whatever `num_layers` says."""
-    one, two = (sum(1 for _ in _empty(config, depth).modules()) for depth in (1, 2))
+def count_blocks(config: ModelConfig) -> int:
+    """Count the blocks of the model; 0 for a model without blocks."""
+    one, two = (sum(1 for _ in _build_without_weights(config, depth).modules()) for depth in (1, 2))
     return config.num_layers if two > one else 0
 
 
-def _components(model: LanguageModel) -> Counter[str]:
+def _count_by_component(model: LanguageModel) -> Counter[str]:
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         path = [part for part in name.split(".")[:-1] if part != "blocks" and not part.isdigit()]
@@ -50,7 +50,7 @@ def _components(model: LanguageModel) -> Counter[str]:
     return counts
 
 
-def _empty(config: ModelConfig, depth: int) -> LanguageModel:
-    """The model with so many blocks, without memory for its weights."""
+def _build_without_weights(config: ModelConfig, depth: int) -> LanguageModel:
+    """Build the model with `depth` blocks, on the meta device."""
     with without_weights():
         return build_model(replace(config, num_layers=depth))

@@ -1,10 +1,10 @@
-"""A matplotlib figure as SVG that is part of an HTML page.
+"""A matplotlib figure as an SVG element of an HTML page.
 
-Its text stays text, in the page's font; its colours are the page's, which has
-others in the dark; its size is the page's affair; nothing in it has an id that
-occurs elsewhere, and the same figure gives the same bytes.
+Text stays text in the page's font, colours are CSS variables (the page has a dark
+theme), the page sets the size, ids are unique on the page, and the same figure gives
+the same bytes.
 
-Not here: what is drawn (`report_figures`).
+Not here: what is drawn (`plots`).
 """
 
 import io
@@ -15,23 +15,24 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The page's colours that figures use, by the names of its CSS variables.
+# The CSS variables of the page's colours that figures use.
 VARIABLES = ("ink", "muted", "grid", "other", *(f"rung-{number}" for number in range(1, 7)))
-# What stands for them in matplotlib, which knows no variables: colours that nothing else has.
+# matplotlib knows no CSS variables: unused colours stand in for them.
 _STAND_INS = {f"#01fe{number:02x}": name for number, name in enumerate(VARIABLES)}
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def colour(variable: str) -> str:
-    """What matplotlib is to draw with where the page's colour of that name is meant."""
+def stand_in_for(variable: str) -> str:
+    """Return the colour that stands in for a CSS variable while matplotlib draws."""
     return next(stand_in for stand_in, name in _STAND_INS.items() if name == variable)
 
 
-def inline(figure: "Figure", name: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element; `name` is unique on the page, in letters and hyphens.
+def to_inline_svg(figure: "Figure", name: str, title: str, description: str) -> str:
+    """Convert a figure to an `<svg>` element.
 
-    `title` names it; `description` tells those who do not see it what it shows.
+    `name`: the prefix of its ids, unique on the page, of letters and hyphens.
+    `description`: the alternative text.
     """
     from matplotlib import rc_context
 
@@ -39,15 +40,15 @@ def inline(figure: "Figure", name: str, title: str, description: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
-    _strip(root)
+    _remove_unneeded(root)
     for element in root.iter():
-        _adapt(element, name)
-    _tell(root, name, title, description)
+        _adapt_to_page(element, name)
+    _add_description(root, name, title, description)
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _strip(root: ElementTree.Element) -> None:
-    """Leave out who made it, rules of style that would apply to the whole page, and ids."""
+def _remove_unneeded(root: ElementTree.Element) -> None:
+    """Remove metadata, style rules (they would apply to the whole page) and unused ids."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
@@ -60,8 +61,8 @@ def _strip(root: ElementTree.Element) -> None:
         root.attrib.pop(attribute, None)
 
 
-def _adapt(element: ElementTree.Element, name: str) -> None:
-    """Give an element the page's colours and font, ids of its own, and a name without prefix."""
+def _adapt_to_page(element: ElementTree.Element, name: str) -> None:
+    """Set the page's colours and font, prefix the ids, and remove the tag's XML namespace."""
     element.tag = element.tag.removeprefix(_SVG)
     if "id" in element.attrib:
         element.set("id", f"{name}-{element.get('id')}")
@@ -71,19 +72,19 @@ def _adapt(element: ElementTree.Element, name: str) -> None:
         element.set("clip-path", element.attrib["clip-path"].replace("#", f"#{name}-"))
     if style := element.get("style"):
         style = re.sub(r"font-family: [^;]*(; |$)", "", style)
-        element.set("style", re.sub(r"#01fe[0-9a-f]{2}", _variable, style))
+        element.set("style", re.sub(r"#01fe[0-9a-f]{2}", _to_variable, style))
 
 
-def _variable(stand_in: re.Match[str]) -> str:
+def _to_variable(stand_in: re.Match[str]) -> str:
     return f"var(--{_STAND_INS[stand_in.group()]})"
 
 
-def _tell(root: ElementTree.Element, name: str, title: str, description: str) -> None:
-    """Name and describe the whole as one picture."""
+def _add_description(root: ElementTree.Element, name: str, title: str, description: str) -> None:
+    """Mark the element as one image with a title and an alternative text."""
     root.set("role", "img")
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        told = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        told.text = text
-        root.insert(place, told)
+        child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        child.text = text
+        root.insert(place, child)
     root.set("aria-labelledby", f"{name}-title")
     root.set("aria-describedby", f"{name}-desc")

@@ -1,10 +1,10 @@
-"""A comparison as one HTML page that needs nothing else: no network, no script, no file beside it.
+"""A comparison as one self-contained HTML page: no network, no script, no other file.
 
-The page is `template.html.j2` with `style.css` in it. Whatever the template
-prints is escaped; only the figures, which hold no text of a user's, are not.
+The page is `template.html.j2` with `style.css` in it. Jinja2 escapes all that the
+template prints but the figures, which `inline_svg` has escaped.
 
-Here: what the page needs as plain values. Not here: the sentences (`summarize`),
-the figures (`report_figures`), the surprise at a verse (`surprise`).
+Here: the values that the template needs. Not here: the sentences (`summary`), the
+figures (`plots`), the surprisal of a verse (`evaluation.surprisal`).
 """
 
 import math
@@ -20,18 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drakegpt
-from drakegpt.config import IDEAS, LADDER
+from drakegpt.compute.device import choose_device
+from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
-from drakegpt.evaluation.surprisal import Piece, Verse, find_verse, verse_surprisals
-from drakegpt.experiments.claims import INTRODUCTION, Claim
+from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
+from drakegpt.experiments.claims import TITLE, Claim
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
-from drakegpt.experiments.ladder import PAIRS, Comparison
+from drakegpt.experiments.ladder import BIGRAM, Comparison
 from drakegpt.experiments.results import ResultRow
-from drakegpt.models.registry import choose_device
-from drakegpt.report.plots import Mark, legend, marks_of, pictures
-from drakegpt.report.reproduce import commands_for
+from drakegpt.models.registry import MODELS
+from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
+from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
@@ -41,52 +42,52 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATE = "template.html.j2"
-HEAD = 2000  # bytes of a page that hold what it says of itself
-# Bits per character from which a piece of the verse is coloured one step more.
-STEPS = (1, 2, 4, 6, 8)
+HEAD_BYTES = 2000  # of a page, in which its generator is named
+# Surprisals in bits per character from which a piece of the verse has the next darker colour.
+COLOUR_STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
-NEARBY = 12  # characters shown before a surprising one
+CONTEXT_SHOWN = 12  # characters shown before a surprising one
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the ladder, trained or not."""
+    """A model of the ladder, trained or not."""
 
     number: int
     model: str
     idea: str
     row: ResultRow | None
     mark: Mark | None
-    command: str  # that trains it, where it is not trained
+    command: str  # trains it, if it is not trained
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A piece of the verse as it is coloured."""
+class ColouredPiece:
+    """A piece of the verse with its colour."""
 
     text: str
-    step: int  # from 0, not coloured
+    step: int  # 0: not coloured
     bits: float
 
 
 @dataclass(frozen=True)
-class Surprised:
-    """How a model took the verse."""
+class VerseSurprisal:
+    """The surprisal of the verse under one model."""
 
     mark: Mark
     mean: float  # bits per character
-    shown: tuple[Shown, ...]
-    most: tuple[tuple[str, str, float], ...]  # (right before it, piece, bits), highest first
+    pieces: tuple[ColouredPiece, ...]
+    most: tuple[tuple[str, str, float], ...]  # (text before it, piece, bits), highest first
 
 
 def check_target(path: Path, *, replace: bool = False) -> None:
-    """Raise `UsageError` if no report may be written there; leaves all as it was.
+    """Raise `UsageError` if no report may be written to `path`; changes nothing.
 
-    A file that is there may be replaced if it is a report, and any other with `replace`.
+    An existing report may be replaced, any other file with `replace` only.
     """
     folder = path.absolute().parent
     if path.is_symlink():
-        raise UsageError(f"{path} is a link.", "Name a new file with --html, or the one it means.")
+        raise UsageError(f"{path} is a link.", "Name a new file with --html, or the link's target.")
     if path.is_dir():
         raise UsageError(
             f"{path} is a folder.", f"Name a file: --html {quote(str(path / 'report.html'))}"
@@ -94,13 +95,13 @@ def check_target(path: Path, *, replace: bool = False) -> None:
     if not folder.is_dir():
         raise UsageError(
             f"No report can be written to {path}: there is no folder {folder}.",
-            "Make the folder first, or name a file elsewhere with --html.",
+            "Create the folder, or name a file elsewhere with --html.",
         )
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no plain file.", "Name a new file with --html.")
+        raise UsageError(f"{path} is not a regular file.", "Name a new file with --html.")
     if path.exists() and not replace and not _is_report(path):
         raise UsageError(
-            f"{path} is there already, and is not a report of drakegpt.",
+            f"{path} exists and is not a report of drakegpt.",
             "Name a new file with --html, or replace this one with --force.",
         )
     try:
@@ -110,15 +111,15 @@ def check_target(path: Path, *, replace: bool = False) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(
             f"No report can be written to {path}: {reason} ({folder}).",
-            "Name a file in a folder of your own with --html.",
+            "Name a file in a folder that you can write to with --html.",
         ) from error
 
 
 def _is_report(path: Path) -> bool:
-    """Whether a file says at its beginning that this program has written it."""
+    """Whether the head of a file names drakegpt as its generator."""
     try:
         with path.open("rb") as file:
-            return b'<meta name="generator" content="drakegpt ' in file.read(HEAD)
+            return b'<meta name="generator" content="drakegpt ' in file.read(HEAD_BYTES)
     except OSError:
         return False
 
@@ -131,175 +132,175 @@ def render(
     device_name: str = "auto",
     claims: Sequence[Claim] = (),
 ) -> str:
-    """The page. The same comparison gives the same page.
+    """Render the page; the same comparison gives the same bytes.
 
-    `runs`: those of each row, of all its seeds; the ladder's rows and then the others.
-    `claims`: the original's, if they are to be shown.
-    Raises `RunError` or `CorpusError` if one of them cannot be loaded.
+    `runs`: the runs of each row, one for each seed; the ladder's rows, then the others.
+    `claims`: the original's claims, if they are to be shown.
+    Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded.
     """
     from markupsafe import Markup
 
-    marks = marks_of(comparison)
+    marks = assign_marks(comparison)
     rows = (*comparison.rows, *comparison.others)
-    drawn = pictures(comparison, marks)
+    plots = draw_plots(comparison, marks)
     verse = find_verse(data)
     device = choose_device(device_name)
-    surprised = []
+    surprisals = []
     for first, *_ in runs:
-        pieces = verse_surprisals(first.load_model(device), first.dataset(), verse)
-        surprised.append(surprised_by(verse, pieces, marks[first.name]))
+        pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
+        surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
     return _environment().get_template(TEMPLATE).render(
         version=drakegpt.__version__,
         data=data.metadata,
         comparison=comparison,
         claims=claims,
-        claims_title=INTRODUCTION,
+        claims_title=TITLE,
         rows=rows,
         marks=marks,
-        summarize=summarize(comparison),
-        ladders=ladders(comparison, marks),
-        scale=Scale.of(comparison),
+        findings=summarize(comparison),
+        ladders=list_rungs(comparison, marks),
+        scale=LossScale.of(comparison),
         means=describe_seeds(len(row.seeds) for row in rows),
         noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",
         columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
-        figures=[(picture, Markup(picture.svg)) for picture in drawn],
-        legend=legend(drawn),
+        figures=[(plot, Markup(plot.svg)) for plot in plots],
+        legend=explain_signs(plots),
         verse=verse,
-        steps=STEPS,
-        spelt=spelt,
-        surprised=surprised,
+        steps=COLOUR_STEPS,
+        quote_piece=quote_piece,
+        surprisals=surprisals,
         samples=samples,
-        recipes=commands_for(runs),
+        reproduction=describe_reproduction(runs),
     )  # fmt: skip
 
 
 def _environment() -> "Environment":
-    """Jinja2 that escapes everything, and knows no variable it was not given."""
+    """Return a Jinja2 environment that escapes everything and refuses undefined variables."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     return Environment(
-        loader=FunctionLoader(_file),
+        loader=FunctionLoader(_read_resource),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=visible,
+        finalize=replace_forbidden,
     )
 
 
-def _file(name: str) -> str:
+def _read_resource(name: str) -> str:
     return (resources.files("drakegpt.report") / name).read_text(encoding="utf-8")
 
 
-def visible(value: Any) -> Any:
-    """Text without the characters that HTML forbids: a picture of each stands there instead.
+def replace_forbidden(value: Any) -> Any:
+    """Replace the characters of a text that HTML forbids by visible symbols.
 
-    Everything that the template prints comes through here.
+    Applied to everything that the template prints; what is not text is returned as it is.
     """
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "".join(map(_visible, value))
+    return "".join(map(_replace_if_forbidden, value))
 
 
-def _visible(character: str) -> str:
+def _replace_if_forbidden(character: str) -> str:
     code = ord(character)
     if code < 0x20 and character not in "\t\n":
         return chr(0x2400 + code)  # NUL is ␀
     if code == 0x7F:
         return "␡"
-    # Other controls, halves of surrogate pairs, and the code points that are no characters.
+    # Other controls, halves of surrogate pairs, and code points that are not characters.
     forbidden = unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n"
-    no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    return "\N{REPLACEMENT CHARACTER}" if forbidden or no_character else character
+    not_a_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return "\N{REPLACEMENT CHARACTER}" if forbidden or not_a_character else character
 
 
-def ladders(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
-    """All six rungs of each size that has been begun, whether they are trained or not."""
-    begun = {(row.model, row.size): row for row in comparison.rows}
-    sizes = {
-        size: {m.model: m.command for m in comparison.missing if m.size == size}
-        for _, size in begun
+def list_rungs(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
+    """List all rungs, trained or not, of each size that has a row."""
+    rows = {(row.model, row.size): row for row in comparison.rows}
+    commands_by_size = {
+        size: {m.model: m.command for m in comparison.missing if m.size == size} for _, size in rows
     }
     return [
-        (size, [_rung(model, begun.get((model, size)), marks, makes) for model in LADDER])
-        for size, makes in sizes.items()
+        (size, [_make_rung(model, rows.get((model, size)), marks, commands) for model in LADDER])
+        for size, commands in commands_by_size.items()
     ]
 
 
-def _rung(
-    model: str, row: ResultRow | None, marks: Mapping[str, Mark], makes: Mapping[str, str]
+def _make_rung(
+    model: str, row: ResultRow | None, marks: Mapping[str, Mark], commands: Mapping[str, str]
 ) -> Rung:
     mark = marks[row.runs[0]] if row else None
     number = LADDER.index(model) + 1
-    return Rung(number, model, IDEAS[model], row, mark, makes.get(model, ""))
+    return Rung(number, model, MODELS[model].idea, row, mark, commands.get(model, ""))
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Where a loss lies between the lowest and the highest of the ladder, from 0 to 100."""
+class LossScale:
+    """The axis of the ladder: from the lowest loss of any rung or baseline to the highest."""
 
     low: float
     high: float
-    baselines: tuple[Baseline, ...]  # what counting alone reaches
+    baselines: tuple[Baseline, ...]  # drawn as upright lines
 
     @classmethod
-    def of(cls, comparison: Comparison) -> "Scale":
-        """The scale of all rungs of a comparison, and the baselines of interest."""
+    def of(cls, comparison: Comparison) -> "LossScale":
+        """Return the scale for a comparison, with its bigram baseline and its best one."""
         lowest = comparison.lowest_baseline
-        baselines = tuple(f for f in comparison.baselines if f.order == PAIRS or f is lowest)
+        baselines = tuple(b for b in comparison.baselines if b.order == BIGRAM or b is lowest)
         losses = [loss for row in comparison.rows for loss in (row.train_loss, row.val_loss)]
         losses += [baseline.score.loss for baseline in baselines]
         losses = [loss for loss in losses if math.isfinite(loss)]
         return cls(min(losses, default=0.0), max(losses, default=1.0), baselines)
 
     def place(self, loss: float) -> str:
-        """In per cent of the way from low to high, for CSS; what is not finite, at the high end."""
+        """Return a loss's place on the scale in per cent, for CSS; NaN is at the high end."""
         if not math.isfinite(loss):
             return "100.00"
         return f"{100 * (loss - self.low) / ((self.high - self.low) or 1.0):.2f}"
 
 
-def surprised_by(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Surprised:
-    """What is shown of a model's surprise at the verse."""
-    shown = tuple(
-        Shown(piece.text, _step(piece.bits_per_character), piece.bits) for piece in pieces
+def summarize_surprisal(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> VerseSurprisal:
+    """Colour the verse by a model's surprisals, with the mean and the highest of them."""
+    coloured = tuple(
+        ColouredPiece(piece.text, _colour_step(piece.bits_per_character), piece.bits)
+        for piece in pieces
     )
     starts = [0, *accumulate(len(piece.text) for piece in pieces)]
     ranked = sorted(range(len(pieces)), key=lambda place: -pieces[place].bits_per_character)
     most = tuple(
         (
-            verse.text[max(0, starts[place] - NEARBY) : starts[place]],
+            verse.text[max(0, starts[place] - CONTEXT_SHOWN) : starts[place]],
             pieces[place].text,
             pieces[place].bits,
         )
         for place in ranked[:MOST_SURPRISING]
     )
     mean = sum(piece.bits for piece in pieces) / len(verse.text)
-    return Surprised(mark, mean, shown, most)
+    return VerseSurprisal(mark, mean, coloured, most)
 
 
-def spelt(piece: str) -> str:
-    """A piece of the verse in a sentence: in quotes, unless there is nothing to see."""
+def quote_piece(piece: str) -> str:
+    """Put a piece of the verse into quotes; name it if it is white space."""
     return {"\n": "the end of a line", " ": "a space"}.get(
         piece, f"“\N{FIRST STRONG ISOLATE}{piece}\N{POP DIRECTIONAL ISOLATE}”"
     )
 
 
-def _step(bits: float) -> int:
-    """How strongly so many bits per character are coloured; as nothing else what is no number."""
-    return bisect_right(STEPS, bits) if bits == bits else len(STEPS)
+def _colour_step(bits: float) -> int:
+    """Return the colour step for a surprisal in bits per character; the darkest for NaN."""
+    return len(COLOUR_STEPS) if math.isnan(bits) else bisect_right(COLOUR_STEPS, bits)
 
 
-def _nats(loss: float, spread: float | None = None) -> str:
+def _format_nats(loss: float, spread: float | None = None) -> str:
     return f"{loss:.4f}" if spread is None else f"{loss:.4f} ± {spread:.4f}"
 
 
-# The columns of the table of all figures: title, value, whether it is a loss per token.
+# The columns of the table of results: title, value, whether it is a loss per token.
 COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("parameters", lambda row: f"{row.parameters:,}", False),
-    ("train", lambda row: _nats(row.train_loss, row.train_spread), True),
-    ("validation", lambda row: _nats(row.val_loss, row.val_spread), True),
-    ("gain", lambda row: row.gain_shown, True),
+    ("train", lambda row: _format_nats(row.train_loss, row.train_spread), True),
+    ("validation", lambda row: _format_nats(row.val_loss, row.val_spread), True),
+    ("gain", lambda row: row.formatted_gain, True),
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
     ("overfits from", lambda row: format_or_blank(row.overfits_from, ","), False),

@@ -1,9 +1,8 @@
-"""The report's figures, and what each of them shows in words.
+"""The report's plots, each with an alternative text made from the same rows.
 
-Both come from the same rows, so the words that stand for a picture are as true
-as the picture. Rows are told apart by a sign as well as by a colour.
+Rows are marked by a sign as well as by a colour, for readers without colour vision.
 
-Not here: how a figure becomes part of the page (`inline_svg`).
+Not here: how a plot becomes part of the page (`inline_svg`).
 """
 
 import math
@@ -13,181 +12,187 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
-from drakegpt.experiments.figures import (
-    STYLES,
+from drakegpt.experiments.ladder import Comparison
+from drakegpt.experiments.plots import (
+    LINE_STYLES,
     TAIL,
-    draw_turn,
+    curve_label,
+    curve_title,
+    find_overfitting_start,
     has_tail,
     has_validation,
-    label_in,
-    title_of,
-    turn_of,
+    mark_overfitting,
 )
-from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
-from drakegpt.report.inline_svg import colour, inline
+from drakegpt.report.inline_svg import stand_in_for, to_inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES = (4.7, 3.8)
-POINTS = 11.0  # of the letters: on a phone the figure is about as wide as its inches
-LINE = 0.062  # of the height of the axes: how far signs beside lines stand apart
-# What a figure may hold besides a line for each run, and what it means.
+SIZE_INCHES = (4.7, 3.8)
+FONT_POINTS = 11.0  # on a phone the plot is about as wide as its inches
+SIGN_GAP = 0.062  # least distance of the signs beside lines, as a share of the axes' height
+# What a plot may hold besides a line for each row, and its explanation.
 LEGEND = {
     "mean": "Where a model has several seeds, its line is their mean.",
-    "band": "The band around it reaches from the lowest seed to the highest.",
-    "counts": "Dashed across: what counting alone reaches.",
-    "turn": "A triangle marks where a model begins to overfit.",
+    "band": "The band around it spans the seeds, from the lowest to the highest.",
+    "baselines": "Dashed lines: n-gram baselines.",
+    "overfitting": "A triangle marks the iteration from which a model overfits.",
     "tail": TAIL,
 }
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What tells a row apart wherever it occurs."""
+    """The sign, the colour and the label of a row, the same all over the page."""
 
-    sign: str  # the rung, with an s for the scaled size; letters beside the ladder
-    colour: str  # its CSS variable
+    sign: str  # the rung's number, with an s for the scaled size; letters for other models
+    colour: str  # a CSS variable
     label: str
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure for the page."""
+class Plot:
+    """A plot for the page."""
 
     caption: str
-    description: str  # in words and numbers
+    description: str  # the alternative text, with figures
     svg: str
-    holds: frozenset[str]  # of `LEGEND`
+    signs: frozenset[str]  # of `LEGEND`
 
 
-def legend(drawn: Sequence[Picture]) -> list[str]:
-    """What the signs in these figures mean: of those that occur in one of them."""
-    held = {sign for picture in drawn for sign in picture.holds}
-    return [meaning for sign, meaning in LEGEND.items() if sign in held]
+def explain_signs(plots: Sequence[Plot]) -> list[str]:
+    """Explain the signs that occur in any of these plots."""
+    drawn = {sign for plot in plots for sign in plot.signs}
+    return [meaning for sign, meaning in LEGEND.items() if sign in drawn]
 
 
-def marks_of(comparison: Comparison) -> dict[str, Mark]:
-    """The mark of each row, by the name of its first run."""
+def assign_marks(comparison: Comparison) -> dict[str, Mark]:
+    """Give each row a mark; returned by the name of its first run."""
     marks = {}
     for row in comparison.rows:
         rung = LADDER.index(row.model) + 1
         sign = f"{rung}s" if row.size == "scaled" else str(rung)
         marks[row.runs[0]] = Mark(sign, f"rung-{rung}", row.label)
     for number, row in enumerate(comparison.others):
-        marks[row.runs[0]] = Mark(_letters(number), "other", row.label)
+        marks[row.runs[0]] = Mark(_to_letters(number), "other", row.label)
     return marks
 
 
-def _letters(number: int) -> str:
-    """0, 1, 2, … as a, b, …, z, aa, ab, …"""
+def _to_letters(number: int) -> str:
+    """Write 0, 1, 2, … as a, b, …, z, aa, ab, …"""
     more, last = divmod(number, 26)
-    return (_letters(more - 1) if more else "") + chr(ord("a") + last)
+    return (_to_letters(more - 1) if more else "") + chr(ord("a") + last)
 
 
-def pictures(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Picture]:
-    """All there is to draw: both losses, and bits per character over time beside the ladder.
+def draw_plots(comparison: Comparison, marks: Mapping[str, Mark]) -> list[Plot]:
+    """Draw both losses and, if there are other models, bits per character over time.
 
-    Only what was recorded while training can be drawn; imported runs have no curves.
+    Rows without recorded evaluations, as imported runs are, have no curve.
     """
     trained = [row for row in comparison.rows if row.evaluations]
-    drawn = []
+    plots = []
     if trained:
-        baselines = comparison.baselines_in_view if has_validation(trained) else ()
-        drawn.append(_curves("val_loss", trained, marks, baselines))
-        drawn.append(_curves("train_loss", trained, marks, ()))
+        baselines = comparison.drawn_baselines if has_validation(trained) else ()
+        plots.append(_draw_loss("val_loss", trained, marks, baselines))
+        plots.append(_draw_loss("train_loss", trained, marks, ()))
     every = [row for row in (*comparison.rows, *comparison.others) if row.evaluations]
     if any(row in comparison.others for row in every):
-        drawn.append(_bits(every, marks))
-    return drawn
+        plots.append(_draw_bits(every, marks))
+    return plots
 
 
-def _curves(
+def _draw_loss(
     key: str, rows: Sequence[ResultRow], marks: Mapping[str, Mark], baselines: Sequence[Baseline]
-) -> Picture:
-    """One loss over the iterations, and across it the baselines."""
-    unit, title = rows[0].unit, title_of(key, rows)
-    caption = f"{title} while training{_of_tail(rows) if key == 'val_loss' else ''}"
-    figure, axes = _figure("iteration", f"nats per {unit}")
-    ends, holds = [], set()
+) -> Plot:
+    """Draw one loss over the iterations, with baselines as horizontal lines."""
+    unit, title = rows[0].unit, curve_title(key, rows)
+    caption = f"{title} while training{_describe_tail(rows) if key == 'val_loss' else ''}"
+    figure, axes = _new_figure("iteration", f"nats per {unit}")
+    ends, signs = [], set()
     for row in rows:
         mark = marks[row.runs[0]]
-        points = _finite((e["iteration"], e[key]) for e in row.evaluations)
-        holds |= _line(axes, points, row, mark) | _band(axes, key, row, mark)
+        points = _keep_finite((e["iteration"], e[key]) for e in row.evaluations)
+        signs |= _draw_line(axes, points, row, mark) | _draw_band(axes, key, row, mark)
         if key == "val_loss":
-            holds |= _turn(axes, row, mark) | _tail(row)
+            signs |= _draw_overfitting(axes, row, mark) | _note_tail(row)
         ends += [(mark, points[-1])] if points else []
     for baseline in baselines:
-        holds |= _level(axes, baseline)
-    _sign(axes, ends)
-    words = [
-        f"{title} in nats per {unit}, estimated while training, one line for each model.",
-        *(_falls(row, key, label_in(rows, row)) for row in rows),
-        *(f"Across: {baseline.label}, {baseline.score.loss:.2f}." for baseline in baselines),
-    ]
-    svg = inline(figure, key.replace("_", "-"), caption, " ".join(words))
-    return Picture(caption, " ".join(words), svg, frozenset(holds))
+        signs |= _draw_baseline(axes, baseline)
+    _draw_signs(axes, ends)
+    description = " ".join(
+        [
+            f"{title} in nats per {unit}, estimated while training, one line for each model.",
+            *(_describe_curve(row, key, curve_label(rows, row)) for row in rows),
+            *(
+                f"Dashed line: {baseline.label}, {baseline.score.loss:.2f}."
+                for baseline in baselines
+            ),
+        ]
+    )
+    svg = to_inline_svg(figure, key.replace("_", "-"), caption, description)
+    return Plot(caption, description, svg, frozenset(signs))
 
 
-def _bits(rows: Sequence[ResultRow], marks: Mapping[str, Mark]) -> Picture:
-    """Bits per character over time, of all rows, whatever their tokens.
+def _draw_bits(rows: Sequence[ResultRow], marks: Mapping[str, Mark]) -> Plot:
+    """Draw bits per character over time, comparable for all tokenizers.
 
-    An estimate in nats per token becomes bits per character as the row's exact loss does.
+    Estimates in nats per token are scaled by the row's exact bits per nat.
     """
-    figure, axes = _figure("seconds of training, with evaluations", "bits per character")
-    ends, holds = [], set()
+    figure, axes = _new_figure("seconds of training, with evaluations", "bits per character")
+    ends, signs = [], set()
     for row in rows:
         bits = row.bits_per_character / row.val_loss
-        points = _finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
-        holds |= _line(axes, points, row, marks[row.runs[0]]) | _tail(row)
+        points = _keep_finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
+        signs |= _draw_line(axes, points, row, marks[row.runs[0]]) | _note_tail(row)
         ends += [(marks[row.runs[0]], points[-1])] if points else []
-    _sign(axes, ends)
-    caption = f"Bits per character over time{_of_tail(rows)}"
-    what = title_of("val_loss", rows)
-    words = f"{what} in bits per character over the seconds of training. " + " ".join(
+    _draw_signs(axes, ends)
+    caption = f"Bits per character over time{_describe_tail(rows)}"
+    title = curve_title("val_loss", rows)
+    description = f"{title} in bits per character over the seconds of training. " + " ".join(
         f"{mark.label} ends at {y:.2f} after {x:,.0f} s." for mark, (x, y) in ends
     )
-    return Picture(caption, words, inline(figure, "bits", caption, words), frozenset(holds))
+    svg = to_inline_svg(figure, "bits", caption, description)
+    return Plot(caption, description, svg, frozenset(signs))
 
 
-def _figure(below: str, beside: str) -> "tuple[Figure, Axes]":
+def _new_figure(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    ink, muted = colour("ink"), colour("muted")
-    look: dict[Any, Any] = {
-        "font.size": POINTS, "text.color": ink, "axes.labelcolor": muted, "axes.edgecolor": muted,
-        "xtick.color": muted, "ytick.color": muted, "grid.color": colour("grid"),
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-        "axes.grid.axis": "y",
+    ink, muted = stand_in_for("ink"), stand_in_for("muted")
+    style: dict[Any, Any] = {
+        "font.size": FONT_POINTS, "text.color": ink, "axes.labelcolor": muted,
+        "axes.edgecolor": muted, "xtick.color": muted, "ytick.color": muted,
+        "grid.color": stand_in_for("grid"), "axes.grid": True, "axes.grid.axis": "y",
+        "axes.spines.top": False, "axes.spines.right": False,
     }  # fmt: skip
-    with rc_context(look):
-        figure = Figure(figsize=INCHES, layout="constrained")
+    with rc_context(style):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot(xlabel=below, ylabel=beside)
+        axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # what a phone has room for
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # more would overlap on a phone
     return figure, axes
 
 
-def _finite(points: Any) -> list[tuple[float, float]]:
+def _keep_finite(points: Any) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(y)]
 
 
-# What follows draws a part of a figure, and says which signs of `LEGEND` it has drawn.
+# Each of the following draws a part of a plot and returns the signs of `LEGEND` it has drawn.
 
 
-def _line(
+def _draw_line(
     axes: "Axes", points: Sequence[tuple[float, float]], row: ResultRow, mark: Mark
 ) -> set[str]:
     axes.plot(
         *(zip(*points, strict=True) if points else ([], [])),
-        color=colour(mark.colour),
-        linestyle=STYLES[row.size],
+        color=stand_in_for(mark.colour),
+        linestyle=LINE_STYLES[row.size],
         linewidth=2,
         marker="." if len(points) < 30 else None,
         markersize=5,
@@ -195,40 +200,42 @@ def _line(
     return {"mean"} if len(row.histories) > 1 else set()
 
 
-def _band(axes: "Axes", key: str, row: ResultRow, mark: Mark) -> set[str]:
-    """From the lowest seed to the highest."""
+def _draw_band(axes: "Axes", key: str, row: ResultRow, mark: Mark) -> set[str]:
+    """Fill the area between the lowest seed and the highest."""
     if len(row.histories) == 1:
         return set()
-    x, low, high = zip(*row.band(key), strict=True)
-    axes.fill_between(x, low, high, color=colour(mark.colour), alpha=0.2, linewidth=0)
+    x, low, high = zip(*row.range_over_seeds(key), strict=True)
+    axes.fill_between(x, low, high, color=stand_in_for(mark.colour), alpha=0.2, linewidth=0)
     return {"band"}
 
 
-def _turn(axes: "Axes", row: ResultRow, mark: Mark) -> set[str]:
-    """A triangle where a row began to overfit."""
-    turn = turn_of(row)
-    if turn is None:
+def _draw_overfitting(axes: "Axes", row: ResultRow, mark: Mark) -> set[str]:
+    """Mark where a row starts to overfit."""
+    start = find_overfitting_start(row)
+    if start is None:
         return set()
-    draw_turn(axes, turn, colour(mark.colour))
-    return {"turn"}
+    mark_overfitting(axes, start, stand_in_for(mark.colour))
+    return {"overfitting"}
 
 
-def _tail(row: ResultRow) -> set[str]:
-    """Nothing to draw; but it is to be told what a tail is."""
+def _note_tail(row: ResultRow) -> set[str]:
+    """Draw nothing, but have the tail explained if the row's curve is of it."""
     return {"tail"} if has_tail([row]) else set()
 
 
-def _of_tail(rows: Sequence[ResultRow]) -> str:
-    """Which of the curves are of the tail, for a caption."""
+def _describe_tail(rows: Sequence[ResultRow]) -> str:
+    """Name the rows whose curves are of the tail, for a caption; empty if all or none are."""
     of_tail = [row.label for row in rows if has_tail([row])]
     if not of_tail:
         return ""
     return f" (tail: {', '.join(of_tail)})" if has_validation(rows) else ""
 
 
-def _level(axes: "Axes", baseline: Baseline) -> set[str]:
-    """A dashed line from edge to edge with its name on it."""
-    axes.axhline(baseline.score.loss, color=colour("muted"), linewidth=1, linestyle=(0, (5, 3)))
+def _draw_baseline(axes: "Axes", baseline: Baseline) -> set[str]:
+    """Draw a dashed line from edge to edge with its label."""
+    axes.axhline(
+        baseline.score.loss, color=stand_in_for("muted"), linewidth=1, linestyle=(0, (5, 3))
+    )
     axes.annotate(
         baseline.label,
         (1, baseline.score.loss),
@@ -236,38 +243,39 @@ def _level(axes: "Axes", baseline: Baseline) -> set[str]:
         xytext=(-2, 2),
         textcoords="offset points",
         horizontalalignment="right",
-        color=colour("muted"),
-        fontsize=POINTS - 1,
+        color=stand_in_for("muted"),
+        fontsize=FONT_POINTS - 1,
     )
-    return {"counts"}
+    return {"baselines"}
 
 
-def _sign(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
-    """Write the sign of each line beside its end, apart from the others."""
+def _draw_signs(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
+    """Write the sign of each line beside its end, without overlaps."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    places = _apart([(y - low) / (high - low) for _, (_, y) in ends], LINE)
+    heights = [(y - low) / (high - low) for _, (_, y) in ends]
+    places = _spread_out(heights, SIGN_GAP)
     for (mark, end), place in zip(ends, places, strict=True):
         axes.annotate(
             mark.sign,
             end,
             xytext=(1.04, place),
             textcoords="axes fraction",
-            color=colour(mark.colour),
+            color=stand_in_for(mark.colour),
             fontweight="bold",
             verticalalignment="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour(mark.colour), "linewidth": 0.6},
+            arrowprops={"arrowstyle": "-", "color": stand_in_for(mark.colour), "linewidth": 0.6},
         )
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
-    """Places at least `gap` apart, in the order of the values and as near to them as can be.
+def _spread_out(values: Sequence[float], gap: float) -> list[float]:
+    """Move values until they are at least `gap` apart, in the same order, by least squares.
 
-    Least squares: neighbours that would be too close form a group around their mean.
+    Neighbours that would be too close form a group around their mean.
     """
     order = sorted(range(len(values)), key=values.__getitem__)
-    groups: list[list[float]] = []  # the members of each, less the room that they need
+    groups: list[list[float]] = []  # values less the gaps before them
     for place, index in enumerate(order):
         groups.append([values[index] - place * gap])
         while len(groups) > 1 and _mean(groups[-2]) > _mean(groups[-1]):
@@ -281,19 +289,19 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _falls(row: ResultRow, key: str, label: str) -> str:
-    """What a row's curve does, in a sentence."""
-    points = _finite((e["iteration"], e[key]) for e in row.evaluations)
+def _describe_curve(row: ResultRow, key: str, label: str) -> str:
+    """Describe a row's curve in a sentence."""
+    points = _keep_finite((e["iteration"], e[key]) for e in row.evaluations)
     if not points:
-        return f"{label} diverges at once."
+        return f"{label} diverges before its first evaluation."
     (first, high), (last, low) = points[0], points[-1]
-    told = f"{label} goes from {high:.2f} at iteration {first:,} to {low:.2f} at {last:,}"
+    text = f"{label} goes from {high:.2f} at iteration {first:,} to {low:.2f} at {last:,}"
     if len(points) == 1:
-        told = f"{label} stands at {low:.2f} at iteration {last:,}"
+        text = f"{label} is at {low:.2f} at iteration {last:,}"
     if len(points) < len(row.evaluations):
-        told += ", and then diverges"
+        text += ", and then diverges"
     if len(row.histories) > 1:
-        told += f", the mean of {len(row.histories)} seeds"
+        text += f", the mean of {len(row.histories)} seeds"
     if key == "val_loss" and row.overfits_from is not None:
-        told += f", lowest about iteration {row.overfits_from:,}"
-    return f"{told}."
+        text += f", lowest at about iteration {row.overfits_from:,}"
+    return f"{text}."

@@ -1,6 +1,6 @@
-"""How to make the rows of a comparison again: texts, commands, settings, versions.
+"""How to reproduce the rows of a comparison: datasets, commands, settings, versions.
 
-Not here: the command of a single configuration (`config_files`).
+Not here: the command of a single configuration (`config.files.to_command`).
 """
 
 from collections.abc import Sequence
@@ -15,65 +15,67 @@ from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run
 from drakegpt.wording import format_command
 
-TOLD_ELSEWHERE = ("model", "size", "data", "seed")
+SHOWN_ELSEWHERE = ("model", "size", "data", "seed")
 NO_COMMAND = {"imported": "trained by the original project, and imported"}
 
 
 @dataclass(frozen=True)
-class Text:
+class SourceText:
     """A dataset, and the command that prepares it."""
 
     name: str
-    command: str
-    own_file: bool  # which only its owner has
-    source_sha256: str  # of the file
+    format_command: str
+    own_file: bool  # made from a file that readers of the page may not have
+    source_sha256: str  # of that file
 
 
 @dataclass(frozen=True)
-class Made:
-    """How one run came about."""
+class RunCommand:
+    """How one run was made."""
 
     run: str
-    command: str | None  # None: not by a command of this program
+    format_command: str | None  # None if no command of this program made it
     note: str
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A setting and its value in each row, in their order."""
+class SettingValues:
+    """A setting and its value in each row, in the order of the rows."""
 
     name: str
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Commands:
-    """All that is needed, for rows of one or several runs."""
+class Reproduction:
+    """All that is needed to reproduce the rows, each of one or several runs."""
 
-    texts: tuple[Text, ...]
-    runs: tuple[tuple[Made, ...], ...]  # of each row
-    shared: tuple[Setting, ...]  # with a single value
-    differing: tuple[Setting, ...]
-    grounds: tuple[tuple[str, int], ...]  # versions and machine, and how many runs these made
+    texts: tuple[SourceText, ...]
+    runs: tuple[tuple[RunCommand, ...], ...]  # of each row
+    shared: tuple[SettingValues, ...]  # the same in all rows
+    differing: tuple[SettingValues, ...]
+    environments: tuple[tuple[str, int], ...]  # versions and machine, and their number of runs
 
 
-def commands_for(rows: Sequence[Sequence[Run]]) -> Commands:
-    """The recipes of rows, each of which has one or several runs that differ in their seed."""
+def describe_reproduction(rows: Sequence[Sequence[Run]]) -> Reproduction:
+    """Collect the commands and settings of rows whose runs differ in the seed alone."""
     runs = [run for row in rows for run in row]
-    texts = {run.info["dataset_version"]: run.dataset().metadata for run in runs}
-    settings = [_setting(field.name, rows) for field in fields(TrainConfig)]
-    grounds = [_ground(run) for run in runs]
-    return Commands(
-        tuple(_text(metadata) for metadata in texts.values()),
-        tuple(tuple(_made(run) for run in row) for row in rows),
-        tuple(Setting(s.name, s.values[:1]) for s in settings if s and len(set(s.values)) == 1),
+    texts = {run.info["dataset_version"]: run.load_dataset().metadata for run in runs}
+    settings = [_collect_values(field.name, rows) for field in fields(TrainConfig)]
+    environments = [_describe_environment(run) for run in runs]
+    return Reproduction(
+        tuple(_describe_text(metadata) for metadata in texts.values()),
+        tuple(tuple(_describe_run(run) for run in row) for row in rows),
+        tuple(
+            SettingValues(s.name, s.values[:1]) for s in settings if s and len(set(s.values)) == 1
+        ),
         tuple(s for s in settings if s and len(set(s.values)) > 1),
-        tuple((ground, grounds.count(ground)) for ground in dict.fromkeys(grounds)),
+        tuple((each, environments.count(each)) for each in dict.fromkeys(environments)),
     )
 
 
-def _text(metadata: Metadata) -> Text:
-    """The command without a path, which would be of one machine only."""
+def _describe_text(metadata: Metadata) -> SourceText:
+    """Return how to prepare a dataset; the file without its folder, which is of one machine."""
     known = metadata.source in SOURCES
     source = metadata.source if known else Path(metadata.source).name
     learned = metadata.tokenizer != "char"
@@ -85,36 +87,36 @@ def _text(metadata: Metadata) -> Text:
         tokenizer=metadata.tokenizer if learned else None,
         vocab_size=(metadata.vocab_asked or metadata.vocab_size) if learned else None,
     )
-    return Text(metadata.name, fetch, not known, metadata.source_sha256)
+    return SourceText(metadata.name, fetch, not known, metadata.source_sha256)
 
 
-def _made(run: Run) -> Made:
+def _describe_run(run: Run) -> RunCommand:
     if run.derived:
-        return Made(run.name, None, NO_COMMAND.get(run.derived, run.derived))
-    note = f"begins with the weights of {run.config.init_from}" if run.config.init_from else ""
-    if run.plain:
-        return Made(run.name, to_command(run.config), note)
+        return RunCommand(run.name, None, NO_COMMAND.get(run.derived, run.derived))
+    note = f"starts from the weights of {run.config.init_from}" if run.config.init_from else ""
+    if run.has_single_part:
+        return RunCommand(run.name, to_command(run.config), note)
     first, *later = run.parts
     resumed = ", then ".join(f"drakegpt train --resume RUN --iters {part.iters}" for part in later)
-    told = "; ".join(filter(None, (note, f"{run.history}; then {resumed}")))
-    return Made(run.name, to_command(replace(run.config, iters=first.iters)), told)
+    notes = "; ".join(filter(None, (note, f"{run.history}; then {resumed}")))
+    return RunCommand(run.name, to_command(replace(run.config, iters=first.iters)), notes)
 
 
-def _setting(name: str, rows: Sequence[Sequence[Run]]) -> Setting | None:
-    """A setting in each row; `None` if it is told elsewhere on the page."""
-    if name in TOLD_ELSEWHERE:
+def _collect_values(name: str, rows: Sequence[Sequence[Run]]) -> SettingValues | None:
+    """Collect a setting's value in each row; `None` if the page shows it elsewhere."""
+    if name in SHOWN_ELSEWHERE:
         return None
-    return Setting(name, tuple(_said(getattr(row[0].config, name)) for row in rows))
+    return SettingValues(name, tuple(_format_value(getattr(row[0].config, name)) for row in rows))
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return {None: "left to the machine", "": "none"}.get(value, str(value))
+    return {None: "automatic", "": "none"}.get(value, str(value))
 
 
-def _ground(run: Run) -> str:
-    """What a run was made with, as its folder remembers it."""
-    known = [(what, run.info.get(what)) for what in ("drakegpt", "torch", "device", "machine")]
-    said = {"drakegpt": "drakegpt {}", "torch": "PyTorch {}", "device": "on {}", "machine": "{}"}
-    return ", ".join(said[what].format(value) for what, value in known if value)
+def _describe_environment(run: Run) -> str:
+    """Return the versions, the device and the machine that a run was made with."""
+    forms = {"drakegpt": "drakegpt {}", "torch": "PyTorch {}", "device": "on {}", "machine": "{}"}
+    known = [(form, run.info.get(name)) for name, form in forms.items()]
+    return ", ".join(form.format(value) for form, value in known if value)

@@ -1,133 +1,135 @@
-"""What a comparison comes to, in sentences: computed from its rows, never written beforehand.
+"""The summary of a comparison, in sentences computed from its rows.
 
-What lies within noise is told as neither gain nor loss; of rows that were trained
-otherwise than the others, or whose losses are not finite, no verdict is told.
+A difference within noise is reported as neither gain nor loss. Rows that were trained
+with other settings, or whose losses are not finite, are excluded from all verdicts.
 
-Not here: the original's claims (`claims`).
+Not here: the original's claims (`experiments.claims`).
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from drakegpt.config import IDEAS
-from drakegpt.experiments.agreement import TRAINED_BY
+from drakegpt.experiments.agreement import ORIGIN
 from drakegpt.experiments.formatting import format_range
 from drakegpt.experiments.ladder import Comparison
-from drakegpt.experiments.results import ResultRow, loss_decrease, lowest, val_loss
+from drakegpt.experiments.results import ResultRow, compare_losses, find_lowest, val_loss
+from drakegpt.models.registry import MODELS
 from drakegpt.wording import format_command
 
 
 def summarize(comparison: Comparison) -> list[str]:
-    """The sentences, most telling first."""
-    sizes = _sizes(comparison)
+    """Summarize a comparison: sentences, the most important first."""
+    sizes = _group_by_size(comparison)
     return [
-        *_best(comparison),
-        *(_descent(of_size) for of_size in sizes if len(of_size) > 1),
-        *(_no_gain(row, before) for before, row in _without_gain(sizes)),
-        *counting(comparison),
-        *_overfitting(comparison),
-        *_caveats(comparison),
+        *_describe_best(comparison),
+        *(_describe_ladder(of_size) for of_size in sizes if len(of_size) > 1),
+        *(_describe_no_gain(row, before) for before, row in _find_without_gain(sizes)),
+        *describe_baselines(comparison),
+        *_describe_overfitting(comparison),
+        *_list_caveats(comparison),
     ]
 
 
-def _best(comparison: Comparison) -> list[str]:
+def _describe_best(comparison: Comparison) -> list[str]:
+    """Name the row with the lowest loss, and those within noise of it."""
     rows = [*comparison.rows, *comparison.others]
-    near_lowest = lowest(rows)
+    near_lowest = find_lowest(rows)
     if not near_lowest:
         return []
-    best, *level = near_lowest
-    apart = [row.label for row in rows if row.differs]
-    among = f"Apart from {listed(apart)}, trained otherwise, " if apart else ""
-    near = f" (within noise of it: {listed([row.label for row in level])})" if level else ""
-    choices = 2 ** min(best.bits_per_character, 64.0)  # as good as no end of them
-    hard = f"as hard to guess as one of {choices:,.1f} equally likely ones"
-    also = f" ({_nats(best.val_loss, best.val_spread)} per {best.unit})"
+    best, *tied = near_lowest
+    excluded = [row.label for row in rows if row.differs]
+    among = f"Excluding {join_names(excluded)} (other settings), " if excluded else ""
+    near = f" (within noise of it: {join_names([row.label for row in tied])})" if tied else ""
+    choices = 2 ** min(best.bits_per_character, 64.0)  # more would overflow, and say no more
+    nats = f"{_format_nats(best.val_loss, best.val_spread)} per {best.unit}"
     return [
-        f"{among}{best.label} predicts best{near}: it needs {best.bits_per_character:.3f} bits for "
-        f"a character of the validation text{also}, so that each is {hard}."
+        f"{among}{best.label} has the lowest validation loss{near}: "
+        f"{best.bits_per_character:.3f} bits per character ({nats}), as hard as guessing among "
+        f"{choices:,.1f} equally likely characters."
     ]
 
 
-def _sizes(comparison: Comparison) -> list[list[ResultRow]]:
-    """The ladder's rows that can be compared, those of a size together."""
+def _group_by_size(comparison: Comparison) -> list[list[ResultRow]]:
+    """Group the ladder's comparable rows by size."""
     rows = [row for row in comparison.rows if row.comparable]
     return [
         [row for row in rows if row.size == size] for size in dict.fromkeys(r.size for r in rows)
     ]
 
 
-def _descent(rows: Sequence[ResultRow]) -> str:
-    """From the first rung to the last, and the largest step between neighbours."""
+def _describe_ladder(rows: Sequence[ResultRow]) -> str:
+    """Describe the change from the first rung to the last, and the largest single gain."""
     first, last = rows[0], rows[-1]
-    whole = loss_decrease(first, last, val_loss)
-    moves = "falls" if whole.lower else "rises"
-    moved = "stays level" if whole.within_noise else f"{moves} by {whole.amount} nats"
-    told = f"From {first.label} to {last.label} the validation loss {moved}{whole.grounds}"
-    gains = [(row.gain.fall, row) for row in rows if row.gain and row.gain.lower]
+    whole = compare_losses(first, last, val_loss)
+    verb = "falls" if whole.lower else "rises"
+    change = "stays level" if whole.within_noise else f"{verb} by {whole.amount} nats"
+    sentence = f"From {first.label} to {last.label} the validation loss {change}{whole.remarks}"
+    gains = [(row.gain.decrease, row) for row in rows if row.gain and row.gain.lower]
     if not gains:
-        return f"{told}."
+        return f"{sentence}."
     step, largest = max(gains, key=lambda gain: gain[0])
-    idea = IDEAS[largest.model]
-    return f"{told}; the largest step, {step:.3f}, is {largest.label}'s: {idea}."
+    idea = MODELS[largest.model].idea
+    return f"{sentence}; the largest gain, {step:.3f}, is {largest.label}'s: {idea}."
 
 
-def _without_gain(sizes: Sequence[Sequence[ResultRow]]) -> list[tuple[ResultRow, ResultRow]]:
-    """Neighbouring rungs of which the later one gains nothing."""
+def _find_without_gain(sizes: Sequence[Sequence[ResultRow]]) -> list[tuple[ResultRow, ResultRow]]:
+    """Find neighbouring rungs of which the later one has no gain."""
     neighbours = [pair for rows in sizes for pair in pairwise(rows)]
     return [(before, row) for before, row in neighbours if row.gain and not row.gain.lower]
 
 
-def _no_gain(row: ResultRow, before: ResultRow) -> str:
+def _describe_no_gain(row: ResultRow, before: ResultRow) -> str:
     assert row.gain is not None
     neither = "neither gains nor loses" if row.gain.within_noise else "gains nothing"
     where = row.gain.where("below", "above", "level with")
-    return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.grounds}."
+    return f"{row.label} {neither}: it ends {where} {before.label}{row.gain.remarks}."
 
 
-def counting(comparison: Comparison) -> list[str]:
-    """Where counting stands and what it keeps for that, and which rows are beyond it."""
-    lowest = comparison.lowest_baseline
-    if lowest is None:
+def describe_baselines(comparison: Comparison) -> list[str]:
+    """Describe the best n-gram baseline, its size, and which rows are better than it."""
+    find_lowest = comparison.lowest_baseline
+    if find_lowest is None:
         return []
-    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
-    told = [
-        f"Counting alone reaches {lowest.score.bits_per_character:.3f} bits per character, with "
-        f"the counts of {lowest.ngrams:,} different {what}.",
-        *_beyond_counting(comparison),
+    what = (
+        f"n-grams of up to {find_lowest.order} {find_lowest.unit}"
+        if find_lowest.order > 1
+        else find_lowest.unit
+    )
+    sentences = [
+        f"The best n-gram baseline reaches {find_lowest.score.bits_per_character:.3f} bits per "
+        f"character, with counts of {find_lowest.ngrams:,} different {what}.",
+        *_rank_against_best_baseline(comparison),
     ]
-    if comparison.pairs:
-        beyond = [row.label for row in comparison.beside(comparison.pairs)[0]]
-        told.append(
-            f"{_of_all(beyond, len(comparison.rows) + len(comparison.others))} learnt more than "
-            f"counting pairs: {listed(beyond) or 'none'}."
+    if comparison.bigram_baseline:
+        better = [row.label for row in comparison.rank_against(comparison.bigram_baseline)[0]]
+        count = len(comparison.rows) + len(comparison.others)
+        sentences.append(
+            f"Better than the bigram baseline: {join_names(better) or 'none'} "
+            f"({len(better)} of {count})."
         )
-    return told
+    return sentences
 
 
-def _beyond_counting(comparison: Comparison) -> list[str]:
-    """Who does better than the best counts and who does not, and what each has for it."""
-    groups = comparison.beside(comparison.lowest_baseline)
+def _rank_against_best_baseline(comparison: Comparison) -> list[str]:
+    """Name the rows better than the best baseline, level with it and worse, with their sizes."""
+    groups = comparison.rank_against(comparison.lowest_baseline)
     count = sum(map(len, groups))
-    told = []
-    for rows, one, many in zip(
-        groups,
-        ("does better than that", "ends level with that", "stays behind that"),
-        ("do better than that", "end level with that", "stay behind that"),
-        strict=True,
+    parts = []
+    for rows, rank in zip(
+        groups, ("better than it", "within noise of it", "worse than it"), strict=True
     ):
         if rows:
-            everyone = len(rows) == count > 2
-            who = f"All {len(rows)} models" if everyone else listed([row.label for row in rows])
+            are_all = len(rows) == count > 2
+            names = (
+                f"All {len(rows)} models" if are_all else join_names([row.label for row in rows])
+            )
+            verb = "is" if len(rows) == 1 else "are"
             parameters = format_range(sorted(row.parameters for row in rows))
-            told.append(f"{who} {one if len(rows) == 1 else many}, with {parameters} parameters")
-    return [f"{'; '.join(told)}."] if told else []
+            parts.append(f"{names} {verb} {rank}, with {parameters} parameters")
+    return [f"{'; '.join(parts)}."] if parts else []
 
 
-def _of_all(some: Sequence[str], count: int) -> str:
-    return f"{len(some)} of {count} {'has' if len(some) == 1 else 'have'}"
-
-
-def _overfitting(comparison: Comparison) -> list[str]:
+def _describe_overfitting(comparison: Comparison) -> list[str]:
     rows = (*comparison.rows, *comparison.others)
     return [
         f"{row.label} overfits: from about iteration {row.overfits_from:,} on, its validation "
@@ -137,49 +139,49 @@ def _overfitting(comparison: Comparison) -> list[str]:
     ]
 
 
-def _caveats(comparison: Comparison) -> list[str]:
-    """What keeps these rows from saying more."""
+def _list_caveats(comparison: Comparison) -> list[str]:
+    """List what limits the comparison: other settings, NaN losses, lengths, single seeds."""
     every = (*comparison.rows, *comparison.others)
-    told = [row.set_apart for row in comparison.rows if row.differs]
-    told += [
-        f"{row.label} has a loss that is not finite, so it is in no verdict."
+    caveats = [row.settings_note for row in comparison.rows if row.differs]
+    caveats += [
+        f"{row.label} has a loss that is not finite, so it is excluded from all verdicts."
         for row in every
         if not (row.differs or row.comparable)
     ]
     compared = [row for row in comparison.rows if row.comparable]
     lengths = sorted({row.iterations for row in compared if row.iterations})
     if len(lengths) > 1:
-        told.append(
+        caveats.append(
             f"These models were trained for different lengths, {lengths[0]:,} to "
-            f"{lengths[-1]:,} iterations, so their differences are not those of the ideas alone."
+            f"{lengths[-1]:,} iterations, so their differences are not due to the ideas alone."
         )
     single = [row.label for row in every if len(row.runs) == 1]
     if 0 < len(single) < len(every):
-        told.append(f"Of one seed, beside means of several: {listed(single)}.")
+        caveats.append(f"Single seed, compared with means over several: {join_names(single)}.")
     elif single and len(comparison.rows) > 1:
-        told.append(
-            "Each row is a single seed, and another would move it a little; "
-            f"{_commands(comparison)} says by how much."
+        caveats.append(
+            "Each row is a single seed; "
+            f"{_commands_for_more_seeds(comparison)} measures the variation between seeds."
         )
-    return told
+    return caveats
 
 
-def _commands(comparison: Comparison) -> str:
-    """What trains more seeds with the settings that these have: a command for each size."""
+def _commands_for_more_seeds(comparison: Comparison) -> str:
+    """Return the command that trains more seeds with the rows' settings, one for each size."""
     commands = {}
     for row in comparison.rows:
         if not row.differs:
-            flags = [f"{name}={value}" for name, value in row.shared if name != TRAINED_BY]
+            flags = [f"{name}={value}" for name, value in row.shared if name != ORIGIN]
             scaled = row.size == "scaled"
             asked = {"train": True, "seeds": 3, "data": comparison.data, "scaled": scaled}
             commands[row.size] = f"`{format_command('compare', **asked, set_=flags)}`"
     return " or ".join(commands.values())
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names as people list them: a, b and c."""
+def join_names(names: Sequence[str]) -> str:
+    """Join names for a sentence: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _nats(loss: float, spread: float | None) -> str:
+def _format_nats(loss: float, spread: float | None) -> str:
     return f"{loss:.4f} nats" if spread is None else f"{loss:.4f} ± {spread:.4f} nats"

@@ -1,1 +1,1 @@
-"""runs"""
+"""Runs on disk: making, training, finding, scoring and loading them."""

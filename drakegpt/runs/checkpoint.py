@@ -1,12 +1,11 @@
-"""A moment of a training run on disk: weights as safetensors, the rest apart.
+"""Saves and loads checkpoints: weights as safetensors, the training state apart.
 
-    checkpoints/00000500/weights.safetensors   tensors, and what they are as metadata
-    checkpoints/00000500/state.pt              optimizer, random generators, history
+    checkpoints/00000500/weights.safetensors   tensors, with metadata that describes them
+    checkpoints/00000500/state.pt              optimizer, random generators, evaluations
     checkpoints/00000500/manifest.json         checksums of both, written last
 
-A checkpoint is written into a temporary folder that takes its name only when
-all of it is on the disk, so one that has its name is whole. Files are read as
-data, never as code.
+A checkpoint is written into a temporary folder, which is renamed once all of it is on
+the disk: a folder with a checkpoint's name is complete. Loading never executes code.
 """
 
 import hashlib
@@ -38,19 +37,19 @@ from drakegpt.files import (
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
 METADATA_KEY = "drakegpt"
-NAME = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # of a checkpoint: its iteration
-KEPT = 2  # the last good one, and the one before in case that is damaged later
+NAME = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # of a checkpoint's folder: its iteration
+KEPT = 2  # the last one, and the one before it in case the last is damaged later
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A checkpoint on disk."""
 
     folder: Path
 
     @property
     def iteration(self) -> int:
-        """Iterations trained."""
+        """The number of iterations trained."""
         return int(self.folder.name)
 
     @property
@@ -59,7 +58,7 @@ class Checkpoint:
         return self.folder / "weights.safetensors"
 
     def verify(self) -> dict[str, str]:
-        """Checksums of the files by name; raises `RunError` if one is not what was written."""
+        """Return the files' checksums by name; raises `RunError` if one does not match."""
         try:
             manifest: dict[str, str] = parse_json((self.folder / "manifest.json").read_text())
             for name in FILES:
@@ -70,7 +69,7 @@ class Checkpoint:
         return manifest
 
     def state(self) -> dict[str, Any]:
-        """The training state, loaded as data only."""
+        """Load the training state; raises `RunError` if it is damaged or empty."""
         path = self.folder / "state.pt"
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -78,11 +77,11 @@ class Checkpoint:
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise RunError(f"{path} is damaged: {first}", _FIX) from error
         if not isinstance(state, dict):
-            raise RunError(f"{path} is no training state.", _FIX)
+            raise RunError(f"{path} is not a training state.", _FIX)
         if not state:
             raise RunError(
-                "This run was imported or packed: it has weights, but no training to go on with.",
-                "Train a run of your own, or go on with the one that it was made from.",
+                "This run was imported or packed: it has weights but no optimizer state.",
+                "Start a new run, or resume the one that it was made from.",
             )
         return state
 
@@ -97,12 +96,12 @@ def save_checkpoint(
     state: Mapping[str, Any],
     metadata: Mapping[str, str],
 ) -> Checkpoint:
-    """Write a checkpoint into `parent` and remove all but the last few."""
+    """Write a checkpoint into `parent`, and remove all but the last `KEPT`."""
     final = parent / f"{iteration:08d}"
     with write_folder_atomically(final) as temporary:
         save_weights(temporary / "weights.safetensors", weights, metadata)
         with write_atomically(temporary / "state.pt") as file:
-            # By way of memory: told of a full disk, PyTorch's writer raises a `RuntimeError`.
+            # Into memory first: on a full disk PyTorch's writer raises a `RuntimeError`.
             content = io.BytesIO()
             torch.save(dict(state), content)
             file.write(content.getbuffer())
@@ -115,7 +114,7 @@ def save_checkpoint(
 
 
 def list_checkpoints(parent: Path) -> list[Checkpoint]:
-    """The checkpoints in `parent`, oldest first."""
+    """List the checkpoints in `parent`, oldest first."""
     try:
         names = os.listdir(parent)  # noqa: PTH208 - thousands of runs are listed
     except OSError:
@@ -125,16 +124,17 @@ def list_checkpoints(parent: Path) -> list[Checkpoint]:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and what they are, atomically."""
+    """Write tensors and metadata as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    # In one entry: safetensors writes several in any order, and equal weights shall be equal bytes.
+    # As one entry: safetensors writes several in any order, and equal weights shall give equal
+    # bytes.
     described = json.dumps({"format_version": FORMAT_VERSION, **metadata})
     with write_atomically(path) as file:
         file.write(save(tensors, {METADATA_KEY: described}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a weights file; raises `RunError` if it is not one."""
+    """Load the tensors and metadata of a weights file; raises `RunError` if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
@@ -144,7 +144,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise
         raise RunError(f"The weights in {path} cannot be read: {error}.", _FIX) from error
     if not isinstance(metadata, dict):
-        raise RunError(f"The weights in {path} do not say what they are.", _FIX)
+        raise RunError(f"The weights in {path} have no metadata of drakegpt.", _FIX)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise RunError(
             f"{path} has format {metadata.get('format_version')}, not {FORMAT_VERSION}.",

@@ -1,9 +1,9 @@
-"""Which runs are meant: by folder, by name, by model, by settings, or the best there is."""
+"""Finds runs: by folder, name, model or settings, or the best one on a dataset."""
 
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, suggest_name
 from drakegpt.evaluation.scoring import Score
-from drakegpt.runs.run import CHANGEABLE, Run, list_runs, open_run, with_changes
-from drakegpt.runs.scores import known_tail, known_validation
+from drakegpt.runs.changes import change_settings
+from drakegpt.runs.info import CHANGEABLE
+from drakegpt.runs.run import Run, open_run
+from drakegpt.runs.scores import read_tail_score, read_validation_score
 from drakegpt.runs.session import is_training
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
 from drakegpt.wording import format_command
@@ -26,76 +28,90 @@ log = logging.getLogger("drakegpt")
 INCIDENTAL = incidental_settings()
 
 
-def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
-    """The run that `target` names: a folder, a run's name, or a model (its latest run).
+def list_runs(*, with_checkpoint: bool = True) -> list[Run]:
+    """List every whole run, oldest first; those without a checkpoint only if asked for."""
+    runs, _ = open_all_runs()
+    return [run for run in runs if not with_checkpoint or run.checkpoints]
 
-    Where all runs of a model are trials, that of its latest sweep with the lowest
-    loss on what that sweep chooses by. Without
-    a target: the run with the lowest validation loss on `data` or else on the
-    default dataset; runs on different texts cannot be ranked. `scaled` asks for
-    the scaled size. Raises `RunError` with the command that would make such a
-    run, `CorpusError` for a dataset that is not there, `UsageError` for an empty
-    target.
+
+def open_all_runs() -> tuple[list[Run], list[tuple[Path, RunError]]]:
+    """Open every run: whole ones, oldest first, and other folders by name with what is wrong."""
+    runs: list[Run] = []
+    unreadable: list[tuple[Path, RunError]] = []
+    parent = home.runs()
+    entries = list(os.scandir(parent)) if parent.is_dir() else []
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        folder = parent / entry.name
+        try:
+            run = open_run(folder)
+            _ = run.metrics  # which may be damaged, too
+            runs.append(run)
+        except RunError as error:
+            unreadable.append((folder, error))
+    return sorted(runs, key=lambda run: str(run.info["created_at"])), unreadable
+
+
+def list_runs_on(data: Dataset, runs: Sequence[Run] | None = None) -> list[Run]:
+    """List the runs on this version of a dataset that have a checkpoint, oldest first.
+
+    `runs`: all runs, if they were listed already.
     """
-    model = _as_model(target)
+    return [
+        run
+        for run in (list_runs() if runs is None else runs)
+        if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
+    ]
+
+
+def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
+    """Find the run that `target` names: a folder, a run's name, or a model (its latest run).
+
+    If all runs of a model are trials, it is the one of its latest sweep with the lowest
+    selection loss. Without a target it is the run with the lowest validation loss on `data`,
+    or else on the default dataset: losses on different texts cannot be compared. `scaled`
+    asks for the scaled size.
+
+    Raises `RunError` with the command that makes such a run, `CorpusError` for a
+    missing dataset, `UsageError` for an empty target.
+    """
+    model = _match_model(target)
     if target and not model:
-        if folder := _folder_of(target):
+        if folder := _find_folder(target):
             return open_run(folder)
         raise RunError(
             f"There is no model, run or folder named '{target}'.",
             f"{suggest_name(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
-            f"Runs: {_some_names()}.",
+            f"Runs: {_list_latest_names()}.",
         )
-    ranked = data or (None if model else dataset.get_default_name())
+    ranked_on = data or (None if model else dataset.get_default_name())
     runs = [
         run
-        for run in (list_runs_on(dataset.load(ranked)) if ranked else list_runs())
+        for run in (list_runs_on(dataset.load(ranked_on)) if ranked_on else list_runs())
         if run.config.model == (model or run.config.model)
         and (run.config.size == "scaled" or not scaled)
-        and run.derived != "packed"  # to be asked for by name
+        and run.derived != "packed"  # found by name only
     ]
     if not runs:
-        on = f" on '{ranked}'" if ranked else ""
+        on = f" on '{ranked_on}'" if ranked_on else ""
         raise RunError(
             f"There is no{' scaled' if scaled else ''} run{f' of {model}' if model else ''}{on}.",
             "Train it: "
             f"`{format_command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
         )
     if not model:
-        return _best(runs)
-    if whole := [run for run in runs if not run.sweep]:
-        return whole[-1]
-    return _best([run for run in runs if run.sweep == runs[-1].sweep])
-
-
-def _best(runs: Sequence[Run]) -> Run:
-    """The run with the lowest validation loss whose weights are whole; others are told of."""
-    problem: RunError | None = None
-    for run in sorted(runs, key=selection_loss):
-        try:
-            run.last_checkpoint()
-        except RunError as error:
-            problem = problem or error
-            log.warning("%s Passing over %s.", error.problem, run.name)
-        else:
-            return run
-    assert problem
-    raise problem
-
-
-def _folder_of(target: str) -> Path | None:
-    """The folder of the run of that name or, where there is none, the one at that path."""
-    named = home.runs() / target
-    if Path(target).name == target and named.is_dir():
-        return named
-    return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100
+        return _find_best(runs)
+    if untuned := [run for run in runs if not run.sweep]:
+        return untuned[-1]
+    return _find_best([run for run in runs if run.sweep == runs[-1].sweep])
 
 
 def find_pretrained(
     target: str | None, *, scaled: bool = False, data: str | None = None
 ) -> PretrainedModel:
-    """Who writes: the run that `find_run` finds, or a file of weights if `target` is one."""
-    if target and not _folder_of(target) and Path(target).is_file():
+    """Find a model to generate with: a weights file, or the run that `find_run` finds."""
+    if target and not _find_folder(target) and Path(target).is_file():
         if scaled or data:
             raise UsageError(
                 f"The weights in {target} have a size and a dataset.",
@@ -105,75 +121,18 @@ def find_pretrained(
     return pretrained_from_run(find_run(target, scaled=scaled, data=data))
 
 
-def list_runs_on(data: Dataset) -> list[Run]:
-    """The runs on this very version of a dataset that have a checkpoint, oldest first."""
-    return [
-        run
-        for run in list_runs()
-        if (run.config.data, run.info["dataset_version"]) == (data.name, data.metadata.version)
-    ]
-
-
-def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
-    """Those of `runs`, oldest first, that finished with these very settings; the latest first."""
-    return [run for run in _alike(runs, config) if run.finished]
-
-
-def find_interrupted(runs: Sequence[Run], config: TrainConfig) -> Run | None:
-    """The latest of `runs`, oldest first, that was interrupted with these very settings."""
-    begun = (run for run in _alike(runs, config) if not run.finished and not run.sweep)
-    return next((run for run in begun if not is_training(run) and _can_be_resumed(run)), None)
-
-
-def _can_be_resumed(run: Run) -> bool:
-    """Whether a run has something whole to go on from, or nothing yet to lose."""
-    try:
-        return not run.checkpoints or bool(run.last_checkpoint())
-    except RunError as error:
-        log.warning("%s Passing over %s.", error.problem, run.name)
-        return False
-
-
-def _alike(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
-    """The runs, latest first, with these settings, wherever they computed and were kept.
-
-    Not those that had another length at first.
-    """
-    wanted = identifying_settings(config)
-    return [
-        run
-        for run in reversed(runs)
-        if identifying_settings(run.config) == wanted and not run.derived and run.plain
-    ]
-
-
-def identifying_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that make a run what it is: all but `INCIDENTAL`."""
-    return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
-
-
-def find_origin(config: TrainConfig) -> Run | None:
-    """The run whose last weights a run of `config` starts from, if it does from any."""
-    return find_run(config.init_from) if config.init_from else None
-
-
-def with_current_storage(run: Run, config: TrainConfig) -> Run:
-    """The run, from now on computed and kept where `config` says."""
-    return with_changes(run, {key: getattr(config, key) for key in CHANGEABLE if key in INCIDENTAL})
-
-
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
-    """The run to go on with: a folder, a run's name, or a model's latest unfinished run.
+    """Find the run to resume: a folder, a run's name, or a model's latest unfinished run.
 
-    A run that is named may be finished: with more iterations it goes on. Trials
-    of a sweep go on by name only. Raises `RunError` if there is none.
+    A run that is named may be finished, for more iterations extend it. Trials of a
+    sweep are found by name only. Raises `RunError` if there is none.
     """
-    model = _as_model(target)
+    model = _match_model(target)
     if target and not model:
         return find_run(target)
     runs = [
         run
-        for run in list_runs(begun=False)
+        for run in list_runs(with_checkpoint=False)
         if not run.finished
         and not run.sweep
         and run.config.model == (model or run.config.model)
@@ -189,30 +148,70 @@ def find_unfinished(target: str | None, *, size: str | None = None, data: str | 
     return runs[-1]
 
 
-def _as_model(text: str | None) -> str | None:
-    """The model of that name, in any case, if there is one; `UsageError` for an empty name."""
-    if text is None:
-        return None
-    if not text.strip():
-        raise UsageError("The name of a run is empty.", "`drakegpt runs` lists them.")
-    return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
+def find_finished(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
+    """Find those of `runs`, oldest first, that finished with these settings; latest first."""
+    return [run for run in _find_equal(runs, config) if run.finished]
 
 
-def val_loss(run: Run) -> float:
-    """The validation loss known of a run: exact if it was scored, else its last estimate.
+def find_interrupted(runs: Sequence[Run], config: TrainConfig) -> Run | None:
+    """Find the latest of `runs`, oldest first, that was interrupted with these settings."""
+    unfinished = (run for run in _find_equal(runs, config) if not run.finished and not run.sweep)
+    return next((run for run in unfinished if not is_training(run) and _can_be_resumed(run)), None)
 
-    Which is of the training split's tail where that was held out. Infinite where it is
-    not finite, so that such a run ranks last.
+
+def _find_equal(runs: Sequence[Run], config: TrainConfig) -> list[Run]:
+    """Find the runs with these settings, latest first, but for the incidental ones.
+
+    Runs whose length was changed are left out: these settings alone do not reproduce them.
     """
-    return _loss(run, known_validation(run))
+    wanted = get_identifying_settings(config)
+    return [
+        run
+        for run in reversed(runs)
+        if get_identifying_settings(run.config) == wanted
+        and not run.derived
+        and run.has_single_part
+    ]
 
 
-def selection_loss(run: Run) -> float:
-    """The loss by which a run is ranked among the trials of its sweep, known as in `val_loss`."""
-    return _loss(run, known_tail(run)) if run.config.holds_out_tail else val_loss(run)
+def _can_be_resumed(run: Run) -> bool:
+    """Whether a run has an intact checkpoint, or none yet; warn if all are damaged."""
+    try:
+        return not run.checkpoints or bool(run.last_checkpoint())
+    except RunError as error:
+        log.warning("%s Skipping %s.", error.problem, run.name)
+        return False
 
 
-def _loss(run: Run, exact: Score | None) -> float:
+def get_identifying_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide what a run computes: all but `INCIDENTAL`."""
+    return {name: value for name, value in asdict(config).items() if name not in INCIDENTAL}
+
+
+def apply_incidental_settings(run: Run, config: TrainConfig) -> Run:
+    """Return the run with those settings of `config` that say where it computes and is stored."""
+    given: Mapping[str, Any] = {
+        name: getattr(config, name) for name in CHANGEABLE if name in INCIDENTAL
+    }
+    return change_settings(run, given)
+
+
+def get_val_loss(run: Run) -> float:
+    """Return the validation loss of a run: the exact one if it was scored, else its last estimate.
+
+    Estimates are of the training split's tail where that was held out. A loss that is
+    not finite counts as infinite, so that such a run ranks last.
+    """
+    return _get_loss(run, read_validation_score(run))
+
+
+def get_selection_loss(run: Run) -> float:
+    """Return the loss that ranks a run among its sweep's trials: on the tail if held out."""
+    return _get_loss(run, read_tail_score(run)) if run.config.holds_out_tail else get_val_loss(run)
+
+
+def _get_loss(run: Run, exact: Score | None) -> float:
+    """Return the exact loss, else the last estimate; infinite if there is none or not finite."""
     if exact:
         loss = exact.loss
     else:
@@ -220,6 +219,42 @@ def _loss(run: Run, exact: Score | None) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _some_names() -> str:
+def _find_best(runs: Sequence[Run]) -> Run:
+    """Find the run with the lowest selection loss that has an intact checkpoint.
+
+    Warns of runs that rank higher and are damaged; raises `RunError` if all are.
+    """
+    problem: RunError | None = None
+    for run in sorted(runs, key=get_selection_loss):
+        try:
+            run.last_checkpoint()
+        except RunError as error:
+            problem = problem or error
+            log.warning("%s Skipping %s.", error.problem, run.name)
+        else:
+            return run
+    assert problem
+    raise problem
+
+
+def _match_model(text: str | None) -> str | None:
+    """Return the model with that name in any case, if any; `UsageError` for an empty name."""
+    if text is None:
+        return None
+    if not text.strip():
+        raise UsageError("The name of a run is empty.", "`drakegpt runs` lists them.")
+    return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
+
+
+def _find_folder(target: str) -> Path | None:
+    """Find the folder of the run with that name, or else the one at that path."""
+    named = home.runs() / target
+    if Path(target).name == target and named.is_dir():
+        return named
+    return Path(os.path.abspath(target)) if Path(target).is_dir() else None  # noqa: PTH100
+
+
+def _list_latest_names() -> str:
+    """List the names of the latest runs, for a message."""
     names = [run.name for run in list_runs()]
     return ", ".join(names[-5:]) or "none yet; `drakegpt train TransformerLM` makes one"

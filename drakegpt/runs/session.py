@@ -1,9 +1,9 @@
-"""Training with a memory: whatever happens, the run's folder lets it go on as if nothing had.
+"""A training session that writes metrics and checkpoints, so that a killed run can be resumed.
 
-A `TrainingSession` builds the trainer of a run, or restores it, and writes down what
-passes by: a line of metrics per evaluation, checkpoints, the best weights.
-Killed at any point, the run goes on from its last checkpoint, and on the same
-CPU ends with the same bytes.
+A `TrainingSession` builds the trainer of a run, or restores it, and writes what it
+reports: a line of metrics per evaluation, checkpoints, the best weights. A run that is
+killed at any point resumes from its last checkpoint and, on the same CPU, ends with the
+same bytes.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.errors import (
     DivergedError,
     NotEnoughMemoryError,
@@ -28,15 +29,16 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.files import remove_folder, remove_leftovers, write_text
-from drakegpt.models.registry import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model
 from drakegpt.plotting import draw_losses
+from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import (
     Checkpoint,
     load_weights,
     save_checkpoint,
     save_weights,
 )
-from drakegpt.runs.run import Run, misfit, open_run, record_changes
+from drakegpt.runs.run import Run, describe_mismatch, open_run
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -44,32 +46,32 @@ from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step, Trainer
 from drakegpt.wording import format_command, pluralize
 
-# Saving may take one part in so many of the time, where no interval is set; with the first save
-# and the last, which are always made, that stays under 2 % for runs of more than a second or two.
-SAVE_SHARE = 100
+# Without a save interval, a checkpoint is due once training has taken this many times as long as
+# the last one took to save: with the first and the last, which are always saved, that is under
+# 2 % of the time of runs of more than a second or two.
+TRAIN_TO_SAVE_RATIO = 100
 
 
 class TrainingSession:
-    """A run in training. Use it in a `with` statement: it keeps other processes off the run."""
+    """A run in training. In a `with` statement it holds the run's lock against other processes."""
 
     def __init__(
-        self, run: Run, *, resume: bool = False, world: ProcessGroup = SINGLE_PROCESS
+        self, run: Run, *, resume: bool = False, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
-        """Build the run's trainer; with `resume`, as it was at the last whole checkpoint.
+        """Build the run's trainer; with `resume`, restore it from the last intact checkpoint.
 
-        Of several processes, the first has a recorder; the others call `follow`.
-
-        Raises `RunError` if there is none or the dataset is gone, `UsageError`
-        if another process trains this run or its device is not there.
+        In a process group only the main process has a session; the others call `follow`.
+        Raises `RunError` if no checkpoint is intact or the dataset is missing, `UsageError`
+        if another process trains this run or its device is missing.
         """
         self.run = run
-        self.world = world
-        self._lock = _lock(run)
+        self.group = group
+        self._lock = _make_lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
-        self._saved, self._save_seconds = (-1, 0), 0.0
-        self._saved_when = time.monotonic()
-        with _within_memory(run):
-            self.trainer = _trainer(run, world)
+        self._saved_at, self._save_seconds = (-1, 0), 0.0
+        self._saved_time = time.monotonic()
+        with _explain_memory(run):
+            self.trainer = _build_trainer(run, group)
         self._resume = resume
         self._tracker: WandbTracker | None = None
 
@@ -79,14 +81,14 @@ class TrainingSession:
         except Timeout:
             raise UsageError(
                 f"Another process is training the run {self.run.name}.",
-                "Wait for it, or start a run of your own.",
+                "Wait for it, or start another run.",
             ) from None
         try:
             if self._resume:
                 self._restore()
                 record_changes(self.run, self.trainer.iteration)
-            self._tracker = self._mirror()
-            self.world.tell()  # the others may read the run now
+            self._tracker = self._start_mirror()
+            self.group.broadcast()  # the other processes may read the run now
         except BaseException:
             self._lock.release()
             raise
@@ -97,67 +99,67 @@ class TrainingSession:
             self._tracker.finish(None if kind else self._draw(), exit_code=1 if kind else 0)
         self._lock.release()
         if kind and issubclass(kind, NotEnoughMemoryError):
-            _remove_unbegun(self.run)
+            _remove_without_checkpoint(self.run)
 
     def reports(self) -> Iterator[Step | Evaluation]:
-        """The trainer's reports, each written down before it is passed on.
+        """Train, and yield the trainer's reports, each after it was written.
 
-        Raises `DivergedError` when the loss fails, `NotEnoughMemoryError` and
-        `RunError` when the folder cannot be written; the last checkpoint is whole
-        then. A run that has none for want of memory is removed.
+        Raises `DivergedError` if the loss or the weights are no longer finite,
+        `NotEnoughMemoryError`, and `RunError` if the folder cannot be written; the last
+        checkpoint stays intact. A run that runs out of memory before its first is removed.
         """
-        with _within_memory(self.run):
-            yield from self._recorded()
+        with _explain_memory(self.run):
+            yield from self._write_reports()
 
-    def _recorded(self) -> Iterator[Step | Evaluation]:
+    def _write_reports(self) -> Iterator[Step | Evaluation]:
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
                 self._append({"event": "evaluation", **asdict(report)})
                 if self._tracker:
                     self._tracker.log(report)
                 if report is self.trainer.best:
-                    self._best = report, _copy(self.trainer.model.state_dict())
-            if self._save_due(report):
+                    self._best = report, _clone(self.trainer.model.state_dict())
+            if self._is_save_due(report):
                 self.save()
             yield report
         self.save()
-        self._append({"event": "finished", **self._ending()})
+        self._append({"event": "finished", **self._summarize_ending()})
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, and the best weights if there are new ones."""
+        """Write a checkpoint, and the best weights if they are new; nothing if just saved."""
         moment = (self.trainer.iteration, len(self.trainer.evaluations))
-        if self._saved == moment:
+        if self._saved_at == moment:
             return
         started = time.monotonic()
         weights = self.trainer.model.state_dict()
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise DivergedError(
                 f"The weights are no longer finite after iteration {self.trainer.iteration}.",
-                "Train anew with a lower --max-lr, or with --grad-clip 1.",
+                "Train again with a lower --max-lr, or with --grad-clip 1.",
             )
-        with self._explained():
+        with self._explain_write_errors():
             if self._best:
                 best, best_weights = self._best
                 path = self.run.folder / "best.safetensors"
-                save_weights(path, best_weights, self.run.weights_metadata(best.iteration))
+                save_weights(path, best_weights, self.run.describe_weights(best.iteration))
                 self._best = None
             save_checkpoint(
                 self.run.folder / "checkpoints",
                 self.trainer.iteration,
                 weights,
                 self.trainer.state_dict(),
-                self.run.weights_metadata(self.trainer.iteration),
+                self.run.describe_weights(self.trainer.iteration),
             )
-        self._saved, self._saved_when = moment, time.monotonic()
-        self._save_seconds = self._saved_when - started
+        self._saved_at, self._saved_time = moment, time.monotonic()
+        self._save_seconds = self._saved_time - started
 
     def stop(self, reason: str) -> None:
-        """Write down that training ends before its time, and why; by name it can be resumed."""
+        """Record that training was stopped early, and why; by name the run can be resumed."""
         line = {"event": "stopped", "reason": reason, "iteration": self.trainer.iteration}
         self._append(line)
 
-    def _mirror(self) -> WandbTracker | None:
-        """Where else the run is shown; all that was recorded so far is repeated there."""
+    def _start_mirror(self) -> WandbTracker | None:
+        """Start the mirror in W&B, if asked for, with all evaluations so far."""
         if self.run.config.wandb == "off":
             return None
         identity = hashlib.sha256(f"{self.run.name} {self.run.info['created_at']}".encode())
@@ -173,33 +175,37 @@ class TrainingSession:
         return tracker
 
     def _draw(self) -> Path:
-        """The losses as a figure in the run's folder, for the mirror."""
+        """Draw the losses as a figure in the run's folder, for the mirror."""
         unit = self.run.tokenizer.unit
         path, select_on = self.run.folder / "curves.png", self.run.config.select_on
         return draw_losses(self.run.evaluations, self.run.name, unit, select_on, path)
 
-    def _save_due(self, report: Step | Evaluation) -> bool:
-        """By iterations if the user says so, else at evaluations as often as is cheap."""
+    def _is_save_due(self, report: Step | Evaluation) -> bool:
+        """Whether to save: at the save interval if one is set, else at evaluations while cheap."""
         if interval := self.run.config.save_interval:
             return isinstance(report, Step) and report.iteration % interval == 0
-        waited = time.monotonic() - self._saved_when
-        return isinstance(report, Evaluation) and waited >= SAVE_SHARE * self._save_seconds
+        elapsed = time.monotonic() - self._saved_time
+        return (
+            isinstance(report, Evaluation) and elapsed >= TRAIN_TO_SAVE_RATIO * self._save_seconds
+        )
 
     def _restore(self) -> None:
-        """Bring the trainer and the metrics back to the last whole checkpoint."""
+        """Restore the trainer and the metrics from the last intact checkpoint."""
         folder = self.run.folder
         remove_leftovers(folder)
         remove_leftovers(folder / "checkpoints")
         if self.run.checkpoints:
-            checkpoint = _restore(self.run, self.trainer)
-            self._saved = (self.trainer.iteration, len(self.trainer.evaluations))
+            checkpoint = _restore_trainer(self.run, self.trainer)
+            self._saved_at = (self.trainer.iteration, len(self.trainer.evaluations))
             for later in self.run.checkpoints:
-                if later.iteration > checkpoint.iteration:  # damaged, or it were the last
+                if later.iteration > checkpoint.iteration:  # damaged, else it would be the last
                     remove_folder(later.folder)
-        lines = [_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations]
+        lines = [
+            _format_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations
+        ]
         write_text(folder / "metrics.jsonl", "".join(lines))
 
-    def _ending(self) -> dict[str, Any]:
+    def _summarize_ending(self) -> dict[str, Any]:
         best = self.trainer.best
         return asdict(self.trainer.evaluations[-1]) | {
             "reason": "patience" if self.trainer.out_of_patience else "iterations",
@@ -207,20 +213,20 @@ class TrainingSession:
         }
 
     def _append(self, values: dict[str, Any]) -> None:
-        """Add one whole line to metrics.jsonl and force it to the disk."""
+        """Append one line to metrics.jsonl and flush it to the disk."""
         path = self.run.folder / "metrics.jsonl"
-        with self._explained(), path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(_line(values))
+        with self._explain_write_errors(), path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(_format_line(values))
             file.flush()
             os.fsync(file.fileno())
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what it means for the run when its folder cannot be written."""
+    def _explain_write_errors(self) -> Iterator[None]:
+        """Turn an `OSError` into a `RunError` that says what is saved and how to resume."""
         folder, iteration = self.run.folder, self.trainer.iteration
         removed = RunError(
             f"The run's folder {folder} was removed; training stopped at iteration {iteration}.",
-            "Train anew, and leave the folder where it is.",
+            "Train again, and leave the folder where it is.",
         )
         try:
             if not (folder / "config.toml").exists():
@@ -231,8 +237,8 @@ class TrainingSession:
                 raise removed from error
             raise RunError(
                 f"Iteration {iteration} could not be saved in {folder}: "
-                f"{error.strerror or error}. The checkpoint before it is whole.",
-                f"Make room there, then go on: `{format_command('train', resume=self.run.name)}`.",
+                f"{error.strerror or error}. The checkpoint before it is intact.",
+                f"Make room there, then resume: `{format_command('train', resume=self.run.name)}`.",
             ) from error
 
 
@@ -242,52 +248,55 @@ def train_run(
     resume: bool = False,
     progress: Callable[[Step | Evaluation], object] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
-    world: ProcessGroup = SINGLE_PROCESS,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> bool:
-    """Train a run, or with `resume` what is left of it; whether it came to its end.
+    """Train a run, or with `resume` the rest of it, and return whether it is finished.
 
-    `progress` is called with each report of the trainer. As soon as `stop` says so
-    the run is saved, to be resumed another time. Raises what `TrainingSession` raises.
+    `progress` is called with each report of the trainer. Once `stop` returns true the run
+    is saved, to be resumed later. Raises what `TrainingSession` raises.
     """
-    world.tell(str(run.folder))
-    with TrainingSession(run, resume=resume, world=world) as recorder:
-        for report in recorder.reports():
+    group.broadcast(str(run.folder))
+    with TrainingSession(run, resume=resume, group=group) as session:
+        for report in session.reports():
             progress(report)
             if stop():
-                recorder.save()
+                session.save()
                 return False
     return True
 
 
 def is_training(run: Run) -> bool:
-    """Whether some process trains the run at this moment."""
+    """Whether a process is training the run now."""
     try:
-        with _lock(run):
+        with _make_lock(run):
             return False
     except Timeout:
         return True
 
 
-def follow(folder: Path, world: ProcessGroup, *, resume: bool = False) -> None:
-    """Take part in a run whose first process has a recorder; nothing is written here."""
-    world.tell()  # waits until the run can be read
+def follow(folder: Path, group: ProcessGroup, *, resume: bool = False) -> None:
+    """Train along with the main process, which has the session; nothing is written here."""
+    group.broadcast()  # waits until the run can be read
     run = open_run(folder)
-    trainer = _trainer(run, world)
+    trainer = _build_trainer(run, group)
     if resume and run.checkpoints:
-        _restore(run, trainer)
+        _restore_trainer(run, trainer)
     for _ in trainer.reports():
         pass
 
 
 @contextmanager
-def _within_memory(run: Run) -> Iterator[None]:
-    """Say what to make smaller where memory runs out; a run that never began is removed."""
+def _explain_memory(run: Run) -> Iterator[None]:
+    """Turn a lack of memory into an error that says what to make smaller.
+
+    A run without a checkpoint is removed then.
+    """
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        _remove_unbegun(run)
+        _remove_without_checkpoint(run)
         config = run.config
         smaller = f"--batch-size {max(1, config.batch_size // 2)}"
         raise NotEnoughMemoryError(
@@ -299,24 +308,24 @@ def _within_memory(run: Run) -> Iterator[None]:
         ) from error
 
 
-def _remove_unbegun(run: Run) -> None:
-    """Remove a run that has nothing to go on from."""
+def _remove_without_checkpoint(run: Run) -> None:
+    """Remove a run if it has no checkpoint."""
     if not run.checkpoints:
         with suppress(OSError):
             remove_folder(run.folder)
 
 
-def _lock(run: Run) -> FileLock:
-    """Who holds this trains the run; it is gone with its process."""
+def _make_lock(run: Run) -> FileLock:
+    """Make the lock that the process training the run holds; it ends with that process."""
     return FileLock(run.folder / ".lock", timeout=0)
 
 
-def _trainer(run: Run, world: ProcessGroup) -> Trainer:
-    """The trainer of a run, before its first iteration."""
-    data = run.dataset()
+def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
+    """Build the trainer of a run, before its first iteration."""
+    data = run.load_dataset()
     check_memory(run.config, data)
     device = choose_device(run.config.device)
-    choose_threads(run.model_config)
+    set_thread_count(run.model_config)
     torch.manual_seed(run.config.seed)
     model = build_model(run.model_config)
     if run.initial_weights.exists():
@@ -324,37 +333,37 @@ def _trainer(run: Run, world: ProcessGroup) -> Trainer:
         try:
             load_into_(model, weights)
         except ValueError as error:
-            raise misfit(run, error) from error
+            raise describe_mismatch(run, error) from error
     data.verify()
     parts = data.select_splits(tail=run.config.holds_out_tail)
-    return Trainer(run.config, model.to(device), *parts, device, world)
+    return Trainer(run.config, model.to(device), *parts, device, group)
 
 
-def _restore(run: Run, trainer: Trainer) -> Checkpoint:
-    """Bring a trainer to the last whole checkpoint of its run."""
+def _restore_trainer(run: Run, trainer: Trainer) -> Checkpoint:
+    """Restore a trainer from the last intact checkpoint of its run."""
     checkpoint = run.last_checkpoint()
     state = checkpoint.state()
     weights, _ = load_weights(checkpoint.weights)
     try:
         trainer.model.load_state_dict(weights)
     except RuntimeError as error:
-        raise misfit(run, error) from error
+        raise describe_mismatch(run, error) from error
     try:
         trainer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         raise RunError(
-            f"The training state of {run.name} cannot be taken up: {error}.",
-            "It may be from another version of drakegpt; its weights can still be used. "
-            "To train on, start a new run.",
+            f"The training state of {run.name} cannot be restored: {error}.",
+            "It may be from another version of drakegpt. Its weights can still be used; "
+            "to train, start a new run.",
         ) from error
     return checkpoint
 
 
-def _line(values: dict[str, Any]) -> str:
+def _format_line(values: dict[str, Any]) -> str:
     return json.dumps(values) + "\n"
 
 
-def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _clone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in weights.items()}

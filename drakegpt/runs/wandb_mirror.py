@@ -1,8 +1,8 @@
-"""Mirrors a run to Weights & Biases, at once or as a record on disk to upload later.
+"""Mirrors a run to Weights & Biases, online or as a record on disk to upload later.
 
-The run's metrics.jsonl stays the truth. Whatever befalls the mirror (no key, no network, a
-fault in wandb itself), training goes on after one warning, and waits at most about `PATIENCE`
-seconds. wandb is imported only here, and only once it is asked for: that costs a second.
+The run's metrics.jsonl stays the source of truth. If W&B fails (no key, no network, an error
+in wandb itself), training continues after one warning, and waits about `PATIENCE` seconds at
+most. wandb is imported only here and only when it is used: the import takes a second.
 """
 
 import logging
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation
 
 Mode = Literal["offline", "online"]
-PATIENCE = 10.0  # seconds: for the server to answer at the start, for the last upload at the end
-# What the loss of what is not trained on is called, by the setting `select_on`.
+PATIENCE = 10.0  # seconds to wait for the server at the start, and for the last upload at the end
+# The name of the held-out loss in W&B, by the setting `select_on`.
 HELD_OUT = {"validation": "val/loss", "training-tail": "tail/loss"}
-FAULTS = (Exception, SystemExit)  # wandb exits where its service process ended badly
+ERRORS = (Exception, SystemExit)  # wandb exits where its service process ended badly
 
 logger = logging.getLogger("drakegpt")
 
 
 class WandbTracker:
-    """One run in W&B; after the first fault of wandb it does nothing any more."""
+    """One run in W&B; after wandb's first error it does nothing."""
 
     def __init__(
         self,
@@ -46,20 +46,20 @@ class WandbTracker:
 
         Runs of one `group` are shown together.
         """
-        self._run: Any = None  # None: nothing to do
-        self._upload = ""  # the command that uploads what was recorded
+        self._run: Any = None  # None: not recording
+        self._upload = ""  # the command that uploads the record
         self._lowest: dict[str, float] = {}
         self._losses = ("train/loss", HELD_OUT[config.get("select_on", "validation")])
         obstacle = ""
         with self._guarded("cannot record this run"):
             if mode == "online":
                 try:
-                    self._run = _start(name, identity, config, group, _api_key())
-                except FAULTS as fault:
-                    obstacle = _in_one_line(fault)
+                    self._run = _start_run(name, identity, config, group, _api_key())
+                except ERRORS as error:
+                    obstacle = _format_error(error)
                     _stop_service()
             if not self._run:
-                self._run = _start(name, identity, config, group, None)
+                self._run = _start_run(name, identity, config, group, None)
             online = ["--include-online"] if self._run.settings.mode == "online" else []
             self._upload = join(["wandb", "sync", *online, str(Path(self._run.dir).parent)])
             self._run.define_metric("*", step_metric="iteration")
@@ -72,9 +72,9 @@ class WandbTracker:
     def log(self, evaluation: "Evaluation") -> None:
         """Record an evaluation at its iteration.
 
-        A resumed run may give its earlier evaluations again, all or some. Their values are the
-        same, so it is harmless that W&B drops a step before its last; or, when it uploads a
-        second record of the run, moves it: the curves are drawn over `iteration`.
+        A resumed run logs its earlier evaluations again. Their values are the same, so it does
+        no harm that W&B drops a step before its last or, when it uploads a second record of the
+        run, moves it: curves are drawn over `iteration`.
         """
         values = {
             "iteration": evaluation.iteration,
@@ -86,18 +86,18 @@ class WandbTracker:
         for loss in self._losses:
             self._lowest[loss] = min(values[loss], self._lowest.get(loss, values[loss]))
         with self._guarded("stopped recording this run"):
-            if self._run:  # committed, or wandb would hold it back until the next one
+            if self._run:  # without `commit` wandb holds it back until the next one
                 self._run.log(values, step=evaluation.iteration, commit=True)
 
     def finish(self, figure: Path | None, exit_code: int = 0) -> None:
-        """Add the figure, a PNG, one step after the last; upload the rest; end the service."""
+        """Log the figure, a PNG, one step after the last; upload the rest; stop the service."""
         with self._guarded("did not take the end of this run"):
             if self._run:
                 if figure:
                     from wandb import Image
 
                     self._run.log({"figure": Image(str(figure))})
-                # wandb's own minima leave out the steps that it dropped.
+                # wandb's own minima miss the steps that it dropped.
                 self._run.summary.update({loss: {"min": low} for loss, low in self._lowest.items()})
                 self._run.finish(exit_code)
         self._run = None
@@ -105,21 +105,21 @@ class WandbTracker:
 
     @contextmanager
     def _guarded(self, consequence: str) -> Iterator[None]:
-        """Turn a fault into a warning, the only one: there is nothing to do afterwards."""
+        """Turn an error into a warning and stop recording, so that it is the only one."""
         try:
             yield
-        except FAULTS as fault:
+        except ERRORS as error:
             self._run = None
             text = "Weights & Biases %s (%s). Training and metrics.jsonl are not affected.%s"
             upload = f" Upload what was recorded with: {self._upload}" if self._upload else ""
-            logger.warning(text, consequence, _in_one_line(fault), upload)
+            logger.warning(text, consequence, _format_error(error), upload)
 
 
-def _start(
+def _start_run(
     name: str, identity: str, config: Mapping[str, Any], group: str, api_key: str | None
 ) -> Any:
     """Start wandb's service process and the run in it: online with a key, offline without."""
-    _keep_at_home()
+    _set_folders()
     import wandb
 
     unwanted = ["disable_code", "disable_git", "disable_job_creation", "label_disable"]
@@ -136,7 +136,7 @@ def _start(
         x_save_requirements=False,
         **dict.fromkeys(unwanted, True),
     )
-    wandb.setup(settings)  # first, for `init` is not silent until it has logged in
+    wandb.setup(settings)  # first: `init` is not silent before it has logged in
     return wandb.init(
         project="drakegpt",
         id=identity,
@@ -146,21 +146,21 @@ def _start(
         mode="online" if api_key else "offline",
         resume="allow",
         reinit="finish_previous",
-        # With a key in hand it neither asks at the terminal nor writes to ~/.netrc. The key is
-        # given here because `setup` would send it to the public server, not WANDB_BASE_URL.
+        # With a key wandb neither prompts nor writes to ~/.netrc. The key is given here because
+        # `setup` would send it to the public server, not WANDB_BASE_URL.
         settings=wandb.Settings(api_key=api_key) if api_key else None,
     )
 
 
 def _stop_service(exit_code: int = 0) -> None:
-    """End wandb's service process, which otherwise stays as long as this one."""
+    """Stop wandb's service process, which otherwise lives as long as this one."""
     if wandb := sys.modules.get("wandb"):
-        with suppress(*FAULTS):
+        with suppress(*ERRORS):
             wandb.teardown(exit_code)
 
 
-def _keep_at_home() -> None:
-    """Have wandb write into the app's home only, and report its faults to nobody."""
+def _set_folders() -> None:
+    """Make wandb write into drakegpt's home only, and send no error reports."""
     os.environ["WANDB_DIR"] = str(home.root())  # it adds the folder "wandb" itself
     for kind in ("data", "cache", "config", "artifact"):
         folder = home.root() / "wandb" / kind
@@ -170,14 +170,14 @@ def _keep_at_home() -> None:
 
 
 def _api_key() -> str:
-    """The key that `wandb login` or the user left; raises `LookupError` if there is none."""
+    """Return the key from the environment or netrc; raises `LookupError` if there is none."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
-    _keep_at_home()
+    _set_folders()
     from wandb import Settings
 
     url = os.environ.get("WANDB_BASE_URL")
-    # The public server had another name before, under which older keys are kept.
+    # Older keys are stored under the public server's former name.
     hosts = [urlsplit(url or Settings().base_url).netloc, *([] if url else ["api.wandb.ai"])]
     for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
         with suppress(OSError, RuntimeError, ValueError, netrc.NetrcParseError):
@@ -188,5 +188,5 @@ def _api_key() -> str:
     raise LookupError("no API key: run `wandb login` or set WANDB_API_KEY")
 
 
-def _in_one_line(fault: BaseException) -> str:
-    return textwrap.shorten(str(fault) or type(fault).__name__, 200)
+def _format_error(error: BaseException) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 200)

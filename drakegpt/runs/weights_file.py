@@ -1,7 +1,7 @@
-"""Whoever can write: a run, or a file of weights that was taken out of one.
+"""A pretrained model, from a run or from a weights file.
 
-A weights file says of itself what model and which tokenizer it belongs to, so
-it can be used anywhere; what it says is data from outside, and checked.
+The metadata of a weights file holds the model's settings and the tokenizer, so that it can
+be used without its run. They are checked, as all data from outside is.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from drakegpt.compute.device import set_thread_count
 from drakegpt.config import LARGEST_SIZE, ModelConfig, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
@@ -20,14 +21,13 @@ from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing, pack_
-from drakegpt.models.registry import choose_threads
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
 
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A model that can be loaded, and the tokenizer that goes with it."""
+    """A model that can be loaded, and its tokenizer."""
 
     name: str
     path: Path  # the run's folder, or the file
@@ -38,49 +38,49 @@ class PretrainedModel:
     _load: Callable[..., LanguageModel]
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
-        """The model on `device`, ready to write; a run's at its `best`, if asked."""
+        """Load the model onto `device`, in evaluation mode; `best` only for a run."""
         return self._load(device, best=best)
 
 
 def pretrained_from_run(run: Run) -> PretrainedModel:
-    """The author that is a run."""
+    """Return the pretrained model of a run."""
     config = run.config
     about = (config.model, config.size, config.data)
     return PretrainedModel(f"run {run.name}", run.folder, *about, run.tokenizer, run.load_model)
 
 
 def pretrained_from_file(path: Path) -> PretrainedModel:
-    """The author in a weights file; raises `RunError` if it does not say what it is."""
+    """Read the pretrained model in a weights file; `RunError` if its metadata is not valid."""
     tensors, metadata = load_weights(path)
     try:
         tokenizer = tokenizer_from_json(metadata["tokenizer"])
-        config = _checked(metadata["model"])
+        config = _parse_model_config(metadata["model"])
         packed = parse_json(metadata["packed"]) if "packed" in metadata else None
         packing = Packing(packed["bits"], packed["trained"]) if packed else None
         if config.vocab_size != tokenizer.vocab_size:
-            raise ValueError("its model and its tokenizer are of different size")
+            raise ValueError("its model and its tokenizer differ in vocabulary size")
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(
-            f"{path} does not say which model it belongs to: {error}.",
-            "Name a weights.safetensors or best.safetensors from a run of this program.",
+            f"The metadata of {path} does not describe a model: {error}.",
+            "Name a weights.safetensors or best.safetensors from a run of drakegpt.",
         ) from error
-    load = partial(_loaded, path, config, tensors, packing)
+    load = partial(_load_model, path, config, tensors, packing)
     data = str(metadata.get("dataset", ""))
     return PretrainedModel(
         f"the weights in {path}", path, config.model, "default", data, tokenizer, load
     )
 
 
-def _checked(text: str) -> ModelConfig:
-    """The model's settings, if they are of the right kinds and make sense."""
+def _parse_model_config(text: str) -> ModelConfig:
+    """Parse a model's settings; raises `ValueError` if one has the wrong type or range."""
     try:
         config = TypeAdapter(ModelConfig).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{part}: " for part in first["loc"])
         raise ValueError(f"{place}{first['msg']}") from error
-    if strange := set(parse_json(text)) - {field.name for field in fields(ModelConfig)}:
-        raise ValueError(f"{strange.pop()} is no setting of a model")
+    if unknown := set(parse_json(text)) - {field.name for field in fields(ModelConfig)}:
+        raise ValueError(f"{unknown.pop()} is not a setting of a model")
     sizes = (
         config.vocab_size,
         config.context_length,
@@ -89,13 +89,13 @@ def _checked(text: str) -> ModelConfig:
         config.num_layers,
     )
     if min(sizes) < 1 or max(sizes) > LARGEST_SIZE or not 0 <= config.dropout < 1:
-        raise ValueError("a model of such a size cannot be")
+        raise ValueError("dimensions out of range")
     if uneven_heads(config):
-        raise ValueError("its width cannot be split evenly over its heads")
+        raise ValueError("embedding_dim cannot be split evenly over num_heads")
     return config
 
 
-def _loaded(
+def _load_model(
     path: Path,
     config: ModelConfig,
     tensors: dict[str, torch.Tensor],
@@ -108,14 +108,14 @@ def _loaded(
         raise UsageError(
             f"{path} holds one set of weights.", "Leave --best out, or name best.safetensors."
         )
-    choose_threads(config)
+    set_thread_count(config)
     try:
         model = load_model(config, tensors, packing)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         raise RunError(
-            f"The weights in {path} do not fit what it says of itself: {error}.",
+            f"The weights in {path} do not match its metadata: {error}.",
             "The file was changed; take another copy.",
         ) from error
     if config.bits != "full" and not packing:

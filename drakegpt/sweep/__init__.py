@@ -1,1 +1,1 @@
-"""A search for good hyperparameters: what is searched, the study, its trials, its figures."""
+"""Hyperparameter search: definition, search space, study, trials and plots."""

@@ -1,7 +1,7 @@
-"""What makes a sweep this one and no other: the model, the text, what is fixed, what is searched.
+"""The identity of a sweep: model, dataset, fixed settings and search space.
 
-Two commands with the same definition work on the same study. How many trials
-there are, where they are kept and on which device they run is not part of it.
+Two commands with the same definition work on the same study. The number of trials, the
+storage and the device are not part of it.
 """
 
 import hashlib
@@ -16,22 +16,29 @@ from drakegpt.config import TrainConfig, check_setting, merge_layers
 from drakegpt.config.presets import PRESETS, SYSTEMS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
+from drakegpt.runs.create import check_name
 from drakegpt.runs.lookup import INCIDENTAL
-from drakegpt.runs.run import check_name
 from drakegpt.runs.start import resolve_run
 from drakegpt.sweep.samplers import Sampler
-from drakegpt.sweep.space import Axis, Choices, Space, Value, combinations, rounded, size_of
+from drakegpt.sweep.space import (
+    Axis,
+    Choices,
+    Space,
+    Value,
+    count_combinations,
+    list_combinations,
+    round_to_digits,
+)
 from drakegpt.training.memory import check_memory
 
-# What says how long a run is, by its number of iterations or of windows, and which is longest.
+# Settings that determine a run's length, with the function that picks the longest.
 _LONGEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "iters": max, "batch_size": min, "grad_accumulation": min, "context_length": min,
 }  # fmt: skip
-# How a run trains that holds out nothing, as `train` does.
-_WHOLE = {"select_on": "validation"}
+# The settings of a run that trains on the whole training split, as `train` does.
+_WITHOUT_TAIL = {"select_on": "validation"}
 
-
-# What says how much memory a run takes, and which takes the least of it.
+# Settings that determine a run's memory, with the function that picks the smallest.
 _SMALLEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "context_length": min, "embedding_dim": min, "num_layers": min,
     "batch_size": min, "grad_accumulation": min,
@@ -42,13 +49,13 @@ _SMALLEST: dict[str, Callable[[tuple[Any, ...]], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """A sweep, before any trial. Make it by `define`, which checks it."""
+    """A sweep, before any trial; created and checked by `define`."""
 
     name: str
     model: str
     size: str
     data: Dataset
-    settings: Mapping[str, Any]  # given and the same for all trials
+    settings: Mapping[str, Any]  # given, the same for all trials
     space: Space
     sampler: Sampler = "tpe"
     prune: bool = True
@@ -56,23 +63,23 @@ class Definition:
 
     @property
     def seed(self) -> int:
-        """That of the runs and of the sampler."""
+        """The seed of the runs and of the sampler."""
         seed: int = self.settings.get("seed", PRESETS["default"]["seed"])
         return seed
 
     @cached_property
     def select_on(self) -> str:
-        """What trials are ranked and pruned by: "training-tail" or "validation"."""
+        """The split that trials are ranked and pruned by: "training-tail" or "validation"."""
         settings = merge_layers(self.model, self.size, self.data.name, self.settings)
         return str(settings["select_on"])
 
     @cached_property
     def grid(self) -> list[dict[str, Value]]:
-        """All combinations, for a sampler that tries each."""
-        return combinations(self.space)
+        """All combinations, for the grid sampler."""
+        return list_combinations(self.space)
 
     def identity(self) -> dict[str, Any]:
-        """What two sweeps must have in common to be one, as plain values."""
+        """Return what identifies the sweep, as plain values."""
         return {
             "model": self.model,
             "size": self.size,
@@ -84,58 +91,58 @@ class Definition:
             "prune": self.prune,
         }
 
-    def used(self, drawn: Mapping[str, Value]) -> dict[str, Value]:
-        """Values drawn from the space as a run takes them, in the order of the space."""
-        return {name: axis.settled(drawn[name]) for name, axis in self.space.items()}
+    def shorten(self, drawn: Mapping[str, Value]) -> dict[str, Value]:
+        """Shorten drawn values to what a run uses, in the order of the space."""
+        return {name: axis.shorten(drawn[name]) for name, axis in self.space.items()}
 
     def config(self, params: Mapping[str, Value]) -> TrainConfig:
-        """The settings of the run with these values.
+        """Return the settings of a run with these values.
 
-        Raises `UsageError` or `CorpusError` for a combination that cannot be.
+        Raises `UsageError` or `CorpusError` for an impossible combination.
         """
         return self._config({**self.settings, **self.incidental, **params})
 
-    def whole_config(self, params: Mapping[str, Value]) -> TrainConfig:
-        """The settings of a run with these values that holds out nothing of the training split."""
-        return self._config({**self.settings, **self.incidental, **params} | _WHOLE)
+    def config_without_tail(self, params: Mapping[str, Value]) -> TrainConfig:
+        """Return the settings of a run with these values on the whole training split."""
+        return self._config({**self.settings, **self.incidental, **params} | _WITHOUT_TAIL)
 
     def _config(self, given: Mapping[str, Any]) -> TrainConfig:
         given = dict(given)
-        given |= self._lowest_rate(given)
+        given |= self._scale_base_lr(given)
         config = resolve_run(self.model, self.size, self.data, given)
         self.data.check_context(config.context_length, tail=config.holds_out_tail)
         return config
 
-    def longest(self) -> TrainConfig | None:
-        """The settings of a run as long as any may be; `None` if there cannot be such a run."""
+    def longest_config(self) -> TrainConfig | None:
+        """Return the settings of the longest possible run; `None` if they are impossible."""
         searched = _LONGEST.keys() & self.space.keys()
-        ends = {name: _LONGEST[name](_ends(self.space[name])) for name in searched}
+        ends = {name: _LONGEST[name](_list_extremes(self.space[name])) for name in searched}
         try:
             return self.config(ends)
         except (UsageError, CorpusError):
             return None
 
     def check_memory(self) -> None:
-        """Raise `NotEnoughMemoryError` if not even the smallest run would fit into memory.
+        """Raise `NotEnoughMemoryError` if not even the smallest run fits into memory.
 
-        Which that is cannot be told where recipes are searched.
+        Not checked if recipes are searched, as the smallest run is then unknown.
         """
         searched = _SMALLEST.keys() & self.space.keys()
-        smallest = {name: _SMALLEST[name](_ends(self.space[name])) for name in searched}
+        smallest = {name: _SMALLEST[name](_list_extremes(self.space[name])) for name in searched}
         if "recipe" not in self.space:
             with suppress(UsageError, CorpusError):
                 check_memory(self.config(smallest), self.data)
 
-    def _lowest_rate(self, given: Mapping[str, Any]) -> dict[str, float]:
-        """A `base_lr` in the proportion to `max_lr` that it would have if neither were given.
+    def _scale_base_lr(self, given: Mapping[str, Any]) -> dict[str, float]:
+        """Scale `base_lr` with a given `max_lr`, in the proportion that the preset has.
 
-        Else a low `max_lr` would be below the preset's `base_lr`, which no schedule allows.
+        Otherwise a low `max_lr` would be below the preset's `base_lr`, which is an error.
         """
         if "max_lr" not in given or "base_lr" in given:
             return {}
         others = {name: value for name, value in given.items() if name != "max_lr"}
         usual = merge_layers(self.model, self.size, self.data.name, others)
-        return {"base_lr": rounded(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
+        return {"base_lr": round_to_digits(given["max_lr"] * usual["base_lr"] / usual["max_lr"])}
 
 
 def define(
@@ -149,15 +156,15 @@ def define(
     sampler: Sampler,
     prune: bool,
 ) -> Definition:
-    """A sweep of `model` with the settings `given`; its name follows from all that, if `None`.
+    """Define a sweep of `model` with the settings `given`; `name` is derived if `None`.
 
-    It chooses by the tail of the training split unless that is said otherwise, so that
-    the validation split judges what was found. Raises `UsageError` for settings that
-    cannot be, alone or beside the space.
+    Trials are ranked by the tail of the training split unless `select_on` is given, so
+    that the validation split stays unused. Raises `UsageError` for settings that are
+    impossible, alone or together with the space.
     """
     if name is not None:
         check_name(name, "sweep")
-    _check(given, space, sampler)
+    _check_definition(given, space, sampler)
     settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
     system = SYSTEMS.get(str(given.get("preset")))
     if not (system and "select_on" in system.settings):
@@ -179,12 +186,12 @@ def define(
     return replace(unnamed, name=name or f"{model}_{data.name}_{digest}")
 
 
-def _ends(axis: Axis) -> tuple[Value, ...]:
-    """Values of a hyperparameter with the lowest and the highest among them."""
+def _list_extremes(axis: Axis) -> tuple[Value, ...]:
+    """Return values of a hyperparameter that include the lowest and the highest."""
     return axis.values if isinstance(axis, Choices) else (axis.low, axis.high)
 
 
-def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:
+def _check_definition(given: Mapping[str, Any], space: Space, sampler: str) -> None:
     for key, value in given.items():
         check_setting(key, value)
     if not space:
@@ -192,11 +199,11 @@ def _check(given: Mapping[str, Any], space: Space, sampler: str) -> None:
             "Nothing is searched.",
             "Name what: `--param embedding_dim=32,64,128 --param max_lr=1e-4..1e-2:log`.",
         )
-    if sampler == "grid" and size_of(space) is None:
-        ranges = [name for name, axis in space.items() if size_of({name: axis}) is None]
+    if sampler == "grid" and count_combinations(space) is None:
+        ranges = [name for name, axis in space.items() if count_combinations({name: axis}) is None]
         raise UsageError(
-            f"A grid has no end of points in the range of {', '.join(ranges)}.",
+            f"A grid over the range of {', '.join(ranges)} has infinitely many points.",
             f"List choices: `--param {ranges[0]}=A,B,C`; or take --sampler tpe or random.",
         )
     if given.get("epochs") and ("iters" in given or "iters" in space):
-        raise UsageError("epochs and iters both say how long.", "Give one of them.")
+        raise UsageError("epochs and iters both set the length.", "Give one of them.")

@@ -1,7 +1,7 @@
-"""One trial as a run: made or taken up, trained, held against the others, scored.
+"""Run one trial: create or resume its run, train it, prune it, score it.
 
-Its run is like any other, in a folder named after the study and the trial's
-number. What the trial comes to is told to the study; nothing is shown here.
+The run is an ordinary one, in a folder named after the study and the trial's number.
+Results are reported to the study; nothing is printed.
 """
 
 import math
@@ -19,9 +19,10 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.runs.lookup import identifying_settings, with_current_storage
-from drakegpt.runs.run import OlderRunError, Run, create_run, open_run
-from drakegpt.runs.scores import score_tail, score_validation
+from drakegpt.runs.create import create_run
+from drakegpt.runs.lookup import apply_incidental_settings, get_identifying_settings
+from drakegpt.runs.run import OlderRunError, Run, open_run
+from drakegpt.runs.scores import score_run_on_tail, score_run_on_validation
 from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
@@ -29,72 +30,72 @@ from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Evaluation, Step
 from drakegpt.wording import format_command
 
-NEVER_ENDED = (
-    f"Begun {ATTEMPTS} times at the same place and never ended: each time its process was gone. "
+ALWAYS_KILLED = (
+    f"Started {ATTEMPTS} times from the same iteration, and each time its process was killed. "
     "There may be too little memory for it."
 )
 
 Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
 
 
-def attempt(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
-    """Train the run of a trial and tell the study what it came to.
+def run_trial(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+    """Train the run of a trial and report the result to the study; returns the trial's state.
 
-    `show` is given the run's settings, and then its reports. Once `stop` says
-    so, the run is saved and the trial left to whoever goes on: it is "unfinished".
-    Raises what has to do with the machine, not with the hyperparameters.
+    `show` is called with the run's settings and returns the consumer of its reports. Once
+    `stop` returns true, the run is saved and stays resumable: the state is "unfinished".
+    Errors that do not depend on the hyperparameters are raised.
     """
     try:
         config = definition.config(trial.params)
         check_memory(config, definition.data)
     except (UsageError, CorpusError) as error:
-        trial.give_up("impossible", error.problem)
+        trial.end_early("impossible", error.problem)
         return "impossible"
     except NotEnoughMemoryError as error:
-        trial.give_up("out of memory", error.problem)
+        trial.end_early("out of memory", error.problem)
         return "out of memory"
-    if same := trial.same():
-        trial.end_as(same)
+    if same := trial.find_duplicate():
+        trial.copy_result(same)
         return same.state
-    run = _run_of(trial, definition, config)
+    run = _open_or_create_run(trial, definition, config)
     trial.note_length(config.iters)
-    if not trial.begin(_reached(run)):
-        trial.give_up("failed", NEVER_ENDED)
+    if not trial.count_attempt(_find_saved_iteration(run)):
+        trial.end_early("failed", ALWAYS_KILLED)
         return "failed"
-    with _known_ends(trial):
-        return _outcome(run, trial, show, stop)
+    with _uncount_known_errors(trial):
+        return _train_and_report(run, trial, show, stop)
 
 
 @contextmanager
-def _known_ends(trial: Trial) -> Iterator[None]:
-    """Do not hold against a trial what the user does, or is told."""
+def _uncount_known_errors(trial: Trial) -> Iterator[None]:
+    """Do not count an attempt that ends by Ctrl-C or an explained error."""
     try:
         yield
     except (KeyboardInterrupt, DrakeGPTError):
         with suppress(DrakeGPTError):  # the storage may be what failed
-            trial.take_back()
+            trial.uncount_attempt()
         raise
 
 
-def _outcome(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
-    """Train what is left of a run, score it, and tell the study what it came to."""
+def _train_and_report(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
+    """Train the rest of a run, score it, and report the result to the study."""
     try:
         state: State = "complete" if run.finished else _train(run, trial, show, stop)
         if state == "complete":
-            _finish(run, trial)
+            _report_result(run, trial)
     except DivergedError as error:
         state = "diverged"
-        trial.give_up(state, error.problem)
+        trial.end_early(state, error.problem)
     except (NotEnoughMemoryError, MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         state = "out of memory"
-        trial.give_up(state, "")
+        trial.end_early(state, "")
     return state
 
 
-def _reached(run: Run) -> int:
-    """The last iteration that is saved whole; where there is none, the run begins anew."""
+def _find_saved_iteration(run: Run) -> int:
+    """Return the last intact checkpoint's iteration; without one, remove all and start anew."""
     try:
         return run.last_checkpoint().iteration if run.checkpoints else 0
     except RunError:
@@ -104,48 +105,48 @@ def _reached(run: Run) -> int:
 
 
 def _train(run: Run, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:
-    """Train a run, or go on with it: "complete", "pruned" or, if stopped, "unfinished"."""
-    with TrainingSession(run, resume=True) as recorder, show(run.config) as progress:
+    """Train or resume a run: returns "complete", "pruned" or, if stopped, "unfinished"."""
+    with TrainingSession(run, resume=True) as session, show(run.config) as progress:
         try:
-            for report in recorder.reports():
+            for report in session.reports():
                 progress(report)
                 if isinstance(report, Evaluation):
                     trial.report(report.iteration, report.val_loss)
                     at_end = report.iteration >= run.config.iters
-                    if not at_end and trial.hopeless():
-                        recorder.save()
-                        recorder.stop("pruned")
-                        trial.give_up("pruned", "")
+                    if not at_end and trial.should_prune():
+                        session.save()
+                        session.stop("pruned")
+                        trial.end_early("pruned", "")
                         return "pruned"
                 if stop():
-                    recorder.save()
+                    session.save()
                     return "unfinished"
         except DivergedError:
-            recorder.stop("diverged")
+            session.stop("diverged")
             raise
     return "complete"
 
 
-def _finish(run: Run, trial: Trial) -> None:
-    """Tell the exact loss of a run that has come to its end.
+def _report_result(run: Run, trial: Trial) -> None:
+    """Report the exact loss of a finished run.
 
-    Where the tail of the training split chooses, validation is scored now, once,
-    and is only told beside it.
+    If trials are ranked by the tail of the training split, validation is scored once, for
+    information.
     """
-    for line in run.evaluations:  # some may have been made by a process that could not tell
+    for line in run.evaluations:  # a killed process may not have reported its last ones
         trial.report(line["iteration"], line["val_loss"])
     tail = run.config.holds_out_tail
-    loss = (score_tail if tail else score_validation)(run, run.config.device).loss
+    loss = (score_run_on_tail if tail else score_run_on_validation)(run, run.config.device).loss
     if not math.isfinite(loss):
         part = "tail of the training split" if tail else "validation split"
         raise DivergedError(f"The loss on the whole {part} is {loss}.", "")
-    trial.complete(loss, score_validation(run, run.config.device).loss if tail else loss)
+    trial.complete(loss, score_run_on_validation(run, run.config.device).loss if tail else loss)
 
 
-def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
-    """The run of a trial: a new one, or the one that was begun.
+def _open_or_create_run(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
+    """Open the run of a trial, or create it.
 
-    Raises `UsageError` if its name is that of a run with other settings.
+    Raises `UsageError` if a run with other settings has its name.
     """
     folder = home.runs() / trial.run_name
     if not folder.exists():
@@ -159,11 +160,11 @@ def _run_of(trial: Trial, definition: Definition, config: TrainConfig) -> Run:
             "Take another --name; its runs stay until you remove them.",
         ) from error
     if (
-        identifying_settings(run.config) != identifying_settings(config)
+        get_identifying_settings(run.config) != get_identifying_settings(config)
         or run.sweep != definition.name
     ):
         raise UsageError(
-            f"There is a run named '{run.name}' already, and it is no trial of this sweep.",
+            f"The run '{run.name}' exists and is not a trial of this sweep.",
             f"Remove it: `{format_command('runs remove', run.name)}`; or take another --name.",
         )
-    return with_current_storage(run, config)
+    return apply_incidental_settings(run, config)

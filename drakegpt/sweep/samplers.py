@@ -1,4 +1,4 @@
-"""How a sweep may choose what it tries; apart, so that `--help` loads nothing else."""
+"""The names of the samplers; imports nothing, so that `--help` stays fast."""
 
 from typing import Literal, get_args
 

@@ -1,9 +1,9 @@
-"""The processes that train one run together, as `torchrun` starts them; usually there is one.
+"""Data-parallel training by several processes, started by `torchrun`; usually there is one.
 
-Every process holds the whole model and takes its share of each batch; the mean
-of their gradients is that of the whole batch, so the run is the same however
-many they are, but for rounding and for dropout's dice. The first process alone
-writes and prints.
+Every process holds the whole model and computes its shard of each batch. The mean of
+their gradients is the gradient of the batch, so a run does not depend on the number of
+processes, except for rounding and dropout's random numbers. Only rank 0 writes and
+prints.
 """
 
 import os
@@ -22,50 +22,50 @@ from drakegpt.wording import pluralize
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """How many processes there are and which one this is, counted from zero."""
+    """The number of processes, and the rank of this one, from zero."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes and prints."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
-        """Which of `count` windows are this process's; `UsageError` if they do not divide."""
+    def shard(self, count: int) -> slice:
+        """Return this process's part of `count` windows; `UsageError` if they do not divide."""
         if count % self.size:
             raise UsageError(
                 f"A batch of {pluralize(count, 'window')} cannot be split evenly over {self.size} "
                 "processes.",
-                f"Take a multiple of {self.size} for --batch-size.",
+                f"Use a multiple of {self.size} for --batch-size.",
             )
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
     def average(self, *tensors: Tensor) -> None:
-        """Replace each tensor by its mean over all processes."""
+        """Replace each tensor by its mean over all processes, in place."""
         if self.size > 1:
             for tensor in tensors:
-                with _explained():
+                with _report_lost_process():
                     dist.all_reduce(tensor)
                 tensor /= self.size
 
-    def tell(self, text: str = "") -> str:
-        """What the first process says, in every process."""
-        words = [text]
+    def broadcast(self, text: str = "") -> str:
+        """Return the `text` of rank 0, in every process; waits for it."""
+        texts = [text]
         if self.size > 1:
-            with _explained():
-                dist.broadcast_object_list(words, src=0)
-        return words[0]
+            with _report_lost_process():
+                dist.broadcast_object_list(texts, src=0)
+        return texts[0]
 
     def seed_rank(self, seed: int, iteration: int) -> None:
-        """Give processes but the first dice that seed, process and iteration alone decide.
+        """Reseed the random generator of every rank but 0 from seed, rank and iteration.
 
-        The first keeps the generator that it would have alone. Nothing of the
-        others has to be remembered for a run to go on.
+        Rank 0 keeps the generator of a single process. So a checkpoint needs no
+        random state of the other ranks.
         """
-        if not self.first:
+        if not self.is_main:
             sequence = np.random.SeedSequence([seed, self.rank, iteration])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
 
@@ -73,8 +73,11 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def start(device: str = "auto") -> ProcessGroup:
-    """Meet the other processes that `torchrun` has started, if it has, each on a `device`."""
+def connect(device: str = "auto") -> ProcessGroup:
+    """Join the process group of `torchrun`, if it started this process.
+
+    Raises `UsageError` if the processes cannot connect.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
         return SINGLE_PROCESS
@@ -86,30 +89,30 @@ def start(device: str = "auto") -> ProcessGroup:
             dist.init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"The {size} processes cannot be brought together: {str(error).splitlines()[0]}",
+            f"The {size} processes cannot connect: {str(error).splitlines()[0]}",
             "Start them with `torchrun --nproc-per-node N -m drakegpt train ...`, one for each GPU "
             "where there are GPUs.",
         ) from error
     return ProcessGroup(dist.get_rank(), size)
 
 
-def end() -> None:
-    """Part from the other processes, if there are any."""
+def disconnect() -> None:
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 class ProcessLostError(RunError):
-    """Another process of the run has ended before this one."""
+    """Another process of the run ended before this one."""
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """A process that is lost shows as a failed exchange with it."""
+def _report_lost_process() -> Iterator[None]:
+    """Turn the error of a failed exchange into a `ProcessLostError`."""
     try:
         yield
     except RuntimeError as error:
         raise ProcessLostError(
             f"Another process of this run has ended: {str(error).splitlines()[0]}",
-            "Start them again with `--resume`; the last checkpoint is whole.",
+            "Start them again with `--resume`; the last checkpoint is intact.",
         ) from error

@@ -1,8 +1,8 @@
-"""All weights of a model in one long vector, and their gradient in another.
+"""All parameters of a model in one flat vector, and their gradient in another.
 
-The model's parameters become views into the vector, so nothing changes for the
-model; but what concerns all weights alike, an optimizer's step, the norm of the
-gradient, the mean over several processes, is one operation instead of dozens.
+The model's parameters become views of the vector. What treats all parameters alike (an
+optimizer's step, the norm of the gradient, its mean over processes) is then one
+operation instead of dozens.
 """
 
 import copy
@@ -11,19 +11,19 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from drakegpt.compute.kernels import with_quick_norms_
+from drakegpt.compute.kernels import use_triton_norms_
 from drakegpt.models.layers import LanguageModel
 
 
 class FlatParameters:
-    """The parameters of `model`, moved into `values`; gradients belong into `gradient`."""
+    """The parameters of a model as views of `values`, and their `gradient`, both (n,)."""
 
-    def __init__(self, model: nn.Module, first: Iterable[nn.Parameter] = ()) -> None:
-        """Parameters in `first` come first, then the others, in the order of the model."""
-        ahead = list(first)
-        known = {id(parameter) for parameter in ahead}
+    def __init__(self, model: nn.Module, leading: Iterable[nn.Parameter] = ()) -> None:
+        """Move the parameters of `model`: those in `leading` first, then the others."""
+        leading = list(leading)
+        known = {id(parameter) for parameter in leading}
         self.parameters = [
-            *ahead,
+            *leading,
             *(parameter for parameter in model.parameters() if id(parameter) not in known),
         ]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
@@ -37,28 +37,27 @@ class FlatParameters:
             start = place.stop
 
     def set_gradient(self, loss: Tensor) -> None:
-        """The derivative of `loss`, a scalar, with respect to all weights, into `gradient`."""
+        """Write the gradient of `loss`, a scalar, to `gradient`."""
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_copy_(self._gradients, list(gradients))
 
     def add_gradient(self, loss: Tensor) -> None:
-        """Add the derivative of `loss` to `gradient`."""
+        """Add the gradient of `loss` to `gradient`."""
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_add_(self._gradients, list(gradients))
 
-    def part(self, start: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
-        """Parameters `start` to `stop` and their gradient, a vector each."""
+    def get_slice(self, start: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return parameters `start` to `stop` and their gradient, as vectors."""
         sizes = [parameter.numel() for parameter in self.parameters]
         place = slice(sum(sizes[:start]), sum(sizes[:stop]))
         return self.values[place], self.gradient[place]
 
 
 class WorkingCopy:
-    """A copy of a model that computes in its stead: in another number format, or compiled.
+    """A copy of a model that computes in another dtype, or compiled.
 
-    The weights that learn stay in float32, for steps are smaller than bfloat16
-    can tell apart; the copy takes them over before it computes, and gives its
-    gradient back.
+    The master weights stay in float32, because updates are smaller than the precision
+    of bfloat16. They are copied here before each step, and the gradient is copied back.
     """
 
     def __init__(
@@ -67,12 +66,12 @@ class WorkingCopy:
         weights: FlatParameters,
         dtype: torch.dtype,
         *,
-        quick_norms: bool = False,
+        triton_norms: bool = False,
     ) -> None:
-        """`weights` are those of `model`; with `quick_norms`, its norms are those of `kernels`."""
+        """`weights`: those of `model`; `triton_norms`: use the layer norm of `kernels`."""
         self.model = copy.deepcopy(model).to(dtype)
-        if quick_norms:
-            with_quick_norms_(self.model)
+        if triton_norms:
+            use_triton_norms_(self.model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         copies = dict(self.model.named_parameters())
         order = [copies[names[id(parameter)]] for parameter in weights.parameters]
@@ -80,15 +79,15 @@ class WorkingCopy:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the weights as they are now."""
+        """Copy the current master weights."""
         self._copied.values.copy_(self._weights.values)
 
     def set_gradient(self, loss: Tensor) -> None:
-        """The derivative of `loss`, a scalar, with respect to all weights, into their gradient."""
+        """Write the gradient of `loss`, a scalar, to that of the master weights."""
         self._copied.set_gradient(loss)
         self._weights.gradient.copy_(self._copied.gradient)
 
     def add_gradient(self, loss: Tensor) -> None:
-        """Add the derivative of `loss` to the gradient of the weights, in float32."""
+        """Add the gradient of `loss` to that of the master weights, in float32."""
         self._copied.set_gradient(loss)
         self._weights.gradient += self._copied.gradient

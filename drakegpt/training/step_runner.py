@@ -1,12 +1,13 @@
-"""How the steps of a run are carried out: the same mathematics, the quickest way it can repeat.
+"""How training steps are executed: the same mathematics, repeated as fast as possible.
 
-    plain  as it is written, operation by operation
-    tape   a small model on a CPU: recorded once, then played (`models.tape`)
-    graph  a GPU: captured once as a CUDA graph, then launched as a whole
+    eager   operation by operation
+    replay  a small model on a CPU: kernel calls recorded once, then replayed
+            (`compute.replay`)
+    graph   a GPU: captured once as a CUDA graph, then launched as a whole
 
-A tape gives the numbers of the plain way bit for bit. Besides, `torch.compile`
-may fuse the operations of a model's blocks, and a GPU may compute in bfloat16.
-`plan_execution` decides, and says why.
+Replay and eager execution give bit-identical results. In addition, `torch.compile` may
+fuse the operations of a model's blocks, and a GPU may compute in bfloat16.
+`plan_execution` chooses, and describes its choice.
 """
 
 import logging
@@ -19,8 +20,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warming_up
-from drakegpt.compute.kernels import kept_whole
+from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warm_up_stream
+from drakegpt.compute.device import choose_dtype
+from drakegpt.compute.kernels import fits_whole_attention
 from drakegpt.compute.replay import REPLAYED_UP_TO, KernelTrace
 from drakegpt.config import TrainConfig
 from drakegpt.config.presets import WIDE
@@ -28,174 +30,170 @@ from drakegpt.errors import UsageError
 
 log = logging.getLogger("drakegpt")
 
-ExecutionMode = Literal["plain", "tape", "graph"]
+ExecutionMode = Literal["eager", "replay", "graph"]
+DESCRIPTIONS: dict[ExecutionMode, str] = {
+    "eager": "eager steps",
+    "replay": "recorded steps are replayed, because the model is small",
+    "graph": "each step is one CUDA graph",
+}
 
-# Steps that run as written before one is recorded: the first makes the optimizer's state, and a
-# GPU's libraries need some to settle.
-FIRST_STEPS: dict[ExecutionMode, int] = {"tape": 1, "graph": 3}
-# To compile takes 5 to 9 seconds on an H200, which longer runs win back: it saves 0.5 of 5.6 ms of
-# a step of the scaled model, and 10.8 of 18.9 ms with weights of 1.58 bits, which are rounded anew
-# in each step by many operations. A small model's step takes 0.4 ms, compiled or not.
-COMPILED_FROM, COMPILED_FROM_FEW_BITS = 20_000, 1000
-# What the compiler shall not do on a GPU: fuse the sums of a norm's gradients with its rows' work,
-# which takes a step of the scaled model from 5.15 to 5.61 ms.
+# Eager steps before one is recorded: the first initializes the optimizer's state, and a GPU's
+# libraries need a few to initialize themselves.
+WARM_UP_STEPS: dict[ExecutionMode, int] = {"replay": 1, "graph": 3}
+# Iterations from which compiling pays. It takes 5 to 9 seconds on an H200, and saves 0.5 of 5.6 ms
+# per step of the scaled model, or 10.8 of 18.9 ms with weights of 1.58 bits, which are quantized in
+# each step by many operations. A step of a small model takes 0.4 ms, compiled or not.
+COMPILED_FROM, COMPILED_FROM_LOW_BIT = 20_000, 1000
+# On a GPU the compiler must not fuse the sums for a norm's gradients with the work on its rows:
+# that slows a step of the scaled model from 5.15 to 5.61 ms.
 GPU_OPTIONS = {"triton.mix_order_reduction": False}
 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How to carry out the steps of a run, and why so, in a sentence for the user."""
+    """How to execute the steps of a run, with a description for the user."""
 
-    way: ExecutionMode
+    mode: ExecutionMode
     compiled: bool
     dtype: torch.dtype
-    why: str
+    description: str
 
 
 def plan_execution(config: TrainConfig, device: torch.device, processes: int = 1) -> ExecutionPlan:
-    """The plan for a run on `device`; what the settings leave open is decided here."""
+    """Choose what the settings leave open: mode, dtype, and whether to compile.
+
+    Raises `UsageError` for several processes on an Apple GPU.
+    """
     on_gpu = device.type == "cuda"
     if processes > 1 and device.type == "mps":
         raise UsageError(
-            "Several processes cannot share an Apple GPU.", "Take --device cpu, or one process."
+            "Several processes cannot share an Apple GPU.", "Use --device cpu, or one process."
         )
-    if config.dtype == "auto":
-        half = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        half = config.dtype == "bfloat16"
+    dtype = choose_dtype(config.dtype, device)
     compiled = config.compile
     if compiled is None:
         wide = config.embedding_dim >= WIDE
-        least = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_FEW_BITS
-        compiled = on_gpu and wide and config.iters >= least
+        min_iters = COMPILED_FROM if config.bits == "full" else COMPILED_FROM_LOW_BIT
+        compiled = on_gpu and wide and config.iters >= min_iters
     windows = config.batch_size * config.grad_accumulation
-    small = windows * config.context_length * config.embedding_dim <= REPLAYED_UP_TO and kept_whole(
-        config.batch_size, config.context_length, config.num_heads
+    small = (
+        windows * config.context_length * config.embedding_dim <= REPLAYED_UP_TO
+        and fits_whole_attention(config.batch_size, config.context_length, config.num_heads)
     )
-    way: ExecutionMode = "plain"
+    mode: ExecutionMode = "eager"
     if on_gpu and processes == 1:
-        way = "graph"
+        mode = "graph"
     elif device.type == "cpu" and small and processes == 1 and not compiled:
-        way = "tape"
-    reasons = [
-        "bfloat16" if half else "float32",
-        {
-            "plain": "steps run as written",
-            "tape": "steps played from a tape, as the model is small",
-            "graph": "steps launched as one CUDA graph",
-        }[way],
-    ]
+        mode = "replay"
+    details = [str(dtype).removeprefix("torch."), DESCRIPTIONS[mode]]
     if compiled:
-        reasons.append("compiled, which takes some seconds at the start")
-    dtype = torch.bfloat16 if half else torch.float32
-    return ExecutionPlan(way, compiled, dtype, f"On {device}: {', '.join(reasons)}")
+        details.append("compiled, which takes a few seconds at the start")
+    return ExecutionPlan(mode, compiled, dtype, f"On {device}: {', '.join(details)}")
 
 
 class StepRunner:
-    """Carries out a step again and again, recording it where that is the way."""
+    """Executes a step again and again, recording it unless the mode is eager."""
 
-    def __init__(self, way: ExecutionMode, device: torch.device) -> None:
-        self._device, self.way = device, way
+    def __init__(self, mode: ExecutionMode, device: torch.device) -> None:
+        self._device, self.mode = device, mode
         self._done = 0
         self._recorded: Callable[[], Tensor] | None = None
 
     def __call__(self, step: Callable[[], Tensor]) -> Tensor:
-        """One step; returns its loss, a scalar of its own on the device.
+        """Execute one step; return its loss, a new scalar on the device.
 
-        `step`, the same at each call, works on tensors that stay in their place.
-        The first steps run as written, the next is recorded.
+        `step` must be the same at each call, and keep its tensors in place. The first
+        calls are eager, the next one is recorded.
         """
-        if self.way == "plain":
+        if self.mode == "eager":
             return step().detach()
         if self._recorded is None:
-            if self._done < FIRST_STEPS[self.way]:
+            if self._done < WARM_UP_STEPS[self.mode]:
                 self._done += 1
-                with warming_up(self._device):
+                with warm_up_stream(self._device):
                     return step().detach().clone()
             return self._record(step)
         return self._recorded().clone()
 
-    def forget(self) -> None:
-        """Give back what was recorded and the memory it holds; the next step is recorded anew.
+    def reset(self) -> None:
+        """Free the recorded step and its memory; the next steps record it again.
 
-        To be called when training ends: a graph's memory is the GPU's, of which
-        Python's collector of garbage knows nothing.
+        Call it when training ends: a graph holds GPU memory, which does not make
+        Python collect garbage.
         """
         self._done, self._recorded = 0, None
 
     def _record(self, step: Callable[[], Tensor]) -> Tensor:
-        if self.way == "tape":
-            self._recorded = tape = KernelTrace(
-                lambda: step().detach()
-            )  # recording it carries it out
-            return tape.result.clone()
+        if self.mode == "replay":
+            self._recorded = trace = KernelTrace(lambda: step().detach())  # recording executes it
+            return trace.result.clone()
         try:
-            self._recorded = graph = _Graph(lambda: step().detach())
+            self._recorded = graph = _CapturedStep(lambda: step().detach())
         except CaptureRefusedError as refused:
             log.warning(
-                "A step cannot be captured as a CUDA graph, so it runs plainly: %s", refused
+                "A step cannot be captured as a CUDA graph, so steps run eagerly: %s", refused
             )
-            self.way = "plain"
+            self.mode = "eager"
             return step().detach()
         return graph().clone()
 
 
-class Compiled:
-    """A model whose blocks `torch.compile` fuses; where that is not possible, as they are.
+class CompiledModel:
+    """A model with blocks compiled by `torch.compile`, or eager where that does not work.
 
-    Blocks are alike, so that one is compiled for all; a model without blocks is
-    compiled whole.
+    The blocks have equal code, which is compiled once; a model without `blocks` is
+    compiled as a whole.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._works: bool | None = None  # not known before it was tried
+        self._works: bool | None = None  # unknown until the first call
         blocks = getattr(model, "blocks", None)
         on_gpu = next(model.parameters()).is_cuda
         options: dict[str, Any] = {"options": GPU_OPTIONS} if on_gpu else {}
-        with _without_warnings():
+        with _ignore_warnings():
             for part in blocks if isinstance(blocks, nn.Sequential) else [model]:
                 part.compile(dynamic=False, **options)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """The model's logits. The first call compiles, and finds out whether that works."""
+        """Return the logits. The first call compiles, and finds out whether that works."""
         if self._works is None:
             try:
-                with _without_warnings():
+                with _ignore_warnings():
                     logits: Tensor = self._model(tokens)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                self._works, reason = False, _innermost(error)
+                self._works, reason = False, _find_root_message(error)
             else:
                 self._works = True
                 return logits
-            log.warning("torch.compile does not work here, so training goes on without: %s", reason)
-        with nullcontext() if self._works else run_eagerly():
+            log.warning("torch.compile does not work here, so steps run without it: %s", reason)
+        with nullcontext() if self._works else force_eager():
             return self._model(tokens)
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Without those of the compiler about its own code."""
+def _ignore_warnings() -> Iterator[None]:
+    """Ignore warnings of the compiler about its own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _innermost(error: BaseException) -> str:
-    """The first line of what was at the root of a compiler's error."""
+def _find_root_message(error: BaseException) -> str:
+    """Return the first line of the error at the root of a compiler's error."""
     while inner := getattr(error, "inner_exception", None) or error.__cause__:
         error = inner
     return str(error).strip().splitlines()[0]
 
 
-def run_eagerly() -> AbstractContextManager[object]:
-    """Within this, what was compiled runs as written: for shapes that come seldom."""
+def force_eager() -> AbstractContextManager[object]:
+    """Return a context in which compiled code runs eagerly: for shapes that are rare."""
     return torch.compiler.set_stance("force_eager")
 
 
-class _Graph:
+class _CapturedStep:
     """A captured CUDA graph of a step."""
 
     def __init__(self, step: Callable[[], Tensor]) -> None:

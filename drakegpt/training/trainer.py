@@ -1,13 +1,11 @@
 """The training loop, as a generator of reports.
 
-A `Trainer` holds all that changes while a model learns. It knows neither
-terminal nor disk: whoever iterates over `reports` shows them, and `run` writes
-them down. Its `state_dict` is all that is needed to go on later as if nothing
-had happened.
+A `Trainer` holds all state of a training run. It knows neither terminal nor disk:
+callers iterate over `reports` to show or store them. Its `state_dict` and the model's
+are all that is needed to resume bit-exactly.
 """
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drakegpt.compute.stopwatch import Stopwatch
 from drakegpt.config import TrainConfig
 from drakegpt.data.windows import (
     EpochWindows,
@@ -26,61 +25,62 @@ from drakegpt.data.windows import (
 )
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import mean_loss, next_token_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss, next_token_loss
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.flat_params import WorkingCopy
 from drakegpt.training.optimizers import Optimizer
-from drakegpt.training.schedules import Losses, learning_rate, weight_decay
-from drakegpt.training.step_runner import Compiled, StepRunner, plan_execution, run_eagerly
+from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay
+from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
 
 
-def whole_validation(config: TrainConfig, tokens: int) -> bool:
-    """Whether evaluations score the whole of what is not trained on, of so many tokens, once.
+def scores_whole_validation(config: TrainConfig, tokens: int) -> bool:
+    """Return whether evaluations score the whole held-out split, of `tokens` tokens.
 
-    They do where that takes no longer than random windows, and is exact besides.
-    The original's recipe draws windows, whatever the split's length.
+    They do if that takes no longer than random windows; it is exact as well. The
+    original's recipe always uses random windows.
     """
-    return config.recipe != "original" and tokens <= _tokens_drawn(config)
+    return config.recipe != "original" and tokens <= _count_drawn_tokens(config)
 
 
-def tokens_evaluated(config: TrainConfig, tokens: int) -> int:
-    """How many tokens an evaluation scores, where so many are not trained on."""
-    drawn = _tokens_drawn(config)
-    return drawn + (tokens if whole_validation(config, tokens) else drawn)
+def count_evaluated_tokens(config: TrainConfig, tokens: int) -> int:
+    """Return how many tokens an evaluation scores, given those of the held-out split."""
+    drawn = _count_drawn_tokens(config)
+    return drawn + (tokens if scores_whole_validation(config, tokens) else drawn)
 
 
-def _tokens_drawn(config: TrainConfig) -> int:
+def _count_drawn_tokens(config: TrainConfig) -> int:
     return config.eval_iters * config.batch_size * config.context_length
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration is done. The loss, in nats, is that of its batch, before the update."""
+    """A finished iteration. The loss, in nats, is that of its batch, before the update."""
 
     iteration: int
-    loss: Tensor  # a number still on the device: reading it would make a GPU wait
+    loss: Tensor  # scalar, still on the device: reading it waits for a GPU
     learning_rate: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses in nats after `iteration` steps, from random windows of both parts of the text.
+    """Losses in nats after `iteration` steps, estimated on the training and a held-out split.
 
-    The one that is not learnt may be scored whole instead (`whole_validation`). It is
-    the validation split, or the tail of the training split where that is held out.
+    They come from random windows; the held-out split may be scored as a whole instead
+    (`scores_whole_validation`). It is the validation split or, if the settings say so,
+    the tail of the training split, which is then not trained on.
     """
 
     iteration: int
     train_loss: float
-    val_loss: float  # of what is not learnt
+    val_loss: float  # of the held-out split
     learning_rate: float  # of the last step
     tokens_per_second: float  # of training steps alone
-    seconds: float  # of training and evaluating, since the run began
-    scored_on: str = "validation"  # what `val_loss` is of, as the setting `select_on`
+    seconds: float  # of training and evaluation, since the start of the run
+    scored_on: str = "validation"  # the held-out split, as in the setting `select_on`
 
 
 class Trainer:
-    """A model in training: the model, its optimizer, and how far they are."""
+    """Trains a model: holds the model, its optimizer, and their progress."""
 
     def __init__(
         self,
@@ -89,22 +89,25 @@ class Trainer:
         train_tokens: Tensor,
         val_tokens: Tensor,
         device: torch.device,
-        world: ProcessGroup = SINGLE_PROCESS,
+        group: ProcessGroup = SINGLE_PROCESS,
+        *,
+        replay: bool = True,
     ) -> None:
-        """`train_tokens` and `val_tokens`: (N,) of any integer type; `model` is on `device`.
+        """`train_tokens` and `val_tokens`, the held-out split: (N,) of any integer dtype.
 
-        The latter are those that evaluations score, not always of the validation split.
+        `model` must be on `device`. Without `replay` no step is recorded and replayed,
+        for comparison.
         """
         self.config = config
         self.model = model
         self.device = device
-        self.world = world
-        self.plan = plan_execution(config, device, world.size)
+        self.group = group
+        self.plan = plan_execution(config, device, group.size)
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
-        self.best: Evaluation | None = None  # the first with the lowest loss of what is not learnt
-        self._losses = Losses(config.plateau_patience)
+        self.best: Evaluation | None = None  # the first with the lowest `val_loss`
+        self._losses = LossHistory(config.plateau_patience)
         self._last_rate = 0.0
         train_tokens = train_tokens.to(device)
         self._splits = {
@@ -112,44 +115,46 @@ class Trainer:
             Stream.ESTIMATE_VAL: val_tokens.to(device),
         }
         windows = config.batch_size * config.grad_accumulation
-        share = world.share(windows)
+        shard = group.shard(windows)
         drawn = EpochWindows if config.window_order == "epoch" else TrainingWindows
-        self._windows = drawn(train_tokens, config.context_length, windows, config.seed, share)
-        # Where each step finds its windows: memory that stays, so that a step can be recorded.
-        shape = (share.stop - share.start, config.context_length)
+        self._windows = drawn(train_tokens, config.context_length, windows, config.seed, shard)
+        # Each step reads its windows from the same memory, so that it can be recorded.
+        shape = (shard.stop - shard.start, config.context_length)
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
         self._targets = torch.zeros_like(self._inputs)
-        self._copy = self._working_copy()
-        self._computing = self._copy.model if self._copy else model
-        self._forward = Compiled(self._computing) if self.plan.compiled else self._computing
-        self._engine = StepRunner(self.plan.way, device)
-        self._step_seconds = 0.0
-        self._evaluation_seconds = 0.0
+        self._copy = self._make_working_copy()
+        self._active_model = self._copy.model if self._copy else model
+        self._forward = (
+            CompiledModel(self._active_model) if self.plan.compiled else self._active_model
+        )
+        self._runner = StepRunner(self.plan.mode if replay else "eager", device)
+        self._step_time, self._evaluation_time = Stopwatch(), Stopwatch()
 
     def reports(self) -> Iterator[Step | Evaluation]:
-        """Train to the end, reporting each step and each evaluation.
+        """Train to the last iteration or early stopping; yield each step and evaluation.
 
-        The end is the last iteration, or earlier when patience runs out. Raises
-        `DivergedError` when a loss is no longer a number.
+        Raises `DivergedError` if a loss is not finite.
         """
-        self._computing.train()
+        self._active_model.train()
         try:
             while True:
-                if self._evaluation_due():
+                if self._is_evaluation_due():
                     yield self.evaluate()
                 if self.iteration >= self.config.iters or self.out_of_patience:
                     return
-                yield self._step()
+                with self._step_time:
+                    step = self._step()
+                yield step
         finally:
-            self._engine.forget()
+            self._runner.reset()
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the loss of what is not learnt has not fallen for `patience` evaluations."""
+        """Whether `val_loss` has not reached a new minimum for `patience` evaluations."""
         return 0 < self.config.patience <= self._losses.since_lowest
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the weights: plain values and tensors, safe to load as data."""
+        """Return the state except the weights: plain values and tensors, safe to load."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             "iteration": self.iteration,
@@ -157,56 +162,54 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "learning_rate": self._last_rate,
-            "seconds": (self._step_seconds, self._evaluation_seconds),
+            "seconds": (self._step_time.seconds, self._evaluation_time.seconds),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken; the weights must be the model's already.
+        """Restore what `state_dict` returned; load the model's weights separately.
 
         Raises `ValueError` if it is the state of another model or recipe.
         """
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
-        self.evaluations, self._losses = [], Losses(self.config.plateau_patience)
+        self.evaluations, self._losses = [], LossHistory(self.config.plateau_patience)
         for values in state["evaluations"]:
-            self._take_note(Evaluation(**values))
-        # Kept, for with other `iters` the steps before had another schedule; not in older states.
+            self._record_evaluation(Evaluation(**values))
+        # Stored, for a resumed run with other `iters` has another schedule; not in older states.
         before = learning_rate(self.config, self.iteration - 1, self._losses)
         self._last_rate = state.get("learning_rate", before)
         torch.set_rng_state(state["random"]["cpu"])
         if state["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
-        self._step_seconds, self._evaluation_seconds = state["seconds"]
+        self._step_time.seconds, self._evaluation_time.seconds = state["seconds"]
 
     def _step(self) -> Step:
-        """Draw windows, compute their loss, go one step against its gradient."""
-        started = time.perf_counter()
+        """Draw windows, compute their loss and its gradient, update the weights."""
         rate = learning_rate(self.config, self.iteration, self._losses)
         self.optimizer.set_learning_rate(rate)
-        self._follow_weight_decay()
-        self.world.seed_rank(self.config.seed, self.iteration)
+        self._update_weight_decay()
+        self.group.seed_rank(self.config.seed, self.iteration)
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
-        loss = self._engine(self._update)
+        loss = self._runner(self._update)
         self.iteration, self._last_rate = self.iteration + 1, rate
-        # Reading a loss waits for a GPU to finish, so there it is read before evaluations only.
-        if self.device.type == "cpu" or self._evaluation_due():
+        # Reading a loss waits for a GPU, so there it is read only before evaluations.
+        if self.device.type == "cpu" or self._is_evaluation_due():
             self._check_finite(loss.item())
-        self._step_seconds += time.perf_counter() - started
         return Step(self.iteration, loss, rate)
 
-    def _follow_weight_decay(self) -> None:
-        """A number, unlike the learning rate, so a recorded step must be recorded anew."""
+    def _update_weight_decay(self) -> None:
+        """Set the weight decay: unlike the rate no tensor, so the step is recorded again."""
         decay = weight_decay(self.config, self.iteration)
         if decay != self.optimizer.weight_decay:
             self.optimizer.weight_decay = decay
-            self._engine.forget()
+            self._runner.reset()
 
     def _update(self) -> Tensor:
-        """What an engine repeats: the loss of the windows drawn, and a step down its gradient."""
+        """Compute the loss and gradient of the current windows, and take an optimizer step."""
         loss = self._gradient()
-        self.world.average(self.optimizer.weights.gradient, loss)
+        self.group.average(self.optimizer.weights.gradient, loss)
         if self.config.grad_clip:
             gradient = self.optimizer.weights.gradient
             gradient *= (self.config.grad_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
@@ -214,15 +217,15 @@ class Trainer:
         return loss
 
     def _gradient(self) -> Tensor:
-        """Mean loss of the windows drawn, its gradient left in the optimizer's weights."""
-        weights, rows = self._copy or self.optimizer.weights, self._rows_at_once()
+        """Compute the mean loss of the current windows, and its gradient in the flat weights."""
+        weights, rows = self._copy or self.optimizer.weights, self._count_rows_at_once()
         if self._copy:
             self._copy.refresh()
         losses: list[Tensor] = []
         for inputs, targets in zip(
             self._inputs.split(rows), self._targets.split(rows), strict=True
         ):
-            with self._arithmetic():
+            with self._autocast():
                 logits = self._forward(inputs)
             loss = next_token_loss(logits, targets)
             if len(inputs) < len(self._inputs):
@@ -231,49 +234,48 @@ class Trainer:
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _rows_at_once(self) -> int:
-        """Windows that go through the model together: a batch, or what suits a CPU's caches."""
+    def _count_rows_at_once(self) -> int:
+        """Return how many windows go through the model at once: a CPU's caches limit them."""
         rows = -(-len(self._inputs) // self.config.grad_accumulation)
         if self.device.type != "cpu":
             return rows
-        return min(rows, self._windows_at_once())
+        return min(rows, self._count_windows_at_once())
 
-    def _windows_at_once(self) -> int:
-        tokens = tokens_at_once(self.device, self.model.config)
+    def _count_windows_at_once(self) -> int:
+        tokens = choose_batch_tokens(self.device, self.model.config)
         return max(1, tokens // self.config.context_length)
 
-    def _working_copy(self) -> WorkingCopy | None:
-        """The copy that computes in the model's stead, where the plan needs one.
+    def _make_working_copy(self) -> WorkingCopy | None:
+        """Make the copy of the model that computes, if the plan needs one.
 
-        Weights of few bits are rounded from float32, so that they are those of the
-        packed model: for them products alone are in bfloat16.
+        Low-bit weights are quantized from float32, so that they equal those of the
+        packed model: for them only the products are in bfloat16.
         """
         dtype = self.plan.dtype if self.config.bits == "full" else torch.float32
         if not self.plan.compiled and dtype == torch.float32:
             return None
-        quick_norms = self.device.type == "cuda" and not self.plan.compiled
-        return WorkingCopy(self.model, self.optimizer.weights, dtype, quick_norms=quick_norms)
+        triton_norms = self.device.type == "cuda" and not self.plan.compiled
+        return WorkingCopy(self.model, self.optimizer.weights, dtype, triton_norms=triton_norms)
 
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        """The number format of matrix products where it is not that of the weights."""
+    def _autocast(self) -> AbstractContextManager[object]:
+        """Return the autocast context of low-bit models, whose products may be in bfloat16."""
         half = self.plan.dtype == torch.bfloat16 and self.config.bits != "full"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
-    def _evaluation_due(self) -> bool:
-        """After every `eval_interval` iterations and after the last, once each."""
-        place = self.iteration
-        done = bool(self.evaluations) and self.evaluations[-1].iteration == place
-        at_end = place == self.config.iters
-        return place > 0 and not done and (place % self.config.eval_interval == 0 or at_end)
+    def _is_evaluation_due(self) -> bool:
+        """Whether to evaluate now: every `eval_interval` iterations and at the end, once each."""
+        done = bool(self.evaluations) and self.evaluations[-1].iteration == self.iteration
+        at_end = self.iteration == self.config.iters
+        due = self.iteration % self.config.eval_interval == 0 or at_end
+        return self.iteration > 0 and not done and due
 
     def evaluate(self) -> Evaluation:
         """Estimate the losses of both splits now, and add them to the evaluations."""
-        started = time.perf_counter()
-        if self._copy:
-            self._copy.refresh()
-        train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
-        self._check_finite(train_loss + val_loss)
-        self._evaluation_seconds += time.perf_counter() - started
+        with self._evaluation_time:
+            if self._copy:
+                self._copy.refresh()
+            train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
+            self._check_finite(train_loss + val_loss)
         windows = self.iteration * self.config.batch_size * self.config.grad_accumulation
         tokens = windows * self.config.context_length
         evaluation = Evaluation(
@@ -281,39 +283,39 @@ class Trainer:
             train_loss=train_loss,
             val_loss=val_loss,
             learning_rate=self._last_rate,
-            tokens_per_second=tokens / self._step_seconds,
-            seconds=self._step_seconds + self._evaluation_seconds,
+            tokens_per_second=tokens / self._step_time.seconds,
+            seconds=self._step_time.seconds + self._evaluation_time.seconds,
             scored_on=self.config.select_on,
         )
-        self._take_note(evaluation)
+        self._record_evaluation(evaluation)
         return evaluation
 
-    def _take_note(self, evaluation: Evaluation) -> None:
+    def _record_evaluation(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
         if self._losses.add(evaluation.val_loss):
             self.best = evaluation
 
     def _estimate(self, stream: Stream) -> float:
-        """Mean loss of a split, from this process's share of what is scored of it."""
-        size, rank = self.world.size, self.world.rank
-        batches = list(self._scored(stream))[rank::size]
-        as_is = run_eagerly() if self.plan.compiled else nullcontext()
-        with self._arithmetic(), as_is:
-            loss = mean_loss(self._computing, batches, self.device) if batches else 0.0
+        """Return the mean loss of a split; each process scores its share of the windows."""
+        size, rank = self.group.size, self.group.rank
+        batches = list(self._iterate_batches(stream))[rank::size]
+        eager = force_eager() if self.plan.compiled else nullcontext()
+        with self._autocast(), eager:
+            loss = mean_loss(self._active_model, batches, self.device) if batches else 0.0
         if size == 1:
             return loss
         tokens = sum(targets.numel() for _, targets in batches)
         weighted = torch.tensor([loss * tokens, tokens], device=self.device)
-        self.world.average(weighted)
+        self.group.average(weighted)
         return float(weighted[0] / weighted[1])
 
-    def _scored(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
-        """The windows of a split that an evaluation scores, inputs and targets, many at once."""
+    def _iterate_batches(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the windows of a split that an evaluation scores: batches of inputs and targets."""
         config, tokens = self.config, self._splits[stream]
-        share = max(1, config.eval_iters * config.batch_size // self.world.size)
-        at_once = min(self._windows_at_once(), share)
-        if stream is Stream.ESTIMATE_VAL and whole_validation(config, len(tokens)):
-            # Its first token is predicted too, from the last that was trained on.
+        share = max(1, config.eval_iters * config.batch_size // self.group.size)
+        at_once = min(self._count_windows_at_once(), share)
+        if stream is Stream.ESTIMATE_VAL and scores_whole_validation(config, len(tokens)):
+            # The first token is scored too, given the last training token before it.
             tokens = torch.cat([self._splits[Stream.ESTIMATE_TRAIN][-1:], tokens])
             return sequential_windows(tokens, config.context_length, at_once)
         windows = random_windows(
@@ -326,7 +328,7 @@ class Trainer:
         )
         return zip(*(part.split(at_once) for part in windows), strict=True)
 
-    def _muon_remedy(self) -> str:
+    def _suggest_muon_lr(self) -> str:
         muon = self.config.optimizer == "muon"
         return f"--muon-lr {self.config.muon_lr / 4:g} " if muon else ""
 
@@ -336,6 +338,6 @@ class Trainer:
                 f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
                 "The learning rate is too high for this model: "
                 f"try --base-lr {self.config.base_lr / 4:g} --max-lr {self.config.max_lr / 4:g} "
-                f"{self._muon_remedy()}"
+                f"{self._suggest_muon_lr()}"
                 "or --grad-clip 1, under another --name.",
             )

@@ -57,7 +57,7 @@ MISTAKES = [
     ("data fetch {tmp}/empty.txt", 1, ["no text"]),
     ("data fetch {tmp}/short.txt", 1, ["5 characters", "90"]),
     ("data fetch {tmp}/latin1.txt", 1, ["line 3", "0xe9", "UTF-8", "windows-1252"]),
-    ("data fetch {tmp}/wide.txt", 1, ["UTF-16, without the mark", "iconv -f utf-16le"]),
+    ("data fetch {tmp}/wide.txt", 1, ["UTF-16, without a byte-order mark", "iconv -f utf-16le"]),
     ("data fetch {tmp}/packed.txt", 1, ["not text but gzip", "gunzip -c packed.txt"]),
     ("data fetch {tmp}/open.csv", 1, ["line 2: a quote opens a cell and is never closed"]),
     ("data fetch {tmp}/short.csv", 1, ["line 3 has 1 field", "header 2 names", "semicolons"]),

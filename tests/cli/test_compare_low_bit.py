@@ -8,7 +8,7 @@ from program_runs import settings
 from drakegpt.cli import console
 from drakegpt.cli.compare.low_bit import _render
 from drakegpt.cli.console import Screen
-from drakegpt.experiments import low_bit
+from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.low_bit import LowBitRow
 
 SHORT = ["--iters", "4", "--eval-iters", "1"]
@@ -17,8 +17,8 @@ SHORT = ["--iters", "4", "--eval-iters", "1"]
 @pytest.mark.slow
 def test_the_table_is_trained_measured_and_found_again(drakegpt, prepared, monkeypatch):
     """Memory is measured in earnest, by a process for each form, in `test_low_bit`."""
-    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
-    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: 2**20)
+    monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: 2**20)
     trained = drakegpt(
         "compare", "--low-bit", "--train", "--seeds", "1", *settings(*SHORT), "--json"
     )
@@ -44,7 +44,7 @@ ROW = LowBitRow(
     bits_per_character=2.957, difference=0.0, noise=0.05, paired=False,
     file_bytes=169_300, packed_bytes=0,
     remainder_bytes=165_100, resident_bytes=165_100, peak_memory=17_500_000,
-    tokens_per_second={1: 6_565.0, 32: 49_181.0}, times_faster={1: 1.0, 32: 1.0},
+    tokens_per_second={1: 6_565.0, 32: 49_181.0}, speedup={1: 1.0, 32: 1.0},
     training_seconds=9.3,
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_what_is_noise_is_marked(monkeypatch, capsys):
     other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
     text = shown([ROW, other], 140, monkeypatch, capsys)
     assert "│    ≈ +0.0000 │" in text
-    assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
+    assert "≈: within noise, neither a gain nor a loss." in " ".join(text.split())
     plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
     assert "≈" not in plain
 
@@ -89,7 +89,7 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
 def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
     refused = drakegpt("compare", "--low-bit", "--train", "--set", "minutes=0.01")
     assert refused.code == 2
-    assert "other iterations" in refused.err
+    assert "a different number of iterations" in refused.err
 
 
 def test_train_begins_with_a_run(drakegpt, prepared, home):

@@ -19,7 +19,8 @@ import torch
 
 from drakegpt.cli.app import main
 from drakegpt.data import dataset
-from drakegpt.runs.run import Part, open_run
+from drakegpt.runs.info import Part
+from drakegpt.runs.run import open_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 SAMPLE = 6  # of each command's changes, in each run of the tests

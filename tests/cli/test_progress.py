@@ -4,7 +4,7 @@ import pytest
 
 from drakegpt.cli.progress import Ahead, _Pace
 from drakegpt.config import resolve
-from drakegpt.training.trainer import Evaluation, Step, tokens_evaluated
+from drakegpt.training.trainer import Evaluation, Step, count_evaluated_tokens
 
 STEP, TOKEN = 0.3, 0.001  # seconds: a step, and a token that is scored
 
@@ -50,7 +50,7 @@ def test_an_evaluation_is_guessed_by_the_tokens_that_it_scores(prepared, recipe,
     val, drawn = prepared.metadata.val_tokens, eval_iters * 32 * 8
     whole = recipe == "fast" and val - 1 <= drawn
     assert ahead.in_evaluation == drawn + (val if whole else drawn)
-    assert ahead.in_evaluation == tokens_evaluated(config, val)
+    assert ahead.in_evaluation == count_evaluated_tokens(config, val)
     scored = 5 * ahead.in_evaluation + ahead.at_end
     expected = 90 * STEP + STEP / 3 * scored / (32 * 8)
     assert seconds_left(config, ahead, 10) == pytest.approx(expected)

@@ -10,8 +10,10 @@ import pytest
 from drakegpt.cli.train_output import _describe_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.runs.run import FORMAT, create_run, open_run
-from drakegpt.runs.scores import recall
+from drakegpt.runs.create import create_run
+from drakegpt.runs.info import FORMAT
+from drakegpt.runs.run import open_run
+from drakegpt.runs.scores import read_scores
 from drakegpt.runs.session import TrainingSession
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
@@ -192,7 +194,7 @@ def test_the_best_weights_are_advised_only_where_they_are_better_beyond_noise(
     scores["val"]["loss"], scores["best_val"]["loss"] = last, best
     (folder / "scores.json").write_text(json.dumps(scores))
     run = open_run(folder)
-    assert ("--best" in " ".join(_describe_best_weights(run, recall(run)))) == advised
+    assert ("--best" in " ".join(_describe_best_weights(run, read_scores(run)))) == advised
 
 
 def test_train_says_by_what_its_best_weights_were_chosen(drakegpt, song):

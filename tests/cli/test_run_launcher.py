@@ -20,7 +20,8 @@ from drakegpt.data import dataset
 from drakegpt.errors import DivergedError, RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
-from drakegpt.runs.run import create_run, open_run
+from drakegpt.runs.create import create_run
+from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession, is_training
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
@@ -224,7 +225,7 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
             if report.iteration == 7:
                 break
     now = resolve("BigramLM", "default", prepared.name, given | {"device": "cpu"})
-    run = launcher._begin(Job(now), prepared, Observer(), resume=True)
+    run = launcher._start_or_resume(Job(now), prepared, Observer(), resume=True)
     assert (run.name, run.config.device, run.config.save_interval) == ("cut", "cpu", 0)
     assert open_run(run.folder).config == before  # until it goes on
     with TrainingSession(run, resume=True):
@@ -236,7 +237,7 @@ def test_the_error_that_ends_a_process_is_raised_here(prepared):
     """As it is; where there is none that can be read, what the process said last is quoted."""
     run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "gone")
     shutil.rmtree(run.folder)
-    with launcher._Process(run, "gone") as process:
+    with launcher._WorkerProcess(run, "gone") as process:
         wait_until(lambda: not process.running)
         with pytest.raises(RunError, match="Training gone failed: .*is not a whole run") as refused:
             process.check()
@@ -287,7 +288,7 @@ def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_
 
         stop = check
 
-    monkeypatch.setattr(launcher, "_Process", Ending)
+    monkeypatch.setattr(launcher, "_WorkerProcess", Ending)
     monkeypatch.setattr(launcher, "_count_at_once", lambda *_: 2)
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.001)
     RunLauncher(prepared, quiet=False, resume=False)(

@@ -68,7 +68,9 @@ def test_marked_encodings_are_read(text, mark, encoding, size):
 def test_wide_encodings_without_a_mark_are_named(text, encoding):
     with pytest.raises(CorpusError) as caught:
         read(text.encode(encoding))
-    assert f"not UTF-8 but {encoding[:6].upper()}, without the mark" in caught.value.problem
+    assert (
+        f"not UTF-8 but {encoding[:6].upper()}, without a byte-order mark" in caught.value.problem
+    )
     name = caught.value.fix.split("iconv -f ")[1].split()[0]
     assert text.encode(encoding).decode(name) == text
 
@@ -89,10 +91,10 @@ def zipped():
         (zipped(), "zip"),
         (b"PK\5\6" + b"\0" * 18, "empty zip"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "PDF"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "bytes of some other kind"),
-        (random.Random(1).randbytes(9000), "bytes of some other kind"),
-        (b"\0" * 500, "bytes of some other kind"),
-        (b"\x7fELF" + b"\0\1" * 900, "bytes of some other kind"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "binary data"),
+        (random.Random(1).randbytes(9000), "binary data"),
+        (b"\0" * 500, "binary data"),
+        (b"\x7fELF" + b"\0\1" * 900, "binary data"),
     ],
 )
 def test_what_is_no_text_is_named(raw, words):

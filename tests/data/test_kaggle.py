@@ -216,7 +216,7 @@ REFUSED = {
     "status-429": ["too many requests", "HTTP 429", "wait"],
     "status-500": ["HTTP 500", "try again later", f"{PAGE}/status-500"],
     "status-503": ["HTTP 503", "try again later"],
-    "cut": ["was cut after", f"of {len(CSV):,} bytes", "check the network"],
+    "cut": ["stopped after", f"of {len(CSV):,} bytes", "check the network"],
     "truncated": ["archive", "damaged", "not a zip file", "try again"],
     "corrupt": ["archive", "damaged", "CRC", "try again"],
     "html": ["not csv/Drake.csv", "<!DOCTYPE html>", "login page"],
@@ -228,7 +228,7 @@ REFUSED = {
     "empty-zip": ["no csv/Drake.csv", "holds nothing"],
     "link": ["csv/Drake.csv is a symbolic link", "dataset's page"],
     "encrypted": ["csv/Drake.csv is encrypted", "dataset's page"],
-    "bzip2": ["csv/Drake.csv is packed", "does not accept"],
+    "bzip2": ["csv/Drake.csv is compressed", "does not accept"],
     "html-in-zip": ["not csv/Drake.csv", "<!DOCTYPE html>"],
 }
 
@@ -269,7 +269,7 @@ def test_a_server_that_stops_answering(fetch):
     limits = "kaggle.TIMEOUT, kaggle.RETRIES = 0.4, 1"
     outcomes = fetch("silent", "stalls", prelude=limits)
     assert_failed(outcomes["silent"], "did not answer within 0.4 seconds", "check the network")
-    assert_failed(outcomes["stalls"], "was cut after", "check the network")
+    assert_failed(outcomes["stalls"], "stopped after", "check the network")
 
 
 def test_a_login_that_is_never_answered(fetch):

@@ -88,7 +88,7 @@ letters = st.integers(0, 3)
 def test_probabilities_are_those_of_dictionaries(train, text, order, at_once, chooser):
     """Whatever is counted at once: it bounds the memory and nothing else."""
     known = np.array([chooser.randint(0, place) for place in range(len(text))])
-    with patch.object(ngrams, "AT_ONCE", at_once):
+    with patch.object(ngrams, "TOKENS_PER_PART", at_once):
         counts = fit(np.array(train, np.uint8), 4, order)
     slow = KneserNey(train, 4, order)
     contexts = [text[place - k : place] for place, k in enumerate(known)]

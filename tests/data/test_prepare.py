@@ -85,7 +85,7 @@ def test_both_tokenizers_hold_the_same_text(texts, chance):
     assert whole(char) == whole(bpe) == "\n".join(texts)
     assert char.metadata.text_sha256 == bpe.metadata.text_sha256
     cut = int(0.9 * char.metadata.characters)
-    begun = bpe.tokenizer.characters_begun()
+    begun = bpe.tokenizer.count_characters()
     tokens = {split: bpe.split(split).numpy() for split in ("train", "val")}
     assert begun[tokens["train"]].sum() == len(whole(bpe, "train")) == cut
     assert begun[tokens["val"]].sum() == char.metadata.characters - cut

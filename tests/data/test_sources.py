@@ -23,7 +23,7 @@ def test_a_disk_that_is_full_while_a_pipe_is_copied(tmp_path):
     writer = threading.Thread(target=lambda: pipe.write_text(TEXT))
     writer.start()
     with pytest.raises(FetchError, match="disk is full") as caught:
-        sources._own_file(pipe, tmp_path)
+        sources._find_file(pipe, tmp_path)
     writer.join()
     assert "Free some space" in caught.value.fix
 

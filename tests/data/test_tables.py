@@ -36,7 +36,7 @@ def test_only_the_wanted_cells_are_kept():
     read = []
     for row in table:
         read.append(row.texts())
-        table.wanted = 1
+        table.column = 1
     assert read == [["a", "b"], ["", "2"], ["", "4"]]
 
 

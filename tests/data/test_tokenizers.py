@@ -13,14 +13,14 @@ texts = st.text(min_size=1, max_size=300)
 
 @given(texts)
 def test_any_text_survives_the_round_trip(text):
-    tokenizer = tokenizer_from_json(CharTokenizer.of(text).to_json())
+    tokenizer = tokenizer_from_json(CharTokenizer.from_text(text).to_json())
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.vocab_size == len(set(text))
 
 
 @given(texts, texts)
 def test_unknown_characters_are_listed_and_refused(known, text):
-    tokenizer = CharTokenizer.of(known)
+    tokenizer = CharTokenizer.from_text(known)
     foreign = [c for c in dict.fromkeys(text) if c not in known]
     assert tokenizer.unknown(text) == foreign
     if foreign:
@@ -29,14 +29,14 @@ def test_unknown_characters_are_listed_and_refused(known, text):
 
 
 def test_worked_example():
-    tokenizer = CharTokenizer.of("hello\n")
+    tokenizer = CharTokenizer.from_text("hello\n")
     assert tokenizer.characters == "\nehlo"
     assert tokenizer.encode("hole").tolist() == [2, 4, 3, 1]
     assert tokenizer.decode([2, 1, 0]) == "he\n"
 
 
 def test_a_loss_is_per_character_or_per_token():
-    assert CharTokenizer.of("ab").unit == "character"
+    assert CharTokenizer.from_text("ab").unit == "character"
     assert BPETokenizer.train(["ab"], SMALLEST_VOCAB_SIZE).unit == "token"
 
 

@@ -21,8 +21,8 @@ from drakegpt.data.sources import fetch
 from drakegpt.data.windows import sequential_windows
 from drakegpt.errors import CorpusError
 from drakegpt.evaluation import baseline
-from drakegpt.evaluation.baseline import losses, ngram_baselines
-from drakegpt.evaluation.scoring import validation_tokens
+from drakegpt.evaluation.baseline import compute_losses, score_ngram_baselines
+from drakegpt.evaluation.scoring import get_validation_tokens
 
 PAGES = Path(__file__).parents[2] / ".readme"
 RESULTS = json.loads((PAGES / "results.json").read_text(encoding="utf-8"))
@@ -52,19 +52,19 @@ letters = st.integers(0, 3)
 @settings(deadline=None)
 def test_losses_are_those_of_dictionaries(train, val, context_length, at_once, highest):
     """Whatever is scored at once: it bounds the memory and nothing else."""
-    with patch.object(baseline, "AT_ONCE", at_once):
+    with patch.object(baseline, "TOKENS_PER_PART", at_once):
         counts = fit(np.array(train, np.uint8), 4, highest)
-        found = losses(counts, np.array([train[-1], *val], np.uint8), context_length)
+        found = compute_losses(counts, np.array([train[-1], *val], np.uint8), context_length)
     slow = [slow_loss(train, val, 4, context_length, n) for n in range(1, highest + 1)]
     assert found == pytest.approx(slow, abs=1e-12)
 
 
 def test_floors_of_a_dataset(prepared):
     train, val = (prepared.split(name).numpy() for name in ("train", "val"))
-    found = ngram_baselines(prepared, 8)
+    found = score_ngram_baselines(prepared, 8)
     assert [baseline.order for baseline in found] == [1, 2, 3, 4, 5, 6, 7]
     counts = fit(train, prepared.tokenizer.vocab_size, 7)
-    expected = losses(counts, np.concatenate([train[-1:], val]), 8)
+    expected = compute_losses(counts, np.concatenate([train[-1:], val]), 8)
     assert [baseline.score.loss for baseline in found] == expected
     assert {baseline.score.tokens for baseline in found} == {prepared.metadata.val_tokens}
     text = train.tolist()
@@ -75,10 +75,10 @@ def test_floors_of_a_dataset(prepared):
     assert all(baseline.per_character for baseline in found)
     # Bigrams look at one token, which every window has.
     for context_length in (1, 3):
-        shorter = ngram_baselines(prepared, context_length)
+        shorter = score_ngram_baselines(prepared, context_length)
         assert [baseline.order for baseline in shorter] == list(range(1, context_length + 2))
         assert [f.score.loss for f in shorter[:2]] == [f.score.loss for f in found[:2]]
-    assert ngram_baselines(prepared, 3)[3].score.loss > found[3].score.loss
+    assert score_ngram_baselines(prepared, 3)[3].score.loss > found[3].score.loss
 
 
 def test_floors_over_tokens_of_several_characters(corpus):
@@ -86,12 +86,12 @@ def test_floors_over_tokens_of_several_characters(corpus):
         corpus, name="pieces", source="", provenance="", source_sha256="",
         tokenizer="bpe", vocab_size=300,
     )  # fmt: skip
-    for counts in ngram_baselines(data, 8):
+    for counts in score_ngram_baselines(data, 8):
         score = counts.score
         assert score.characters == len(corpus) - int(len(corpus) * 0.9) > score.tokens
         bits = score.loss / math.log(2) * score.tokens / score.characters
         assert score.bits_per_character == pytest.approx(bits)
-        assert not baseline.per_character
+        assert not counts.per_character
 
 
 def test_damaged_tokens_are_not_counted(prepared):
@@ -100,13 +100,13 @@ def test_damaged_tokens_are_not_counted(prepared):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(CorpusError, match="another checksum"):
-        ngram_baselines(prepared, 8)
+        score_ngram_baselines(prepared, 8)
 
 
 @pytest.mark.parametrize("context_length", [2, 8, 30_000])
 def test_on_a_markov_source_the_right_order_reaches_its_entropy(context_length):
     data = markov_dataset(300_000)
-    found = {f.order: f.score.loss for f in ngram_baselines(data, context_length)}
+    found = {f.order: f.score.loss for f in score_ngram_baselines(data, context_length)}
     tokens = data.metadata.val_tokens
     entropy = known_loss(context_length)
     error = 4 * sampling_error(context_length, tokens)
@@ -123,13 +123,13 @@ def test_on_a_markov_source_the_right_order_reaches_its_entropy(context_length):
 def test_on_the_same_tokens_nothing_beats_the_source():
     """Given the very letters drawn, the source's own loss leaves hardly any chance."""
     data = markov_dataset(300_000)
-    letters = validation_tokens(data).tolist()
+    letters = get_validation_tokens(data).tolist()
     own = [math.log(4)] + [
         -math.log(0.85 if (a + b) % 4 == c else 0.05)
         for a, b, c in zip(letters, letters[1:], letters[2:], strict=False)
     ]
     best = math.fsum(own) / len(own)
-    found = {f.order: f.score.loss for f in ngram_baselines(data, len(own))}
+    found = {f.order: f.score.loss for f in score_ngram_baselines(data, len(own))}
     # 48 free parameters from 270,000 letters cost some 48 / 2 / 270,000 nats.
     assert best - 0.0005 < found[3] < best + 0.0005
     assert min(found.values()) > best - 0.0005
@@ -141,9 +141,8 @@ def test_on_the_same_tokens_nothing_beats_the_source():
 )
 def test_known_losses_of_the_bundled_lyrics(home, context_length, expected):
     """Of orders 4 to 7."""
-    found = [
-        baseline.score.loss for floor in ngram_baselines(fetch("sample").dataset, context_length)
-    ]
+    baselines = score_ngram_baselines(fetch("sample").dataset, context_length)
+    found = [each.score.loss for each in baselines]
     assert found[3:] == pytest.approx(expected, abs=1e-4)
 
 
@@ -159,7 +158,7 @@ def test_known_losses_of_the_bundled_lyrics(home, context_length, expected):
 )
 def test_known_losses_of_tiny_shakespeare(home, context_length, expected, error):
     data = tiny_shakespeare()
-    found = ngram_baselines(data, context_length)
+    found = score_ngram_baselines(data, context_length)
     assert [baseline.score.loss for baseline in found][3:] == pytest.approx(expected, abs=error)
 
 
@@ -171,7 +170,7 @@ def tiny_shakespeare():
 @pytest.mark.skipif("TINY_SHAKESPEARE" not in os.environ, reason="needs tiny Shakespeare")
 def test_the_baselines_on_the_pages_are_those_of_tiny_shakespeare(home):
     data = tiny_shakespeare()
-    found = ngram_baselines(data, 8)
+    found = score_ngram_baselines(data, 8)
     shown = RESULTS["n-grams"]["rows"]
     assert [str(baseline.order) for baseline in found] == list(shown)
     for counts, row in zip(found, shown.values(), strict=True):
@@ -180,14 +179,14 @@ def test_the_baselines_on_the_pages_are_those_of_tiny_shakespeare(home):
         assert f"{counts.ngrams:,}" == row["n-grams"]
     best = min(float(row["validation"]) for row in RESULTS["ladder"]["rows"].values())
     assert found[3].score.loss < best < found[2].score.loss
-    longer = ngram_baselines(data, 128)[-1]
+    longer = score_ngram_baselines(data, 128)[-1]
     ((order, row),) = RESULTS["n-grams, context 128"]["rows"].items()
     assert (str(longer.order), f"{longer.ngrams:,}") == (order, row["n-grams"])
     assert f"{longer.score.bits_per_character:.3f}" == row["bits"]
 
 
 def test_json_has_all_figures(prepared):
-    first, second, *_ = ngram_baselines(prepared, 8)
+    first, second, *_ = score_ngram_baselines(prepared, 8)
     shown = json.loads(json.dumps(second.to_json(), allow_nan=False))
     place = {"order": 2, "context_length": 8, "ngrams": second.ngrams}
     assert shown == place | second.score.to_json()

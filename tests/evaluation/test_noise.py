@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from drakegpt.evaluation.noise import LEAST, difference, lowest, own_fall
+from drakegpt.evaluation.noise import MIN_NOISE, compare_losses, compare_within_runs, find_lowest
 from drakegpt.experiments.formatting import describe_seeds, format_difference, format_signed
 
 NAN = float("nan")
@@ -24,7 +24,7 @@ NAN = float("nan")
     ],
 )
 def test_noise_is_two_standard_errors_of_the_difference(first, second, noise):
-    found = difference(first, second)
+    found = compare_losses(first, second)
     assert found.noise == pytest.approx(noise, abs=1e-6)
     assert found.runs == (len(first), len(second))
     assert not found.paired
@@ -33,17 +33,17 @@ def test_noise_is_two_standard_errors_of_the_difference(first, second, noise):
 def test_seeds_that_share_chance_are_paired_where_that_is_less_noise():
     # Falls of 0.02, 0.01 and 0.03: 2 · 0.01 / √3.
     first, second = (2.1, 2.2, 2.3), (2.08, 2.19, 2.27)
-    found = difference(first, second, share_chance=True)
+    found = compare_losses(first, second, same_seeds=True)
     assert found.noise == pytest.approx(0.011547, abs=1e-6)
     assert found.lower
-    assert found.grounds == " (paired by seed)"
-    assert difference(first, second).within_noise
+    assert found.remarks == " (paired by seed)"
+    assert compare_losses(first, second).within_noise
     # Against each other, the falls vary more than the means do.
-    apart = difference((2.0, 2.02, 2.04), (1.99, 1.97, 1.95), share_chance=True)
+    apart = compare_losses((2.0, 2.02, 2.04), (1.99, 1.97, 1.95), same_seeds=True)
     assert not apart.paired
     # Never below the least, and of one seed there is no pair.
-    assert difference(first, (2.09, 2.19, 2.29), share_chance=True).noise == LEAST
-    assert not difference((2.0,), (1.9,), share_chance=True).paired
+    assert compare_losses(first, (2.09, 2.19, 2.29), same_seeds=True).noise == MIN_NOISE
+    assert not compare_losses((2.0,), (1.9,), same_seeds=True).paired
 
 
 @pytest.mark.parametrize(
@@ -56,22 +56,22 @@ def test_seeds_that_share_chance_are_paired_where_that_is_less_noise():
     ],
 )
 def test_where_a_loss_lies(first, second, where, grounds):
-    found = difference([first], [second])
+    found = compare_losses([first], [second])
     assert found.where("below", "above", "level with") == where
-    assert found.grounds == grounds
+    assert found.remarks == grounds
 
 
 def test_one_seed_against_several_is_said():
-    assert difference([2.0], [1.0, 1.1, 0.9]).grounds == " (one seed against a mean of 3)"
-    assert difference([2.0, 2.1], [1.0, 1.1, 0.9]).grounds == ""
+    assert compare_losses([2.0], [1.0, 1.1, 0.9]).remarks == " (one seed against a mean of 3)"
+    assert compare_losses([2.0, 2.1], [1.0, 1.1, 0.9]).remarks == ""
 
 
 @pytest.mark.parametrize("loss", [NAN, math.inf, -math.inf])
 def test_what_is_not_finite_tells_nothing(loss):
     for found in (
-        difference([2.0, 2.1], [1.0, loss]),
-        difference([loss], [1.0]),
-        own_fall([loss, 1.0]),
+        compare_losses([2.0, 2.1], [1.0, loss]),
+        compare_losses([loss], [1.0]),
+        compare_within_runs([loss, 1.0]),
     ):
         told = (found.finite, found.lower, found.higher, found.within_noise)
         assert told == (False, False, False, False)
@@ -79,16 +79,16 @@ def test_what_is_not_finite_tells_nothing(loss):
 
 def test_the_lowest_comes_first_with_what_noise_does_not_tell_from_it():
     def of(losses):
-        return lowest(losses, lambda loss: loss, lambda a, b: difference([a], [b]))
+        return find_lowest(losses, lambda loss: loss, lambda a, b: compare_losses([a], [b]))
 
     assert of([NAN, 2.3, 2.01, 2.0, 2.02]) == [2.0, 2.01]
     assert of([NAN]) == []
 
 
 def test_a_fall_within_runs_is_paired_by_itself():
-    assert own_fall([0.02], 0.01).lower
-    assert own_fall([0.01], 0.01).within_noise
-    assert own_fall([-0.1, 0.3]).within_noise  # 0.1, of 2 · 0.2828 / √2
+    assert compare_within_runs([0.02], 0.01).lower
+    assert compare_within_runs([0.01], 0.01).within_noise
+    assert compare_within_runs([-0.1, 0.3]).within_noise  # 0.1, of 2 · 0.2828 / √2
 
 
 @pytest.mark.parametrize(

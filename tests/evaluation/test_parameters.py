@@ -1,14 +1,14 @@
 import pytest
 
 from drakegpt.config import LADDER, preset_model
-from drakegpt.evaluation.parameters import WHY_THEY_DIFFER, published_parameters
+from drakegpt.evaluation.parameters import WHY_THEY_DIFFER, compute_published_parameters
 from drakegpt.models.size import count_parameters
 
 
 def test_the_published_figures_come_out_of_the_published_formula():
-    default = [published_parameters(preset_model(name, "default", 80)) for name in LADDER]
+    default = [compute_published_parameters(preset_model(name, "default", 80)) for name in LADDER]
     assert default[:5] == [2_560, 11_264, 11_264, 29_952, 42_240]
-    assert published_parameters(preset_model("TransformerLM", "scaled", 80)) == 11_223_632
+    assert compute_published_parameters(preset_model("TransformerLM", "scaled", 80)) == 11_223_632
 
 
 def test_components_are_named_after_the_code():
@@ -42,5 +42,5 @@ def test_the_reasons_add_up(name, size):
         "TransformerLM": 3 * c * c - n * (2 * c + 6 * c) - 2 * c,
     }
     counted = sum(count_parameters(config).values())
-    assert published_parameters(config) - counted == items[name]
+    assert compute_published_parameters(config) - counted == items[name]
     assert WHY_THEY_DIFFER[name]

@@ -49,7 +49,7 @@ def seeds(model, *losses):
     )
 
 
-def test_steps_smaller_than_the_spread_of_seeds_are_no_falls():
+def test_steps_within_the_noise_of_seeds_are_unknown():
     """Means of 2.000 ± 0.10 and 1.997 ± 0.05, of three seeds each."""
     *before, _, _ = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
     last = seeds("ResidualBlocksLM", 1.9, 2.0, 2.1), seeds("TransformerLM", 1.947, 1.997, 2.047)
@@ -58,7 +58,7 @@ def test_steps_smaller_than_the_spread_of_seeds_are_no_falls():
     assert (falls.holds, falls.verdict) == (None, "unknown")
     assert falls.finding == (
         "TransformerLM is level with the model before (within noise: 0.0030 of 0.1291 nats). "
-        "Of one seed, beside means of several: BigramLM, SingleHeadAttentionLM, "
+        "Single seed, compared with means over several: BigramLM, SingleHeadAttentionLM, "
         "MultiHeadAttentionLM, BlocksLM."
     )
     assert lowest.holds is None
@@ -79,7 +79,7 @@ def test_a_tie_and_what_two_single_runs_can_differ_by_are_no_verdict(loss):
     assert check_claims(rows(3.0, 2.8, 2.6, 2.4, 2.0, 2.0 + 0.0142))[0].holds is False
 
 
-def test_a_row_that_was_trained_otherwise_is_in_no_claim():
+def test_a_row_with_other_settings_is_in_no_claim():
     ladder = rows(3.0, 2.8, 2.6, 2.4, 2.0, 1.5)
     ladder[-1] = dataclasses.replace(ladder[-1], differs={"dropout": (0.0, 0.1)})
     falls, overfit = check_claims(ladder)
@@ -150,7 +150,7 @@ def test_what_the_original_shows_is_the_last_model_scaled_beside_five_of_default
 
 def test_models_that_are_no_neighbours_make_no_step():
     falls, *_ = check_claims([row({}, model="BigramLM"), row({}, model="BlocksLM")])
-    assert (falls.holds, falls.finding) == (None, "No step can tell.")
+    assert (falls.holds, falls.finding) == (None, "No neighbouring models to compare.")
 
 
 def test_a_model_that_went_wild_has_no_factor():

@@ -5,7 +5,7 @@ from program_runs import settings
 
 from drakegpt.experiments.experiment import Experiment, collect
 from drakegpt.experiments.launcher import Observer, TrainingStoppedError, train_runs
-from drakegpt.runs.run import create_run
+from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.start import resolve_run
 
@@ -147,11 +147,11 @@ def test_the_table_of_remedies_leaves_a_damaged_run_out(drakegpt, prepared):
 
 
 def test_the_table_of_few_bits_leaves_a_damaged_run_out(drakegpt, prepared, monkeypatch):
-    from drakegpt.experiments import low_bit
+    from drakegpt.experiments import low_bit_costs
 
-    monkeypatch.setattr(low_bit, "ROUNDS", 1)
-    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
-    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
+    monkeypatch.setattr(low_bit_costs, "ROUNDS", 1)
+    monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: None)
     asked = ("compare", "--low-bit", "--seeds", 1, *TINY, "--json", "-q")
     trained = drakegpt(*asked, "--train")
     assert trained.code == 0, trained.err

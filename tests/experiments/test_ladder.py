@@ -11,28 +11,29 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
-from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
-from drakegpt.evaluation.baseline import Baseline, ngram_baselines
+from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
 from drakegpt.evaluation.scoring import Score
-from drakegpt.experiments import agreement
+from drakegpt.experiments import agreement, ladder
 from drakegpt.experiments.agreement import (
     agrees,
-    differences,
-    largest_group,
-    missing_models,
-    newer_runs,
+    find_differences,
+    find_largest_group,
+    find_newer_runs,
+    get_shared_settings,
+    list_missing_models,
     select_others,
     select_runs,
-    shared_settings,
 )
 from drakegpt.experiments.claims import check_claims
-from drakegpt.experiments.figures import _draw, draw_bits, draw_curves
-from drakegpt.experiments.ladder import Comparison, compare
-from drakegpt.experiments.results import row_of
+from drakegpt.experiments.ladder import Comparison, compare, select_ladder
+from drakegpt.experiments.plots import _draw_losses, draw_bits, draw_curves
+from drakegpt.experiments.results import aggregate_runs
+from drakegpt.runs import lookup, run
+from drakegpt.runs.create import create_run
 from drakegpt.runs.lookup import INCIDENTAL, find_run
-from drakegpt.runs.run import Run, create_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.run import Run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import TrainingSession
 
 
@@ -47,7 +48,7 @@ def test_rows_come_from_the_latest_runs_in_the_order_of_the_ladder(prepared):
         "BigramLM", "SingleHeadAttentionLM", "TransformerLM",
     ]  # fmt: skip
     assert first.runs[-1] == newest.name
-    assert second.gain.fall == pytest.approx(first.val_loss - second.val_loss)
+    assert second.gain.decrease == pytest.approx(first.val_loss - second.val_loss)
     # no neighbour below, no gain
     assert first.gain is None
     assert last.gain is None
@@ -71,9 +72,30 @@ def test_a_run_with_other_settings_does_not_displace_one_that_agrees(prepared):
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
     assert comparison.context_lengths == (8,)
-    assert [run.name for run in newer_runs(prepared, select_runs(prepared))] == [wide.name]
+    assert [run.name for run in find_newer_runs(prepared, select_runs(prepared))] == [wide.name]
     (((named,)),) = select_runs(prepared, settings={"dropout": 0.0}).values()
     assert named.name == odd.name
+
+
+def test_the_runs_of_the_home_are_listed_once(prepared, monkeypatch):
+    for model in ("BigramLM", "GPT1LM"):
+        train(prepared, model)
+    newest = train(prepared, "BigramLM", context_length=4)
+    listed = run.list_runs
+    calls = []
+
+    def count(*arguments, **given):
+        calls.append(arguments)
+        return listed(*arguments, **given)
+
+    for module in (run, lookup, agreement, ladder):
+        monkeypatch.setattr(module, "list_runs", count)
+    selection = select_ladder(prepared, ["default"], {}, None)
+    assert len(calls) == 1
+    assert [[run.config.model for run in runs] for runs in selection.by_row] == [
+        ["BigramLM"], ["GPT1LM"],
+    ]  # fmt: skip
+    assert selection.by_row[0][0].name == newest.name
 
 
 def test_a_model_without_a_run_that_agrees_is_set_apart(prepared):
@@ -113,7 +135,7 @@ def begun(prepared, **settings):
         weights = {k: v.clone() for k, v in recorder.trainer.model.state_dict().items()}
         windows = recorder.trainer._windows.at(0)[0].clone()
         list(recorder.reports())
-    return row_of([run]).drawn_by, weights, windows
+    return aggregate_runs([run]).pairing_key, weights, windows
 
 
 @pytest.mark.parametrize(
@@ -154,7 +176,7 @@ def test_of_groups_of_equal_size_the_newest_is_taken(prepared):
 def test_incidental_settings_and_seeds_do_not_part_runs(prepared):
     first = train(prepared, "BigramLM")
     other = train(prepared, "BlocksLM", seed=3, save_interval=2, device="cpu", wandb="off")
-    assert agrees(first, shared_settings(other))
+    assert agrees(first, get_shared_settings(other))
     assert set(INCIDENTAL) == {"device", "minutes", "wandb", "save_interval"}
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
@@ -165,11 +187,11 @@ def test_what_a_recipe_sets_by_the_kind_of_model_does_not_part_runs(prepared):
     wide = {"recipe": "fast", "embedding_dim": 96, "num_layers": 1}
     first, second = (train(prepared, model, **wide) for model in ("BigramLM", "TransformerLM"))
     assert first.config.optimizer != second.config.optimizer
-    assert agrees(first, shared_settings(second))
-    assert agrees(second, shared_settings(first))
+    assert agrees(first, get_shared_settings(second))
+    assert agrees(second, get_shared_settings(first))
     plain = train(prepared, "BigramLM", embedding_dim=96, num_layers=1)
-    assert not agrees(plain, shared_settings(first))
-    assert differences(plain, shared_settings(first)) == {"recipe": ("original", "fast")}
+    assert not agrees(plain, get_shared_settings(first))
+    assert find_differences(plain, get_shared_settings(first)) == {"recipe": ("original", "fast")}
 
 
 def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
@@ -178,8 +200,8 @@ def test_a_number_that_one_model_would_have_anyway_does_not_part_runs():
     configs = [resolve(model, "default", "d", given) for model in ("BigramLM", "TransformerLM")]
     assert [dict(named_settings(config)).get("iters") for config in configs] == [None, 4000]
     runs = [Run(Path("r"), config, {"created_at": "1"}, None) for config in configs]
-    assert agrees(runs[0], shared_settings(runs[1]))
-    assert largest_group(runs) == shared_settings(runs[1])
+    assert agrees(runs[0], get_shared_settings(runs[1]))
+    assert find_largest_group(runs) == get_shared_settings(runs[1])
 
 
 def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
@@ -195,7 +217,7 @@ def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
         Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
         for number, config in enumerate(configs + again)
     ]
-    assert largest_group(runs) == shared_settings(runs[-1])
+    assert find_largest_group(runs) == get_shared_settings(runs[-1])
     assert len(asked) <= len(rates) + 1
 
 
@@ -218,9 +240,10 @@ def test_the_ladder_is_in_full_precision_unless_asked_otherwise(prepared):
 
 
 def test_runs_on_an_older_text_do_not_count(prepared, corpus):
+    from drakegpt.data import dataset
 
     train(prepared, "BigramLM")
-    changed = prepare_dataset(
+    changed = dataset.prepare(
         corpus + "more!\n", name="small", source="", provenance="", source_sha256=""
     )
     assert select_runs(changed) == {}
@@ -242,12 +265,12 @@ def test_an_unfinished_run_does_not_count(prepared):
 
 
 def test_missing_models_are_those_of_the_sizes_begun(prepared):
-    assert len(missing_models({})) == 6
+    assert len(list_missing_models({})) == 6
     train(prepared, "BigramLM")
     runs = select_runs(prepared)
-    assert ("BigramLM", "default") not in missing_models(runs)
-    assert {size for _, size in missing_models(runs)} == {"default"}
-    assert len(missing_models(runs, ["scaled"])) == 6
+    assert ("BigramLM", "default") not in list_missing_models(runs)
+    assert {size for _, size in list_missing_models(runs)} == {"default"}
+    assert len(list_missing_models(runs, ["scaled"])) == 6
 
 
 def test_figures_are_pictures_of_both_losses(prepared):
@@ -268,27 +291,27 @@ def baseline(order, loss):
     return Baseline(order, 8, Score(loss, 100, 100), 99)
 
 
-def test_floors_stand_beside_the_rows(prepared):
+def test_baselines_stand_beside_the_rows(prepared):
     train(prepared, "BigramLM")
     comparison = compare(prepared, select_runs(prepared))
-    assert comparison.baselines == ngram_baselines(prepared, 8)
+    assert comparison.baselines == score_ngram_baselines(prepared, 8)
     assert comparison.context_lengths == (8,)
     shown = comparison.to_json()
     assert shown["baselines"] == [baseline.to_json() for baseline in comparison.baselines]
     assert [baseline["order"] for baseline in shown["baselines"]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_floors_have_the_context_of_the_ladders_runs_that_agree(prepared):
+def test_baselines_have_the_context_of_the_ladders_runs_that_agree(prepared):
     train(prepared, "BigramLM", context_length=2)
     train(prepared, "BlocksLM", context_length=4)
     other = train(prepared, "GPT1LM", context_length=16)
     comparison = compare(prepared, select_runs(prepared), others=[[other]])
     assert comparison.context_lengths == (4,)
-    assert comparison.baselines == ngram_baselines(prepared, 4)
-    assert compare(prepared, {}, others=[[other]]).baselines == ngram_baselines(prepared, 16)
+    assert comparison.baselines == score_ngram_baselines(prepared, 4)
+    assert compare(prepared, {}, others=[[other]]).baselines == score_ngram_baselines(prepared, 16)
 
 
-def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
+def test_rows_are_ranked_against_the_bigram_baseline():
     """By bits per character, of the others too; level with the counts is not beyond them."""
     two = math.log(2)
     ladder = [
@@ -298,28 +321,29 @@ def test_who_is_beyond_pairs_is_told_by_the_counts_of_pairs():
     other = row({"run": "other", "bits_per_character": 2.0}, tokenizer="bpe")
     counted = (baseline(1, 4 * two), baseline(2, 3 * two), baseline(3, 1 * two))
     comparison = Comparison("d", tuple(ladder), (), (other,), counted)
-    groups = [[row.runs[0] for row in rows] for rows in comparison.beside(comparison.pairs)]
+    ranked = comparison.rank_against(comparison.bigram_baseline)
+    groups = [[row.runs[0] for row in rows] for rows in ranked]
     assert groups == [["ladder 2.98", "other"], ["ladder 2.995"], ["ladder 3.5"]]
-    assert comparison.to_json()["beyond_pairs"] == ["ladder 2.98", "other"]
-    assert comparison.to_json()["beyond_counting"] == []
+    assert comparison.to_json()["better_than_bigrams"] == ["ladder 2.98", "other"]
+    assert comparison.to_json()["better_than_baselines"] == []
     lowest = Comparison("d", tuple(ladder), (), (other,), (*counted[:2], baseline(3, 2.5 * two)))
-    assert lowest.to_json()["beyond_counting"] == ["other"]
-    assert Comparison("d", tuple(ladder), (), (other,)).to_json()["beyond_counting"] == []
+    assert lowest.to_json()["better_than_baselines"] == ["other"]
+    assert Comparison("d", tuple(ladder), (), (other,)).to_json()["better_than_baselines"] == []
 
 
-def test_the_lowest_floor_and_single_tokens_are_in_sight():
-    def in_sight(*losses):
+def test_the_lowest_baseline_and_unigrams_are_drawn():
+    def drawn(*losses):
         counted = tuple(baseline(order, loss) for order, loss in enumerate(losses, 1))
-        return [f.order for f in Comparison("d", (), (), (), baselines=counted).baselines_in_view]
+        return [f.order for f in Comparison("d", (), (), (), baselines=counted).drawn_baselines]
 
-    assert in_sight(3.0, 2.5, 1.9, 2.0) == [1, 3]
-    assert in_sight(1.0, 2.5, 1.9) == [1]
-    assert in_sight() == []
+    assert drawn(3.0, 2.5, 1.9, 2.0) == [1, 3]
+    assert drawn(1.0, 2.5, 1.9) == [1]
+    assert drawn() == []
 
 
-def test_floors_are_drawn_at_their_loss_and_named():
+def test_baselines_are_drawn_at_their_loss_and_named():
     axes = Figure().add_subplot()
-    _draw(axes, "val_loss", "t", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
+    _draw_losses(axes, "val_loss", "t", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     lines = {line.get_label(): line for line in axes.get_lines()}
     for label, loss in (("1-gram counts", 3.3), ("5-gram counts", 1.8)):
         assert list(lines[label].get_ydata()) == [loss, loss]
@@ -330,7 +354,7 @@ def test_floors_are_drawn_at_their_loss_and_named():
     assert axes.get_ylim()[1] > 3.3
 
 
-def test_floors_are_in_the_figure_of_validation_alone():
+def test_baselines_are_in_the_figure_of_validation_alone():
     files = draw_curves("d", rows(2.5, 2.4), [baseline(1, 3.3), baseline(5, 1.8)])
     texts = {f.name: f.read_text(encoding="utf-8") for f in files if f.suffix == ".svg"}
     for label in ("1-gram counts", "5-gram counts"):
@@ -418,15 +442,15 @@ def test_bits_against_time_for_rows_that_read_other_tokens(home):
 
 def _drawn_bits(rows):
     """The lines of the figure, caught before it is written."""
-    from drakegpt.experiments import figures
+    from drakegpt.experiments import plots
 
     caught = []
-    saved = figures._saved
-    figures._saved = lambda figure, *_: caught.append(figure) or []
+    saved = plots._save
+    plots._save = lambda figure, *_: caught.append(figure) or []
     try:
         draw_bits("d", rows)
     finally:
-        figures._saved = saved
+        plots._save = saved
     return caught[0].axes[0].get_lines()
 
 
@@ -437,7 +461,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(prepared):
     chosen = select_runs(prepared)["BigramLM", "default"]
     assert [run.name for run in chosen] == [runs[1].name, runs[2].name, again.name]
     (row_,) = compare(prepared, {("BigramLM", "default"): chosen}).rows
-    scores = [score(run).val.loss for run in chosen]
+    scores = [score_run(run).val.loss for run in chosen]
     assert row_.seeds == (1, 2, 3)
     assert row_.val_loss == pytest.approx(sum(scores) / 3)
     assert row_.val_spread == pytest.approx(statistics.stdev(scores))
@@ -445,7 +469,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(prepared):
     assert [e["iteration"] for e in row_.evaluations] == [2, 4]
     firsts = [run.evaluations[0]["val_loss"] for run in chosen]
     assert row_.evaluations[0]["val_loss"] == pytest.approx(sum(firsts) / 3)
-    assert row_.band("val_loss")[0] == (2, min(firsts), max(firsts))
+    assert row_.range_over_seeds("val_loss")[0] == (2, min(firsts), max(firsts))
     shown = row_.to_json()
     assert [run["seed"] for run in shown["runs"]] == [1, 2, 3]
     assert shown["val_loss"] == row_.val_loss
@@ -505,7 +529,7 @@ def test_seeds_are_drawn_as_a_band_and_overfitting_as_a_triangle():
         {"evaluations": evaluated((2.6, 2.7), (2.5, 3.1)), **worse},
     )
     axes = Figure().add_subplot()
-    _draw(axes, "val_loss", "t", [two], [])
+    _draw_losses(axes, "val_loss", "t", [two], [])
     line, turn = axes.get_lines()
     assert line.get_xydata().tolist() == [[10, pytest.approx(2.6)], [20, pytest.approx(3.0)]]
     assert turn.get_xydata().tolist() == [[10, pytest.approx(2.6)]]
@@ -513,7 +537,7 @@ def test_seeds_are_drawn_as_a_band_and_overfitting_as_a_triangle():
     corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
     assert {(10, 2.5), (10, 2.7), (20, 2.9), (20, 3.1)} <= corners
     plain = Figure().add_subplot()
-    _draw(plain, "train_loss", "t", [row()], [])
+    _draw_losses(plain, "train_loss", "t", [row()], [])
     assert len(plain.get_lines()) == 1
     assert not plain.collections
 
@@ -525,4 +549,4 @@ def test_means_are_of_the_iterations_that_all_runs_have():
     two = row({"evaluations": resumed}, {"evaluations": straight})
     assert [e["iteration"] for e in two.evaluations] == [10, 30]
     assert [e["val_loss"] for e in two.evaluations] == pytest.approx([2.7, 2.1])
-    assert two.band("val_loss") == [(10, 2.6, 2.8), (30, 2.0, 2.2)]
+    assert two.range_over_seeds("val_loss") == [(10, 2.6, 2.8), (30, 2.0, 2.2)]

@@ -11,24 +11,24 @@ from learning import prepare, small_text
 from drakegpt.cli.compare.low_bit import _format_difference
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.evaluation.noise import difference
-from drakegpt.experiments import low_bit
+from drakegpt.evaluation.noise import compare_losses
+from drakegpt.experiments import low_bit_costs
 from drakegpt.experiments.experiment import collect
 from drakegpt.experiments.launcher import train_runs
 from drakegpt.experiments.low_bit import (
     VARIANTS,
     LowBitRow,
-    as_small_as,
     build_variant,
-    lowest_rows,
+    find_lowest_rows,
+    find_width_of_equal_bytes,
     measure,
     plan,
     summarize,
 )
-from drakegpt.models.packed_linear import PackedLinear, pack_, sizes
+from drakegpt.models.packed_linear import PackedLinear, count_bytes, pack_
 from drakegpt.models.registry import build_model
 from drakegpt.runs.packing import pack_run
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 
 CPU = torch.device("cpu")
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
@@ -53,8 +53,8 @@ def forms(home_as):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    monkeypatch.setattr(low_bit, "ROUNDS", 1)
-    monkeypatch.setattr(low_bit, "REPETITION", 0.01)
+    monkeypatch.setattr(low_bit_costs, "ROUNDS", 1)
+    monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
 
 
 @pytest.mark.slow
@@ -66,11 +66,11 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     by_name = {row.name: row for row in rows}
     for bits, name in (("8", "8 bits"), ("1.58", "1.58 bits"), ("1", "1 bit")):
         row = by_name[f"{name}, rounded after training"]
-        losses = [score(pack_run(of_seed["full"], bits)).val.loss for of_seed in runs]
+        losses = [score_run(pack_run(of_seed["full"], bits)).val.loss for of_seed in runs]
         assert row.val_losses == pytest.approx(losses, abs=1e-6)
     packed = pack_run(runs[0]["1.58"], "1.58")
     few, full = by_name["1.58 bits"], rows[0]
-    assert few.val_losses[0] == pytest.approx(score(packed).val.loss, abs=1e-6)
+    assert few.val_losses[0] == pytest.approx(score_run(packed).val.loss, abs=1e-6)
     assert few.val_loss == statistics.fmean(few.val_losses)
     assert few.spread == statistics.stdev(few.val_losses)
     assert few.difference == pytest.approx(few.val_loss - full.val_loss)
@@ -86,7 +86,7 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
     assert by_name["bfloat16"].resident_bytes == full.resident_bytes / 2
     assert abs(by_name["bfloat16"].difference) < 0.01
     assert by_name["1.58 bits, twice as wide"].embedding_dim == 64
-    assert full.times_faster == {1: 1.0, 32: 1.0}
+    assert full.speedup == {1: 1.0, 32: 1.0}
     for row in rows:
         assert len(row.runs) == 2
         assert row.peak_memory is None or row.peak_memory > row.resident_bytes
@@ -97,12 +97,12 @@ def test_each_form_is_measured_and_equals_what_quantize_makes(prepared, quickly)
 
 def form(name, *losses, first=(2.0, 2.1, 2.2), paired=False):
     """A row of made-up losses beside those of float32."""
-    below = difference(first, losses, share_chance=paired)
+    below = compare_losses(first, losses, same_seeds=paired)
     return LowBitRow(
         name=name, runs=("r",) * len(losses), embedding_dim=32, val_losses=losses,
-        bits_per_character=2.0, difference=0.0 - below.fall, noise=below.noise,
+        bits_per_character=2.0, difference=0.0 - below.decrease, noise=below.noise,
         paired=below.paired, file_bytes=10, packed_bytes=1, remainder_bytes=1, resident_bytes=1,
-        peak_memory=None, tokens_per_second={1: 1.0, 32: 1.0}, times_faster={1: 1.0, 32: 1.0},
+        peak_memory=None, tokens_per_second={1: 1.0, 32: 1.0}, speedup={1: 1.0, 32: 1.0},
         training_seconds=1.0,
     )  # fmt: skip
 
@@ -116,22 +116,22 @@ def test_what_noise_does_not_tell_from_float32_is_level_with_it():
     ]
     trained, rounded, to_8_bits, *_ = summarize(rows)
     assert trained == (
-        "Trained with 1.58 bits the model ends level with float32 (within noise: 0.0200 of 0.1677 "
+        "Trained with 1.58 bits, the loss is level with float32 (within noise: 0.0200 of 0.1677 "
         "nats); means of 3 seeds each."
     )
     assert to_8_bits == (
-        "Rounded to 8 bits after training, it ends level with float32 (within noise: 0.0001 of "
+        "Rounded to 8 bits after training, it is level with float32 (within noise: 0.0001 of "
         "0.0050 nats; paired by seed)."
     )
     assert rounded == (
-        "Rounded to 1.58 bits after training, it ends 1.000 nats above float32 (paired by seed)."
+        "Rounded to 1.58 bits after training, it is 1.000 nats above float32 (paired by seed)."
     )
-    assert [row.name for row in lowest_rows(rows)] == [row.name for row in rows[:3]]
+    assert [row.name for row in find_lowest_rows(rows)] == [row.name for row in rows[:3]]
     assert [_format_difference(row) for row in rows[1:]] == ["≈ +0.0200", "≈ +0.0001", "+1.0000"]
 
 
 def test_forms_without_runs_are_left_out(forms, quickly, monkeypatch):
-    monkeypatch.setattr(low_bit, "peak_memory", lambda *_: None)
+    monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: None)
     runs = [{name: forms[name] for name in ("full", "1")}]
     rows = measure(dataset.load("small"), runs, CPU)
     kept = [form.name for form in VARIANTS if form.trained in ("full", "1")]
@@ -180,13 +180,13 @@ def test_all_forms_drop_as_much(prepared, iters, dropout):
 def test_a_small_model_in_floats_has_as_many_bytes(width, heads, layers):
     shape = {"embedding_dim": width, "num_heads": heads, "num_layers": layers}
     few = resolve("TransformerLM", "default", "", {**shape, "bits": "1.58"}).model_settings(65)
-    goal = sizes(pack_(build_model(few)))
+    goal = count_bytes(pack_(build_model(few)))
 
     def weighs(small):
         full = dataclasses.replace(few, bits="full", embedding_dim=small)
-        return sizes(build_model(full)).resident
+        return count_bytes(build_model(full)).resident
 
-    chosen = as_small_as(few)
+    chosen = find_width_of_equal_bytes(few)
     assert chosen % heads == 0
     misses = {
         w: abs(weighs(w) - goal.packed - goal.remainder)

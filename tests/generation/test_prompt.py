@@ -4,7 +4,7 @@ from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import UsageError
 from drakegpt.generation.prompt import fit_prompt
 
-LOWER = CharTokenizer.of("abcdefghijklmnopqrstuvwxyz '\"-.\n")
+LOWER = CharTokenizer.from_text("abcdefghijklmnopqrstuvwxyz '\"-.\n")
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ def test_obvious_equivalents_are_taken(typed, seen):
 
 
 def test_known_characters_are_never_changed():
-    tokenizer = CharTokenizer.of("é’Aa'e")
+    tokenizer = CharTokenizer.from_text("é’Aa'e")
     assert fit_prompt("é’A", tokenizer, skip_unknown=False).text == "é’A"
 
 
 def test_a_vocabulary_of_separate_accents_keeps_them():
-    tokenizer = CharTokenizer.of("abcde\u0301")
+    tokenizer = CharTokenizer.from_text("abcde\u0301")
     assert fit_prompt("e\u0301", tokenizer, skip_unknown=False).text == "e\u0301"
     assert fit_prompt("\xe9", tokenizer, skip_unknown=False).text == "e\u0301"
 
 
 def test_case_is_folded_before_accents_are_lost():
-    assert fit_prompt("É", CharTokenizer.of("eé"), skip_unknown=False).text == "é"
+    assert fit_prompt("É", CharTokenizer.from_text("eé"), skip_unknown=False).text == "é"
 
 
 def test_what_has_no_equivalent_is_listed():
@@ -58,4 +58,4 @@ def test_or_skipped():
 
 
 def test_upper_case_corpora_fold_upwards():
-    assert fit_prompt("abc", CharTokenizer.of("ABC"), skip_unknown=False).text == "ABC"
+    assert fit_prompt("abc", CharTokenizer.from_text("ABC"), skip_unknown=False).text == "ABC"

@@ -17,7 +17,7 @@ from drakegpt.generation.sampling import (
 )
 from drakegpt.models import reference as textbook
 from drakegpt.models.registry import build_model
-from drakegpt.runs.upstream_weights import convert
+from drakegpt.runs.upstream import convert_state_dict
 
 LOGITS = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
 
@@ -141,7 +141,7 @@ def pair_of(name):
         for parameter in reference.parameters():
             parameter *= 3 if parameter.dim() > 1 else 1
     model = build_model(config).eval()
-    model.load_state_dict(convert(reference.state_dict(), config), strict=False)
+    model.load_state_dict(convert_state_dict(reference.state_dict(), config), strict=False)
     return reference, model
 
 

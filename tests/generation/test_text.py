@@ -107,7 +107,7 @@ def test_an_empty_prompt_begins_a_line_where_the_first_token_is_in_no_text(token
     assert next(
         iter(generate_text(model, tokenizer, "", 1, Sampling(temperature=0)))
     ) == tokenizer.decode([77])
-    letters = CharTokenizer.of("abc")
+    letters = CharTokenizer.from_text("abc")
     assert (
         "".join(generate_text(following(3, t0=2), letters, "", 1, Sampling(temperature=0))) == "c"
     )

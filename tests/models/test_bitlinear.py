@@ -13,9 +13,9 @@ from drakegpt.models.bitlinear import (
     BitLinear,
     quantize_,
     quantize_activations,
+    quantize_binary,
+    quantize_ternary,
     quantize_weight,
-    signs,
-    ternary,
 )
 from drakegpt.models.layers import Linear
 from drakegpt.models.loss import next_token_loss
@@ -49,14 +49,14 @@ def layer(weight, bias=None, bits="1.58", parts=1, normed=False):
 
 def test_ternary_by_hand():
     """Mean of sizes: (2 + 0.5 + 0.1 + 1.4) / 4 = 1; ratios 2, -0.5, 0.1, 1.4; half goes to even."""
-    codes, scales = ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]))
+    codes, scales = quantize_ternary(torch.tensor([[2.0, -0.5], [0.1, 1.4]]))
     assert codes.tolist() == [[1, 0], [0, 1]]
     assert scales.tolist() == [1.0]
 
 
 def test_signs_by_hand():
     """Mean (3 + 1 - 1 + 1) / 4 = 1, of sizes 1.5: what equals the mean is positive."""
-    codes, scales = signs(torch.tensor([[3.0, 1.0], [-1.0, 1.0]]))
+    codes, scales = quantize_binary(torch.tensor([[3.0, 1.0], [-1.0, 1.0]]))
     assert codes.tolist() == [[1, 1], [-1, 1]]
     assert scales.tolist() == [1.5]
 
@@ -137,7 +137,7 @@ def test_gradients_are_those_of_a_plain_layer_of_the_rounded_values(bits, parts)
     grad = torch.randn(2, 5, 12)
     ours = torch.autograd.grad(bit(x), [x, bit.weight, bit.bias], grad)
     with torch.no_grad():
-        (codes, scales), (whole, s) = bit.quantized_weight(), quantize_activations(x)
+        (codes, scales), (whole, s) = bit.quantize(), quantize_activations(x)
         plain = nn.Linear(10, 12)
         plain.weight.copy_(codes * scales.repeat_interleave(12 // parts)[:, None])
         plain.bias.copy_(bit.bias)
@@ -169,7 +169,7 @@ def test_every_weight_in_the_blocks_is_of_few_values(name, bits):
     assert layers
     for module in layers.values():
         assert isinstance(module, BitLinear)
-        codes, _ = module.quantized_weight()
+        codes, _ = module.quantize()
         assert set(codes.unique().tolist()) == ({-1, 0, 1} if bits == "1.58" else {-1, 1})
     assert type(model.head) is Linear
 
@@ -266,5 +266,5 @@ def test_a_model_without_layers_to_replace_is_refused():
 
 
 def test_a_rounding_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="no weights of 2 bits"):
+    with pytest.raises(ValueError, match="must be 1.58 or 1, not 2"):
         quantize_(build(), "2")

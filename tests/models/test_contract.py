@@ -1,4 +1,4 @@
-"""What every model must satisfy, and its agreement with the textbook."""
+"""What every model must satisfy, and its agreement with the reference implementation."""
 
 import dataclasses
 
@@ -7,11 +7,14 @@ import torch
 from learning import losses_on_one_batch
 
 from drakegpt.config import LADDER, MODEL_NAMES, preset_model
-from drakegpt.models import reference as textbook
+from drakegpt.config.model_facts import MODEL_FACTS
+from drakegpt.models import ladder, reference
+from drakegpt.models.bitlinear import BitLinear, quantize_
 from drakegpt.models.ladder import TransformerBlock
+from drakegpt.models.layers import CausalSelfAttention, hidden_layers
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import MODELS, build_model
-from drakegpt.runs.upstream_weights import convert
+from drakegpt.runs.upstream import convert_state_dict
 
 # facts of the published ladder: parameters for a vocabulary of 80, default and scaled
 PINNED = {
@@ -39,7 +42,83 @@ def tokens(model, batch=4, length=None):
 
 
 def test_the_models_are_the_names():
-    assert tuple(MODELS) == MODEL_NAMES
+    assert tuple(MODELS) == MODEL_NAMES == tuple(MODEL_FACTS)
+
+
+def test_the_rungs_are_the_models_of_ladder():
+    classes = [value for value in vars(ladder).values() if isinstance(value, type)]
+    rungs = [kind.__name__ for kind in classes if kind.__module__ == ladder.__name__]
+    assert tuple(name for name in rungs if name in MODELS) == LADDER
+
+
+# --- What a class says of its model (see `LanguageModel`) -----------------------------------------
+
+
+@every_model
+def test_settings_know_of_a_model_what_its_class_says(name):
+    facts = dataclasses.asdict(MODEL_FACTS[name])
+    assert facts == {key: getattr(MODELS[name], key) for key in facts}
+
+
+def test_each_model_has_one_idea_of_its_own():
+    ideas = [model.idea for model in MODELS.values()]
+    assert all(ideas)
+    assert len(set(ideas)) == len(ideas)
+
+
+@every_model
+def test_hidden_layers_are_those_that_are_quantized(name):
+    model = build(name)
+    layers = dict(hidden_layers(model))
+    assert bool(layers) == model.has_hidden_layers
+    assert "head" not in layers
+    if layers:
+        replaced = quantize_(model, "1").named_modules()
+        assert list(layers) == [path for path, part in replaced if isinstance(part, BitLinear)]
+
+
+@every_model
+def test_heads_split_the_width_where_the_class_says_so(name):
+    model = build(name)
+    heads = {part.num_heads for part in model.modules() if isinstance(part, CausalSelfAttention)}
+    assert (heads == {model.config.num_heads}) == model.splits_heads
+    assert model.splits_heads or heads <= {1}
+
+
+@every_model
+@torch.no_grad()
+def test_residuals_carry_the_input_past_layers_that_return_zero(name):
+    model = build(name).eval()
+    for _, layer in hidden_layers(model):
+        for parameter in layer.parameters():
+            parameter.zero_()
+    logits = model(tokens(model)).flatten(0, 1)
+    depends_on_input = not torch.allclose(logits, logits[:1].expand_as(logits))
+    assert depends_on_input == (model.has_residuals or not model.has_hidden_layers)
+
+
+@every_model
+def test_embeddings_are_tied_where_the_class_says_so(name):
+    def outputs(tie):
+        return [p for p in build(name, tie_embeddings=tie).parameters() if p.shape == (80, 32)]
+
+    fewer = len(outputs(tie=False)) - len(outputs(tie=True))
+    assert fewer == MODELS[name].can_tie_embeddings
+
+
+@every_model
+def test_modules_found_by_name_are_what_they_must_be(name):
+    model = build(name)
+    if head := getattr(model, "head", None):
+        assert isinstance(head, torch.nn.Linear)
+        assert head.out_features == model.config.vocab_size
+    if blocks := getattr(model, "blocks", None):
+        assert isinstance(blocks, torch.nn.Sequential)
+        shapes = [{n: p.shape for n, p in block.named_parameters()} for block in blocks]
+        assert shapes == shapes[:1] * model.config.num_layers
+
+
+# --- What a model computes ------------------------------------------------------------------------
 
 
 @every_model
@@ -107,23 +186,23 @@ def test_parameters_are_as_many_as_published_facts_say(name, size, column):
 @pytest.mark.parametrize(
     "changes", [{}, {"context_length": 13, "embedding_dim": 24, "num_heads": 3}]
 )
-def test_agrees_with_the_textbook(name, changes):
+def test_agrees_with_the_reference(name, changes):
     """Logits and gradients of the fused model equal those of the model written head by head."""
     model = build(name, dropout=0.0, **changes)
     torch.manual_seed(3)
-    reference = textbook.ReferenceLM(model.config)
-    state = convert(reference.state_dict(), model.config)
+    plain = reference.ReferenceLM(model.config)
+    state = convert_state_dict(plain.state_dict(), model.config)
     if name == "TransformerLM":
         for part in ("weight", "bias"):
-            torch.nn.init.normal_(getattr(reference.ln_f, part))
-            state[f"final_norm.{part}"] = getattr(reference.ln_f, part).detach().clone()
+            torch.nn.init.normal_(getattr(plain.ln_f, part))
+            state[f"final_norm.{part}"] = getattr(plain.ln_f, part).detach().clone()
     model.load_state_dict(state)
     inputs, targets = tokens(model), tokens(model)
-    assert torch.allclose(model(inputs), reference(inputs), atol=1e-5)
+    assert torch.allclose(model(inputs), plain(inputs), atol=1e-5)
     next_token_loss(model(inputs), targets).backward()
-    next_token_loss(reference(inputs), targets).backward()
+    next_token_loss(plain(inputs), targets).backward()
     table = model.table if name == "BigramLM" else model.embedding.token
-    expected = reference.token_embedding_table.weight.grad
+    expected = plain.token_embedding_table.weight.grad
     assert torch.allclose(table.weight.grad, expected, atol=1e-6)
 
 

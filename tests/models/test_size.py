@@ -10,7 +10,12 @@ from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, preset_model
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing
 from drakegpt.models.registry import build_model
-from drakegpt.models.size import blocks_of, count_parameters, module_bytes, total_parameters
+from drakegpt.models.size import (
+    count_blocks,
+    count_parameters,
+    count_total_parameters,
+    estimate_module_bytes,
+)
 
 
 @pytest.mark.parametrize("bits", ["full", "1.58"])
@@ -26,15 +31,15 @@ def test_any_depth_is_counted_as_it_is_built(name, depth, bits):
         parts = [p for p in path.split(".")[:-1] if p != "blocks" and not p.isdigit()]
         counted[".".join(parts)] += parameter.numel()
     assert count_parameters(config) == counted
-    assert blocks_of(config) == (len(model.blocks) if hasattr(model, "blocks") else 0)
-    assert module_bytes(config) == 1024 * sum(1 for _ in model.modules())
+    assert count_blocks(config) == (len(model.blocks) if hasattr(model, "blocks") else 0)
+    assert estimate_module_bytes(config) == 1024 * sum(1 for _ in model.modules())
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_models_that_nobody_can_build_are_counted_at_once(name):
     config = preset_model(name, "default", LARGEST_SIZE)
     sizes = dict.fromkeys(("context_length", "embedding_dim", "num_layers"), LARGEST_SIZE)
-    assert total_parameters(replace(config, **sizes, num_heads=1)) >= LARGEST_SIZE**2
+    assert count_total_parameters(replace(config, **sizes, num_heads=1)) >= LARGEST_SIZE**2
 
 
 @pytest.mark.parametrize("packing", [None, Packing("1.58", trained=True), Packing("8", False)])

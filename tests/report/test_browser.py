@@ -248,7 +248,7 @@ def test_the_keyboard_reaches_all_that_scrolls_or_leads_somewhere(visit, ordinar
         assert box[0] >= 0
         assert box[1] > -1000
         assert box[2] > 0
-    assert reached[0].get_attribute("textContent") == "Skip to the findings"
+    assert reached[0].get_attribute("textContent") == "Skip to the summary"
     assert set(wanted) <= set(reached)
     visit("arguments[0].focus()", reached[0])
     ActionChains(visit.driver).send_keys(Keys.ENTER).perform()
@@ -339,7 +339,7 @@ def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile)
     )
     assert set(directions) == {"ltr"}
     tops = visit(
-        "return [...document.querySelectorAll('#surprise article')].map(article =>"
+        "return [...document.querySelectorAll('#surprisal article')].map(article =>"
         " [...article.children].map(child => child.getBoundingClientRect().top))"
     )
     assert all(own == sorted(own) and len(own) == 4 for own in tops)

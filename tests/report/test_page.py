@@ -14,12 +14,20 @@ from learning import prepare, record, train
 from report_pages import HOSTILE, as_shown, corpus_with_stanzas, page_of
 
 import drakegpt
-from drakegpt.config import IDEAS, LADDER
+from drakegpt.config import LADDER
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.surprisal import Piece, Verse
-from drakegpt.experiments.claims import INTRODUCTION, check_claims
-from drakegpt.report.page import STEPS, Scale, check_target, spelt, surprised_by, visible
-from drakegpt.report.plots import Mark, marks_of
+from drakegpt.experiments.claims import TITLE, check_claims
+from drakegpt.models.registry import MODELS
+from drakegpt.report.page import (
+    COLOUR_STEPS,
+    LossScale,
+    check_target,
+    quote_piece,
+    replace_forbidden,
+    summarize_surprisal,
+)
+from drakegpt.report.plots import Mark, assign_marks
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -128,7 +136,7 @@ def test_figures_in_the_table_are_those_of_the_comparison(ordinary):
         alike = row in comparison.rows
         spread = f" ± {row.val_spread:.4f}" if row.val_spread else ""
         assert shown["validation"] == (f"{row.val_loss:.4f}{spread}" if alike else "")
-        assert shown["gain"] == row.gain_shown
+        assert shown["gain"] == row.formatted_gain
         assert (row.gain is None) == (row is comparison.rows[0] or not alike)
         assert shown["seeds"] == ", ".join(map(str, row.seeds))
     assert sum(" ± " in cell for cells in body for cell in cells) == 2  # BlocksLM's three seeds
@@ -144,7 +152,7 @@ def test_the_ladder_shows_each_rung_with_its_idea(ordinary, hostile):
         for given, text in rungs:
             model = LADDER[int(given["value"]) - 1]
             assert model in text
-            assert IDEAS[model] in text
+            assert MODELS[model].idea in text
     missing = Tree(hostile.text).all("li", class_="rung missing")
     assert all("drakegpt train " in text for _, text in missing)
 
@@ -155,7 +163,7 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
     claims = check_claims(ordinary.comparison.rows)
     assert len(claims) == 3
     assert '<div class="beside">\n<ul class="findings">' in ordinary.text
-    assert INTRODUCTION in text
+    assert TITLE in text
     for claim in claims:
         assert claim.claim in text
         assert claim.finding in text
@@ -170,7 +178,8 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
 def test_samples_stand_with_their_models_and_their_command(ordinary):
     tree = Tree(ordinary.text)
     shown = [text for given, text in tree.all("div", class_="text sample")]
-    assert shown == [visible(text.rstrip("\n")) for text in ordinary.samples.texts.values()]
+    texts = ordinary.samples.texts.values()
+    assert shown == [replace_forbidden(text.rstrip("\n")) for text in texts]
     assert "drakegpt generate RUN --seed 42 --length 160 --prompt &#39;the &#39;" in ordinary.text
 
 
@@ -213,7 +222,7 @@ def test_hostile_text_is_text(hostile):
     ],
 )
 def test_what_html_forbids_is_seen_as_a_picture(text, shown):
-    assert visible(text) == (text if shown is None else shown)
+    assert replace_forbidden(text) == (text if shown is None else shown)
 
 
 def words_of(page):
@@ -222,7 +231,7 @@ def words_of(page):
 
 def test_the_page_explains_what_is_on_it_and_nothing_else(home, tmp_path, ordinary):
     words = words_of(ordinary)
-    for there in ("its line is their mean. The band", "Dashed across:", "Gain: how far",
+    for there in ("its line is their mean. The band", "Dashed lines:", "Gain: decrease", "filled)",
                   "Seconds are of"):  # fmt: skip
         assert there in words
     assert "A triangle" not in words
@@ -232,7 +241,7 @@ def test_the_page_explains_what_is_on_it_and_nothing_else(home, tmp_path, ordina
     data = prepare(corpus_with_stanzas())
     run = train(data, "GPT1LM", embedding_dim=16, num_layers=1, num_heads=2)
     alone = words_of(page_of(data, tmp_path / "alone.html"))
-    for absent in ("Dashed across", "Drawn through", "A triangle", "band", "Gain:"):
+    for absent in ("Dashed lines", "Drawn through", "A triangle", "band", "Gain:"):
         assert absent not in alone
     assert "Seconds are of" in alone
     (run.folder / "metrics.jsonl").unlink()
@@ -289,7 +298,7 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     data = prepare(corpus_with_stanzas())
     train(data, "BigramLM")
     from drakegpt.config import resolve
-    from drakegpt.runs.run import create_run
+    from drakegpt.runs.create import create_run
 
     shape = {"embedding_dim": 12, "num_layers": 1, "batch_size": 4, "context_length": 8}
     given = {"iters": 2, "eval_iters": 1, "eval_interval": 1, **shape}
@@ -297,7 +306,7 @@ def test_both_sizes_are_two_ladders(home, tmp_path):
     page = page_of(data, tmp_path / "r.html")
     tree = Tree(page.text)
     assert len(tree.all("ol", class_="rungs")) == 2
-    assert {mark.sign for mark in marks_of(page.comparison).values()} == {"1", "1s"}
+    assert {mark.sign for mark in assign_marks(page.comparison).values()} == {"1", "1s"}
 
 
 # --- where it is written ------------------------------------------------------------------------
@@ -332,7 +341,7 @@ def test_links_pipes_and_devices_are_never_replaced(tmp_path, replace):
         with pytest.raises(UsageError, match="is a link"):
             check_target(tmp_path / name, replace=replace)
     for path in (tmp_path / "pipe.html", Path("/dev/null")):
-        with pytest.raises(UsageError, match="is no plain file"):
+        with pytest.raises(UsageError, match="is not a regular file"):
             check_target(path, replace=replace)
 
 
@@ -368,29 +377,29 @@ def test_pieces_are_coloured_by_their_bits_per_character():
     verse = Verse("abcdefgh \n", "")
     bits = [0.5, 1.0, 1.99, 3.9, 5.0, 7.0, 8.0, 20.0, 9.0, 0.1]
     pieces = [Piece(c, b) for c, b in zip(verse.text, bits, strict=True)]
-    shown = surprised_by(verse, pieces, Mark("1", "rung-1", "x"))
-    assert [piece.step for piece in shown.shown] == [0, 1, 1, 2, 3, 4, 5, 5, 5, 0]
-    assert STEPS == (1, 2, 4, 6, 8)
+    shown = summarize_surprisal(verse, pieces, Mark("1", "rung-1", "x"))
+    assert [piece.step for piece in shown.pieces] == [0, 1, 1, 2, 3, 4, 5, 5, 5, 0]
+    assert COLOUR_STEPS == (1, 2, 4, 6, 8)
     assert shown.mean == pytest.approx(sum(bits) / 10)
     assert shown.most == (("abcdefg", "h", 20.0), ("abcdefgh", " ", 9.0), ("abcdef", "g", 8.0))
 
 
 def test_long_tokens_are_coloured_by_their_share():
     pieces = [Piece("abcd", 8.0), Piece("e", 3.0)]
-    shown = surprised_by(Verse("abcde", ""), pieces, Mark("1", "rung-1", "x"))
-    assert [piece.step for piece in shown.shown] == [2, 2]
+    shown = summarize_surprisal(Verse("abcde", ""), pieces, Mark("1", "rung-1", "x"))
+    assert [piece.step for piece in shown.pieces] == [2, 2]
     assert [piece for _, piece, _ in shown.most] == ["e", "abcd"]
     assert shown.mean == pytest.approx(11 / 5)
 
 
 def test_what_cannot_be_seen_is_named():
-    assert spelt(" ") == "a space"
-    assert spelt("\n") == "the end of a line"
-    assert spelt("x") == "“\u2068x\u2069”"
+    assert quote_piece(" ") == "a space"
+    assert quote_piece("\n") == "the end of a line"
+    assert quote_piece("x") == "“\u2068x\u2069”"
 
 
 def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
-    scale = Scale.of(ordinary.comparison)
+    scale = LossScale.of(ordinary.comparison)
     rows = ordinary.comparison.rows
     losses = [loss for row in rows for loss in (row.train_loss, row.val_loss)]
     losses += [baseline.score.loss for baseline in scale.baselines]
@@ -399,7 +408,7 @@ def test_a_scale_reaches_from_the_lowest_to_the_highest(ordinary):
     assert max(places) == 100
     assert float(scale.place((scale.low + scale.high) / 2)) == pytest.approx(50, abs=0.01)
     nothing = dataclasses.replace(ordinary.comparison, rows=(), baselines=())
-    assert Scale.of(nothing).place(0.5) == "50.00"
+    assert LossScale.of(nothing).place(0.5) == "50.00"
 
 
 # --- colours ------------------------------------------------------------------------------------

@@ -13,16 +13,23 @@ from report_pages import comparison, result, row
 from drakegpt.config import LADDER
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
-from drakegpt.experiments.figures import draw_curves
-from drakegpt.report.inline_svg import VARIABLES, colour, inline
-from drakegpt.report.plots import LEGEND, _apart, _letters, legend, marks_of, pictures
+from drakegpt.experiments.plots import draw_curves
+from drakegpt.report.inline_svg import VARIABLES, stand_in_for, to_inline_svg
+from drakegpt.report.plots import (
+    LEGEND,
+    _spread_out,
+    _to_letters,
+    assign_marks,
+    draw_plots,
+    explain_signs,
+)
 
 
 def drawn(compared):
-    return pictures(compared, marks_of(compared))
+    return draw_plots(compared, assign_marks(compared))
 
 
-def test_both_losses_are_drawn_and_floors_with_validation_alone():
+def test_both_losses_are_drawn_and_baselines_with_validation_alone():
     baselines = tuple(
         Baseline(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.1), (4, 1.9))
     )
@@ -34,7 +41,7 @@ def test_both_losses_are_drawn_and_floors_with_validation_alone():
     assert "counts" not in train.svg
     assert "BigramLM goes from 3.00 at iteration 10 to 2.00 at 20." in val.description
     assert "BigramLM goes from 4.00 at iteration 10 to 3.00 at 20." in train.description
-    assert "Across: 1-gram counts, 3.10. Across: 4-gram counts, 1.90." in val.description
+    assert "Dashed line: 1-gram counts, 3.10. Dashed line: 4-gram counts, 1.90." in val.description
     assert "counts" not in train.description
 
 
@@ -52,13 +59,13 @@ def test_a_curve_of_the_tail_is_not_said_to_be_of_validation():
     assert val.description.startswith("Held-out tail loss in nats")
     assert "counts" not in val.svg + val.description
     assert "tail" not in train.caption + train.description
-    assert LEGEND["tail"] in legend(alone)
+    assert LEGEND["tail"] in explain_signs(alone)
     both = drawn(comparison(plain, tail, baselines=baselines))
     assert both[0].caption == ("Validation or held-out tail loss while training (tail: BlocksLM)")
     assert "BlocksLM (tail) goes from" in both[0].description
     assert "BigramLM goes from" in both[0].description
     assert "4-gram counts" in both[0].svg
-    assert LEGEND["tail"] not in legend(drawn(comparison(plain, baselines=baselines)))
+    assert LEGEND["tail"] not in explain_signs(drawn(comparison(plain, baselines=baselines)))
 
 
 def test_each_line_ends_with_its_sign_in_its_colour():
@@ -81,7 +88,7 @@ def test_seeds_are_a_band_and_a_turn_is_a_triangle():
     assert "the mean of 2 seeds" in several.description
     assert worse.svg.count("<use") == one.svg.count("<use") + 1
     assert train.svg.count("<use") == before.svg.count("<use")
-    assert "lowest about iteration 20" in worse.description
+    assert "lowest at about iteration 20" in worse.description
     assert "lowest" not in train.description
 
 
@@ -134,7 +141,7 @@ def test_others_are_drawn_in_bits_over_time():
 
 def told(*rows, **given):
     """Which signs the page explains."""
-    meant = legend(drawn(comparison(*rows, **given)))
+    meant = explain_signs(drawn(comparison(*rows, **given)))
     return [sign for sign, meaning in LEGEND.items() if meaning in meant]
 
 
@@ -147,10 +154,10 @@ def test_only_what_is_drawn_is_explained():
     assert told(plain) == []
     tail = row("MultiHeadAttentionLM", of_tail("e"))
     assert told(plain, seeds, turned, tail, baselines=baselines) == list(LEGEND)
-    assert told(tokens, baselines=baselines) == ["counts", "turn"]
+    assert told(tokens, baselines=baselines) == ["baselines", "overfitting"]
     # Bits over time have neither levels nor turns, nor a band.
     assert told(others=(turned, seeds), baselines=baselines) == ["mean"]
-    assert told(plain, others=(tokens,), baselines=baselines) == ["counts"]
+    assert told(plain, others=(tokens,), baselines=baselines) == ["baselines"]
     unseen = dataclasses.replace(result("t"), evaluations=())
     assert told(row("BigramLM", unseen), baselines=baselines) == []
 
@@ -161,29 +168,33 @@ def test_what_diverged_or_was_not_recorded_is_left_out():
     nan = result("n", losses=(3.0, float("nan")))
     val, _ = drawn(comparison(row("BigramLM", nan), row("BlocksLM", result("r"))))
     assert "nan" not in val.svg
-    assert "BigramLM stands at 3.00 at iteration 10, and then diverges" in val.description
+    assert "BigramLM is at 3.00 at iteration 10, and then diverges" in val.description
 
 
 def test_marks_tell_all_rows_apart():
     large = dataclasses.replace(row("BlocksLM", result("l")), size="scaled")
     others = tuple(row("GPT1LM", result(f"o{n}")) for n in range(28))
-    marks = marks_of(comparison(row("BlocksLM", result("s")), large, others=others))
+    marks = assign_marks(comparison(row("BlocksLM", result("s")), large, others=others))
     signs = [mark.sign for mark in marks.values()]
     assert signs[:4] == ["4", "4s", "a", "b"]
     assert len(set(signs)) == len(signs)
-    assert [_letters(n) for n in (25, 26, 51, 52)] == ["z", "aa", "az", "ba"]
+    assert [_to_letters(n) for n in (25, 26, 51, 52)] == ["z", "aa", "az", "ba"]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_signs_stand_apart_in_order_and_near_their_lines(seed):
-    chance = random.Random(seed)
-    values = [chance.random() for _ in range(chance.randint(0, 9))]
-    places = _apart(values, 0.1)
+    generator = random.Random(seed)
+    values = [generator.random() for _ in range(generator.randint(0, 9))]
+    places = _spread_out(values, 0.1)
     ranked = [place for _, place in sorted(zip(values, places, strict=True))]
     assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ranked))
     assert sum(places) == pytest.approx(sum(values))  # no push to one side
-    assert _apart([0.0, 0.5, 1.0], 0.1) == [0.0, 0.5, 1.0]  # where there is room, none is moved
-    assert _apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    assert _spread_out([0.0, 0.5, 1.0], 0.1) == [
+        0.0,
+        0.5,
+        1.0,
+    ]  # where there is room, none is moved
+    assert _spread_out([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
 
 
 # --- a figure as part of a page -----------------------------------------------------------------
@@ -192,9 +203,9 @@ def test_signs_stand_apart_in_order_and_near_their_lines(seed):
 def svg(text="x", name="n"):
     figure = Figure()
     axes = figure.add_subplot()
-    axes.plot([1, 2], [1, 2], color=colour("rung-3"), marker="o")
-    axes.set_xlabel(text, color=colour("ink"))
-    return inline(figure, name, "T", f"D {text}")
+    axes.plot([1, 2], [1, 2], color=stand_in_for("rung-3"), marker="o")
+    axes.set_xlabel(text, color=stand_in_for("ink"))
+    return to_inline_svg(figure, name, "T", f"D {text}")
 
 
 def test_an_inline_figure_brings_nothing_but_itself():
@@ -221,4 +232,4 @@ def test_text_in_a_figure_is_text():
 
 
 def test_every_variable_has_a_colour_of_its_own():
-    assert len({colour(name) for name in VARIABLES}) == len(VARIABLES)
+    assert len({stand_in_for(name) for name in VARIABLES}) == len(VARIABLES)

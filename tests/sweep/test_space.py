@@ -11,10 +11,10 @@ from drakegpt.sweep.space import (
     SEARCHABLE,
     Choices,
     Range,
-    axis_from,
-    combinations,
-    param_from_text,
-    size_of,
+    count_combinations,
+    list_combinations,
+    parse_axis,
+    parse_param,
 )
 
 TEXTS = {
@@ -33,7 +33,7 @@ TEXTS = {
 
 @pytest.mark.parametrize(("text", "axis"), TEXTS.items())
 def test_texts_say_what_is_searched(text, axis):
-    name, found = param_from_text(text)
+    name, found = parse_param(text)
     assert name in SEARCHABLE
     assert found == axis
     values = found.values if isinstance(found, Choices) else (found.low, found.high)
@@ -54,7 +54,7 @@ def test_texts_say_what_is_searched(text, axis):
     ],
 )
 def test_files_say_it_in_their_own_types(name, written, axis):
-    assert axis_from(name, written) == axis
+    assert parse_axis(name, written) == axis
 
 
 WRONG = {
@@ -77,23 +77,23 @@ WRONG = {
     "max_lr=1e-4...1e-2": "three dots",
     "dropout=0..0.5:log": "above 0",
     "max_lr=1..2:linear": "':linear'",
-    "bits=0..2": "no number",
+    "bits=0..2": "not a number",
     "bits=2": "'full', '1.58' or '1'",
     "tie_embeddings=maybe": "true or false",
-    "tie_embeddings=false..true": "no number",
+    "tie_embeddings=false..true": "not a number",
 }
 
 
 @pytest.mark.parametrize("name", [1, True, None])
 def test_a_file_may_name_what_is_no_name(name):
     with pytest.raises(UsageError, match="cannot be searched"):
-        axis_from(name, [1, 2])
+        parse_axis(name, [1, 2])
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.items())
 def test_what_cannot_be_searched_is_refused_by_name(text, message):
     with pytest.raises(UsageError) as refused:
-        param_from_text(text)
+        parse_param(text)
     assert message in str(refused.value)
 
 
@@ -103,14 +103,14 @@ def test_what_cannot_be_searched_is_refused_by_name(text, message):
 )  # fmt: skip
 def test_other_values_in_files_are_refused(written):
     with pytest.raises(UsageError):
-        axis_from("embedding_dim", written)
+        parse_axis("embedding_dim", written)
 
 
 @given(st.text())
 def test_any_text_is_understood_or_refused(text):
     for attempt in (text, f"max_lr={text}", f"embedding_dim={text}", f"bits={text}"):
         with suppress(UsageError):
-            param_from_text(attempt)
+            parse_param(attempt)
 
 
 @given(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3), st.floats(0, 1))
@@ -118,16 +118,16 @@ def test_numbers_drawn_are_shortened_within_their_range(one, other, share):
     low, high = sorted((one, other))
     axis = Range(low, high)
     drawn = min(high, max(low, low + share * (high - low)))
-    settled = axis.settled(drawn)
+    settled = axis.shorten(drawn)
     assert low <= settled <= high
     assert settled == pytest.approx(drawn, rel=1e-3)
 
 
 def test_combinations_are_all_there_once():
     space = {"embedding_dim": Choices((8, 16)), "batch_size": Choices((1, 2, 3))}
-    found = combinations(space)
-    assert size_of(space) == len(found) == 6
+    found = list_combinations(space)
+    assert count_combinations(space) == len(found) == 6
     assert {tuple(point.values()) for point in found} == {
         (d, b) for d in (8, 16) for b in (1, 2, 3)
     }
-    assert size_of(space | {"max_lr": Range(0.1, 0.2)}) is None
+    assert count_combinations(space | {"max_lr": Range(0.1, 0.2)}) is None

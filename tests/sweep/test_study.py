@@ -16,7 +16,7 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.sweep import study as studies
 from drakegpt.sweep.definition import define
 from drakegpt.sweep.space import Choices, Range
-from drakegpt.sweep.storage import without_password
+from drakegpt.sweep.storage import hide_password
 from drakegpt.sweep.study import Study
 
 SPACE = {"embedding_dim": Choices((8, 16, 32)), "batch_size": Choices((4, 8))}
@@ -182,7 +182,7 @@ def test_one_too_many_taken_by_another_machine_does_not_count(defined, monkeypat
     numbered = study._numbered
     with monkeypatch.context() as patch:
         patch.setattr(study, "_numbered", lambda: views.pop() if views else numbered())
-        patch.setattr(study, "_abandoned", lambda: None)
+        patch.setattr(study, "_take_abandoned", lambda: None)
         assert study.next() is None
     assert len(study.rows()) == 2
     more = Study(defined(), 3)
@@ -248,7 +248,7 @@ def test_storage_that_cannot_be_reached_is_an_error(defined, place):
     ],
 )
 def test_passwords_are_not_shown(place, shown):
-    assert without_password(place) == shown
+    assert hide_password(place) == shown
 
 
 def test_a_file_that_is_no_study_is_refused_and_left_as_it_is(defined, tmp_path):
@@ -260,7 +260,7 @@ def test_a_file_that_is_no_study_is_refused_and_left_as_it_is(defined, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     before = contents(tmp_path)
     for name in ("other.db", "text", "empty", "folder", "link"):
-        with pytest.raises(UsageError, match="not a study of Optuna's"):
+        with pytest.raises(UsageError, match="not an SQLite file with an Optuna study"):
             Study(defined(), None, str(tmp_path / name))
     assert contents(tmp_path) == before
 
@@ -307,27 +307,27 @@ def test_worse_than_most_is_hopeless_from_a_quarter_on(defined):
             trial.note_length(100)
             trial.report(20, loss)
             trial.report(40, loss)
-            assert not trial.hopeless()
+            assert not trial.should_prune()
             trial.complete(loss)
     for loss, hopeless in ((2.9, False), (3.1, True)):
         with study.next() as trial:
             trial.note_length(100)
             trial.report(20, loss)
-            assert not trial.hopeless()  # too soon
+            assert not trial.should_prune()  # too soon
             trial.report(40, loss)
-            assert trial.hopeless() == hopeless
-            trial.give_up("pruned", "")
+            assert trial.should_prune() == hopeless
+            trial.end_early("pruned", "")
     with study.next() as trial:  # of another length
         trial.note_length(120)
         trial.report(40, 9.0)
-        assert not trial.hopeless()
+        assert not trial.should_prune()
         trial.complete(9.0)
     unpruned = Study(defined(DRAWN, sampler="random", prune=False), 20)
     for loss in (1.0, 1.0, 1.0, 1.0, 1.0, 9.0):
         with unpruned.next() as trial:
             trial.note_length(100)
             trial.report(40, loss)
-            assert not trial.hopeless()
+            assert not trial.should_prune()
             trial.complete(loss)
 
 
@@ -338,12 +338,12 @@ def test_one_that_ended_as_another_takes_no_part_in_pruning(defined):
         """Train the next trial that is new; those that are not end as others did."""
         while True:
             with study.next() as trial:
-                if same := trial.same():
-                    trial.end_as(same)
+                if same := trial.find_duplicate():
+                    trial.copy_result(same)
                     continue
                 trial.note_length(100)
                 trial.report(40, loss)
-                hopeless = trial.hopeless()
+                hopeless = trial.should_prune()
                 trial.complete(loss)
                 return hopeless
 
@@ -374,10 +374,10 @@ def test_base_lr_keeps_its_share_of_max_lr(defined):
 def test_what_cannot_be_defined(defined):
     for wrong, message in (
         ({"space": {}}, "Nothing is searched"),
-        ({"space": DRAWN}, "no end of points"),
+        ({"space": DRAWN}, "infinitely many points"),
         ({"dropout": 2.0}, "dropout cannot be 2.0"),
         ({"colour": 1}, "no setting named 'colour'"),
-        ({"epochs": 2, "iters": 5}, "both say how long"),
+        ({"epochs": 2, "iters": 5}, "both set the length"),
         ({"name": "../x"}, "cannot name a sweep"),
         ({"name": "transformerlm"}, "cannot name a sweep"),
     ):

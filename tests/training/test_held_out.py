@@ -9,7 +9,7 @@ from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.windows import Stream
 from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
-from drakegpt.runs.run import create_run
+from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.training.run_length import iters_for_epochs
 from drakegpt.training.trainer import Evaluation, Trainer
@@ -46,7 +46,7 @@ def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(order, monkeypat
     drawn, scored = set(), {Stream.ESTIMATE_TRAIN: set(), Stream.ESTIMATE_VAL: set()}
     with TrainingSession(run) as recorder:
         trainer = recorder.trainer
-        at, of = trainer._windows.at, trainer._scored
+        at, of = trainer._windows.at, trainer._iterate_batches
 
         def noted(iteration):
             for part in at(iteration):
@@ -59,7 +59,7 @@ def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(order, monkeypat
                 yield inputs, targets
 
         monkeypatch.setattr(trainer._windows, "at", noted)
-        monkeypatch.setattr(trainer, "_scored", noted_too)
+        monkeypatch.setattr(trainer, "_iterate_batches", noted_too)
         evaluations = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     letters = {data.tokenizer.encode(letter)[0] for letter in "abcd \n"}
     assert drawn == scored[Stream.ESTIMATE_TRAIN] == letters

@@ -8,7 +8,7 @@ import pytest
 from learning import train
 from markov import known_loss, markov_dataset
 
-from drakegpt.runs.scores import score
+from drakegpt.runs.scores import score_run
 
 FEW = {"eval_interval": 500, "eval_iters": 2}
 
@@ -19,7 +19,7 @@ def test_bigram_reaches_the_loss_of_the_counted_bigram(prepared):
     pairs = Counter(itertools.pairwise(text))
     firsts = Counter(text[:-1])
     counted = -sum(n * math.log(n / firsts[a]) for (a, _), n in pairs.items()) / sum(pairs.values())
-    scores = score(
+    scores = score_run(
         train(prepared, "BigramLM", iters=3000, batch_size=128, base_lr=0.01, max_lr=0.1, **FEW)
     )
     assert scores.train.tokens == sum(pairs.values())
@@ -30,7 +30,7 @@ def test_bigram_reaches_the_loss_of_the_counted_bigram(prepared):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["TransformerLM", "ResidualBlocksLM"])
 def test_a_markov_source_is_learnt_to_its_entropy(model):
-    scores = score(
+    scores = score_run(
         train(markov_dataset(300_000), model, iters=2500, batch_size=64, dropout=0.0, **FEW)
     )
     assert scores.val.tokens == 30_000
@@ -39,7 +39,7 @@ def test_a_markov_source_is_learnt_to_its_entropy(model):
 
 def test_a_bigram_cannot_learn_it():
     data = markov_dataset(50_000)
-    scores = score(
+    scores = score_run(
         train(data, "BigramLM", iters=1000, batch_size=128, base_lr=0.01, max_lr=0.05, **FEW)
     )
     assert scores.val.loss == pytest.approx(math.log(4), abs=0.02)

@@ -74,7 +74,7 @@ def test_muon_is_pytorchs_own_but_for_its_precision():
 def test_orthogonal_brings_singular_values_near_one_and_turns_nothing(shape):
     torch.manual_seed(0)
     matrices = torch.randn(2, *shape) * torch.tensor([100.0, 0.01]).view(2, 1, 1)
-    for matrix, result in zip(matrices, Muon.orthogonal(matrices), strict=True):
+    for matrix, result in zip(matrices, Muon.orthogonalize(matrices), strict=True):
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
         turned = left.T @ result @ right.T  # diagonal where directions are kept
         assert (turned - turned.diag().diag()).abs().max() < 1e-3
@@ -83,7 +83,7 @@ def test_orthogonal_brings_singular_values_near_one_and_turns_nothing(shape):
 
 
 def test_a_zero_gradient_is_no_trouble_for_muon():
-    assert torch.equal(Muon.orthogonal(torch.zeros(2, 4, 6)), torch.zeros(2, 4, 6))
+    assert torch.equal(Muon.orthogonalize(torch.zeros(2, 4, 6)), torch.zeros(2, 4, 6))
 
 
 def orthogonal_alone(matrix):
@@ -130,8 +130,8 @@ def test_stacks_take_the_steps_that_each_matrix_would_take_alone(weight_decay):
 def test_stacks_on_a_gpu_are_those_of_a_cpu_but_for_their_precision(shape):
     torch.manual_seed(0)
     matrices = torch.randn(shape)
-    expected = Muon.orthogonal(matrices)
-    result = Muon.orthogonal(matrices.cuda()).cpu()
+    expected = Muon.orthogonalize(matrices)
+    result = Muon.orthogonalize(matrices.cuda()).cpu()
     assert result.dtype == torch.float32
     assert (result - expected).norm() < 0.1 * expected.norm()
     assert (result * expected).sum() > 0.99 * result.norm() * expected.norm()

@@ -7,7 +7,7 @@ import pytest
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.training.schedules import Losses, learning_rate, weight_decay
+from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay
 
 FEW_BITS = {"bits": "1.58", "max_lr": 5e-3, "weight_decay": 0.01}
 
@@ -16,14 +16,14 @@ def rates(schedule, places, losses=(), **settings):
     settings = {"schedule": schedule, "warmup_iters": 0, **settings}
     config = resolve("BigramLM", "default", "x", settings)
     assert (config.base_lr, config.max_lr) == (1e-3, 5e-3)
-    return [learning_rate(config, place, Losses.of(config, losses)) for place in places]
+    return [learning_rate(config, place, LossHistory.of(config, losses)) for place in places]
 
 
 def test_cyclic_is_the_original_triangle_twice_in_twenty_evaluations():
     config = resolve("BigramLM", "default", "x")
     assert config.iters // config.eval_interval == 20
     triangle = [1.0e-3, 1.8e-3, 2.6e-3, 3.4e-3, 4.2e-3, 5.0e-3, 4.2e-3, 3.4e-3, 2.6e-3, 1.8e-3]
-    got = [learning_rate(config, 500 * n, Losses.of(config, [2.0] * n)) for n in range(21)]
+    got = [learning_rate(config, 500 * n, LossHistory.of(config, [2.0] * n)) for n in range(21)]
     assert got == pytest.approx([*triangle * 2, 1e-3])
 
 
@@ -52,7 +52,7 @@ def test_two_stages_fall_to_two_thirds_at_half_way_and_drop_weight_decay():
     expected = [5e-5, 2.5e-3, 5e-3, 2.755e-3, 5e-3 * 0.55 * 2 / 3, 1e-3, 1e-3]
     config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
     assert [
-        learning_rate(config, place, Losses.of(config, ())) for place in places
+        learning_rate(config, place, LossHistory.of(config, ())) for place in places
     ] == pytest.approx(expected)
     config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
     assert [weight_decay(config, place) for place in (0, 549, 550)] == [0.01, 0.01, 0.0]
@@ -98,8 +98,8 @@ def test_hold_warms_up_stays_and_falls_in_the_share_that_is_left():
 
 def test_hold_may_fall_to_zero():
     config = resolve("BigramLM", "default", "x", {"schedule": "hold", "base_lr": 0.0, "iters": 100})
-    assert learning_rate(config, 99, Losses.of(config, [])) == pytest.approx(5e-3 / 95)
-    assert learning_rate(config, 100, Losses.of(config, [])) == 0.0
+    assert learning_rate(config, 99, LossHistory.of(config, [])) == pytest.approx(5e-3 / 95)
+    assert learning_rate(config, 100, LossHistory.of(config, [])) == 0.0
 
 
 def test_two_stage_comes_with_few_bits_alone():
@@ -119,7 +119,7 @@ def test_losses_summed_up_say_what_all_of_them_would(patience):
     config = resolve("BigramLM", "default", "x", {"plateau_patience": patience})
     for count in range(len(losses) + 1):
         seen = losses[:count]
-        summed_up = Losses.of(config, seen)
+        summed_up = LossHistory.of(config, seen)
         assert summed_up.count == count
         if seen:
             assert summed_up.since_lowest == count - 1 - seen.index(min(seen))

@@ -12,9 +12,9 @@ from learning import losses, new_trainer
 from drakegpt.config import MODEL_NAMES
 from drakegpt.data.windows import Stream, TrainingWindows, random_windows
 from drakegpt.errors import RunError
-from drakegpt.evaluation.scoring import validation_score
+from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.models.loss import next_token_loss
-from drakegpt.training.trainer import Evaluation, Step, whole_validation
+from drakegpt.training.trainer import Evaluation, Step, scores_whole_validation
 
 trainer = partial(new_trainer, iters=20, eval_interval=5, eval_iters=3)
 
@@ -125,8 +125,8 @@ def test_validation_is_scored_whole_where_that_is_less(prepared, settings, whole
     """Which makes it exact: the loss that `eval` finds. The original's recipe draws windows."""
     training = new_trainer(prepared, iters=2, eval_interval=2, **settings)
     *_, evaluation = training.reports()
-    exact = validation_score(training.model.eval(), prepared, training.device).loss
-    assert whole_validation(training.config, len(prepared.split("val"))) == whole
+    exact = score_validation_split(training.model.eval(), prepared, training.device).loss
+    assert scores_whole_validation(training.config, len(prepared.split("val"))) == whole
     assert (abs(evaluation.val_loss - exact) < 1e-6) == whole
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from drakegpt.bench.memory import peak_memory
+from drakegpt.compute import memory
 from drakegpt.config import TrainConfig, resolve
 from drakegpt.errors import CorpusError, NotEnoughMemoryError
-from drakegpt.models import memory
 from drakegpt.models.registry import build_model
-from drakegpt.training.memory import check_memory, needed_to_train
+from drakegpt.training.memory import check_memory, estimate_training_memory
 from drakegpt.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def test_training_takes_no_less_than_is_told(name, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     model, settings = TRAINED[name]
     config = resolve(model, "default", "", ENOUGH | settings)
-    told = sum(needed_to_train(config, VOCAB, CPU).values())
+    told = sum(estimate_training_memory(config, VOCAB, CPU).values())
     taken = peak_memory("the training", train, [model, settings], CPU)
     if taken is None:
         pytest.skip("no system tells how much")
@@ -63,7 +63,7 @@ SMALLER = {
 
 @pytest.mark.parametrize("name", SMALLER)
 def test_the_largest_part_is_what_is_to_be_smaller(prepared, name, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda _: 2**33)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: 2**33)
     config = resolve("TransformerLM", "default", "small", ENOUGH | {name: 2**25})
     with pytest.raises(NotEnoughMemoryError, match="to train TransformerLM") as caught:
         check_memory(config, prepared)
@@ -72,10 +72,10 @@ def test_the_largest_part_is_what_is_to_be_smaller(prepared, name, monkeypatch):
 
 def test_what_fits_is_not_refused(prepared, monkeypatch):
     config = resolve("TransformerLM", "default", "small", ENOUGH)
-    told = sum(needed_to_train(config, prepared.tokenizer.vocab_size, CPU).values())
-    monkeypatch.setattr(memory, "available", lambda _: told)
+    told = sum(estimate_training_memory(config, prepared.tokenizer.vocab_size, CPU).values())
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: told)
     check_memory(config, prepared)
-    monkeypatch.setattr(memory, "available", lambda _: told - 1)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda _: told - 1)
     with pytest.raises(NotEnoughMemoryError):
         check_memory(config, prepared)
 
@@ -84,7 +84,7 @@ def test_a_gpu_is_asked_where_one_is_chosen(prepared, monkeypatch):
     config: TrainConfig = resolve("TransformerLM", "default", "small", ENOUGH)
     gpu = torch.device("cuda")
     monkeypatch.setattr("drakegpt.training.memory.choose_device", lambda _: gpu)
-    monkeypatch.setattr(memory, "available", lambda d: 2**10 if d == gpu else 2**40)
+    monkeypatch.setattr(memory, "get_memory_limit", lambda d: 2**10 if d == gpu else 2**40)
     with pytest.raises(NotEnoughMemoryError, match="The GPU has"):
         check_memory(config, prepared)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.evaluation.baseline import Baseline
     from drakegpt.experiments.claims import Claim
-    from drakegpt.experiments.ladder import Chosen, Comparison
+    from drakegpt.experiments.ladder import Comparison, Selection
     from drakegpt.experiments.results import ResultRow
     from drakegpt.runs.run import Run
 
@@ -65,7 +65,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     device = request.settings.get("device", "auto")
     chosen = _choose(dataset, request)
     warn_of_damaged(chosen.damaged)
-    if not (together := chosen.together):
+    if not (together := chosen.by_row):
         raise RunError(f"{next(iter(chosen.damaged.values()))}", "Train the models again.")
     if not request.json:
         count = sum(map(len, together))
@@ -100,7 +100,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     console.next_commands([format_command("generate", data=comparison.data, length=500)])
 
 
-def _choose(dataset: "Dataset", request: Request) -> "Chosen":
+def _choose(dataset: "Dataset", request: Request) -> "Selection":
     """Choose the ladder's runs, trained first if requested, and other runs on the same text.
 
     Raises `RunError` if there are none.
@@ -117,9 +117,9 @@ def _choose(dataset: "Dataset", request: Request) -> "Chosen":
             console.note("Every model has a run with these settings; nothing to train.")
         return chosen
     chosen = select_ladder(dataset, [size] if size else SIZES, settings, seeds)
-    for run, taken in chosen.passed_over:
+    for run, taken in chosen.left_out:
         console.note(_describe_left_out(run, taken))
-    if not chosen.together and not chosen.damaged:
+    if not chosen.by_row and not chosen.damaged:
         asked = bool(settings.keys() - {*INCIDENTAL} or seeds or size)
         such = " with these settings" if asked else ""
         whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
@@ -132,23 +132,23 @@ def _choose(dataset: "Dataset", request: Request) -> "Chosen":
 
 def _describe_left_out(run: "Run", taken: "Run") -> str:
     """Say why a newer run is left out, and which settings would choose it."""
-    from drakegpt.experiments.agreement import TRAINED_BY, differences, shared_settings
+    from drakegpt.experiments.agreement import ORIGIN, find_differences, get_shared_settings
 
     told = f"Left out: {run.name}, newer but trained with other settings."
-    if run.origin:
+    if run.provenance:
         return told
-    differing = differences(run, shared_settings(taken))
-    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != TRAINED_BY]
+    differing = find_differences(run, get_shared_settings(taken))
+    chosen = [f"{name}={own}" for name, (own, _) in differing.items() if name != ORIGIN]
     asked = format_command("compare", data=run.config.data, set_=chosen)
     return f"{told} To choose it: `{asked}`."
 
 
 def _draw_figures(comparison: "Comparison") -> list[Path]:
     """Draw the loss curves, and bits per character if there are other runs; return the files."""
-    from drakegpt.experiments.figures import draw_bits, draw_curves
+    from drakegpt.experiments.plots import draw_bits, draw_curves
 
     data, rows = comparison.data, comparison.rows
-    figures = draw_curves(data, rows, comparison.baselines_in_view) if rows else []
+    figures = draw_curves(data, rows, comparison.drawn_baselines) if rows else []
     if comparison.others:
         figures += draw_bits(data, [*rows, *comparison.others])
     return figures
@@ -186,10 +186,10 @@ def render(
 
 def _render_losses(comparison: "Comparison") -> None:
     """Show the table of losses, and explain its columns and marks."""
-    from drakegpt.experiments.results import lowest
+    from drakegpt.experiments.results import find_lowest
 
     rows = [*comparison.rows, *comparison.others]
-    best = lowest(rows)
+    best = find_lowest(rows)
     title = f"The ladder on {comparison.data}"
     show_table(title, _columns(comparison.unit), rows, lambda row: row in best)
     any_noise = any(row.gain and row.gain.within_noise for row in rows)
@@ -203,7 +203,7 @@ def _render_losses(comparison: "Comparison") -> None:
     console.show(" ".join(filter(None, sentences)))
     for row in rows:
         if row.differs:
-            console.show(f"* {row.set_apart}")
+            console.show(f"* {row.settings_note}")
     if any(row.unit != comparison.unit for row in rows):
         console.show(
             "Losses per token cannot be compared between tokenizers, so for those rows only bits "
@@ -215,15 +215,15 @@ def _render_losses(comparison: "Comparison") -> None:
 def _render_curves(comparison: "Comparison") -> None:
     """Draw the losses that were estimated while training."""
     from drakegpt.cli.plots import draw_curves
-    from drakegpt.experiments.figures import LOSSES, TAIL, has_tail, has_validation, title_of
+    from drakegpt.experiments.plots import LOSSES, TAIL, curve_title, has_tail, has_validation
 
     trained = [row for row in comparison.rows if row.evaluations]
     for key in LOSSES if comparison.rows else ():
-        title = title_of(key, trained)
+        title = curve_title(key, trained)
         heading = f"\n{title}, estimated while training; each row has its own scale"
         console.show(console.styled(heading, "bold"))
         beside = key == "val_loss" and has_validation(trained)
-        baselines = comparison.baselines_in_view if beside else ()
+        baselines = comparison.drawn_baselines if beside else ()
         console.show(draw_curves(key, trained, console.results().width, baselines))
         if key == "val_loss" and has_tail(trained):
             console.show(TAIL)
@@ -233,9 +233,9 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     """Show the claims of the original's documentation, each with a verdict."""
     from rich.table import Table
 
-    from drakegpt.experiments.claims import INTRODUCTION
+    from drakegpt.experiments.claims import TITLE
 
-    console.show(console.styled(f"{INTRODUCTION}:", "bold"))
+    console.show(console.styled(f"{TITLE}:", "bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
         verdict = console.styled(claim.verdict, _VERDICT_STYLES[claim.holds])
@@ -245,7 +245,7 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
 def _render_baselines(comparison: "Comparison") -> None:
     """Show the table of n-gram baselines, and which rows are better."""
-    from drakegpt.report.summary import counting
+    from drakegpt.report.summary import describe_baselines
 
     baselines, lowest = comparison.baselines, comparison.lowest_baseline
     title = "N-gram baselines"
@@ -257,7 +257,7 @@ def _render_baselines(comparison: "Comparison") -> None:
         "number of different ones, of that length or less. Smoothed with modified Kneser-Ney, and "
         f"scored like the models, in windows of {baselines[0].context_length} {unit}{longest}."
     )
-    console.show(" ".join(counting(comparison)))
+    console.show(" ".join(describe_baselines(comparison)))
     console.show("")
 
 
@@ -283,7 +283,7 @@ def _columns(unit: str) -> "tuple[Column[ResultRow], ...]":
         Column("train", lambda row: in_unit(row, f"{row.train_loss:.4f}"), 1),
         Column("validation", lambda row: in_unit(row, f"{row.val_loss:.4f}")),
         Column("±", lambda row: in_unit(row, format_or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: row.gain_shown, 3),
+        Column("gain", lambda row: row.formatted_gain, 3),
         Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
         Column("perplexity", lambda row: in_unit(row, f"{row.perplexity:.2f}"), 7),
         Column("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), 8),

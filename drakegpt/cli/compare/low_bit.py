@@ -30,11 +30,11 @@ def compare_low_bit(
     """Measure TransformerLM in each precision and show it; with `train`, train missing runs."""
     from drakegpt.bench.hardware import describe_machine
     from drakegpt.cli.run_launcher import RunLauncher
-    from drakegpt.experiments.experiment import collect, seeds_from
+    from drakegpt.compute.device import choose_device
+    from drakegpt.experiments.experiment import collect, list_seeds
     from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
-    from drakegpt.models.registry import choose_device
 
-    experiment = plan(settings, size, data, seeds_from(settings, seeds))
+    experiment = plan(settings, size, data, list_seeds(settings, seeds))
     device = choose_device(settings.get("device", "auto"))
     collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
     warn_of_damaged(collected.damaged)
@@ -60,10 +60,10 @@ def compare_low_bit(
 
 
 def _render(data: str, unit: str, rows: "list[LowBitRow]", found: list[str]) -> None:
-    from drakegpt.experiments.low_bit import lowest_rows
+    from drakegpt.experiments.low_bit import find_lowest_rows
 
     seeds = len(rows[0].val_losses)
-    best = lowest_rows(rows)
+    best = find_lowest_rows(rows)
     title = f"Low-bit weights: TransformerLM on {data}"
     show_table(title, _QUALITY, rows, lambda row: row in best)
     show_table("Model size", _BYTES, rows)
@@ -110,7 +110,7 @@ _BYTES: "tuple[Column[LowBitRow], ...]" = (
 _WORK: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("tokens/s,\n1 text", lambda row: f"{row.tokens_per_second[1]:,.0f}", 2),
-    Column("\nspeedup", lambda row: f"{row.times_faster[1]:.2f}"),
+    Column("\nspeedup", lambda row: f"{row.speedup[1]:.2f}"),
     Column("tokens/s,\n32 texts", lambda row: f"{row.tokens_per_second[32]:,.0f}", 2),
-    Column("\nspeedup", lambda row: f"{row.times_faster[32]:.2f}", 1),
+    Column("\nspeedup", lambda row: f"{row.speedup[32]:.2f}", 1),
 )

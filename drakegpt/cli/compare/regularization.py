@@ -28,11 +28,11 @@ def compare_regularization(
 ) -> None:
     """Show the loss with each regularizer; with `train`, train missing runs."""
     from drakegpt.cli.run_launcher import RunLauncher
-    from drakegpt.experiments.experiment import collect, seeds_from
-    from drakegpt.experiments.figures import draw_regularization
-    from drakegpt.experiments.regularization import plan, rows, summarize
+    from drakegpt.experiments.experiment import collect, list_seeds
+    from drakegpt.experiments.plots import draw_regularization
+    from drakegpt.experiments.regularization import plan, score_rows, summarize
 
-    experiment = plan(settings, size, data, seeds_from(settings, seeds))
+    experiment = plan(settings, size, data, list_seeds(settings, seeds))
     collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
     warn_of_damaged(collected.damaged)
     if missing := len(collected.missing):
@@ -41,7 +41,7 @@ def compare_regularization(
             f"'{data.name}'; not trained yet: {missing}.",
             "Train them: the same command with --train.",
         )
-    regularized = rows(collected, settings.get("device", "auto"))
+    regularized = score_rows(collected, settings.get("device", "auto"))
     figures = [str(path) for path in draw_regularization(data.name, regularized)]
     if json:
         shown = [{"regularizer": name, **row.to_json()} for name, row in regularized.items()]
@@ -58,9 +58,9 @@ def compare_regularization(
 
 def _render(data: str, regularized: "Mapping[str, ResultRow]") -> None:
     from drakegpt.experiments.regularization import best_val_loss
-    from drakegpt.experiments.results import lowest
+    from drakegpt.experiments.results import find_lowest
 
-    best = lowest(regularized.values(), best_val_loss)
+    best = find_lowest(regularized.values(), best_val_loss)
     title = f"Regularization on {data}"
     entries = list(regularized.items())
     show_table(title, _COLUMNS, entries, lambda entry: entry[1] in best)

@@ -1,4 +1,4 @@
-"""Tokens, the numbers that stand for a text, and what turns one into the other."""
+"""The interface of tokenizers, and arrays of tokens."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 Tokens = NDArray[np.integer[Any]]
 
-BATCH = 1 << 18  # characters encoded at once: BPE's library needs some 100 bytes for a token
+BATCH = 1 << 18  # characters encoded together: BPE's library needs about 100 bytes per token
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer can do."""
+    """Encodes text as tokens, integers from 0 to V - 1, and decodes them."""
 
     @property
     def kind(self) -> str:
@@ -20,61 +20,61 @@ class Tokenizer(Protocol):
 
     @property
     def unit(self) -> str:
-        """What a loss is per, in a word."""
+        """What a token is: "character" or "token", for losses per unit."""
 
     @property
     def vocab_size(self) -> int:
-        """How many different tokens there are (V)."""
+        """Number of different tokens (V)."""
 
     @property
     def end(self) -> int | None:
-        """The token between two documents; `None` if a line feed stands there."""
+        """The token between two documents; `None` if that is a line feed."""
 
     def encode(self, text: str) -> Tokens:
-        """Token numbers of a text whose characters are all known."""
+        """Encode a text, (N,); raises `ValueError` if `unknown(text)` is not empty."""
 
     def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
-        """Token numbers of a long text that comes in parts; `None` stands between documents.
+        """Encode a long text that comes in parts, with `None` between documents.
 
-        Where the text is cut into parts makes no difference.
+        The tokens do not depend on where the text is divided into parts.
         """
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text that the tokens stand for."""
+        """Decode tokens to text."""
 
     def to_bytes(self, tokens: Iterable[int]) -> bytes:
-        """The UTF-8 bytes that the tokens stand for, which may begin or end inside a character."""
+        """Decode tokens to UTF-8, which may start or end inside a character."""
 
-    def characters_begun(self) -> NDArray[np.int64]:
-        """How many characters each token begins, (V,).
+    def count_characters(self) -> NDArray[np.int64]:
+        """Count the characters that start in each token, (V,).
 
-        The sum over the tokens of a text is its number of characters, also
-        where a character is split over several tokens.
+        The sum over the tokens of a text is its number of characters, even if a character
+        is split over several tokens.
         """
 
     def unknown(self, text: str) -> list[str]:
-        """Characters of `text` that cannot be encoded, each once, in order."""
+        """List the characters of `text` that cannot be encoded, each once, in order."""
 
     def to_json(self) -> str:
-        """All there is to know, as JSON for `tokenizer_from_json`."""
+        """Serialize the tokenizer as JSON for `tokenizer_from_json`."""
 
 
 def batch_pieces(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
-    """The pieces of a long text, as many together as make about `BATCH` characters."""
-    held: list[str | None] = []
+    """Group the pieces of a long text into batches of about `BATCH` characters."""
+    batch: list[str | None] = []
     length = 0
     for piece in pieces:
-        held.append(piece)
+        batch.append(piece)
         length += len(piece or "\n")
         if length >= BATCH:
-            yield held
-            held, length = [], 0
-    if held:
-        yield held
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
 
 
 def token_type(vocab_size: int) -> type[np.integer[Any]]:
-    """The smallest integer type for token numbers that PyTorch can also index."""
+    """Return the smallest integer type for tokens that PyTorch supports."""
     if vocab_size <= 2**8:
         return np.uint8
     return np.int16 if vocab_size <= 2**15 else np.int32

@@ -1,8 +1,7 @@
-"""Byte-level BPE, whose tokens are frequent runs of UTF-8 bytes; learnt from a text.
+"""Byte-level BPE: tokens are frequent sequences of UTF-8 bytes, learned from a text.
 
-Hugging Face's `tokenizers` does the work. Here is what it is told, what is
-accepted of it from a file, and how a long text is cut so that the tokens are
-the same wherever it was cut.
+Hugging Face's `tokenizers` trains and encodes. This module configures it, validates its
+JSON form, and divides a long text so that the tokens do not depend on where.
 """
 
 import json
@@ -20,26 +19,25 @@ from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
 
 DEFAULT_VOCAB_SIZE = 20_000
-# RoBERTa's, in its order: their numbers are their places.
+# RoBERTa's special tokens, in its order: tokens 0 to 4.
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 END = SPECIALS.index("</s>")
 SMALLEST_VOCAB_SIZE = len(SPECIALS) + 256
-LARGEST_VOCAB_SIZE = 2**20  # the library reserves memory for what it is asked for
+LARGEST_VOCAB_SIZE = 2**20  # the library allocates memory for the size it is asked for
 # A pair of tokens seen once says nothing about the language.
 MIN_FREQUENCY = 2
-PIECE = 1 << 14  # characters that are looked at together, at most
+PIECE = 1 << 14  # most characters of a piece that is encoded alone
 
 
 class BPETokenizer:
-    """Byte-level byte-pair encoding (Sennrich et al. 2016; GPT-2's way of doing it).
+    """Byte-level byte-pair encoding (Sennrich et al. 2016, in the variant of GPT-2).
 
-    The text's UTF-8 bytes are the first 256 tokens; training joins the most
-    frequent pair of neighbours within a word to a new token, again and again.
-    So every text can be encoded, and no word is out of vocabulary. The work is
-    done by Hugging Face's library, loaded when a tokenizer is made.
+    The vocabulary starts with the 256 bytes; training repeatedly merges the most frequent
+    pair of adjacent tokens within a word into a new token. So every text can be encoded.
+    Hugging Face's library is imported when a tokenizer is created.
 
-    The five `SPECIALS` are tokens that no text is encoded to: a text that
-    contains "</s>" is a text like any other. Between documents stands `END`.
+    No text is encoded to the five `SPECIALS`: "</s>" in a text is ordinary characters.
+    `END` separates documents.
     """
 
     kind = "bpe"
@@ -47,7 +45,7 @@ class BPETokenizer:
     end = END
 
     def __init__(self, data: dict[str, Any]) -> None:
-        """`data`: the library's JSON form; `ValueError` unless it is byte-level BPE as here."""
+        """`data`: the library's JSON form; raises `ValueError` unless `train` made it."""
         _check(data)
         self._data = data
         vocab = data["model"]["vocab"]
@@ -62,12 +60,11 @@ class BPETokenizer:
 
     @classmethod
     def train(cls, pieces: Iterable[str | None], vocab_size: int) -> "BPETokenizer":
-        """Learn up to `vocab_size` tokens from a text.
+        """Train a tokenizer of up to `vocab_size` tokens on a text.
 
-        `pieces`: the text, cut anywhere, `None` between documents. A text too
-        short for so many tokens gets those it supports. The same text gives
-        the same tokenizer, on every machine. Raises `UsageError` for a
-        `vocab_size` that cannot be.
+        `pieces`: the text, divided anywhere, with `None` between documents. A short text
+        gives fewer tokens. The result is deterministic and the same on every machine.
+        Raises `UsageError` if `vocab_size` is out of range.
         """
         check_vocab_size(vocab_size)
         from tokenizers.pre_tokenizers import ByteLevel
@@ -89,23 +86,23 @@ class BPETokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many different tokens there are (V), `SPECIALS` and single bytes included."""
+        """Number of different tokens (V), `SPECIALS` and single bytes included."""
         return len(self._bytes)
 
     def encode(self, text: str) -> Tokens:
-        """Token numbers of any text; raises `ValueError` for half a surrogate pair."""
+        """Encode any text, (N,); raises `ValueError` for a lone surrogate."""
         none = np.zeros(0, token_type(self.vocab_size))
         return np.concatenate([none, *self.encode_parts([text])])
 
     def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
-        """Token numbers of a long text; `END` stands between documents."""
+        """Encode a long text with `END` between documents."""
         for pieces in batch_pieces(split_into_pieces(parts)):
             yield self._encode(pieces)
 
     def _encode(self, pieces: list[str | None]) -> Tokens:
         texts = [piece for piece in pieces if piece is not None]
         if unknown := self.unknown("".join(texts)):
-            raise ValueError(f"characters that are no text: {unknown}")
+            raise ValueError(f"lone surrogates: {unknown}")
         with _use_all_cores(len(texts) > 1):
             encodings = iter(self._library.encode_batch_fast(texts, add_special_tokens=False))
         kind = token_type(self.vocab_size)
@@ -114,19 +111,19 @@ class BPETokenizer:
         )
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text; what is not whole characters in UTF-8 becomes U+FFFD."""
+        """Decode tokens to text; incomplete characters become U+FFFD."""
         return self.to_bytes(tokens).decode("utf-8", "replace")
 
     def to_bytes(self, tokens: Iterable[int]) -> bytes:
-        """The UTF-8 bytes that the tokens stand for: a line feed for `END`, none for specials."""
+        """Decode tokens to UTF-8: `END` to a line feed, other special tokens to nothing."""
         return b"".join(map(self._bytes.__getitem__, tokens))
 
-    def characters_begun(self) -> NDArray[np.int64]:
-        """How many bytes of each token are not UTF-8 continuation bytes, (V,)."""
+    def count_characters(self) -> NDArray[np.int64]:
+        """Count the bytes of each token that are not UTF-8 continuation bytes, (V,)."""
         return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
 
     def unknown(self, text: str) -> list[str]:
-        """Halves of surrogate pairs, which are no text; everything else can be encoded."""
+        """List lone surrogates; every other character can be encoded."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -134,30 +131,29 @@ class BPETokenizer:
         return []
 
     def to_json(self) -> str:
-        """The kind and the library's own JSON."""
+        """Serialize the kind and the library's JSON form."""
         data = {"kind": self.kind, "tokenizer": self._data}
         return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Raise `UsageError` if no BPE tokenizer can have that vocabulary."""
+    """Raise `UsageError` if the size of a BPE vocabulary is out of range."""
     if not SMALLEST_VOCAB_SIZE <= vocab_size <= LARGEST_VOCAB_SIZE:
         raise UsageError(
-            f"A vocabulary of {pluralize(vocab_size, 'token')} cannot be: it has at least the 256 "
-            "bytes and "
-            f"{len(SPECIALS)} special tokens, and at most {LARGEST_VOCAB_SIZE:,} tokens.",
+            f"A vocabulary of {pluralize(vocab_size, 'token')} is impossible: it has at least the "
+            f"256 bytes and {len(SPECIALS)} special tokens, and at most {LARGEST_VOCAB_SIZE:,} "
+            "tokens.",
             f"Take --vocab-size {SMALLEST_VOCAB_SIZE} or more; {DEFAULT_VOCAB_SIZE} is common.",
         )
 
 
 def split_into_pieces(parts: Iterable[str | None], size: int = PIECE) -> Iterator[str | None]:
-    """Cut a text anew into pieces of at most `size` characters that can be encoded one by one.
+    """Divide a text into pieces of at most `size` characters that can be encoded separately.
 
-    A piece ends right before a line feed that follows something other than
-    white space: there BPE's words certainly end, so the tokens are those of
-    the uncut text. Where no such place comes in `size` characters, the piece
-    ends there, whatever that splits. Where `parts` were cut does not matter;
-    `None`, between documents, stays where it is.
+    A piece ends right before a line feed that follows something other than white space. A
+    word always ends there, so the tokens are those of the whole text. If there is no such
+    place within `size` characters, the piece ends after `size`, even inside a word. The
+    pieces do not depend on how `parts` were divided; `None` separates documents.
     """
     rest = ""
     for part in parts:
@@ -179,7 +175,7 @@ def split_into_pieces(parts: Iterable[str | None], size: int = PIECE) -> Iterato
 
 
 def _find_boundary(text: str, start: int, stop: int) -> int:
-    """The last line feed in `text[start + 1 : stop]` that follows a word, or else `stop`."""
+    """Find the last line feed in `text[start + 1 : stop]` that follows a word, else `stop`."""
     place = text.rfind("\n", start + 1, stop)
     while place > 0 and text[place - 1].isspace():
         place = text.rfind("\n", start + 1, place)
@@ -187,7 +183,7 @@ def _find_boundary(text: str, start: int, stop: int) -> int:
 
 
 def _create_library_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
-    """The library's tokenizer with these tokens: bytes of words, joined by `merges` in order."""
+    """Create the library's byte-level BPE tokenizer with this vocabulary and these merges."""
     _choose_parallelism()
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -196,19 +192,19 @@ def _create_library_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str
     library.decoder = decoders.ByteLevel()
     if vocab:
         library.add_special_tokens(list(SPECIALS))
-        library.encode_special_tokens = True  # as plain text, where a text contains them
+        library.encode_special_tokens = True  # in a text they are ordinary characters
     return library
 
 
 def _check(data: Any) -> None:
-    """Raise `ValueError` unless `data` is the library's JSON of a tokenizer as made here."""
+    """Raise `ValueError` unless `data` is the library's JSON form of a tokenizer made here."""
     if not _contains(data, _EXPECTED) or not isinstance(data.get("added_tokens"), list):
         raise ValueError("the tokenizer is not byte-level BPE as drakegpt makes it")
     added = [{"id": i, "content": token, "special": True} for i, token in enumerate(SPECIALS)]
     if len(data["added_tokens"]) != len(added) or not all(
         map(_contains, data["added_tokens"], added)
     ):
-        raise ValueError("the tokenizer's special tokens are not the usual five")
+        raise ValueError("the tokenizer's special tokens are not the expected five")
     vocab, merges = data["model"].get("vocab"), data["model"].get("merges")
     if (
         not isinstance(vocab, dict)
@@ -223,7 +219,7 @@ def _check(data: Any) -> None:
         )
         or "" in vocab
     ):
-        raise ValueError("the tokenizer's vocabulary is not bytes and what is made of them")
+        raise ValueError("the tokenizer's vocabulary is not bytes and sequences of bytes")
     if not isinstance(merges, list) or not all(_is_merge(pair, vocab) for pair in merges):
         raise ValueError("the tokenizer's merges are not pairs of its tokens")
 
@@ -248,7 +244,7 @@ _EXPECTED: dict[str, Any] = {
 
 
 def _contains(data: Any, facts: dict[str, Any]) -> bool:
-    """Whether `data` is an object with these values; it may have more."""
+    """Tell whether `data` is an object with these values, and maybe others."""
     return isinstance(data, dict) and all(
         key in data
         and (_contains(data[key], fact) if isinstance(fact, dict) else data[key] == fact)
@@ -271,17 +267,17 @@ def _is_merge(pair: Any, vocab: dict[str, int]) -> bool:
 
 @cache
 def _map_characters_to_bytes() -> dict[str, int]:
-    """The byte that each of GPT-2's 256 visible characters stands for in the vocabulary.
+    """Map GPT-2's 256 visible characters to the bytes that they represent in a vocabulary.
 
-    Visible bytes of Latin-1 stand for themselves, the others for U+0100 on, in order.
+    Visible characters of Latin-1 represent their own byte, U+0100 and up the other bytes.
     """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in visible]
     return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-# The library's threads do not survive a fork; unless this says what to do, it warns then. So it
-# says "false", but for the moments in which the threads are worth having.
+# The library's threads do not survive a fork, and it warns at a fork unless this variable is set.
+# It is "false", except while the library trains or encodes.
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
@@ -296,10 +292,10 @@ def _choose_parallelism() -> int | None:
 
 @contextmanager
 def _use_all_cores(worthwhile: bool = True) -> Iterator[None]:
-    """Let the library use all cores for the while.
+    """Let the library use all cores within the block.
 
-    Not if the user has chosen otherwise, nor in a fork, which would wait for
-    the threads of its parent for ever.
+    It does not if the user has set its variable, nor in a forked process, which would
+    wait forever for its parent's threads.
     """
     if not worthwhile or _choose_parallelism() != os.getpid():
         yield

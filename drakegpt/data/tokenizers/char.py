@@ -1,4 +1,4 @@
-"""One token for each character of a text: the ladder's own way, and the simplest."""
+"""The character tokenizer, the simplest: one token per character."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from drakegpt.data.tokenizers.base import Tokens, batch_pieces, token_type
 
 
 class CharTokenizer:
-    """One token per character, numbered in the sorted order of the characters."""
+    """Encodes each character as its index in the sorted vocabulary."""
 
     kind = "char"
     unit = "character"
@@ -20,68 +20,68 @@ class CharTokenizer:
         """`characters`: the vocabulary, each character once, sorted by code point."""
         self.characters = characters
         codes = _code_points(characters)
-        # The number of every code point up to the last known; -1 for the unknown and all beyond.
-        self._numbers = np.full(int(codes[-1]) + 2 if len(codes) else 1, -1, np.int32)
-        self._numbers[codes] = np.arange(len(codes))
+        # The token of every code point up to the last known one; -1 for unknown ones and beyond.
+        self._tokens = np.full(int(codes[-1]) + 2 if len(codes) else 1, -1, np.int32)
+        self._tokens[codes] = np.arange(len(codes))
 
     @classmethod
-    def of(cls, text: str) -> "CharTokenizer":
-        """The tokenizer whose vocabulary is exactly the characters of `text`."""
+    def from_text(cls, text: str) -> "CharTokenizer":
+        """Create the tokenizer whose vocabulary is exactly the characters of `text`."""
         seen = CharacterSet()
         seen.add(text)
         return cls(seen.characters())
 
     @property
     def vocab_size(self) -> int:
-        """How many different characters there are (V)."""
+        """Number of different characters (V)."""
         return len(self.characters)
 
     def encode(self, text: str) -> Tokens:
-        """Token numbers; raises `ValueError` where `unknown(text)` is not empty."""
-        numbers = self._numbers[_code_points(text).clip(max=len(self._numbers) - 1)]
-        if (numbers < 0).any():
+        """Encode a text, (N,); raises `ValueError` if `unknown(text)` is not empty."""
+        tokens = self._tokens[_code_points(text).clip(max=len(self._tokens) - 1)]
+        if (tokens < 0).any():
             raise ValueError(f"characters outside the vocabulary: {self.unknown(text)}")
-        return numbers.astype(token_type(self.vocab_size))
+        return tokens.astype(token_type(self.vocab_size))
 
     def encode_parts(self, parts: Iterable[str | None]) -> Iterator[Tokens]:
-        """Token numbers of a long text; a line feed stands between documents."""
-        for some in batch_pieces(parts):
-            yield self.encode("".join("\n" if part is None else part for part in some))
+        """Encode a long text with a line feed between documents."""
+        for batch in batch_pieces(parts):
+            yield self.encode("".join("\n" if part is None else part for part in batch))
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The characters that the tokens stand for."""
+        """Decode tokens to text."""
         return "".join(map(self.characters.__getitem__, tokens))
 
     def to_bytes(self, tokens: Iterable[int]) -> bytes:
-        """The characters that the tokens stand for, as UTF-8."""
+        """Decode tokens to UTF-8."""
         return self.decode(tokens).encode("utf-8", "surrogatepass")
 
-    def characters_begun(self) -> NDArray[np.int64]:
-        """One for every token, (V,)."""
+    def count_characters(self) -> NDArray[np.int64]:
+        """Return 1 for every token, (V,)."""
         return np.ones(self.vocab_size, np.int64)
 
     def unknown(self, text: str) -> list[str]:
-        """Characters of `text` outside the vocabulary, each once, in order."""
+        """List the characters of `text` outside the vocabulary, each once, in order."""
         known = set(self.characters)
         return list(dict.fromkeys(c for c in text if c not in known))
 
     def to_json(self) -> str:
-        """The kind and the characters."""
+        """Serialize the kind and the characters."""
         return json.dumps({"kind": self.kind, "characters": self.characters}, ensure_ascii=False)
 
 
 class CharacterSet:
-    """The characters of a text that is seen bit by bit."""
+    """Collects the characters of a text that comes in pieces."""
 
     def __init__(self) -> None:
         self._seen = np.zeros(0x110000, bool)
 
     def add(self, text: str) -> None:
-        """Note the characters of `text`."""
+        """Add the characters of `text`."""
         self._seen[_code_points(text)] = True
 
     def characters(self) -> str:
-        """All seen so far, each once, sorted by code point."""
+        """Return all characters added so far, each once, sorted by code point."""
         return "".join(map(chr, np.flatnonzero(self._seen)))
 
 

@@ -1,6 +1,6 @@
-"""The kinds of tokenizers, and how one is read back from a dataset or a run.
+"""The kinds of tokenizers, and loading one from a dataset or a run.
 
-A tokenizer's JSON form is part of the identity of both.
+A tokenizer's JSON form is part of a dataset's version.
 """
 
 from drakegpt.data.tokenizers.base import Tokenizer
@@ -12,7 +12,7 @@ KINDS = (CharTokenizer.kind, BPETokenizer.kind)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """Read what `to_json` wrote; raises `ValueError` if it is anything else."""
+    """Parse what `to_json` wrote; raises `ValueError` for anything else."""
     try:
         data = parse_json(text)
         if data["kind"] == BPETokenizer.kind:
@@ -25,7 +25,7 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         )
     except (ValueError, TypeError, KeyError) as error:
         reason = str(error) if str(error).startswith("the tokenizer") else ""
-        raise ValueError(reason or "the tokenizer is not the JSON it should be") from error
+        raise ValueError(reason or "the tokenizer's JSON is malformed") from error
     if not fits or not characters:
         raise ValueError("the tokenizer's characters are not a sorted set")
     return CharTokenizer(characters)
