@@ -32,9 +32,10 @@ from safetensors.torch import save
 
 from drakegpt import home, wording
 from drakegpt.cli import train as train_command
+from drakegpt.cli.inputs import load_dataset, require_model
 from drakegpt.config import MODEL_NAMES, TrainConfig, resolve
 from drakegpt.config.files import from_file
-from drakegpt.data import sources
+from drakegpt.data import dataset, sources
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import DrakeGPTError, UsageError
@@ -361,8 +362,8 @@ def resolved_as_by_train(path):
     """What `drakegpt train --config FILE --print-config` would print; None if it is refused."""
     try:
         given = from_file(path)
-        model = train_command.named_model(given, train_command.EXAMPLE)
-        data = train_command._dataset_name(given)
+        model = require_model(given, train_command.EXAMPLE)
+        data = given.get("data", dataset.get_default_name() or "sample")
         config = resolve(model, given.get("size", "default"), data, given)
     except UsageError as error:
         check_explained(error)
@@ -432,7 +433,7 @@ def test_configuration_files_with_one_value_of_any_kind(file, trained, name, val
 def test_datasets_of_any_name_in_a_configuration_file(file, data):
     file.write_bytes(tomli_w.dumps({"data": data}).encode())
     try:
-        found = train_command.choose_dataset(from_file(file)["data"])
+        found = load_dataset(from_file(file)["data"])
     except DrakeGPTError:
         return
     assert isinstance(found, Dataset)

@@ -121,7 +121,7 @@ def check(folder, before, words, code, err):
         new_may += ["drakegpt/runs/*"] * ("--train" in words) + ["here/*"]
         if any(word.startswith("--html") for word in words) and "--force" in words:
             other_may += ["here/*"]
-    if command == "runs remove" and code == 0 and {"--yes", "-y"} & set(words):
+    if command == "runs remove" and code != 2 and {"--yes", "-y"} & set(words):
         other_may += ["drakegpt/runs/*"]
     for names, may in ((other, other_may), (new, new_may)):
         assert not [name for name in names if not any(fnmatch(name, p) for p in may)], (words, err)
@@ -160,7 +160,7 @@ good_words = st.sampled_from(
 few = st.sampled_from(["0", "1", "2", "3", "-1", "1.5", "", "x", "nan", "9" * 400, str(2**63), "é"])
 # Options whose values decide how long the work takes.
 LONG = {
-    "iters", "windows", "epochs", "trials", "length", "num_samples", "seeds", "rounds",
+    "iters", "window_order", "epochs", "trials", "length", "num_samples", "seeds", "rounds",
     "eval_iters", "eval_interval", "grad_accumulation", "batch_size", "context_length",
     "embedding_dim", "num_heads", "num_layers", "vocab_size", "save_interval",
 }  # fmt: skip
@@ -226,7 +226,7 @@ def nothing_measured(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@examples(4, of_all=130)
+@examples(3, of_all=130)
 def test_command_lines(drakegpt, fresh, nothing_measured, name, data):
     words = data.draw(command_lines(name), "words")
     environment = data.draw(variables, "variables")
@@ -300,7 +300,7 @@ def sweep_again(drakegpt, folder, *more):
     changed=st.lists(row_changes(), min_size=1, max_size=3),
     more=st.sampled_from([[], ["--json"], ["--trials=1"]]),
 )
-@examples(15, of_all=600)
+@examples(8, of_all=600)
 def test_studies_with_odd_rows(drakegpt, fresh, changed, more):
     folder = fresh()
     for change in changed:
@@ -309,7 +309,7 @@ def test_studies_with_odd_rows(drakegpt, fresh, changed, more):
 
 
 @given(damage=damages)
-@examples(10, of_all=300)
+@examples(6, of_all=300)
 def test_damaged_studies(drakegpt, fresh, damage):
     folder = fresh()
     file = folder / STUDY
@@ -384,7 +384,7 @@ kinds = st.sampled_from(["whole", "closed", "broken", "full"])
     out=st.tuples(kinds, st.integers(0, 3000)),
     err=st.tuples(kinds, st.integers(0, 1000)),
 )
-@examples(30, of_all=800)
+@examples(20, of_all=800)
 def test_streams_that_end(drakegpt, fresh, nothing_measured, monkeypatch, words, out, err):
     folder = fresh()
     before = contents(folder)

@@ -19,6 +19,13 @@ from drakegpt.files import temporary_folder
 
 TIMEOUT_SECONDS = 60  # seconds that SQLite waits for another process
 
+# Exceptions for a database that cannot be reached, and those that the three libraries and this
+# package raise for rows that none of them can have written.
+FAULTS = (
+    OptunaError, SQLAlchemyError, CommandError, ImportError, ArithmeticError, AssertionError,
+    AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
 optuna.logging.set_verbosity(logging.ERROR)  # the command line reports what matters
 
 
@@ -28,7 +35,7 @@ def open_storage(place: str) -> BaseStorage:
     Raises `UsageError` for a file that is something else, which is not changed, and
     `RunError` for a database that cannot be reached.
     """
-    with explain_errors(place, ImportError, RuntimeError, ValueError, KeyError, AssertionError):
+    with explain_errors(place):
         if "://" in place:
             return _open_url(place)
         file = Path(place).absolute()
@@ -85,12 +92,11 @@ def _check_file(file: Path) -> None:
 
 
 @contextmanager
-def explain_errors(place: str, *more: type[Exception]) -> Iterator[None]:
+def explain_errors(place: str) -> Iterator[None]:
     """Turn exceptions of Optuna and databases into a `RunError` about the storage."""
-    faults: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError, CommandError, *more)
     try:
         yield
-    except faults as error:
+    except FAULTS as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         where = hide_password(place)
         first = first.replace(place, where)

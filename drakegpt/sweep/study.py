@@ -43,8 +43,6 @@ UNPRUNED_TRIALS = 5
 UNPRUNED_SHARE = 4
 # A trial without an owner for this long belonged to a process that was killed at its start.
 OWNER_SECONDS = 60
-# Exceptions of Optuna and of this module for malformed rows.
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # Attempts from the same iteration whose process was killed, after which a trial has failed.
 ATTEMPTS = 3
 
@@ -198,7 +196,7 @@ class Study:
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Turn errors of the storage, and of malformed rows in it, into `RunError`."""
-        return explain_errors(self.place, *MALFORMED)
+        return explain_errors(self.place)
 
     def note(self, trial: optuna.Trial, **facts: Any) -> None:
         """Record facts about a trial."""
@@ -370,12 +368,16 @@ def _make_row(study: Study, trial: FrozenTrial, number: int) -> TrialRow:
 
 
 def _check_numbers(row: TrialRow) -> None:
-    """Raise `ValueError` if a number of a trial is missing or not finite."""
+    """Raise `ValueError` if a number is missing, not finite or a word, which SQLite can hold."""
     if row.state == "complete" and row.loss is None:
         raise ValueError(f"trial {row.number} is complete without a loss")
-    for name, value in {**row.params, "loss": row.loss, "val_loss": row.val_loss}.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} of trial {row.number} is {value}")
+    numbers = {"loss": row.loss, "val_loss": row.val_loss, "iterations": row.iterations}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float | None):
+            raise ValueError(f"{name} of trial {row.number} cannot be {value!r:.40}")
+    for name, found in (*numbers.items(), *row.params.items()):
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(f"{name} of trial {row.number} cannot be {found}")
 
 
 def _check_facts(facts: Mapping[str, Any], study: str) -> None:

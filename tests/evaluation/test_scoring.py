@@ -4,7 +4,7 @@ import pytest
 import torch
 from learning import train
 
-from drakegpt.data import dataset
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.evaluation.scoring import Score
 from drakegpt.runs.scores import score_run
 
@@ -22,7 +22,7 @@ def test_bits_per_character_of_longer_tokens(corpus):
     """The sum of all surprises over the characters of the decoded text."""
     text = corpus.replace("quick", "qüick 🦊")
     known = {"source": "t", "provenance": "t", "source_sha256": "0", "name": "words"}
-    data = dataset.prepare(text, **known, tokenizer="bpe", vocab_size=300)
+    data = prepare_dataset(text, **known, tokenizer="bpe", vocab_size=300)
     run = train(data, "BigramLM")
     scores = score_run(run)
     val = data.split("val")

@@ -6,6 +6,7 @@ import torch
 from learning import SHORT, train
 
 from drakegpt.config import resolve
+from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.errors import DrakeGPTError, RunError
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
@@ -61,10 +62,9 @@ def test_damaged_weights_are_not_used(prepared):
 
 
 def test_a_run_keeps_its_dataset_version(prepared, corpus):
-    from drakegpt.data import dataset
 
     run = train(prepared, "BigramLM")
-    dataset.prepare(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
+    prepare_dataset(corpus + "Z!", name="small", source="", provenance="", source_sha256="")
     assert open_run(run.folder).load_dataset().metadata.version == prepared.metadata.version
 
 

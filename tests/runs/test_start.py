@@ -14,7 +14,7 @@ from drakegpt.training.trainer import Evaluation
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 
 
-def test_epochs_become_iterations_in_epoch_order(prepared):
+def test_epochs_become_iterations_in_shuffled_windows(prepared):
     once = resolve_run("BigramLM", "default", prepared, {"epochs": 1})
     twice = resolve_run("BigramLM", "default", prepared, {"batch_size": 64}, {"epochs": 2})
     assert (once.epochs, once.window_order, once.iters) == (0, "epoch", twice.iters)

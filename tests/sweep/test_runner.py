@@ -354,6 +354,9 @@ CONTRADICTIONS = {
     "a loss of no kind": "UPDATE trial_values SET value_type = 'GLAD'",
     "an estimate of no kind": "UPDATE trial_intermediate_values SET intermediate_value_type = '?'",
     "a loss that is no number": "UPDATE trial_values SET value_type = 'INF_POS', value = NULL",
+    "a loss that is a word": "UPDATE trial_values SET value = 'low'",
+    "a hyperparameter that is a word": "UPDATE trial_params SET param_value = 'high'",
+    "an estimate of nothing": "UPDATE trial_intermediate_values SET intermediate_value = NULL",
     "a number as large as none": "UPDATE trial_params SET param_value = 9e999",
 }
 

@@ -38,10 +38,10 @@ def test_the_tail_is_the_last_tenth_of_the_training_split():
     assert torch.equal(val, data.split("val"))
 
 
-@pytest.mark.parametrize("order", ["random", "epoch"])
-def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(order, monkeypatch):
+@pytest.mark.parametrize("windows", ["random", "epoch"])
+def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(windows, monkeypatch):
     data = prepare()
-    run = create_run(held_out(window_order=order), data)
+    run = create_run(held_out(window_order=windows), data)
     of_tail = {data.tokenizer.encode(letter)[0] for letter in "Zz"}
     drawn, scored = set(), {Stream.ESTIMATE_TRAIN: set(), Stream.ESTIMATE_VAL: set()}
     with TrainingSession(run) as recorder:

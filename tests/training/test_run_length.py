@@ -45,8 +45,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(prepared):
 
 def test_other_windows_than_drawn_at_random(prepared):
     weights = []
-    for order in ("random", "epoch"):
-        run = create_run(configured(prepared, window_order=order, iters=5), prepared)
+    for windows in ("random", "epoch"):
+        run = create_run(configured(prepared, window_order=windows, iters=5), prepared)
         record(run)
         weights.append(run.last_checkpoint().weights.read_bytes())
     assert weights[0] != weights[1]
