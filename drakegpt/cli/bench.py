@@ -49,7 +49,7 @@ def bench(
     from drakegpt.cli.progress import counting
     from drakegpt.compute.device import choose_device
 
-    place = choose_device(device)
+    chosen_device = choose_device(device)
     names = models or (["TransformerLM"] if scaled else list(LADDER))
     size = "scaled" if scaled else "default"
     measured = []
@@ -57,8 +57,10 @@ def bench(
         title = f"{name} ({number} of {len(names)})"
         with counting(title, quiet=quiet) as progress:
             config = bench_config(name, size)
-            measured.append(measure(config, rounds, place, memory=memory, progress=progress))
-    machine, settings = describe_machine(place), describe_settings(rounds)
+            measured.append(
+                measure(config, rounds, chosen_device, memory=memory, progress=progress)
+            )
+    machine, settings = describe_machine(chosen_device), describe_settings(rounds)
     if json:
         models_json = [measurement.to_json() for measurement in measured]
         console.show_json({"machine": machine, "settings": settings, "models": models_json})
@@ -82,26 +84,26 @@ def _render(
     if busy := [m for m in measured if m.busy]:
         models = "All rows" if len(busy) == len(measured) else "Rows marked *"
         console.show(
-            f"{models}: other programs were busy: work took up to "
-            f"{max(m.wait_ratio for m in busy):.1f} times as long as it was on a processor. Such "
-            "times are unreliable."
+            f"{models}: measured while other programs were busy, as work took up to "
+            f"{max(m.wait_ratio for m in busy):.1f} times its processor time. Such times are "
+            "unreliable."
         )
 
 
 def _explain(settings: dict[str, Any], rates: list[float]) -> str:
     return (
         f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} from a vocabulary of {settings['vocab_size']}; Speedup: the median "
-        "of each round's ratio to drakegpt's time; range: the lowest and the highest of them. "
-        "An iteration is a whole step: windows, forward, backward, optimizer; "
-        f"with evaluations: plus a {settings['evaluation_interval']}th of estimating both losses "
-        f"from {settings['evaluation_batches_of_each_split']} batches each. Without replay: "
-        "drakegpt with each step run eagerly. Plain PyTorch: the same models with PyTorch's own "
-        "kernels and fused AdamW. Textbook: reference code at one thread or at all, whichever is "
-        f"faster. Generation: texts of {settings['generated_text_length']:,} characters at a full "
-        "context; at long contexts drakegpt's window moves by halves, the textbook's by one. "
-        "Lower bound: the textbook's matrix products at this machine's "
-        f"{' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
+        f"{settings['text']} with a vocabulary of {settings['vocab_size']}. Speedup: that of "
+        "drakegpt over the textbook code, the median of the rounds' ratios; range: the lowest and "
+        "the highest of them. An iteration is a whole step: windows, forward, backward, optimizer. "
+        f"With evaluations: plus a {settings['evaluation_interval']}th of the time to estimate "
+        f"both losses from {settings['evaluation_batches_of_each_split']} batches each. Without "
+        "replay: drakegpt with each step run eagerly. Plain PyTorch: the same models with "
+        "PyTorch's own kernels and fused AdamW. Textbook: reference code with one thread or with "
+        f"all, whichever is faster. Generation: texts of {settings['generated_text_length']:,} "
+        "characters at a full context; of a long context that is full drakegpt drops half, and "
+        "the textbook code one character. Lower bound: the textbook code's matrix products at "
+        f"this machine's {' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
     )
 
 
@@ -142,7 +144,7 @@ def _range(times: "Times") -> str:
 
 
 def _model(m: "Measurement") -> str:
-    """The model's name, with a mark if the machine was busy with other programs."""
+    """Return the model's name, marked if the machine was busy with other programs."""
     return f"{m.config.model} *" if m.busy else m.config.model
 
 

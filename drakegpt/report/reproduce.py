@@ -24,7 +24,7 @@ class SourceText:
     """A dataset, and the command that prepares it."""
 
     name: str
-    format_command: str
+    command: str
     own_file: bool  # made from a file that readers of the page may not have
     source_sha256: str  # of that file
 
@@ -34,7 +34,7 @@ class RunCommand:
     """How one run was made."""
 
     run: str
-    format_command: str | None  # None if no command of this program made it
+    command: str | None  # None if no command of this program made it
     note: str
 
 

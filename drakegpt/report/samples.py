@@ -30,7 +30,7 @@ class Samples:
         return self.fitted.get(run, self.prompt)
 
     @property
-    def format_command(self) -> str:
+    def command(self) -> str:
         """The command that generates a run's sample again, with RUN for its name."""
         return format_command(
             "generate",

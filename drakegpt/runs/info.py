@@ -9,7 +9,7 @@ from drakegpt.models.packed_linear import PackedBits
 
 # Of a run's folder. It grows when older runs would be misread: when settings are removed or
 # change their meaning.
-FORMAT = 2
+FORMAT = 3
 # Settings that may change when a run is resumed: how long it is trained and how it is stored,
 # not what it computes.
 CHANGEABLE = ("iters", "patience", "save_interval", "wandb", "device")

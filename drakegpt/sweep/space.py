@@ -12,20 +12,12 @@ from itertools import product
 from typing import Any, Literal, get_origin
 
 from drakegpt import errors
-from drakegpt.config import TrainConfig, check_setting, parse_value, setting_of, type_of
+from drakegpt.config import check_setting, parse_value, searchable_settings, setting_of, type_of
 from drakegpt.errors import UsageError, shorten, suggest_name
 
 Value = bool | int | float | str
 
-# Settings that identify the model, or set how a run is measured and stored.
-_NOT_SEARCHABLE = (
-    "model", "size", "preset", "data", "init_from", "minutes", "epochs", "eval_interval",
-    "eval_iters", "device", "dtype", "compile", "wandb", "save_interval",
-    "select_on",
-)  # fmt: skip
-SEARCHABLE = tuple(
-    field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NOT_SEARCHABLE
-)
+SEARCHABLE = searchable_settings()
 SYNTAX = "`--param embedding_dim=32,64` or `--param max_lr=1e-4..1e-2:log`"
 DIGITS = 4  # significant digits of a number drawn from a range, so that it is short to type
 
@@ -59,8 +51,6 @@ class Range:
 
     def shorten(self, value: Value) -> Value:
         """Round a drawn number to few digits, if it stays within the range."""
-        if isinstance(value, str):
-            raise ValueError(f"{value!r:.40} is no number")
         if not isinstance(value, float):
             return value
         short = round_to_digits(value)

@@ -22,9 +22,9 @@ def test_json_is_one_object_and_progress_is_apart(drakegpt):
     assert result["settings"]["rounds"] == 1
     (model,) = result["models"]
     assert model["model"] == "SingleHeadAttentionLM"
-    assert model["limit"]["flops_per_iteration"] == 8_699_904
+    assert model["lower_bound"]["flops_per_iteration"] == 8_699_904
     for kind in ("training", "training_with_evaluations", "generation"):
-        for figures in model[kind]["contenders"].values():
+        for figures in model[kind]["implementations"].values():
             assert len(figures["repetitions_ms"]) == 1
     assert "SingleHeadAttentionLM (1 of 1): warming up: drakegpt, training" in shown.err
     assert "\x1b" not in shown.err
@@ -52,20 +52,23 @@ def measurement(size="scaled", memory=True):
             "drakegpt": [1.2, 1.2],
             "textbook at 1 thread": [4.0, 4.0],
             "textbook at 2 threads": [2.4, 2.4],
-            "plain": [1.5, 1.5],
+            "plain PyTorch": [1.5, 1.5],
+            "without replay": [1.8, 1.8],
         }
     )
     of_two = {"drakegpt": 100 * 2**20, "textbook": 3_000 * 2**20}
     return Measurement(
         config=bench_config("TransformerLM", size),
-        threads={"drakegpt": 2, "textbook at 1 thread": 1, "textbook at 2 threads": 2, "plain": 2},
+        threads={"drakegpt": 2, "textbook at 1 thread": 1, "textbook at 2 threads": 2},
         dtype="float32",
         training=times,
         with_evaluations=times,
         generation=times,
         flops=3 * 10**11,
         matmul_rate=10**12,
-        memory={"training": of_two | {"plain": 5 * 2**20}, "generation": of_two} if memory else {},
+        memory={"training": of_two | {"plain PyTorch": 5 * 2**20}, "generation": of_two}
+        if memory
+        else {},
     )
 
 
@@ -86,11 +89,12 @@ def test_tables_hold_the_figures_and_say_what_they_mean(capsys):
             "TransformerLM",
             "2 : 2",
             "1,200",
+            "1,800",
+            "1,500",
             "2,400",
             "2.00",
             "2.00-2.00",
             "2.00",
-            "1,500",
             "1.25",
             "300",
             "4.00",
@@ -118,7 +122,7 @@ def test_tables_fit_a_narrow_terminal(capsys, monkeypatch):
     assert all(len(line) <= 60 for line in out.splitlines())
     assert [row[0] for row in rows(out)] == ["TransformerLM"] * 3
     assert rows(out)[0][1:4] == ["1,200", "2,400", "2.00"]
-    left_out = "Left out: threads, range, speedup with evaluations, plain"
+    left_out = "Left out: threads, without replay, plain PyTorch, range, speedup with evaluations"
     assert left_out in " ".join(out.split())
     assert "…" not in "".join("".join(row) for row in rows(out))
 
@@ -127,8 +131,8 @@ def test_a_row_measured_while_other_programs_were_busy_is_marked(capsys):
     """The clock showed 1.5 times what the processors did, or as much; on a GPU that is unknown."""
     calm, busy = measurement(), measurement()
     for measured, times in ((calm, 1.0), (busy, 1.5)):
-        for who, seconds in measured.training.seconds.items():
-            measured.training.processor[who] = [second / times for second in seconds]
+        for name, seconds in measured.training.seconds.items():
+            measured.training.processor[name] = [second / times for second in seconds]
     out = " ".join(rendered([calm, busy], capsys).split())
     assert "│ TransformerLM │" in out
     assert "│ TransformerLM * │" in out

@@ -73,7 +73,7 @@ def test_what_is_noise_is_marked(monkeypatch, capsys):
     other = dataclasses.replace(ROW, name="bfloat16", difference=-0.00001)
     text = shown([ROW, other], 140, monkeypatch, capsys)
     assert "│    ≈ +0.0000 │" in text
-    assert "≈: within noise, neither gain nor loss." in " ".join(text.split())
+    assert "≈: within noise, neither a gain nor a loss." in " ".join(text.split())
     plain = shown([ROW, dataclasses.replace(other, difference=0.0667)], 140, monkeypatch, capsys)
     assert "≈" not in plain
 
@@ -89,7 +89,7 @@ def test_a_narrow_screen_and_a_single_seed(monkeypatch, capsys):
 def test_minutes_would_give_each_form_another_length(drakegpt, prepared):
     refused = drakegpt("compare", "--low-bit", "--train", "--set", "minutes=0.01")
     assert refused.code == 2
-    assert "other iterations" in refused.err
+    assert "a different number of iterations" in refused.err
 
 
 def test_train_begins_with_a_run(drakegpt, prepared, home):

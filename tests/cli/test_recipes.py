@@ -11,7 +11,8 @@ from drakegpt.cli.train_output import _describe_best_weights
 from drakegpt.config import resolve
 from drakegpt.data import dataset
 from drakegpt.runs.create import create_run
-from drakegpt.runs.run import FORMAT, open_run
+from drakegpt.runs.info import FORMAT
+from drakegpt.runs.run import open_run
 from drakegpt.runs.scores import read_scores
 from drakegpt.runs.session import TrainingSession
 

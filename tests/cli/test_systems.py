@@ -42,7 +42,7 @@ def test_bpe_from_fetch_to_text(drakegpt, songs, home, tmp_path):
     assert texts[0].startswith("Ünknown 🐕: the")
     both = drakegpt("generate", "gpt", "--run", file)
     assert both.code == 2
-    assert "both say who writes" in both.err
+    assert "both name a run" in both.err
 
     plain = ("generate", "gpt", "--seed", 1, "-n", 30)
     streamed, whole = drakegpt(*plain), drakegpt(*plain, "--no-stream")

@@ -126,20 +126,22 @@ TINY = settings("--iters", 4, "--eval-iters", 1)
 
 def test_the_table_of_remedies_leaves_a_damaged_run_out(drakegpt, prepared):
     tiny = (*TINY, *settings("--embedding-dim", 8, "--num-layers", 1))
-    trained = drakegpt("compare", "--remedies", "--train", *tiny, "--json", "-q")
+    trained = drakegpt("compare", "--regularization", "--train", *tiny, "--json", "-q")
     assert trained.code == 0, trained.err
-    rows = {row["remedy"]: row["runs"][0]["run"] for row in trained.json["rows"]}
+    rows = {row["regularizer"]: row["runs"][0]["run"] for row in trained.json["rows"]}
     damage_named(rows["dropout 0.2"])
-    shown = drakegpt("compare", "--remedies", *tiny, "--json")
+    shown = drakegpt("compare", "--regularization", *tiny, "--json")
     assert shown.code == 0, shown.err
     assert f"{rows['dropout 0.2']} is damaged and left out. " in shown.err
-    assert [row["remedy"] for row in shown.json["rows"]] == [r for r in rows if r != "dropout 0.2"]
+    assert [row["regularizer"] for row in shown.json["rows"]] == [
+        r for r in rows if r != "dropout 0.2"
+    ]
     assert [entry["run"] for entry in shown.json["damaged"]] == [rows["dropout 0.2"]]
     damage_named(rows["none"])
-    refused = drakegpt("compare", "--remedies", *tiny)
+    refused = drakegpt("compare", "--regularization", *tiny)
     assert refused.code == 1
     assert "damaged" in refused.err
-    again = drakegpt("compare", "--remedies", "--train", *tiny, "--json", "-q")
+    again = drakegpt("compare", "--regularization", "--train", *tiny, "--json", "-q")
     assert again.code == 0, again.err
     assert len(again.json["rows"]) == len(rows)
 
@@ -150,7 +152,7 @@ def test_the_table_of_few_bits_leaves_a_damaged_run_out(drakegpt, prepared, monk
     monkeypatch.setattr(low_bit_costs, "ROUNDS", 1)
     monkeypatch.setattr(low_bit_costs, "REPETITION", 0.01)
     monkeypatch.setattr(low_bit_costs, "peak_memory", lambda *_: None)
-    asked = ("compare", "--bits", "--seeds", 1, *TINY, "--json", "-q")
+    asked = ("compare", "--low-bit", "--seeds", 1, *TINY, "--json", "-q")
     trained = drakegpt(*asked, "--train")
     assert trained.code == 0, trained.err
     (run,) = next(row["runs"] for row in trained.json["rows"] if row["name"] == "1 bit")

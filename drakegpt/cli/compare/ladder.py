@@ -247,9 +247,9 @@ def _render_baselines(comparison: "Comparison") -> None:
     """Show the table of n-gram baselines, and which rows are better."""
     from drakegpt.report.summary import describe_baselines
 
-    baselines, find_lowest = comparison.baselines, comparison.lowest_baseline
+    baselines, lowest = comparison.baselines, comparison.lowest_baseline
     title = "N-gram baselines"
-    show_table(title, _BASELINE_COLUMNS, baselines, lambda baseline: baseline is find_lowest)
+    show_table(title, _BASELINE_COLUMNS, baselines, lambda baseline: baseline is lowest)
     unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     console.show(
