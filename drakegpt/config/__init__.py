@@ -14,6 +14,7 @@ from drakegpt.config.schema import (
     LARGEST_NUMBER,
     LARGEST_SIZE,
     MODEL_NAMES,
+    ORIGINAL_MODELS,
     PANELS,
     SIZES,
     Device,
@@ -23,6 +24,7 @@ from drakegpt.config.schema import (
     Recipe,
     SelectOn,
     TrainConfig,
+    add_model,
     changeable_settings,
     choices,
     incidental_settings,
@@ -30,7 +32,7 @@ from drakegpt.config.schema import (
     setting_of,
     type_of,
 )
-from drakegpt.config.validate import check_setting, uneven_heads
+from drakegpt.config.validate import check_model, check_setting, uneven_heads
 
 __all__ = [
     "LADDER",
@@ -38,6 +40,7 @@ __all__ = [
     "LARGEST_NUMBER",
     "LARGEST_SIZE",
     "MODEL_NAMES",
+    "ORIGINAL_MODELS",
     "PANELS",
     "SIZES",
     "Device",
@@ -47,7 +50,9 @@ __all__ = [
     "Recipe",
     "SelectOn",
     "TrainConfig",
+    "add_model",
     "changeable_settings",
+    "check_model",
     "check_setting",
     "choices",
     "incidental_settings",

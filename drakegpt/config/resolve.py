@@ -5,7 +5,7 @@ system and of the recipe.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from drakegpt.config.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
 from drakegpt.config.schema import (
@@ -107,7 +107,7 @@ _SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
     by_lower_case: dict[str, ModelName] = {
-        name.lower(): name for name in get_args(ModelName) if name in among
+        name.lower(): name for name in MODEL_NAMES if name in among
     }
     if model := by_lower_case.get(text.lower()):
         return model

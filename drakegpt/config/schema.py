@@ -18,15 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 
-ModelName = Literal[
-    "BigramLM",
-    "SingleHeadAttentionLM",
-    "MultiHeadAttentionLM",
-    "BlocksLM",
-    "ResidualBlocksLM",
-    "TransformerLM",
-    "GPT1LM",
-]
+ModelName = str  # one of MODEL_NAMES, which a program can add to
 
 Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
 
@@ -52,9 +44,11 @@ Wandb = Literal["off", "offline", "online"]
 
 SelectOn = Literal["validation", "training-tail"]
 
-MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
-
-LADDER: tuple[str, ...] = MODEL_NAMES[:6]  # the six rungs, each adding one idea
+# All models, and those of the ladder, each of which adds one idea to the one before it.
+MODEL_NAMES: list[str] = list(MODEL_FACTS)
+LADDER: list[str] = MODEL_NAMES[:6]
+# The models of the original DrakeGPT, which is all that its figures and claims are about.
+ORIGINAL_MODELS: tuple[str, ...] = tuple(LADDER)
 
 SIZES: tuple[str, ...] = get_args(Size)
 
@@ -345,6 +339,14 @@ class TrainConfig:
         return ModelConfig(vocab_size=vocab_size, **shape)
 
 
+def add_model(name: str, facts: ModelFacts, *, on_ladder: bool) -> None:
+    """Let settings name another model, on the ladder as its last one; see `models.registry`."""
+    MODEL_FACTS[name] = facts
+    MODEL_NAMES.append(name)
+    if on_ladder:
+        LADDER.append(name)
+
+
 def setting_of(name: str) -> Setting:
     """Return what is known about one field of `TrainConfig`."""
     return next(item for item in hints()[name].__metadata__ if isinstance(item, Setting))
@@ -352,6 +354,8 @@ def setting_of(name: str) -> Setting:
 
 def choices(name: str, given: Mapping[str, Any] | None = None) -> list[str]:
     """Return the choices of a setting; unlisted ones only if `given` has fewer bits."""
+    if name == "model":
+        return list(MODEL_NAMES)
     unlisted = () if (given or {}).get("bits", "full") != "full" else setting_of(name).unlisted
     names = (value for value in get_args(type_of(name)) if isinstance(value, str))
     return [name for name in names if name not in unlisted]

@@ -52,9 +52,12 @@ def _validate_setting(name: str, value: Any, settings: Mapping[str, Any]) -> Any
     from pydantic import ValidationError
 
     try:
-        return _adapter(name).validate_python(value)
+        checked = _adapter(name).validate_python(value)
     except ValidationError as error:
         raise _explain(name, error, settings) from error
+    if name == "model":
+        check_model(checked)
+    return checked
 
 
 @cache
@@ -78,13 +81,24 @@ def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -
     )
 
 
+def check_model(name: str) -> None:
+    """Raise `UsageError` if there is no model of that name."""
+    if name not in MODEL_FACTS:
+        *others, last = map(repr, choices("model"))
+        raise UsageError(
+            f"model cannot be {show_value(name)}: input should be {', '.join(others)} or {last}.",
+            f"Give model another value. It is: {setting_of('model').help}",
+        )
+
+
 def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
     """Whether a model with several heads cannot share its width among them."""
     return MODEL_FACTS[config.model].splits_heads and config.embedding_dim % config.num_heads != 0
 
 
 def check_together(config: TrainConfig) -> TrainConfig:
-    """Check what no single setting shows."""
+    """Check what no single setting shows, and that the model exists."""
+    check_model(config.model)
     if uneven_heads(config):
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "

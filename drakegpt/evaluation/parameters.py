@@ -3,10 +3,10 @@
 Not here: the true counts (`models.size`).
 """
 
-from drakegpt.config import LADDER, ModelConfig, ModelName
+from drakegpt.config import ORIGINAL_MODELS, ModelConfig, ModelName
 
 # Models and sizes whose counts are printed there; for other shapes its formula is used.
-PRINTED = {(name, "default") for name in LADDER[:-1]} | {(LADDER[-1], "scaled")}
+PRINTED = {(name, "default") for name in ORIGINAL_MODELS[:-1]} | {(ORIGINAL_MODELS[-1], "scaled")}
 
 # Why each published count differs from the true one; a test adds up every item.
 WHY_THEY_DIFFER: dict[ModelName, str] = {
@@ -28,7 +28,7 @@ def compute_published_parameters(config: ModelConfig) -> int | None:
     For V = 80 the formula gives the counts printed there: 2,560 · 11,264 · 11,264 ·
     29,952 · 42,240 at default size and 11,223,632 for the scaled TransformerLM.
     """
-    if config.model not in LADDER:
+    if config.model not in ORIGINAL_MODELS:
         return None
     V, T, C = config.vocab_size, config.context_length, config.embedding_dim
     if config.model == "BigramLM":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from drakegpt.config import LADDER, SIZES
+from drakegpt.config import ORIGINAL_MODELS, SIZES
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.experiments.results import ResultRow, RunResult, compare_losses
@@ -40,11 +40,15 @@ class Claim:
 
 def check_claims(rows: Sequence[ResultRow]) -> list[Claim]:
     """Check each claim on each set of at least two of the ladder's `rows`; presets excluded."""
-    rows = [row for row in rows if row.preset == "none" and not row.differs]
+    rows = [
+        row
+        for row in rows
+        if row.preset == "none" and not row.differs and row.model in ORIGINAL_MODELS
+    ]
     sets = {f"{size} size": [row for row in rows if row.size == size] for size in SIZES}
-    *small, _ = LADDER
+    *small, _ = ORIGINAL_MODELS
     shown = [row for row in rows if row.size == "default" and row.model in small]
-    large = [row for row in rows if row.size == "scaled" and row.model == LADDER[-1]]
+    large = [row for row in rows if row.size == "scaled" and row.model == ORIGINAL_MODELS[-1]]
     if shown and large and shown[0].shared == large[0].shared:
         sets["as the original shows it: the last one scaled"] = [*shown, *large]
     return [
@@ -58,7 +62,7 @@ def check_claims(rows: Sequence[ResultRow]) -> list[Claim]:
 def _check_set(name: str, rows: Sequence[ResultRow]) -> list[Claim]:
     """Check the claims on one set of rows, in the order of the ladder."""
     claims = [_check_steps(name, rows), _check_overfitting(name, rows)]
-    if rows[-1].model == LADDER[-1]:
+    if rows[-1].model == ORIGINAL_MODELS[-1]:
         claims.insert(1, _check_last_is_lowest(name, rows))
     return claims
 
@@ -67,7 +71,7 @@ def _decide(rows: Sequence[ResultRow], found: Sequence[Difference]) -> bool | No
     """Decide whether the loss decreases in all of these steps; true needs all models."""
     if any(step.higher for step in found):
         return False
-    complete = len(rows) == len(LADDER)
+    complete = len(rows) == len(ORIGINAL_MODELS)
     return True if complete and all(step.lower for step in found) else None
 
 
@@ -80,7 +84,7 @@ def _check_steps(name: str, rows: Sequence[ResultRow]) -> Claim:
     steps = [
         (row, compare_losses(before, row, get_train_loss))
         for before, row in pairwise(rows)
-        if LADDER.index(row.model) == LADDER.index(before.model) + 1
+        if ORIGINAL_MODELS.index(row.model) == ORIGINAL_MODELS.index(before.model) + 1
     ]
     findings = [_describe_step(row, step) for row, step in steps if not step.lower]
     if not findings:
@@ -145,7 +149,7 @@ def _check_overfitting(name: str, rows: Sequence[ResultRow]) -> Claim:
         for model, (train, val) in found.items()
     )
     # A run without a recorded curve may have overfitted.
-    complete = len(rows) == len(LADDER) and all(moves.values())
+    complete = len(rows) == len(ORIGINAL_MODELS) and all(moves.values())
     return Claim(
         "For some of the models, training loss goes on falling while validation loss plateaus "
         f"or increases ({name}).",

@@ -29,6 +29,7 @@ from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError, RunError, is_out_of_memory
 from drakegpt.files import remove_folder
+from drakegpt.models.registry import is_built_in
 from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.create import check_new_name
 from drakegpt.runs.lookup import (
@@ -154,7 +155,7 @@ def _count_at_once(configs: Sequence[TrainConfig], data: Dataset) -> int:
     """Count how many runs to train at a time: one on GPUs, and if they are large or short."""
     operations, threads = 0, 1
     for config in configs:
-        if choose_device(config.device).type != "cpu":
+        if choose_device(config.device).type != "cpu" or not is_built_in(config.model):
             return 1
         model = config.model_settings(data.tokenizer.vocab_size)
         tokens = config.batch_size * config.grad_accumulation * config.context_length

@@ -164,7 +164,7 @@ def _draw_losses(
 ) -> None:
     for row in rows:
         points = {evaluation["iteration"]: evaluation[key] for evaluation in row.evaluations}
-        colour = COLOURS[LADDER.index(row.model)]
+        colour = COLOURS[LADDER.index(row.model) % len(COLOURS)]
         axes.plot(
             list(points),
             list(points.values()),

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from drakegpt.config import ModelConfig
+from drakegpt.config import ModelConfig, add_model
+from drakegpt.config.model_facts import ModelFacts
 from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.gpt1 import GPT1LM
@@ -26,6 +28,25 @@ MODELS: dict[str, type[LanguageModel]] = {
         GPT1LM,
     )
 }
+
+
+def register(model: type[LanguageModel], *, on_ladder: bool = False) -> type[LanguageModel]:
+    """Make a model of one's own known by its class's name, wherever models are named.
+
+    With `on_ladder` it is compared with the others, as the last of the ladder. Works as
+    a decorator too. Processes of their own do not know it: runs are then trained one by one.
+    """
+    if model.__name__ in MODELS:
+        raise ValueError(f"There is a model named {model.__name__} already.")
+    facts = {field.name: getattr(model, field.name) for field in fields(ModelFacts)}
+    MODELS[model.__name__] = model
+    add_model(model.__name__, ModelFacts(**facts), on_ladder=on_ladder)
+    return model
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a model comes with drakegpt, so that every process knows it."""
+    return MODELS[name].__module__.startswith("drakegpt.")
 
 
 def build_model(config: ModelConfig) -> LanguageModel:

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+RUNG_COLOURS = 6  # in a longer ladder the seventh model has the first one's again
 # The CSS variables of the page's colours that figures use.
-VARIABLES = ("ink", "muted", "grid", "other", *(f"rung-{number}" for number in range(1, 7)))
+VARIABLES = ("ink", "muted", "grid", "other", *(f"rung-{n + 1}" for n in range(RUNG_COLOURS)))
 # matplotlib knows no CSS variables: unused colours stand in for them.
 _STAND_INS = {f"#01fe{number:02x}": name for number, name in enumerate(VARIABLES)}
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -24,7 +24,7 @@ from drakegpt.experiments.plots import (
     mark_overfitting,
 )
 from drakegpt.experiments.results import ResultRow
-from drakegpt.report.inline_svg import stand_in_for, to_inline_svg
+from drakegpt.report.inline_svg import RUNG_COLOURS, stand_in_for, to_inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def assign_marks(comparison: Comparison) -> dict[str, Mark]:
     for row in comparison.rows:
         rung = LADDER.index(row.model) + 1
         sign = f"{rung}s" if row.size == "scaled" else str(rung)
-        marks[row.runs[0]] = Mark(sign, f"rung-{rung}", row.label)
+        marks[row.runs[0]] = Mark(sign, f"rung-{(rung - 1) % RUNG_COLOURS + 1}", row.label)
     for number, row in enumerate(comparison.others):
         marks[row.runs[0]] = Mark(_to_letters(number), "other", row.label)
     return marks

@@ -13,10 +13,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from drakegpt.compute.device import set_thread_count
-from drakegpt.config import LARGEST_SIZE, ModelConfig, uneven_heads
+from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, ModelConfig, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
-from drakegpt.errors import RunError, UsageError, is_out_of_memory
+from drakegpt.errors import RunError, UsageError, is_out_of_memory, shorten
 from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
@@ -81,6 +81,8 @@ def _parse_model_config(text: str) -> ModelConfig:
         raise ValueError(f"{place}{first['msg']}") from error
     if unknown := set(parse_json(text)) - {field.name for field in fields(ModelConfig)}:
         raise ValueError(f"{unknown.pop()} is not a setting of a model")
+    if config.model not in MODEL_NAMES:
+        raise ValueError(f"there is no model named {shorten(config.model)}")
     sizes = (
         config.vocab_size,
         config.context_length,

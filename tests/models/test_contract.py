@@ -42,13 +42,13 @@ def tokens(model, batch=4, length=None):
 
 
 def test_the_models_are_the_names():
-    assert tuple(MODELS) == MODEL_NAMES == tuple(MODEL_FACTS)
+    assert list(MODELS) == MODEL_NAMES == list(MODEL_FACTS)
 
 
 def test_the_rungs_are_the_models_of_ladder():
     classes = [value for value in vars(ladder).values() if isinstance(value, type)]
     rungs = [kind.__name__ for kind in classes if kind.__module__ == ladder.__name__]
-    assert tuple(name for name in rungs if name in MODELS) == LADDER
+    assert [name for name in rungs if name in MODELS] == LADDER
 
 
 # --- What a class says of its model (see `LanguageModel`) -----------------------------------------
