@@ -142,7 +142,7 @@ def test_settings_that_a_missing_model_cannot_have_are_told(drakegpt, prepared, 
     assert shown.code == 0, shown.err
     why = "no finished run of TransformerLM: embedding_dim 32 cannot be split evenly over num_heads"
     assert why in shown.err
-    assert "none can be made with these settings" in page.read_text(encoding="utf-8")
+    assert "none can be trained with these settings" in page.read_text(encoding="utf-8")
     missing = drakegpt("compare", "--set", "num_heads=5", "--json").json["missing"]
     made = {entry["model"]: entry["command"] for entry in missing}
     assert "--num-heads 5" in made["SingleHeadAttentionLM"]
