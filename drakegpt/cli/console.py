@@ -276,7 +276,7 @@ def pass_on_warnings() -> None:
 
 
 def fail(error: DrakeGPTError) -> int:
-    """Print an error and how to mend it; returns the exit code."""
+    """Print an error and how to fix it; return the exit code."""
     _say(("Error: ", "bold red"), (error.problem, ""))
     _say((error.fix, ""))
     return error.exit_code
