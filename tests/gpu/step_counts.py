@@ -123,7 +123,7 @@ def main():
     arguments = parser.parse_args()
     nullgpu = None if arguments.dry_run else _stand_in(parser)
     trainer = new_trainer(arguments.settings, torch.device("cuda" if nullgpu else "cpu"))
-    print(trainer.plan.why)
+    print(trainer.plan.description)
     if nullgpu:
         show_steps(trainer, nullgpu)
     else:

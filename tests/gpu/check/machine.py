@@ -22,7 +22,7 @@ def env(options, results):
     auto = product.choose_device("auto").type
     results.put("auto", {"ok": auto == bench.device.type, "device": auto})
     plan = product.plan_execution(bench.config(**bench.shape()), bench.device)
-    results.put("plan", plan.why)
+    results.put("plan", plan.description)
     if not bench.on_gpu:
         return
     gpu = torch.cuda.get_device_properties(0)
