@@ -2,6 +2,7 @@ import pytest
 from learning import train
 
 from drakegpt import home
+from drakegpt import home as home_folders
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
@@ -26,7 +27,7 @@ def test_names_that_are_paths_are_refused(prepared, name):
 
 def test_everything_lives_under_the_home(prepared, home):
     run = train(prepared, "BigramLM")
-    assert run.folder.parent == home.runs() == home / "runs"
+    assert run.folder.parent == home_folders.runs() == home / "runs"
 
 
 def test_a_run_that_cannot_be_made_whole_leaves_its_name_free(prepared, monkeypatch):
