@@ -87,17 +87,13 @@ def _describe_no_gain(row: ResultRow, before: ResultRow) -> str:
 
 def describe_baselines(comparison: Comparison) -> list[str]:
     """Describe the best n-gram baseline, its size, and which rows are better than it."""
-    find_lowest = comparison.lowest_baseline
-    if find_lowest is None:
+    lowest = comparison.lowest_baseline
+    if lowest is None:
         return []
-    what = (
-        f"n-grams of up to {find_lowest.order} {find_lowest.unit}"
-        if find_lowest.order > 1
-        else find_lowest.unit
-    )
+    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
     sentences = [
-        f"The best n-gram baseline reaches {find_lowest.score.bits_per_character:.3f} bits per "
-        f"character, with counts of {find_lowest.ngrams:,} different {what}.",
+        f"The best n-gram baseline reaches {lowest.score.bits_per_character:.3f} bits per "
+        f"character, with counts of {lowest.ngrams:,} different {what}.",
         *_rank_against_best_baseline(comparison),
     ]
     if comparison.bigram_baseline:
