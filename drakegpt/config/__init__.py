@@ -32,7 +32,7 @@ from drakegpt.config.schema import (
     setting_of,
     type_of,
 )
-from drakegpt.config.validate import check_model, check_setting, uneven_heads
+from drakegpt.config.validate import check_setting, uneven_heads
 
 __all__ = [
     "LADDER",
@@ -52,7 +52,6 @@ __all__ = [
     "TrainConfig",
     "add_model",
     "changeable_settings",
-    "check_model",
     "check_setting",
     "choices",
     "incidental_settings",
