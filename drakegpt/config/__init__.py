@@ -1,6 +1,7 @@
 """Settings: what there are, their presets, how they become complete, and their files."""
 
 from drakegpt.config.resolve import (
+    find_model,
     merge_layers,
     parse_model,
     parse_setting_name,
@@ -54,6 +55,7 @@ __all__ = [
     "changeable_settings",
     "check_setting",
     "choices",
+    "find_model",
     "incidental_settings",
     "merge_layers",
     "parse_model",
