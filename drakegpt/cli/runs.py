@@ -1,6 +1,7 @@
 """`drakegpt runs`: list, show, remove and import training runs."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,8 +65,6 @@ def show(run: RunName, json: options.Json = False) -> None:
     found = find_run(run)
     scored = count_validation_scorings(found)
     if json:
-        from dataclasses import asdict
-
         console.show_json(
             _summarize(found)
             | {
