@@ -58,10 +58,6 @@ UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
 Progress = Callable[[str, int, int], None]
 
 
-def _ignore_progress(_what: str, _done: int, _total: int) -> None:
-    """Do nothing: the default progress callback."""
-
-
 @dataclass(frozen=True)
 class Times:
     """Seconds for one unit of one kind of work, by implementation, round by round."""
@@ -205,7 +201,7 @@ def measure(
     device: torch.device,
     *,
     memory: bool = False,
-    progress: Progress = _ignore_progress,
+    progress: Progress = lambda *_: None,
 ) -> Measurement:
     """Measure one model; `progress` is called with what is measured, and steps done and in all."""
     with _restore_threads():
@@ -243,7 +239,7 @@ def measure_in_turns(
     units: dict[tuple[str, str], int],
     rounds: int,
     device: torch.device,
-    progress: Progress = _ignore_progress,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Times]:
     """Time the workloads in turns; returns the seconds per unit of each kind of work."""
     times: dict[str, Times] = {workload.kind: Times({}) for workload in workloads}

@@ -1,5 +1,6 @@
 """`drakegpt data`: fetch a text, list datasets, show one."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -73,7 +74,7 @@ def fetch(
     for note in fetched.notes:
         console.warn(note)
     if json:
-        console.show_json(_to_json(metadata) | {"outcome": fetched.outcome})
+        console.show_json(asdict(metadata) | {"outcome": fetched.outcome})
         return
     unit = "" if metadata.tokenizer == "char" else " tokens"
     outcomes = {
@@ -103,7 +104,7 @@ def list_(json: options.Json = False) -> None:
             console.warn(f"{error.problem} {error.fix}")
     default = dataset.get_default_name()
     if json:
-        prepared = [_to_json(m) | {"default": m.name == default} for m in datasets]
+        prepared = [asdict(m) | {"default": m.name == default} for m in datasets]
         broken = [{"name": name, "damaged": problem} for name, problem in damaged.items()]
         known = {name: source.description for name, source in sources.SOURCES.items()}
         console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
@@ -148,7 +149,7 @@ def show(
         console.note(error.fix)
         return
     if json:
-        console.show_json(_to_json(data.metadata) | {"begins": beginning})
+        console.show_json(asdict(data.metadata) | {"begins": beginning})
         return
     for key, value in [*_describe_metadata(data.metadata), *_describe_vocabulary(data.tokenizer)]:
         console.show(f"{key + ':':18}{value}")
@@ -164,15 +165,9 @@ def _check_readable(data: "Dataset") -> "Dataset":
     return data
 
 
-def _to_json(metadata: "Metadata") -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(metadata)
-
-
 def _describe_metadata(metadata: "Metadata") -> list[tuple[str, str]]:
     """Return what `show` prints of the metadata; fields that do not apply are left out."""
-    facts = {key: str(v) for key, v in _to_json(metadata).items() if isinstance(v, str | int)}
+    facts = {key: str(v) for key, v in asdict(metadata).items() if isinstance(v, str | int)}
     share = metadata.seen_share
     facts["seen_share"] = "unknown" if share is None else f"{share:.2%} of validation"
     if metadata.songs is None:

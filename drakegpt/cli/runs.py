@@ -1,6 +1,7 @@
 """`drakegpt runs`: list, show, remove and import training runs."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,6 @@ from drakegpt.experiments.formatting import format_or_blank
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from drakegpt.runs.run import Run
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or folder.")]
@@ -66,8 +65,6 @@ def show(run: RunName, json: options.Json = False) -> None:
     found = find_run(run)
     scored = count_validation_scorings(found)
     if json:
-        from dataclasses import asdict
-
         console.show_json(
             _summarize(found)
             | {
@@ -182,11 +179,6 @@ def _summarize(run: "Run") -> dict[str, Any]:
     }
 
 
-def _column(name: str, form: str) -> "Callable[[dict[str, Any]], str]":
-    """Return what formats a field of a summary; unknown values are blank."""
-    return lambda row: format_or_blank(row.get(name), form)
-
-
 def _loss(row: dict[str, Any]) -> str:
     tail = " (tail)" if row.get("scored_on") == "training-tail" else ""
     loss = format_or_blank(row.get("val_loss"), ".4f")
@@ -200,7 +192,7 @@ def _state(row: dict[str, Any]) -> str:
 
 _COLUMNS: tuple[Column[dict[str, Any]], ...] = (
     Column("run", lambda row: row["run"].replace("\n", "\\n")),
-    Column("iterations", _column("iteration", ","), 3),
+    Column("iterations", lambda row: format_or_blank(row.get("iteration"), ","), 3),
     Column("validation", _loss, 1),
     Column("state", _state, 2),
 )

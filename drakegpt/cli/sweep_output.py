@@ -10,6 +10,7 @@ from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import files
 from drakegpt.errors import RunError
+from drakegpt.experiments.formatting import format_or_blank
 from drakegpt.wording import format_command, join, pluralize
 
 if TYPE_CHECKING:
@@ -175,12 +176,14 @@ def _columns(study: "Study") -> "list[Column[TrialRow]]":
         return Column(name, lambda row: format_value(row.params[name]) if row.params else "", 1)
 
     part = study.definition.select_on
-    unranked = [Column("validation", _format_val_loss, 2)] if part != "validation" else []
+    validation: Column[TrialRow] = Column(
+        "validation", lambda row: format_or_blank(row.val_loss, ".4f"), 2
+    )
     return [
         Column("trial", lambda row: str(row.number)),
         *map(of, study.definition.space),
         Column(_SHORT[part], _loss),
-        *unranked,
+        *([validation] if part != "validation" else []),
         Column("state", _state, 3),
         Column("run", lambda row: row.run, 4),
     ]
@@ -190,11 +193,6 @@ def _loss(row: "TrialRow") -> str:
     if row.loss is None:
         return ""
     return f"{row.loss:.4f}" if row.state == "complete" else f"~{row.loss:.4f}"
-
-
-def _format_val_loss(row: "TrialRow") -> str:
-    """Return the validation loss, where it does not rank the trials."""
-    return "" if row.val_loss is None else f"{row.val_loss:.4f}"
 
 
 def _command(definition: "Definition", row: "TrialRow") -> str:

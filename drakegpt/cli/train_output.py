@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.experiments.formatting import format_with_spread
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def _render_seeds(row: "ResultRow") -> None:
     best = min(result.val_loss for result in row.results)
     title = f"{row.label}, {pluralize(len(row.results), 'seed')}"
     show_table(title, columns, row.results, lambda result: result.val_loss == best)
-    spread = "" if row.val_spread is None else f" ± {row.val_spread:.4f}"
+    loss = format_with_spread(row.val_loss, row.val_spread)
     seeds = f"mean of {len(row.seeds)} seeds, ±: their sample standard deviation"
     console.show(
-        f"Validation loss {row.val_loss:.4f}{spread} nats per {row.unit}, over the whole split"
-        + (f"; {seeds}" if spread else "")
+        f"Validation loss {loss} nats per {row.unit}, over the whole split"
+        + ("" if row.val_spread is None else f"; {seeds}")
     )

@@ -1,6 +1,7 @@
 """Settings: what there are, their presets, how they become complete, and their files."""
 
 from drakegpt.config.resolve import (
+    find_model,
     merge_layers,
     parse_model,
     parse_setting_name,
@@ -32,7 +33,7 @@ from drakegpt.config.schema import (
     setting_of,
     type_of,
 )
-from drakegpt.config.validate import check_model, check_setting, uneven_heads
+from drakegpt.config.validate import check_setting, uneven_heads
 
 __all__ = [
     "LADDER",
@@ -52,9 +53,9 @@ __all__ = [
     "TrainConfig",
     "add_model",
     "changeable_settings",
-    "check_model",
     "check_setting",
     "choices",
+    "find_model",
     "incidental_settings",
     "merge_layers",
     "parse_model",

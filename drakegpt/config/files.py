@@ -165,12 +165,12 @@ def to_command(config: TrainConfig) -> str:
     But for settings that are `None`, which are left to the machine.
     """
     size = ["--scaled"] if config.size == "scaled" else []
-    flags = [to_flag(name, value) for name, value in named_settings(config).items()]
+    flags = [_to_flag(name, value) for name, value in named_settings(config).items()]
     data = format_option("--data", config.data)
     return join(["drakegpt", "train", config.model, *size, *data, *chain(*flags)])
 
 
-def to_flag(name: str, value: Any) -> list[str]:
+def _to_flag(name: str, value: Any) -> list[str]:
     """A setting as words of the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):

@@ -99,17 +99,17 @@ def parse_value(name: str, text: str) -> Any:
 
 # How the command line reads an environment variable that stands for a flag.
 _SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
-
-
 _SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+def find_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName | None:
+    """The model of that name in any case, if there is one."""
+    return next((name for name in among if name.lower() == text.lower()), None)
 
 
 def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """The model of that name in any case; raises `UsageError` that lists them, or says which."""
-    by_lower_case: dict[str, ModelName] = {
-        name.lower(): name for name in MODEL_NAMES if name in among
-    }
-    if model := by_lower_case.get(text.lower()):
+    if model := find_model(text, among):
         return model
     raise UsageError(
         f"There is no model named '{shorten(text)}' here.",

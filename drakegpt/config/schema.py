@@ -19,29 +19,17 @@ from annotated_types import Ge, Gt, Le, Lt
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 
 ModelName = str  # one of MODEL_NAMES, which a program can add to
-
 Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
-
 Size = Literal["default", "scaled"]
-
 Recipe = Literal["original", "fast"]
-
 Bits = Literal["full", "1.58", "1"]
-
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
 Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "two-stage"]
-
 OptimizerName = Literal["adamw", "muon"]
-
 WindowOrder = Literal["random", "epoch"]
-
 WeightDecayOn = Literal["all", "matrices"]
-
 Dtype = Literal["auto", "float32", "bfloat16"]
-
 Wandb = Literal["off", "offline", "online"]
-
 SelectOn = Literal["validation", "training-tail"]
 
 # All models, and those of the ladder, each of which adds one idea to the one before it.

@@ -8,13 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.config.model_facts import MODEL_FACTS
-from drakegpt.config.schema import (
-    ModelConfig,
-    TrainConfig,
-    choices,
-    hints,
-    setting_of,
-)
+from drakegpt.config.schema import ModelConfig, TrainConfig, choices, hints, setting_of
 from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 if TYPE_CHECKING:
@@ -55,8 +49,8 @@ def _validate_setting(name: str, value: Any, settings: Mapping[str, Any]) -> Any
         checked = _adapter(name).validate_python(value)
     except ValidationError as error:
         raise _explain(name, error, settings) from error
-    if name == "model":
-        check_model(checked)
+    if name == "model" and checked not in MODEL_FACTS:
+        raise _explain_wrong_value(name, value, f"input should be {_list_choices(name, settings)}")
     return checked
 
 
@@ -73,22 +67,20 @@ def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -
     first = error.errors()[0]
     wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "literal_error":
-        *others, last = map(repr, choices(name, settings))
-        wanted = f"input should be {', '.join(others)} or {last}"
+        wanted = f"input should be {_list_choices(name, settings)}"
+    return _explain_wrong_value(name, first["input"], wanted)
+
+
+def _list_choices(name: str, settings: Mapping[str, Any]) -> str:
+    *others, last = map(repr, choices(name, settings))
+    return f"{', '.join(others)} or {last}"
+
+
+def _explain_wrong_value(name: str, value: Any, wanted: str) -> UsageError:
     return UsageError(
-        f"{name} cannot be {show_value(first['input'])}: {wanted}.",
+        f"{name} cannot be {show_value(value)}: {wanted}.",
         f"Give {name} another value. It is: {setting_of(name).help}",
     )
-
-
-def check_model(name: str) -> None:
-    """Raise `UsageError` if there is no model of that name."""
-    if name not in MODEL_FACTS:
-        *others, last = map(repr, choices("model"))
-        raise UsageError(
-            f"model cannot be {show_value(name)}: input should be {', '.join(others)} or {last}.",
-            f"Give model another value. It is: {setting_of('model').help}",
-        )
 
 
 def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
@@ -97,8 +89,7 @@ def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
 
 
 def check_together(config: TrainConfig) -> TrainConfig:
-    """Check what no single setting shows, and that the model exists."""
-    check_model(config.model)
+    """Check what no single setting shows."""
     if uneven_heads(config):
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "

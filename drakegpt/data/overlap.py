@@ -113,10 +113,10 @@ class _FingerprintSet:
         return self._marked[np.searchsorted(self._members, np.array(members, np.uint64))]
 
 
-def _batch_fingerprints(iter_lines: Iterable[tuple[int, int]]) -> Iterator["array[int]"]:
+def _batch_fingerprints(lines: Iterable[tuple[int, int]]) -> Iterator["array[int]"]:
     """Yield the fingerprints of lines in batches."""
     batch = array("Q")
-    for _, fingerprint in iter_lines:
+    for _, fingerprint in lines:
         batch.append(fingerprint)
         if len(batch) == BATCH:
             yield batch

@@ -120,9 +120,9 @@ def find_lowest(
     finite = [entry for entry in entries if math.isfinite(mean(entry))]
     if not finite:
         return []
-    find_lowest = min(finite, key=mean)
-    others = [entry for entry in finite if entry is not find_lowest]
-    return [find_lowest, *(entry for entry in others if compare(find_lowest, entry).within_noise)]
+    lowest = min(finite, key=mean)
+    others = [entry for entry in finite if entry is not lowest]
+    return [lowest, *(entry for entry in others if compare(lowest, entry).within_noise)]
 
 
 def _standard_error(values: Sequence[float]) -> float:

@@ -13,6 +13,11 @@ def format_or_blank(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
+def format_with_spread(loss: float, spread: float | None) -> str:
+    """Format a mean loss with its standard deviation over seeds, if that is known."""
+    return f"{loss:.4f}" if spread is None else f"{loss:.4f} ± {spread:.4f}"
+
+
 def format_signed(value: float) -> str:
     """Format a difference of losses with its sign; what rounds to zero has a plus."""
     return f"{round(value, 4) + 0.0:+.4f}"

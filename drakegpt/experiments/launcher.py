@@ -32,11 +32,7 @@ from drakegpt.files import remove_folder
 from drakegpt.models.registry import is_built_in
 from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.create import check_new_name
-from drakegpt.runs.lookup import (
-    apply_incidental_settings,
-    find_interrupted,
-    list_runs_on,
-)
+from drakegpt.runs.lookup import apply_incidental_settings, find_interrupted, list_runs_on
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run

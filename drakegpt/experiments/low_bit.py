@@ -205,7 +205,7 @@ def measure(
                 name=name,
                 runs=tuple(run.name for run in of_variant),
                 embedding_dim=models[name].config.embedding_dim,
-                val_losses=tuple(score_run.loss for score_run in scores[name]),
+                val_losses=tuple(score.loss for score in scores[name]),
                 bits_per_character=statistics.fmean(s.bits_per_character for s in scores[name]),
                 difference=0.0 - below.decrease,
                 noise=below.noise,
@@ -244,7 +244,7 @@ def _compare_to_first(
     first: Variant, variant: Variant, scores: Mapping[str, Sequence[Score]]
 ) -> Difference:
     first_losses, losses = (
-        [score_run.loss for score_run in scores[name]] for name in (first.name, variant.name)
+        [score.loss for score in scores[name]] for name in (first.name, variant.name)
     )
     # Variants of the same runs share their seeds, initial weights and windows.
     return compare_losses(first_losses, losses, same_seeds=variant.trained == first.trained)

@@ -127,11 +127,9 @@ def _describe(change: Difference) -> str:
 
 def _describe_lowest(regularized: Mapping[str, ResultRow]) -> list[str]:
     """Name the variant with the lowest final loss, and those within noise of it."""
-    score_rows = find_lowest(regularized.values(), val_loss)
-    if not score_rows:
+    lowest = find_lowest(regularized.values(), val_loss)
+    if not lowest:
         return []
-    best, *tied = [
-        name for row in score_rows for name, other in regularized.items() if other is row
-    ]
+    best, *tied = [name for row in lowest for name, other in regularized.items() if other is row]
     near = f"; within noise of it: {', '.join(tied)}" if tied else ""
-    return [f"The lowest final loss, {score_rows[0].val_loss:.3f}: {best}{near}."]
+    return [f"The lowest final loss, {lowest[0].val_loss:.3f}: {best}{near}."]

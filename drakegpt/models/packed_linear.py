@@ -205,7 +205,7 @@ class PackedLinear(nn.Module):
         x = self.norm(x)
         kernels = _load_packed_kernels(x.device) if x.is_cuda else None
         if kernels is not None and kernels.fits(x):
-            return kernels.layer(x, self.codes, self.scales, self.bias)
+            return kernels.packed_linear(x, self.codes, self.scales, self.bias)
         if x.is_cuda:
             activations, token = quantize_activations_to_bfloat16(x)
             exact = EXACT if self.bits == "8" else EXACT_LOW_BIT

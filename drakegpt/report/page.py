@@ -26,7 +26,13 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
 from drakegpt.experiments.claims import TITLE, Claim
-from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
+from drakegpt.experiments.formatting import (
+    NOISE,
+    describe_seeds,
+    format_or_blank,
+    format_range,
+    format_with_spread,
+)
 from drakegpt.experiments.ladder import BIGRAM, Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
@@ -291,15 +297,11 @@ def _colour_step(bits: float) -> int:
     return len(COLOUR_STEPS) if math.isnan(bits) else bisect_right(COLOUR_STEPS, bits)
 
 
-def _format_nats(loss: float, spread: float | None = None) -> str:
-    return f"{loss:.4f}" if spread is None else f"{loss:.4f} ± {spread:.4f}"
-
-
 # The columns of the table of results: title, value, whether it is a loss per token.
 COLUMNS: tuple[tuple[str, Any, bool], ...] = (
     ("parameters", lambda row: f"{row.parameters:,}", False),
-    ("train", lambda row: _format_nats(row.train_loss, row.train_spread), True),
-    ("validation", lambda row: _format_nats(row.val_loss, row.val_spread), True),
+    ("train", lambda row: format_with_spread(row.train_loss, row.train_spread), True),
+    ("validation", lambda row: format_with_spread(row.val_loss, row.val_spread), True),
     ("gain", lambda row: row.formatted_gain, True),
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from drakegpt.experiments.agreement import ORIGIN
-from drakegpt.experiments.formatting import format_range
+from drakegpt.experiments.formatting import format_range, format_with_spread
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow, compare_losses, find_lowest, val_loss
 from drakegpt.models.registry import MODELS
@@ -41,7 +41,7 @@ def _describe_best(comparison: Comparison) -> list[str]:
     among = f"Excluding {join_names(excluded)} (other settings), " if excluded else ""
     near = f" (within noise of it: {join_names([row.label for row in tied])})" if tied else ""
     choices = 2 ** min(best.bits_per_character, 64.0)  # more would overflow, and say no more
-    nats = f"{_format_nats(best.val_loss, best.val_spread)} per {best.unit}"
+    nats = f"{format_with_spread(best.val_loss, best.val_spread)} nats per {best.unit}"
     return [
         f"{among}{best.label} has the lowest validation loss{near}: "
         f"{best.bits_per_character:.3f} bits per character ({nats}), as hard as guessing among "
@@ -87,17 +87,13 @@ def _describe_no_gain(row: ResultRow, before: ResultRow) -> str:
 
 def describe_baselines(comparison: Comparison) -> list[str]:
     """Describe the best n-gram baseline, its size, and which rows are better than it."""
-    find_lowest = comparison.lowest_baseline
-    if find_lowest is None:
+    lowest = comparison.lowest_baseline
+    if lowest is None:
         return []
-    what = (
-        f"n-grams of up to {find_lowest.order} {find_lowest.unit}"
-        if find_lowest.order > 1
-        else find_lowest.unit
-    )
+    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
     sentences = [
-        f"The best n-gram baseline reaches {find_lowest.score.bits_per_character:.3f} bits per "
-        f"character, with counts of {find_lowest.ngrams:,} different {what}.",
+        f"The best n-gram baseline reaches {lowest.score.bits_per_character:.3f} bits per "
+        f"character, with counts of {lowest.ngrams:,} different {what}.",
         *_rank_against_best_baseline(comparison),
     ]
     if comparison.bigram_baseline:
@@ -181,7 +177,3 @@ def _commands_for_more_seeds(comparison: Comparison) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Join names for a sentence: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _format_nats(loss: float, spread: float | None) -> str:
-    return f"{loss:.4f} nats" if spread is None else f"{loss:.4f} ± {spread:.4f} nats"

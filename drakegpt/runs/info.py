@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from drakegpt.config import changeable_settings
 from drakegpt.models.packed_linear import PackedBits
 
 # Of a run's folder. It grows when older runs would be misread: when settings are removed or
@@ -12,7 +13,7 @@ from drakegpt.models.packed_linear import PackedBits
 FORMAT = 3
 # Settings that may change when a run is resumed: how long it is trained and how it is stored,
 # not what it computes.
-CHANGEABLE = ("iters", "patience", "save_interval", "wandb", "device")
+CHANGEABLE = changeable_settings()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drakegpt import home
-from drakegpt.config import MODEL_NAMES, TrainConfig, incidental_settings
+from drakegpt.config import MODEL_NAMES, TrainConfig, find_model, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, suggest_name
@@ -243,7 +243,7 @@ def _match_model(text: str | None) -> str | None:
         return None
     if not text.strip():
         raise UsageError("The name of a run is empty.", "`drakegpt runs` lists them.")
-    return next((name for name in MODEL_NAMES if name.lower() == text.lower()), None)
+    return find_model(text)
 
 
 def _find_folder(target: str) -> Path | None:

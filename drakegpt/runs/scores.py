@@ -172,7 +172,7 @@ def _write_single(run: Run, **scores: Score) -> None:
     scored, identity = _read_scored(run), _identify(run)
     if scored.get("of") != identity:
         scored = {"validation_scorings": _count_whole_scorings(run), "of": identity}
-    _write(run, SCORED, scored | {name: asdict(score_run) for name, score_run in scores.items()})
+    _write(run, SCORED, scored | {name: asdict(score) for name, score in scores.items()})
 
 
 def _read_single(run: Run, name: str) -> Score | None:
@@ -205,12 +205,12 @@ def _write(run: Run, name: str, values: Mapping[str, Any]) -> None:
 def _parse_score(values: Any) -> Score | None:
     """Return a stored score, if it is complete and its numbers are valid."""
     try:
-        score_run = Score(**values)
+        score = Score(**values)
     except TypeError:
         return None
-    counts = (score_run.tokens, score_run.characters)
-    finite = type(score_run.loss) is float and math.isfinite(score_run.loss)
-    return score_run if finite and all(type(n) is int and n > 0 for n in counts) else None
+    counts = (score.tokens, score.characters)
+    finite = type(score.loss) is float and math.isfinite(score.loss)
+    return score if finite and all(type(n) is int and n > 0 for n in counts) else None
 
 
 def _identify(run: Run) -> dict[str, str]:

@@ -32,12 +32,7 @@ from drakegpt.files import remove_folder, remove_leftovers, write_text
 from drakegpt.models.registry import build_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
-from drakegpt.runs.checkpoint import (
-    Checkpoint,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-)
+from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
 from drakegpt.runs.run import Run, describe_mismatch, open_run
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_

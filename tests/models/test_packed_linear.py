@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import importlib.util
 import itertools
 import os
 import subprocess
 import sys
 import types
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -439,6 +441,28 @@ def test_few_rows_on_a_gpu_are_for_triton(bits, monkeypatch):
         assert layer(torch.randn(rows, 384, device="cuda")).shape == (rows, 384)
     with pytest.raises(NameError):
         layer(torch.randn(4096, 384, device="cuda"))
+
+
+class OnGPU(torch.Tensor):
+    """A tensor on the CPU that says it is on a GPU."""
+
+    is_cuda = True
+
+
+@torch.no_grad()
+def test_few_rows_on_a_gpu_are_given_to_the_kernel(monkeypatch):
+    """The module of the kernel is the real one, though Triton is not: its names are called."""
+    for name in ("triton", "triton.language"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    spec = importlib.util.find_spec("drakegpt.compute.packed_kernels")
+    kernels = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernels)
+    monkeypatch.setattr(kernels, "packed_linear", lambda *given: given)
+    monkeypatch.setattr(packed, "_load_packed_kernels", lambda _: kernels)
+    layer, x = one_layer("1.58", 8, 16), torch.randn(2, 16).as_subclass(OnGPU)
+    activations, codes, scales, bias = layer(x)
+    assert torch.equal(activations, x)
+    assert (codes is layer.codes, scales is layer.scales, bias is layer.bias) == (True,) * 3
 
 
 def test_without_triton_nothing_is_said(monkeypatch, caplog):

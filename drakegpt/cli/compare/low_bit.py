@@ -8,7 +8,12 @@ from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.experiments.formatting import NOISE, describe_seeds, format_difference
+from drakegpt.experiments.formatting import (
+    NOISE,
+    describe_seeds,
+    format_difference,
+    format_or_blank,
+)
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -94,7 +99,7 @@ _QUALITY: "tuple[Column[LowBitRow], ...]" = (
     _NAME,
     Column("width", lambda row: str(row.embedding_dim), 2),
     Column("validation", lambda row: f"{row.val_loss:.4f}"),
-    Column("±", lambda row: "" if row.spread is None else f"{row.spread:.4f}", 1),
+    Column("±", lambda row: format_or_blank(row.spread, ".4f"), 1),
     Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 3),
     Column("Δ vs float32", lambda row: "" if row.name == "float32" else _format_difference(row)),
     Column("training\nseconds", lambda row: f"{row.training_seconds:,.1f}", 4),
