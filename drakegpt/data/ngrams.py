@@ -80,13 +80,21 @@ class NGrams:
         """Number of different n-grams of each length, from 1 to the order."""
         return tuple(len(level.grams) for level in self.levels)
 
+    def log_probabilities(self, tokens: Tokens, known: IntArray) -> FloatArray:
+        """Compute the natural log probability of each token of a text, (N,).
+
+        `tokens`: (N,). `known`: (N,), how many of the preceding tokens may be used, at
+        most the token's position, as `drakegpt.data.windows.count_known_tokens` returns.
+        """
+        *_, highest = self.probabilities(tokens, np.arange(len(tokens)), known)
+        return np.log(highest)
+
     def probabilities(
         self, tokens: Tokens, positions: IntArray, known: IntArray
     ) -> Iterator[FloatArray]:
         """Yield, for each order from 1 on, the probabilities (n,) of the tokens at `positions`.
 
-        `positions`: (n,). `known`: (n,), how many of the preceding tokens may be used, at most
-        the position, as `drakegpt.data.windows.count_known_tokens` returns.
+        `positions`: (n,). `known`: (n,), how many of the preceding tokens may be used.
         """
         targets = tokens[positions].astype(np.int64)
         contexts = np.zeros(len(positions), np.int64)
@@ -101,6 +109,27 @@ class NGrams:
             found = np.where(known >= length, first, found)
             yield found
             below = _interpolate(level.lower, grams, found_contexts, below)
+
+    def distribution(self, context: Sequence[int] | Tokens) -> FloatArray:
+        """Compute the probability of every token after a context of any length, (V,).
+
+        Only the last n - 1 tokens are used.
+        """
+        probabilities = np.full(self.vocab_size, 1 / self.vocab_size)
+        highest, key = min(self.order, len(context) + 1), 0
+        for length, level in enumerate(self.levels[:highest]):
+            if length:
+                key += int(context[-length]) * self.vocab_size ** (length - 1)
+            estimate = level.first if length + 1 == highest else level.lower
+            is_known, indices = _look_up(level.contexts, np.array([key]))
+            if not is_known[0]:
+                continue
+            smallest = key * self.vocab_size
+            start = np.searchsorted(level.grams, smallest)
+            end = np.searchsorted(level.grams, smallest + self.vocab_size - 1, side="right")
+            probabilities *= estimate.backoff[indices[0]]
+            probabilities[level.grams[start:end] - smallest] += estimate.shares[start:end]
+        return probabilities
 
 
 def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:

@@ -15,22 +15,6 @@ from drakegpt.data.ngrams import estimate_discounts, fit, limit_order
 
 F = Fraction
 
-
-def probabilities(counts, text, known):
-    """Return the probability of each token of a text, by all levels."""
-    *_, highest = counts.probabilities(text, np.arange(len(text)), known)
-    return highest
-
-
-def distribution(counts, context):
-    """Return the probability of every token after a context."""
-    size = counts.vocab_size
-    rows = np.column_stack([np.tile(np.array(context, np.int64), (size, 1)), np.arange(size)])
-    ends = np.arange(1, size + 1) * rows.shape[1] - 1
-    *_, highest = counts.probabilities(rows.ravel(), ends, np.full(size, len(context)))
-    return highest
-
-
 # By hand, for the text a b a b b a over the letters a, b and c. Nowhere is there an n-gram that
 # was counted three times, so all discounts are the defaults: 1/2 of 1, 1 of 2, 3/2 of 3.
 A, B, C = range(3)
@@ -66,7 +50,7 @@ WORKED = {
 def test_probabilities_are_those_worked_by_hand(tokens):
     *context, target = tokens
     assert KneserNey(TRAIN, 3, len(tokens)).probability(context, target) == WORKED[tokens]
-    found = distribution(fit(np.array(TRAIN), 3, len(tokens)), context)[target]
+    found = fit(np.array(TRAIN), 3, len(tokens)).distribution(context)[target]
     assert found == pytest.approx(float(WORKED[tokens]), abs=1e-15)
 
 
@@ -109,8 +93,10 @@ def test_probabilities_are_those_of_dictionaries(train, text, order, at_once, ch
     slow = KneserNey(train, 4, order)
     contexts = [text[place - k : place] for place, k in enumerate(known)]
     expected = [slow.probability(*of) for of in zip(contexts, text, strict=True)]
-    found = probabilities(counts, np.array(text, np.uint8), known)
-    assert found.tolist() == pytest.approx([float(p) for p in expected], abs=1e-12)
+    found = counts.log_probabilities(np.array(text, np.uint8), known)
+    assert np.exp(found).tolist() == pytest.approx([float(p) for p in expected], abs=1e-12)
+    drawn_from = [counts.distribution(c)[w] for c, w in zip(contexts, text, strict=True)]
+    assert drawn_from == pytest.approx(np.exp(found).tolist(), abs=1e-15)
 
 
 @pytest.mark.parametrize(("vocab_size", "length"), [(2, 300), (65, 5000), (3000, 5000)])
@@ -125,7 +111,7 @@ def test_each_distribution_sums_to_one(vocab_size, length):
             start = chooser.integers(length - size)
             known, unknown = train[start : start + size], chooser.integers(vocab_size, size=size)
             for context in (known, unknown, [*unknown[: size // 2], *known[size // 2 :]]):
-                found = distribution(counts, context)
+                found = counts.distribution(context)
                 assert found.shape == (vocab_size,)
                 assert math.fsum(found) == pytest.approx(1, abs=1e-12)
                 assert found.min() > 0
@@ -139,7 +125,7 @@ def test_each_order_is_what_it_is_alone():
     for order, found in enumerate(together, 1):
         alone = fit(train, 3, order)
         assert alone.order == order
-        assert found.tolist() == probabilities(alone, text, places).tolist()
+        assert np.log(found).tolist() == alone.log_probabilities(text, places).tolist()
         assert alone.sizes == fit(train, 3, 4).sizes[:order]
 
 
@@ -163,18 +149,18 @@ def test_the_longest_keys_fit_and_no_longer_ones(vocab_size, order):
     # By the same text of the first tokens, whose keys are small.
     small = fit((vocab_size - 1 - train).astype(kind), vocab_size, order)
     for context in (train[:5], train[-9:], train[:0], train[::-1][:70]):
-        found = distribution(counts, context)
-        assert np.abs(found[::-1] - distribution(small, vocab_size - 1 - context)).max() < 1e-15
+        found = counts.distribution(context)
+        assert np.abs(found[::-1] - small.distribution(vocab_size - 1 - context)).max() < 1e-15
 
 
 @pytest.mark.parametrize("order", [1, 6])
 def test_a_vocabulary_of_one_token(order):
     counts = fit(np.zeros(9, np.uint8), 1, order)
     text = np.zeros(5, np.uint8)
-    assert probabilities(counts, text, np.arange(5)).tolist() == pytest.approx([1] * 5)
+    assert counts.log_probabilities(text, np.arange(5)).tolist() == pytest.approx([0] * 5)
 
 
 def test_a_text_of_nothing_knows_nothing():
     counts = fit(np.zeros(0, np.uint8), 4, 3)
-    assert distribution(counts, [1, 2]).tolist() == [0.25] * 4
-    assert probabilities(counts, np.array([3, 1]), np.arange(2)).tolist() == [0.25] * 2
+    assert counts.distribution([1, 2]).tolist() == [0.25] * 4
+    assert counts.log_probabilities(np.array([3, 1]), np.arange(2)).tolist() == [-math.log(4)] * 2
