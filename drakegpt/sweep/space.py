@@ -50,7 +50,12 @@ class Range:
         return dataclasses.asdict(self)
 
     def shorten(self, value: Value) -> Value:
-        """Round a drawn number to few digits, if it stays within the range."""
+        """Round a drawn number to few digits, if it stays within the range.
+
+        Raises `ValueError` for a word, which SQLite can hold in place of a number.
+        """
+        if isinstance(value, str):
+            raise ValueError(f"{value!r:.40} is not a number")
         if not isinstance(value, float):
             return value
         short = round_to_digits(value)
