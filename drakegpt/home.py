@@ -1,6 +1,6 @@
 """The user's folders: one home for everything, moved by `DRAKEGPT_HOME`.
 
-The folders are computed at each call, never at import. Whoever writes creates them.
+The folders are computed at each call, never at import. What writes into one creates it.
 """
 
 import os

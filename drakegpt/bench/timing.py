@@ -325,7 +325,7 @@ def warm_up(workload: Workload, device: torch.device, repetition: float) -> int:
 
 
 def _time_work(workload: Workload, units: int, device: torch.device) -> tuple[float, float]:
-    """Return the seconds of so many units, from idle to idle: on the clock and of processors."""
+    """Return the wall and processor seconds of `units` units, from idle to idle."""
     if torch.get_num_threads() != workload.threads:
         torch.set_num_threads(workload.threads)
         torch.ones(2**20).add_(1)  # starts the threads

@@ -99,7 +99,7 @@ def show_steps(trainer, nullgpu):
         next(reports)
         print(what, number if what == "step" else "", nullgpu.brief(nullgpu.stop()))
     drawn = torch.cuda.get_rng_state()[8:].view(torch.int64).item()
-    print("way", product.way_of(trainer), "| random numbers drawn", drawn)
+    print("mode", product.get_mode(trainer), "| random numbers drawn", drawn)
 
 
 def show_counts(counts):
@@ -130,7 +130,7 @@ def main():
         for _ in islice(trainer.reports(), 1):  # the first makes the optimizer's state
             pass
     with Watch(nullgpu) as watch:
-        product.take_plain_step(trainer)
+        product.take_eager_step(trainer)
     show_counts(watch.counts)
 
 

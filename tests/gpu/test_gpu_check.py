@@ -35,7 +35,7 @@ def check(tmp_path):
         ("env", {"auto", "plan", "torch"}),
         ("numbers", {"dropout", "losses_default", "losses_middle", "scaled_three_steps"}),
         ("fallback", {"capture_refused", "memory_given_back", "too_little_memory"}),
-        ("speed", {"recorded", "plain", "muon", "compiled", "kernels_recorded", "default_size"}),
+        ("speed", {"recorded", "eager", "muon", "compiled", "kernels_recorded", "default_size"}),
         ("train", {"train_2000"}),
         ("write", {"float32_32", "evaluation", "few_bits_training", "packed_is_exact"}),
         ("reference", {"usual_eager", "usual_compiled", "fast_graph", "fast_compiled_graph"}),

@@ -61,5 +61,5 @@ def test_launches_are_counted_on_a_stand_in_gpu(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     done = start('{"size": "default", "compile": false}')
     assert done.returncode == 0, done.stderr
-    assert "way graph" in done.stdout
+    assert "mode graph" in done.stdout
     assert int(re.search(r"(\d+) launches", done.stdout)[1]) > 100

@@ -49,13 +49,13 @@ def capture_refused(device):
     """A number read within a capture: training goes on plainly, and the next run captures."""
     trainer = new_trainer(device, read_a_number)
     reports = sum(1 for _ in trainer.reports())
-    print(f"went on: {reports} reports, way {product.way_of(trainer)}")
+    print(f"went on: {reports} reports, mode {product.get_mode(trainer)}")
     on_gpu = device.type == "cuda"
-    assert product.way_of(trainer) == ("plain" if on_gpu else trainer.plan.way)
+    assert product.get_mode(trainer) == ("eager" if on_gpu else trainer.plan.mode)
     following = new_trainer(device)
     assert sum(1 for _ in following.reports()) == reports
-    print(f"the next run: way {product.way_of(following)}")
-    assert product.way_of(following) == ("graph" if on_gpu else trainer.plan.way)
+    print(f"the next run: mode {product.get_mode(following)}")
+    assert product.get_mode(following) == ("graph" if on_gpu else trainer.plan.mode)
 
 
 def read_a_number(_module, _inputs, output):

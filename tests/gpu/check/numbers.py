@@ -48,15 +48,15 @@ def numbers(options, results):
 def _compare_losses(bench, shape):
     """Losses in each number format, recorded and plain, beside the CPU's in float32."""
     settings = COMMON | shape
-    exact = losses(bench.trainer(CPU, "plain", dtype="float32", **settings))
+    exact = losses(bench.trainer(CPU, "eager", dtype="float32", **settings))
     gaps, ok = {}, True
     for dtype, (at_first, over_all) in TOLERANCES.items():
-        for way in ("plain", bench.recorded):
-            trainer = bench.trainer(way=way, dtype=dtype, **settings)
+        for mode in ("eager", bench.recorded):
+            trainer = bench.trainer(mode=mode, dtype=dtype, **settings)
             gap = difference(losses(trainer), exact)
             ok &= gap["first_10"] < at_first and gap["all"] < over_all
-            ok &= product.way_of(trainer) == way  # it was not given up on the way
-            gaps[f"{dtype} {way}"] = gap
+            ok &= product.get_mode(trainer) == mode  # it was not given up on the way
+            gaps[f"{dtype} {mode}"] = gap
     return {"ok": ok, "from_to": [exact[0], exact[-1]], "against_cpu": gaps}
 
 
@@ -64,8 +64,8 @@ def _compare_dropout(bench):
     """Recorded steps draw as plain ones do; a GPU adds in no fixed order, so these differ too."""
     settings = COMMON | bench.shape() | {"dropout": 0.2, "iters": 30, "eval_interval": 30}
     curves, states = [], []
-    for way in (bench.recorded, "plain", "plain"):
-        curves.append(losses(bench.trainer(way=way, **settings)))
+    for mode in (bench.recorded, "eager", "eager"):
+        curves.append(losses(bench.trainer(mode=mode, **settings)))
         states.append(_random_state(bench))
     apart, noise = difference(*curves[:2]), difference(*curves[1:])
     ok = states[0] == states[1] and apart["first_10"] < max(0.02, 3 * noise["first_10"])
@@ -129,7 +129,7 @@ def _equal_replays(queries, ones):
     def work():
         results[:] = [_attend(queries, ones, 0.2), F.dropout(ones, 0.2)]
 
-    with product.warming_up(ones.device):
+    with product.warm_up_stream(ones.device):
         work()
     graph = product.capture(work)
     seen = []

@@ -2,13 +2,14 @@
 
 from drakegpt.bench.timing import count_flops
 from drakegpt.cli.app import main
-from drakegpt.compute.cuda_graph import capture, warming_up
+from drakegpt.compute.cuda_graph import capture, warm_up_stream
+from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.config import resolve
 from drakegpt.data.windows import sequential_windows
 from drakegpt.generation.sampling import Sampling, generate_batch
-from drakegpt.models.loss import mean_loss, tokens_at_once
+from drakegpt.models.loss import choose_batch_tokens, mean_loss
 from drakegpt.models.packed_linear import pack_
-from drakegpt.models.registry import build_model, choose_device, choose_threads
+from drakegpt.models.registry import build_model
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Step, Trainer
 
@@ -18,8 +19,8 @@ __all__ = [
     "Trainer",
     "build_model",
     "capture",
+    "choose_batch_tokens",
     "choose_device",
-    "choose_threads",
     "count_flops",
     "generate_batch",
     "main",
@@ -28,19 +29,19 @@ __all__ = [
     "plan_execution",
     "resolve",
     "sequential_windows",
-    "tokens_at_once",
-    "warming_up",
+    "set_thread_count",
+    "warm_up_stream",
 ]
 
 
-def way_of(trainer):
-    """How the trainer's steps are carried out now: plain, tape or graph."""
-    return trainer._engine.way
+def get_mode(trainer):
+    """Return how the trainer's steps are executed now: eager, replay or graph."""
+    return trainer._runner.mode
 
 
-def set_way(trainer, way):
-    """Have steps carried out in this way, whatever was planned."""
-    trainer._engine.way = way
+def set_mode(trainer, mode):
+    """Execute steps in this mode, whatever was planned."""
+    trainer._runner.mode = mode
 
 
 def is_compiled(trainer):
@@ -48,6 +49,6 @@ def is_compiled(trainer):
     return getattr(trainer._forward, "_works", None)
 
 
-def take_plain_step(trainer):
-    """A step on the windows drawn last, operation by operation."""
+def take_eager_step(trainer):
+    """Take a step on the windows drawn last, operation by operation."""
     return trainer._update()

@@ -18,7 +18,7 @@ def speed(options, results):
     base = {**bench.shape(), "dropout": 0.2}
     variants = {
         "recorded": {},
-        "plain": {"way": "plain"},
+        "eager": {"mode": "eager"},
         "float32": {"dtype": "float32"},
         "no_dropout": {"dropout": 0.0},
         "muon": {"optimizer": "muon"},

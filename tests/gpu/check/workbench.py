@@ -67,7 +67,7 @@ class Workbench:
             torch.set_num_threads(1)
         self.device = product.choose_device("cpu" if options.dry_run else "cuda")
         self.on_gpu = self.device.type == "cuda"
-        self.recorded = "graph" if self.on_gpu else "tape"  # the way of steps that are recorded
+        self.recorded = "graph" if self.on_gpu else "replay"  # the mode of steps that are recorded
         sample = Path(drakegpt.__file__).parent / "data" / "sample_lyrics.csv"
         text = Path(options.text or sample).read_text(encoding="utf-8")
         codes = {letter: code for code, letter in enumerate(sorted(set(text)))}
@@ -87,15 +87,15 @@ class Workbench:
         torch.manual_seed(config.seed)
         return product.build_model(config.model_settings(self.vocab_size))
 
-    def trainer(self, device=None, way=None, **settings):
-        """A trainer of a new model, with a way that is not the plan's if one is given."""
+    def trainer(self, device=None, mode=None, **settings):
+        """A trainer of a new model, with a mode that is not the plan's if one is given."""
         config, device = self.config(**settings), device or self.device
-        product.choose_threads(config.model_settings(self.vocab_size))
+        product.set_thread_count(config.model_settings(self.vocab_size))
         cut = len(self.tokens) * 9 // 10
         train, val = self.tokens[:cut], self.tokens[cut:]
         trainer = product.Trainer(config, self.model(config).to(device), train, val, device)
-        if way:
-            product.set_way(trainer, way)
+        if mode:
+            product.set_mode(trainer, mode)
         return trainer
 
     def synchronize(self):
@@ -155,7 +155,7 @@ class Workbench:
         found = self.figures(trainer.config, self.best_of_rounds(lambda: next(reports), times))
         loss = next(reports).loss.item()
         found |= rounded({"first_steps_s": first, "loss": loss})
-        found |= {"way": product.way_of(trainer), "compiled": product.is_compiled(trainer)}
+        found |= {"mode": product.get_mode(trainer), "compiled": product.is_compiled(trainer)}
         found["ok"] = math.isfinite(loss) and found["compiled"] is not False
         return found, reports
 

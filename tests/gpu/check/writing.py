@@ -68,7 +68,7 @@ def _time_evaluation(bench):
 def _score_text(bench, trainer, dtype):
     tokens = bench.tokens[: 3000 if bench.dry_run else None]
     length = trainer.config.context_length
-    at_once = max(1, product.tokens_at_once(bench.device, trainer.model.config) // length)
+    at_once = max(1, product.choose_batch_tokens(bench.device, trainer.model.config) // length)
     windows = product.sequential_windows(tokens, length, at_once)
     half = dtype == torch.bfloat16
     with torch.autocast(bench.device.type, torch.bfloat16, enabled=half):
