@@ -201,7 +201,7 @@ def test_what_a_system_says_goes_before_its_recipe_but_not_before_what_is_asked(
     assert gpt1().iters == gpt1(recipe="fast").iters == gpt1(bits="full").iters == 3000
     assert gpt1().optimizer == "muon"
     assert gpt1(bits="1.58").schedule == "two-stage"
-    with pytest.raises(UsageError, match="a size of its own"):
+    with pytest.raises(UsageError, match="sets the size of the model"):
         resolve("GPT1LM", "scaled", "x", {"preset": "gpt1-small"})
 
 

@@ -202,7 +202,7 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command and return its exit code."""
-    console.pass_on_warnings()
+    console.show_warnings()
     try:
         app(prog_name="drakegpt")
     except SystemExit as stop:

@@ -1,14 +1,12 @@
 """Streams and exit codes, in one place.
 
 Results go to stdout: text and tables, or exactly one JSON object. Progress,
-notes, warnings and errors go to stderr.
+notes, warnings and errors go to stderr. If a reader closes either, further output is
+dropped and the work continues.
 
-A reader of either that has gone has had enough: what else would be written goes
-nowhere, and the work goes on.
-
-Names, paths, lyrics and other people's messages are text on both: never markup,
-and on a terminal never orders to it. Text that a screen shows is made here, by
-`styled` and by `Screen`, and what is written without rich goes through `write`.
+Names, paths, lyrics and messages of other programs are text: never markup, and on a
+terminal never control sequences. All text that is shown is made by `styled` or by
+`Screen`; what is written without rich goes through `write`.
 """
 
 import io
@@ -28,14 +26,14 @@ from rich.text import Text
 from drakegpt.errors import DrakeGPTError
 from drakegpt.wording import CONTROLS, escape_control_characters
 
-PIPED_WIDTH = 140  # nobody's window limits what goes to a file or another program
+PIPED_WIDTH = 140  # columns of output to a file or another program
 INTERRUPTED = 130
 
 
 class Screen(Console):
-    """One of the two streams, as rich draws on it; strings are text, not markup.
+    """Stdout or stderr, as rich draws on it; strings are text, not markup.
 
-    It is `limited` where lines cannot be longer than its `width`, a window's if not given.
+    It is `limited` if lines cannot be longer than `width`, by default that of the window.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
@@ -45,16 +43,16 @@ class Screen(Console):
             self.width = PIPED_WIDTH
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print as rich does, but where no terminal is, with the characters that it drops."""
+        """Print as rich does; off a terminal, with the control characters that rich drops."""
         if self.file.isatty():
             super().print(*objects, **how)
             return
         with self.capture() as captured:
             super().print(*objects, **how)
-        self._write(captured.get().translate(_KEPT_OUT))
+        self._write(captured.get().translate(_FROM_SURROGATES))
 
-    def put(self, text: str) -> None:
-        """Write a line as it is, neither wrapped nor styled."""
+    def print_line(self, text: str) -> None:
+        """Write a line, neither wrapped nor styled."""
         self._write(self.text(text) + "\n")
 
     def _write(self, text: str) -> None:
@@ -65,231 +63,235 @@ class Screen(Console):
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
-        """Write the rest nowhere; rich would end the program without a word."""
+        """Drop further output; rich would exit silently."""
         _silence(self.file)
 
     @contextmanager
     def at_least(self, width: int) -> Iterator[None]:
-        """Have lines be so long within the block, where they may be."""
-        usual = self.width
+        """Widen lines to at least `width` within the block, unless the screen is limited."""
+        before = self.width
         if not self.limited:
-            self.width = max(width, usual)
+            self.width = max(width, before)
         try:
             yield
         finally:
             if not self.limited:
-                self.width = usual
+                self.width = before
 
     def text(self, text: str) -> str:
-        """A text as this stream gets it: visible on a terminal, as it is elsewhere."""
+        """Return a text for this stream: on a terminal, with control characters escaped."""
         return escape_control_characters(text) if self.file.isatty() else text
 
     def drawn(self, text: str) -> str:
-        """A text as rich gets it, to draw it on this stream by `print`."""
-        return escape_control_characters(text) if self.file.isatty() else text.translate(_KEPT_IN)
+        """Return a text for rich, to be drawn on this stream by `print`."""
+        return (
+            escape_control_characters(text)
+            if self.file.isatty()
+            else text.translate(_TO_SURROGATES)
+        )
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """The cells and titles of tables, and whatever else is given as a string."""
+        """Render cells and titles of tables, and whatever else is given as a string."""
         return super().render_str(self.drawn(text), **how | {"markup": False})
 
 
-# Rich drops some control characters, and makes spaces of tabs. Where they are to stay, surrogates
-# that no text has stand for them as long as it draws.
-_KEPT_IN = {code: 0xD800 + code for code in map(ord, "\a\b\t\v\f\r")}
-_KEPT_OUT = {surrogate: code for code, surrogate in _KEPT_IN.items()}
+# Rich drops some control characters, and turns tabs into spaces. Off a terminal they are kept:
+# while rich draws, surrogates, which no text has, stand for them.
+_TO_SURROGATES = {code: 0xD800 + code for code in map(ord, "\a\b\t\v\f\r")}
+_FROM_SURROGATES = {surrogate: code for code, surrogate in _TO_SURROGATES.items()}
 
 
 @cache
 def results() -> Screen:
-    """Stdout, for people."""
+    """Return the screen of stdout."""
     return Screen(stderr=False)
 
 
 @cache
 def messages() -> Screen:
-    """Stderr, for people."""
+    """Return the screen of stderr."""
     return Screen(stderr=True)
 
 
 def styled(text: str, style: str = "", screen: Screen | None = None) -> Text:
-    """A text in a style, for `screen`: the results' if none is given."""
+    """Return a text in a style, for `screen`: by default that of the results."""
     return Text((screen or results()).drawn(text), style=style)
 
 
 def show(renderable: Any, **how: Any) -> None:
-    """A result, on stdout. Strings are text, never markup."""
-    with _explained():
+    """Print a result on stdout. Strings are text, never markup."""
+    with _report_write_errors():
         results().print(styled(renderable) if isinstance(renderable, str) else renderable, **how)
 
 
 def show_text(text: str) -> None:
-    """A text of others, on stdout: neither wrapped nor styled, and in a pipe as it is."""
-    with _explained():
-        results().put(text)
+    """Print a text on stdout, neither wrapped nor styled, and in a pipe unchanged."""
+    with _report_write_errors():
+        results().print_line(text)
 
 
 def write(text: str) -> None:
-    """A piece of such a text, not flushed; raises `OSError` if it cannot be written."""
+    """Write a piece of a text to stdout, not flushed; raises `OSError`."""
     sys.stdout.write(results().text(text))
 
 
-# JSON leaves most of these as they are; escaped they are the same value.
+# JSON leaves most of these unchanged; escaped they are the same value.
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
 
 def show_json(value: Any) -> None:
-    """The result as one JSON object on stdout."""
+    """Print the result as one JSON object on stdout."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    with _explained():
+    with _report_write_errors():
         sys.stdout.write(text.translate(_JSON_ESCAPES) + "\n")
         sys.stdout.flush()
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Say where results could not be written, unless their reader has gone."""
+def _report_write_errors() -> Iterator[None]:
+    """Raise an error that explains why stdout cannot be written, unless its reader closed it."""
     try:
         yield
     except BrokenPipeError:
         _silence(sys.stdout)
     except OSError as error:
-        raise unwritable(error) from error
+        raise explain_unwritable(error) from error
 
 
-def unwritable(error: OSError) -> DrakeGPTError:
-    """What to say where stdout has no room for results; nothing more is written there."""
+def explain_unwritable(error: OSError) -> DrakeGPTError:
+    """Return the error for results that cannot be written; further output is dropped."""
     _silence(sys.stdout)
     return DrakeGPTError(
         f"The results cannot be written to stdout: {error.strerror or error}.",
-        "Send them to a place with room.",
+        "Write them to a disk with free space.",
     )
 
 
 class _Messages(io.TextIOBase):
-    """Stderr as long as it can be written; after that nothing, and nothing fails."""
+    """Stderr; once it cannot be written, output is dropped and nothing fails."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._gone = stream, False
+        self._stream, self._closed = stream, False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of stderr."""
+        """The encoding of stderr."""
         return self._stream.encoding
 
     def write(self, text: str) -> int:
-        """Write a message, if there is anyone to read it."""
+        """Write a message, if stderr can be written."""
         return self._try(lambda: self._stream.write(text)) or len(text)
 
     def flush(self) -> None:
-        """Pass on what was written."""
+        """Flush stderr."""
         self._try(self._stream.flush)
 
     def isatty(self) -> bool:
-        """Whether stderr is a terminal."""
+        """Return whether stderr is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """The file that messages go to."""
+        """Return the file descriptor of stderr."""
         return self._stream.fileno()
 
     def _try(self, action: Any) -> Any:
-        if self._gone:
+        if self._closed:
             return None
         try:
             return action()
         except OSError:
-            self._gone = True
+            self._closed = True
             _silence(self._stream)
             return None
 
 
 def _silence(stream: IO[str]) -> None:
-    """Let what is still to be written to a stream go nowhere; else Python fails at its exit."""
+    """Drop further output to a stream, at which Python would otherwise fail on exit."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """Streams that can be written to in a `with` statement, whatever we were started with."""
+    """Make the standard streams writable in a `with` statement, even if they were closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed before the start, as services and `>&-` do
+        if getattr(sys, name) is None:  # closed by the parent, as services and `>&-` do
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     use_utf8()
-    _forget_impossible_windows()
+    _remove_invalid_window_sizes()
     with redirect_stdout(sys.stdout), redirect_stderr(_Messages(sys.stderr)):
         try:
             yield
         finally:
             try:
                 sys.stdout.flush()
-            except OSError:  # at a full disk, the results before have said so
+            except OSError:  # a full disk, which was reported with the results
                 _silence(sys.stdout)
 
 
-def _forget_impossible_windows() -> None:
-    """Leave out sizes of a window that none has; rich and typer believe any of the environment."""
+def _remove_invalid_window_sizes() -> None:
+    """Remove invalid window sizes from the environment, which rich and typer would use."""
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         if not re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get(name, "")):
             os.environ.pop(name, None)
 
 
 def note(text: str, style: str = "dim") -> None:
-    """Something worth knowing, on stderr."""
-    _say((text, style))
+    """Print a note on stderr."""
+    _print_message((text, style))
 
 
 def warn(text: str) -> None:
-    """Something that may surprise, on stderr."""
-    _say(("Note: ", "yellow"), (text, ""))
+    """Print a warning on stderr."""
+    _print_message(("Note: ", "yellow"), (text, ""))
 
 
-def _say(*parts: tuple[str, str]) -> None:
+def _print_message(*parts: tuple[str, str]) -> None:
     screen = messages()
     if screen.is_terminal:
-        said = Text.assemble(*(styled(text, style, screen) for text, style in parts))
-        screen.print(said, soft_wrap=True)
+        message = Text.assemble(*(styled(text, style, screen) for text, style in parts))
+        screen.print(message, soft_wrap=True)
     else:
-        screen.put("".join(text for text, _ in parts))
+        screen.print_line("".join(text for text, _ in parts))
 
 
 class _Warnings(logging.Handler):
-    """Shows what the library logs as warnings, each once."""
+    """Prints the warnings that the library logs, each once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one warning on stderr."""
         text = record.getMessage()
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._printed:
+            self._printed.add(text)
             warn(text)
 
 
-def pass_on_warnings() -> None:
-    """Let the library's warnings appear as notes."""
+def show_warnings() -> None:
+    """Print the warnings that the library logs."""
     logging.getLogger("drakegpt").addHandler(_Warnings())
 
 
 def fail(error: DrakeGPTError) -> int:
     """Print an error and how to fix it; return the exit code."""
-    _say(("Error: ", "bold red"), (error.problem, ""))
-    _say((error.fix, ""))
+    _print_message(("Error: ", "bold red"), (error.problem, ""))
+    _print_message((error.fix, ""))
     return error.exit_code
 
 
 def next_commands(commands: Iterable[str]) -> None:
-    """What to try next, on stderr."""
+    """Print commands to try next, on stderr."""
     for command in commands:
-        _say(("Next: ", "dim"), (command, "cyan"))
+        _print_message(("Next: ", "dim"), (command, "cyan"))
 
 
 def use_utf8() -> None:
-    """Write UTF-8 whatever the system's habit, so that lyrics and boxes survive everywhere."""
+    """Write UTF-8 whatever the system's encoding is, for lyrics and box characters."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")

@@ -269,7 +269,7 @@ def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return text, _Ending.CLOSED
     except OSError as error:
-        raise console.unwritable(error) from error
+        raise console.explain_unwritable(error) from error
     except KeyboardInterrupt:
         return text, _Ending.INTERRUPTED
     return text, _Ending.COMPLETE

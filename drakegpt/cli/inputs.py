@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.config import MODEL_NAMES
-from drakegpt.config.presets import SYSTEMS
+from drakegpt.config.presets import PRESETS
 from drakegpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def require_model(given: Mapping[str, Any], example: str) -> str:
 
     Raises `UsageError`, with `example` as a command that names one.
     """
-    system = SYSTEMS.get(str(given.get("preset")))
-    if (model := given.get("model", system and system.settings["model"])) is not None:
+    preset = PRESETS.get(str(given.get("preset")))
+    if (model := given.get("model", preset and preset.settings["model"])) is not None:
         return str(model)
     raise UsageError(
         "No model is named.",

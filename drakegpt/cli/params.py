@@ -55,14 +55,14 @@ def params(
     if source:
         _show_source(source, json=json)
         return
-    from drakegpt.config.presets import SYSTEMS
+    from drakegpt.config.presets import PRESETS
 
     if preset == "none":
         vocab_size, sizes = vocab_size or PUBLISHED_VOCAB_SIZE, list(SIZES)
         names = [model] if model else list(LADDER)
     else:
-        vocab_size, sizes = vocab_size or SYSTEMS[preset].vocab_size, ["default"]
-        names = [model or SYSTEMS[preset].settings["model"]]
+        vocab_size, sizes = vocab_size or PRESETS[preset].vocab_size, ["default"]
+        names = [model or PRESETS[preset].settings["model"]]
     counted = [_count(name, size, vocab_size, preset) for size in sizes for name in names]
     if json:
         console.show_json({"vocab_size": vocab_size, "preset": preset, "models": counted})

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.config.presets import SYSTEMS
+from drakegpt.config.presets import PRESETS
 
 if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
@@ -20,7 +20,7 @@ def show_presets(*, json: bool, quiet: bool) -> None:
     """List every preset: description, command, size, and the time that it takes here."""
     from drakegpt.cli.progress import counting
 
-    names = [*_SIZES, *SYSTEMS]
+    names = [*_SIZES, *PRESETS]
     rows = []
     with counting("Measuring", quiet=quiet) as progress:
         for done, name in enumerate(names):
@@ -75,10 +75,10 @@ def _describe(name: str) -> tuple["TrainConfig", str, int, str]:
         flag = " --scaled" if name == "scaled" else ""
         command = f"drakegpt train TransformerLM{flag}"
         return resolve("TransformerLM", name, ""), description, vocab_size, command
-    system = SYSTEMS[name]
-    config = resolve(system.settings["model"], "default", "", {"preset": name})
-    command = f"{system.data} && drakegpt train --preset {name}"
-    return config, system.description, system.vocab_size, command
+    preset = PRESETS[name]
+    config = resolve(preset.settings["model"], "default", "", {"preset": name})
+    command = f"{preset.data} && drakegpt train --preset {name}"
+    return config, preset.description, preset.vocab_size, command
 
 
 def _format_time(seconds: float) -> str:

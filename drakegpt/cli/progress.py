@@ -1,6 +1,6 @@
-"""What moves on the screen while something takes time. All of it on stderr.
+"""Progress of long work, on stderr.
 
-On a terminal a few lines are redrawn in place; elsewhere plain lines are added.
+On a terminal a few lines are redrawn in place; elsewhere lines are added.
 """
 
 import math
@@ -38,47 +38,47 @@ if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation, Step
 
 REDRAW_SECONDS = 0.2
-PATIENCE_SECONDS = 2.0  # before a bar is worth drawing
-PLAIN_SECONDS = 60  # between two lines, off a terminal
+DELAY_SECONDS = 2.0  # before a bar is drawn
+LINE_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
-# What evaluations score of what is not trained on, by the setting `select_on`.
+# The split that evaluations score beside the training split, by the setting `select_on`.
 SHORT = {"validation": "val", "training-tail": "tail"}
 
 
-class _Plain(ProgressColumn):
-    """A task's description or a field of it, as text; rich's own column would read markup."""
+class _TextColumn(ProgressColumn):
+    """A task's description or one of its fields as text; rich's column would read markup."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
 
     def render(self, task: Task) -> "Text":
-        """What the task has under that name."""
+        """Return the field as text."""
         shown = task.description if self._name == "description" else task.fields[self._name]
         return styled(shown, screen=console.messages())
 
 
 @contextmanager
 def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar for a download and the passes over a text, drawn if they take a while.
+    """Show a bar for a download and the stages after it, once they take a while.
 
-    Takes what is being done, the bytes done, and the bytes in all if known.
+    Yields a callback for the stage, the bytes done, and all bytes if known.
     """
-    screen, doing = console.messages(), ""
-    columns = (_Plain("description"), BarColumn(), DownloadColumn())
+    screen, stage = console.messages(), ""
+    columns = (_TextColumn("description"), BarColumn(), DownloadColumn())
     progress = Progress(*columns, TransferSpeedColumn(), console=screen, transient=True)
     task = progress.add_task(f"Fetching {name}", total=None)
 
-    def report(what: str, done: int, total: int | None) -> None:
-        nonlocal doing
-        if what != doing:
-            doing = what
-            progress.reset(task, total=total, description=f"{name}: {what}")
+    def report(new_stage: str, done: int, total: int | None) -> None:
+        nonlocal stage
+        if new_stage != stage:
+            stage = new_stage
+            progress.reset(task, total=total, description=f"{name}: {stage}")
         progress.update(task, completed=done, total=total)
 
-    # By the clock: a library that learns a vocabulary reports nothing for a long time.
-    start = Timer(PATIENCE_SECONDS, progress.start)
+    # Started by a timer: training a BPE vocabulary reports nothing for a long time.
+    start = Timer(DELAY_SECONDS, progress.start)
     start.daemon = True
     if screen.is_terminal:
         start.start()
@@ -94,7 +94,7 @@ def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]
 
 @contextmanager
 def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for work of known length, or off a terminal a line from time to time."""
+    """Show a bar for work of known length, or off a terminal a line from time to time."""
     screen, shown = console.messages(), float("-inf")
 
     def line(what: str, done: int, total: int) -> None:
@@ -106,7 +106,7 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
     if quiet or not screen.is_terminal:
         yield line
         return
-    columns = (BarColumn(20), TimeRemainingColumn(), _Plain("description"))
+    columns = (BarColumn(20), TimeRemainingColumn(), _TextColumn("description"))
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda what, done, total: progress.update(
@@ -115,10 +115,10 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
 
 
 @contextmanager
-def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, bool], None]]":
-    """A bar for each of several runs that train at the same time; once one ends, a line.
+def parallel_progress(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, bool], None]]":
+    """Show a bar for each of several runs in training, and a line for each that ends.
 
-    Takes a run, its title, and whether it is still in training.
+    Yields a callback for a run, its title, and whether it is still in training.
     """
     screen, ended = console.messages(), set[str]()
 
@@ -127,14 +127,14 @@ def side_by_side(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str, boo
             return
         ended.add(run.name)
         last = run.last_evaluation
-        came_to = f": {_loss(last)} in {duration(last['seconds'])}" if last else ""
-        console.note(f"{len(ended)} of {runs}: {title}{came_to}", style="")
+        result = f": {_loss(last)} in {format_duration(last['seconds'])}" if last else ""
+        console.note(f"{len(ended)} of {runs}: {title}{result}", style="")
 
     if quiet or not screen.is_terminal:
         yield line
         return
-    columns = (_Plain("description"), BarColumn(20), TimeRemainingColumn())
-    with Progress(*columns, _Plain("loss"), console=screen, transient=True) as progress:
+    columns = (_TextColumn("description"), BarColumn(20), TimeRemainingColumn())
+    with Progress(*columns, _TextColumn("loss"), console=screen, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def bars(run: "Run", title: str, running: bool) -> None:
@@ -161,7 +161,7 @@ def _loss(evaluation: "Mapping[str, Any]") -> str:
 def training_progress(
     run: "Run", processes: int = 1, *, quiet: bool
 ) -> "Iterator[Callable[[Step | Evaluation], None]]":
-    """The progress of one run that is trained and scored; takes its reports."""
+    """Show the progress of one run; yields a callback for its reports."""
     from drakegpt.compute.device import choose_device
     from drakegpt.training.step_runner import plan_execution
 
@@ -169,22 +169,22 @@ def training_progress(
         console.note(
             plan_execution(run.config, choose_device(run.config.device), processes).description
         )
-    ahead = Ahead.of(run.config, run.load_dataset())
-    with TrainingProgress(run.config, ahead, quiet=quiet) as progress:
+    work = ScoringWork.of(run.config, run.load_dataset())
+    with TrainingProgress(run.config, work, quiet=quiet) as progress:
         yield progress.report
 
 
 class TrainingProgress:
-    """Shows a run's reports as they come; `quiet` shows nothing."""
+    """Shows the reports of a run; nothing if `quiet`."""
 
-    def __init__(self, config: "TrainConfig", ahead: "Ahead", *, quiet: bool) -> None:
-        """`ahead`: what is scored while training and after it."""
+    def __init__(self, config: "TrainConfig", work: "ScoringWork", *, quiet: bool) -> None:
+        """`work` is what is scored while training and after it."""
         self._config = config
         self._quiet = quiet
         self._step: Step | None = None
         self._evaluations: list[Evaluation] = []
         self._drawn = time.monotonic()
-        self._pace = _Pace(config, ahead)
+        self._pace = _Pace(config, work)
         terminal = console.messages().is_terminal
         self._live = (
             Live(console=console.messages(), auto_refresh=False, transient=True)
@@ -202,7 +202,7 @@ class TrainingProgress:
             self._live.stop()
 
     def report(self, report: "Step | Evaluation") -> None:
-        """Take note of a report and redraw when it is time."""
+        """Record a report, and redraw if it is time."""
         from drakegpt.training.trainer import Evaluation
 
         if not isinstance(report, Evaluation):
@@ -213,14 +213,14 @@ class TrainingProgress:
                 console.note(self._line(report), style="")
                 self._drawn = time.monotonic()
         now = time.monotonic()
-        self._pace.note(report, now)
-        if not self._live and not self._quiet and now - self._drawn > PLAIN_SECONDS:
-            console.note(self._in_between(report.iteration), style="")
+        self._pace.record(report, now)
+        if not self._live and not self._quiet and now - self._drawn > LINE_SECONDS:
+            console.note(self._line_between_evaluations(report.iteration), style="")
             self._drawn = now
-        # Not for each evaluation: all of them are drawn, and there may be one after each step.
+        # Not at each evaluation: there may be one after each step.
         if self._live and now - self._drawn > REDRAW_SECONDS:
             self._drawn = now
-            self._live.update(self._picture(), refresh=True)
+            self._live.update(self._draw(), refresh=True)
 
     def _line(self, evaluation: "Evaluation") -> str:
         return (
@@ -231,15 +231,15 @@ class TrainingProgress:
             f"{self._eta(evaluation.iteration)} left"
         )
 
-    def _in_between(self, iteration: int) -> str:
+    def _line_between_evaluations(self, iteration: int) -> str:
         return f"iteration {iteration:>6,}/{self._config.iters:,}  {self._eta(iteration)} left"
 
     def _eta(self, iteration: int) -> str:
-        """Time left, by the pace of steps and evaluations so far; at first, that of steps."""
+        """Return the time left, by the pace of steps and evaluations so far."""
         left = self._pace.seconds_left(iteration)
-        return "?" if left is None else duration(left)
+        return "?" if left is None else format_duration(left)
 
-    def _picture(self) -> Group:
+    def _draw(self) -> Group:
         config, step, screen = self._config, self._step, console.messages()
         if step is None:
             return Group()
@@ -264,56 +264,57 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """How many tokens are scored in each evaluation, and how many when training is over."""
+class ScoringWork:
+    """The tokens scored in each evaluation, and those scored when training is over."""
 
     in_evaluation: int
     at_end: int
 
     @classmethod
     def of(cls, config: "TrainConfig", data: "Dataset", *, whole: bool = True) -> Self:
-        """Those of a run on `data`; with `whole`, all is scored at the end, as `train` does.
+        """Return the work of a run on `data`.
 
-        Else only what a sweep asks for: the validation split, and what chooses.
+        With `whole`, all splits are scored at the end, as `train` does; else only the
+        validation split and the one that ranks trials, as `sweep` does.
         """
         from drakegpt.training.trainer import count_evaluated_tokens
 
-        learnt, judged = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
-        validation, tail = data.metadata.val_tokens, judged * config.holds_out_tail
+        train, evaluated = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
+        validation, tail = data.metadata.val_tokens, evaluated * config.holds_out_tail
         # The best weights are scored on validation too.
-        at_end = learnt + 2 * validation + tail if whole else validation + tail
-        return cls(count_evaluated_tokens(config, judged), at_end)
+        at_end = train + 2 * validation + tail if whole else validation + tail
+        return cls(count_evaluated_tokens(config, evaluated), at_end)
 
 
 class _Pace:
-    """How long steps, evaluations and scoring take, to say honestly how long the rest will."""
+    """Times of steps, evaluations and scoring, from which the time left is estimated."""
 
-    SETTLING = 5  # the first steps are slower than all others
+    WARM_UP = 5  # the first steps are slower
 
-    def __init__(self, config: "TrainConfig", ahead: Ahead) -> None:
-        self._config, self._ahead = config, ahead
+    def __init__(self, config: "TrainConfig", work: ScoringWork) -> None:
+        self._config, self._work = config, work
         self._last: float | None = None
         self._seen = 0
         self._step_seconds, self._steps = 0.0, 0
         self._evaluation_seconds, self._evaluations = 0.0, 0
 
-    def note(self, report: "Step | Evaluation", now: float) -> None:
-        """Take the time since the last report."""
+    def record(self, report: "Step | Evaluation", now: float) -> None:
+        """Record the time since the last report."""
         from drakegpt.training.trainer import Evaluation
 
-        took = now - self._last if self._last is not None else 0.0
+        elapsed = now - self._last if self._last is not None else 0.0
         self._last, self._seen = now, self._seen + 1
         if isinstance(report, Evaluation):
-            self._evaluation_seconds += took
+            self._evaluation_seconds += elapsed
             self._evaluations += 1
-        elif self._seen > self.SETTLING:
-            self._step_seconds += took
+        elif self._seen > self.WARM_UP:
+            self._step_seconds += elapsed
             self._steps += 1
 
     def seconds_left(self, iteration: int) -> float | None:
-        """Seconds for the remaining steps and evaluations, and for scoring the whole splits then.
+        """Return the seconds for the remaining steps, evaluations and the scoring at the end.
 
-        `None` before there is a measure.
+        `None` before the first measurement.
         """
         if not self._steps:
             return None
@@ -321,19 +322,19 @@ class _Pace:
         step = self._step_seconds / self._steps
         # Until an evaluation is measured: a forward pass is a third of a step.
         batch = config.batch_size * config.grad_accumulation * config.context_length
-        evaluation = step / 3 * self._ahead.in_evaluation / batch
+        evaluation = step / 3 * self._work.in_evaluation / batch
         if self._evaluations:
             evaluation = self._evaluation_seconds / self._evaluations
         left = config.iters - iteration
-        scoring = evaluation * self._ahead.at_end / self._ahead.in_evaluation
+        scoring = evaluation * self._work.at_end / self._work.in_evaluation
         return left * step + math.ceil(left / config.eval_interval) * evaluation + scoring
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """Values as a row of bars between their lowest and highest.
+    """Draw values as a row of bars between their lowest and highest.
 
-    Of more than `width` values, as many are shown, evenly spaced, the first and the
-    last among them. What is not finite is left out.
+    Of more than `width` values, that many are shown, evenly spaced, with the first and
+    the last. Values that are not finite are left out.
     """
     shown = [value for value in values if math.isfinite(value)]
     if not shown:
@@ -345,8 +346,8 @@ def sparkline(values: list[float], width: int = 40) -> str:
     return "".join(BARS[round((value - low) * scale)] for value in shown)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 4.2 s, 42 s, 3:07, 1:02:03."""
+def format_duration(seconds: float) -> str:
+    """Format seconds: 4.2 s, 42 s, 3:07, 1:02:03."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

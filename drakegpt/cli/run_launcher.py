@@ -8,7 +8,7 @@ import typer
 
 from drakegpt.cli import console
 from drakegpt.cli.interrupts import Interrupts
-from drakegpt.cli.progress import side_by_side, training_progress
+from drakegpt.cli.progress import parallel_progress, training_progress
 from drakegpt.config.files import to_command
 from drakegpt.experiments.launcher import Job, Observer, TrainingStoppedError, train_runs
 from drakegpt.wording import format_command, format_option, join, pluralize
@@ -71,7 +71,7 @@ class _TrainingScreen(Observer):
             return
         if not self._quiet:
             console.note(f"{pluralize(jobs, 'run')}, {at_once} at a time, each on one thread")
-        self._show = self._bars.enter_context(side_by_side(jobs, quiet=self._quiet))
+        self._show = self._bars.enter_context(parallel_progress(jobs, quiet=self._quiet))
 
     def start(self, job: Job, number: int, jobs: int) -> None:
         if not self._quiet:

@@ -19,7 +19,7 @@ import typer
 from drakegpt import config, home
 from drakegpt.cli.options import Command
 from drakegpt.config import PANELS, TrainConfig
-from drakegpt.config.presets import PRESETS
+from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.errors import UsageError, suggest_name
 
 CHOICES_WIDTH = 14  # columns of the help that the choices of an option take
@@ -178,7 +178,7 @@ def _metavar(name: str) -> str:
 
 def _describe_default(name: str) -> str:
     """Return the default at both sizes as the help shows it: `[default: 8; scaled: 256]`."""
-    default, scaled = (preset.get(name) for preset in PRESETS.values())
+    default, scaled = (preset.get(name) for preset in SIZE_SETTINGS.values())
     if default in (None, ""):
         return ""
     zero = config.setting_of(name).zero

@@ -250,9 +250,9 @@ def _show_progress(
     data: "Dataset", config: "TrainConfig", *, quiet: bool
 ) -> Iterator[Callable[[Any], None]]:
     """Show the progress of one run on a terminal; elsewhere a line per trial is enough."""
-    from drakegpt.cli.progress import Ahead, TrainingProgress
+    from drakegpt.cli.progress import ScoringWork, TrainingProgress
 
     hidden = quiet or not console.messages().is_terminal
-    ahead = Ahead.of(config, data, whole=False)
-    with TrainingProgress(config, ahead, quiet=hidden) as progress:
+    work = ScoringWork.of(config, data, whole=False)
+    with TrainingProgress(config, work, quiet=hidden) as progress:
         yield progress.report

@@ -40,7 +40,7 @@ def _format_params(params: "Mapping[str, Value]") -> str:
 
 def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str:
     """Return the result of a trial, and the time left at the pace of those done here."""
-    from drakegpt.cli.progress import duration
+    from drakegpt.cli.progress import format_duration
 
     rows = study.rows()
     row = rows[trial.number - 1]
@@ -48,11 +48,11 @@ def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str
     left = study.total - sum(other.state != "unfinished" for other in rows)
     split = _SHORT[study.definition.select_on]
     loss = f"{split} {row.loss:.4f}, " if row.state == "complete" else ""
-    took = "" if row.state == "impossible" else f" in {duration(seconds[-1])}"
+    took = "" if row.state == "impossible" else f" in {format_duration(seconds[-1])}"
     rest = ""
     if left > 0 and seconds:
         time_left = sum(seconds) / len(seconds) * left / min(running, left)
-        rest = f"; about {duration(time_left)} left"
+        rest = f"; about {format_duration(time_left)} left"
     return f"{describe_trial(study, trial)}: {loss}{_state(row)}{took}{rest}"
 
 

@@ -1,7 +1,7 @@
-"""Tables that fit the screen: on a narrow one, the least important columns stay away.
+"""Tables that fit the screen: a narrow one drops the least important columns.
 
-Where not even the others fit, each row becomes a few lines. What names the rows
-stays whole, to be copied.
+If not even the others fit, each row becomes a few lines. The first column, which names
+the rows, is never cut, so that names can be copied.
 """
 
 import gc
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = TypeVar("Row")
-WRAPPED = 24  # the least width of a column that wraps
+MIN_WRAPPED = 24  # least width of a column that wraps
 HIGHLIGHT = "bold green"
-MANY = 100  # rows that become one row of rich's table, which takes it a fraction of the time
+MANY = 100  # rows from which each column is drawn as one cell, which rich does much faster
 
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """A column: its title, a row's value, how soon a narrow screen does without it (0: never).
+    """A column: its title, the value of a row, and its priority to be dropped (0: never).
 
-    One that `wraps` may be long: it takes the room that the others leave.
+    A column that `wraps` takes the width that the others leave.
     """
 
     title: str
     value: Callable[[Row], str]
-    sooner: int = 0
+    drop: int = 0
     wraps: bool = False
     style: str = ""
 
     def width(self, rows: "Sequence[Row]") -> int:
-        """The width it needs in characters, borders and padding included."""
+        """Return the width in characters, with border and padding."""
         texts = [self.title, *(console.results().drawn(self.value(row)) for row in rows)]
         longest = max(cell_len(line) for text in texts for line in text.split("\n"))
-        return 3 + (min(longest, WRAPPED) if self.wraps else longest)
+        return 3 + (min(longest, MIN_WRAPPED) if self.wraps else longest)
 
 
 def show_table(
@@ -53,35 +53,35 @@ def show_table(
     highlight: Callable[[Row], bool] = lambda _: False,
     style: Callable[[Row], str] = lambda _: "",
 ) -> None:
-    """Show the columns that say something, as many as the screen is wide enough for.
+    """Show the columns that have a value, as many as fit the screen.
 
-    The first names the rows. What is left out is named below the table.
+    The first names the rows. Columns that are left out are named below the table.
     """
 
     def style_of(row: Row) -> str:
         return HIGHLIGHT if highlight(row) else style(row)
 
     screen = console.results()
-    telling = [column for column in columns if any(column.value(row) for row in rows)]
-    kept = list(telling)
+    filled = [column for column in columns if any(column.value(row) for row in rows)]
+    kept = list(filled)
     while (needed := 1 + sum(column.width(rows) for column in kept)) > screen.width:
-        expendable = max(kept, key=lambda column: column.sooner)
-        if not screen.limited or not expendable.sooner:
+        expendable = max(kept, key=lambda column: column.drop)
+        if not screen.limited or not expendable.drop:
             break
         kept.remove(expendable)
-    if screen.limited and (needed > screen.width or len(kept) < min(2, len(telling))):
-        _show_list(title, telling, rows, style_of)
+    if screen.limited and (needed > screen.width or len(kept) < min(2, len(filled))):
+        _show_list(title, filled, rows, style_of)
         return
-    left_out = [column.title for column in telling if column not in kept]
-    with screen.at_least(needed), _all_there_is_kept():
+    left_out = [column.title for column in filled if column not in kept]
+    with screen.at_least(needed), _frozen_garbage():
         console.show(_table(title, kept, left_out, rows, style_of))
 
 
 @contextmanager
-def _all_there_is_kept() -> Iterator[None]:
-    """Look for garbage only among what the block makes.
+def _frozen_garbage() -> Iterator[None]:
+    """Collect garbage only among the objects that the block makes.
 
-    For each long table, PyTorch's objects would be looked through, a tenth of a second.
+    Otherwise a long table has all of PyTorch's objects searched, which takes 0.1 s.
     """
     gc.freeze()
     try:
@@ -127,7 +127,7 @@ def _table(
 
 
 class _Lines:
-    """The cells of a column, a line each, as one cell of rich's table."""
+    """All cells of a column, one per line, as one cell of rich's table."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = [console.results().drawn(text) for text in texts]
@@ -138,8 +138,8 @@ class _Lines:
 
     def __rich_console__(self, _: "Console", options: "ConsoleOptions") -> "RenderResult":
         for text in self._texts:
-            room = " " * (options.max_width - cell_len(text))
-            yield Segment(room + text if options.justify == "right" else text + room)
+            padding = " " * (options.max_width - cell_len(text))
+            yield Segment(padding + text if options.justify == "right" else text + padding)
             yield Segment.line()
 
 
@@ -149,7 +149,7 @@ def _show_list(
     rows: Sequence[Any],
     style_of: Callable[[Any], str],
 ) -> None:
-    """Each row as its name and a line for each of its values; the terminal wraps long lines."""
+    """Show each row as its name and one line per value; the terminal wraps long lines."""
     if title:
         console.show(console.styled(title, "italic"))
     first, *others = columns

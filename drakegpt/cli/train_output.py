@@ -70,7 +70,7 @@ def _to_json(run: "Run", scores: "Scores") -> dict[str, Any]:
 
 
 def _render(run: "Run", scores: "Scores") -> None:
-    from drakegpt.cli.progress import duration, sparkline
+    from drakegpt.cli.progress import format_duration, sparkline
     from drakegpt.report.samples import sample
 
     evaluations = run.evaluations
@@ -85,7 +85,7 @@ def _render(run: "Run", scores: "Scores") -> None:
         f"({scores.val.bits_per_character:.3f} bits per character)"
     )
     console.show(
-        f"{pluralize(last['iteration'], 'iteration')} in {duration(last['seconds'])}, "
+        f"{pluralize(last['iteration'], 'iteration')} in {format_duration(last['seconds'])}, "
         f"evaluations included; {last['tokens_per_second']:,.0f} tokens/s in training steps; "
         f"{'tail' if scores.tail else 'validation'} "
         f"{sparkline([evaluation['val_loss'] for evaluation in evaluations])}"

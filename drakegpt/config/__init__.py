@@ -1,4 +1,4 @@
-"""Settings: what there are, their presets, how they become complete, and their files."""
+"""Settings of models and runs: their fields, presets, resolution, checks and files."""
 
 from drakegpt.config.resolve import (
     find_model,

@@ -1,7 +1,6 @@
-"""Settings as text: TOML or YAML in, TOML or a command out.
+"""Settings as text: read from TOML or YAML, written as TOML or as a command.
 
-Only their form is checked here; which settings there are, and what they may be,
-is for `config`.
+Only the syntax is checked here; names and values are checked when they are resolved.
 """
 
 import codecs
@@ -19,17 +18,16 @@ from drakegpt.wording import format_option, join
 
 
 def from_file(path: Path) -> dict[str, Any]:
-    """Read a configuration file, YAML if it ends so and else TOML.
+    """Read a configuration file, as YAML if its suffix says so, else as TOML.
 
-    Its keys are checked when they are resolved. Raises `UsageError` for what
-    cannot be read.
+    Raises `UsageError` for a file that cannot be read or parsed.
     """
     import tomllib
 
     yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        text = _decoded(path.read_bytes())
-        settings = _from_yaml(text) if yaml else _from_own_toml(text) or tomllib.loads(text)
+        text = _decode(path.read_bytes())
+        settings = _parse_yaml(text) if yaml else _parse_own_toml(text) or tomllib.loads(text)
     except OSError as error:
         raise UsageError(
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check the path."
@@ -40,55 +38,55 @@ def from_file(path: Path) -> dict[str, Any]:
             f"{path} is not valid {kind}: {shorten(str(error))}.",
             "Fix that line; strings need quotes.",
         ) from error
-    # A name that looks like a number, as in `bits = 1.58`, is meant as a name.
-    named = _named()
+    # A name that looks like a number, as in `bits = 1.58`, is a name.
+    named = _list_choice_settings()
     return {
         key: str(value) if key in named and type(value) in (int, float) else value
         for key, value in settings.items()
     }
 
 
-def _decoded(data: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 where a mark says so, as PowerShell's `>` writes it."""
+def _decode(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark, as PowerShell's `>` writes it."""
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n")
 
 
 @cache
-def _named() -> set[str]:
-    """The settings whose values are names."""
+def _list_choice_settings() -> set[str]:
+    """Return the settings whose values are names."""
     fields = dataclasses.fields(TrainConfig)
     return {field.name for field in fields if get_origin(type_of(field.name)) is Literal}
 
 
-def _from_own_toml(text: str) -> dict[str, Any] | None:
-    """Settings in TOML as `to_toml` writes it, a line each; `None` for any other."""
+def _parse_own_toml(text: str) -> dict[str, Any] | None:
+    """Parse TOML as `to_toml` writes it, one setting per line; `None` for any other."""
     lines = text.splitlines()
     try:
-        settings = dict(map(_from_own_line, lines))
+        settings = dict(map(_parse_own_line, lines))
     except (ValueError, RecursionError):
         return None
     return settings if len(settings) == len(lines) else None
 
 
 @lru_cache(maxsize=1 << 14)
-def _from_own_line(line: str) -> tuple[str, Any]:
-    """A setting from its line, whose value is JSON too; `ValueError` for any other line.
+def _parse_own_line(line: str) -> tuple[str, Any]:
+    """Parse a line whose value is also JSON; raises `ValueError` for any other line.
 
-    Most lines stand in thousands of runs, which are listed in half the time so.
+    Thousands of runs have the same lines, so the cache halves the time to list them.
     """
     key, _, text = line.partition(" = ")
     value = json.loads(text)
     if not _OWN_KEY.fullmatch(key) or type(value) not in (str, int, float, bool):
-        raise ValueError("a line of another form")
+        raise ValueError("not a line that to_toml writes")
     return key, value
 
 
 _OWN_KEY = re.compile("[a-z_]+")
 
 
-def _from_yaml(text: str) -> dict[str, Any]:
-    """Plain values only; raises `ValueError` for anything else."""
+def _parse_yaml(text: str) -> dict[str, Any]:
+    """Parse YAML with plain values; raises `ValueError` for anything else."""
     import yaml
 
     try:
@@ -104,19 +102,19 @@ def _from_yaml(text: str) -> dict[str, Any]:
 
 @cache
 def _yaml_loader() -> Any:
-    """YAML as people write settings: 1e-2 is a number, off is a word, 1.58 may be a name."""
+    """Return a YAML loader for settings: 1e-2 is a number, off is a word, no aliases."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                # A few lines of them stand for more values than any memory holds.
+                # A few lines of them can expand to more values than fit in memory.
                 raise ValueError("a setting cannot be an alias (*name) of another")
             return super().compose_node(parent, index)
 
-    plain = {"bool", "float"}
+    replaced = {"bool", "float"}
     kept = {
-        first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[1] not in plain]
+        first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[1] not in replaced]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     Loader.yaml_implicit_resolvers = kept
@@ -132,37 +130,37 @@ def _yaml_loader() -> Any:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The settings as TOML, one per line; `from_file` reads it back."""
+    """Return the settings as TOML, one per line; `from_file` reads it back."""
     import tomli_w
 
     given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
     return tomli_w.dumps(given)
 
 
-# Settings that others follow from where these are not given, in the order in which they do.
-_LEADING = ("preset", "recipe", "bits", "embedding_dim", "schedule", "iters")
+# Settings that decide defaults of others, in the order in which they are resolved.
+_DECIDING = ("preset", "recipe", "bits", "embedding_dim", "schedule", "iters")
 
 
 def named_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that the shortest command for a run names, beside model, size and data.
+    """Return the settings that the shortest command for a run gives, beside model, size and data.
 
-    But for settings that are `None`, which are left to the machine.
+    Settings that are `None` are left out, so that the machine decides.
     """
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given: dict[str, Any] = {}
-    follows = merge_layers(config.model, config.size, config.data)
-    for name in sorted(names, key=lambda name: (*_LEADING, name).index(name)):
+    defaults = merge_layers(config.model, config.size, config.data)
+    for name in sorted(names, key=lambda name: (*_DECIDING, name).index(name)):
         value = getattr(config, name)
-        if follows[name] != value:
+        if defaults[name] != value:
             given[name] = value
-            follows = merge_layers(config.model, config.size, config.data, given)
+            defaults = merge_layers(config.model, config.size, config.data, given)
     return {name: given[name] for name in names if name in given}
 
 
 def to_command(config: TrainConfig) -> str:
-    """The `drakegpt train` that gives these very settings, with no flag that it could do without.
+    """Return the shortest `drakegpt train` command with these settings.
 
-    But for settings that are `None`, which are left to the machine.
+    Settings that are `None` are left out, so that the machine decides.
     """
     size = ["--scaled"] if config.size == "scaled" else []
     flags = [_to_flag(name, value) for name, value in named_settings(config).items()]
@@ -171,7 +169,7 @@ def to_command(config: TrainConfig) -> str:
 
 
 def _to_flag(name: str, value: Any) -> list[str]:
-    """A setting as words of the command line."""
+    """Return a setting as words of the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]

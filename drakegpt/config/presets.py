@@ -1,8 +1,7 @@
-"""What fills the settings that are not given: sizes, and how to train a model of each kind.
+"""Values of settings that are not given: sizes, presets and recipes.
 
-Plain values, layered by `config.resolve`: a preset gives every setting, and a
-recipe then changes what suits the model better. Where they come from stands
-beside them.
+`config.resolve` layers them: a size has a value for every setting, a preset and a
+recipe change some of them. Their sources stand beside them.
 """
 
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from typing import Any
 
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 
-# The original's recipe at both its sizes. It evaluates twenty times, five for each half of a
-# learning-rate cycle; runs of other lengths do so at most twenty times: see `config.resolve`.
+# The original's recipe at both its sizes. It evaluates twenty times, five times in each half of a
+# learning rate cycle; runs of other lengths evaluate at most twenty times (see `config.resolve`).
 _COMMON: dict[str, Any] = {
     "preset": "none",
     "recipe": "original",
@@ -46,14 +45,10 @@ _COMMON: dict[str, Any] = {
     "compile": None,
 }
 EVALUATIONS = 20
-WIDE = 96  # from this width on, a model's time goes into arithmetic
-# Times that `fast` reads the training text without dropout. Chosen on the training split's last
-# tenth, with width 128, context 64 and 4 layers. On tiny Shakespeare dropout 0 is 0.05 to 0.09
-# nats below 0.1 at 0.4, 0.9, 1.7 and 3.4 passes; on the bundled songs by 0.04 at 3.9 passes, and
-# 0.1 below it at 7.8 (by 0.10) and 15.7 (by 0.54). With width 256 on tiny Shakespeare 0.1 is 0.17
-# nats below 0 at 9.1 passes.
-PASSES_WITHOUT_DROPOUT = 5
-PRESETS: dict[str, dict[str, Any]] = {
+WIDE = 96  # from this width on, most of the time is arithmetic
+# Below this number of epochs, `fast` has no dropout: the trials are in .github/EXPERIMENTS.md.
+EPOCHS_WITHOUT_DROPOUT = 5
+SIZE_SETTINGS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
     | {"dropout": 0.1, "batch_size": 32, "base_lr": 1e-3, "max_lr": 5e-3},
@@ -64,17 +59,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class System:
-    """A system that others have published, as settings over those of the default size."""
+class PresetDefinition:
+    """A model and its training as others have published them, over the default size."""
 
     description: str
-    data: str  # the command that fetches what it reads
-    vocab_size: int  # of that
+    data: str  # the command that prepares its dataset
+    vocab_size: int  # of that dataset
     settings: Mapping[str, Any]
 
 
-SYSTEMS = {
-    "shakespeare-tutorial": System(
+PRESETS = {
+    "shakespeare-tutorial": PresetDefinition(
         "A tutorial's GPT that reads eight characters of Shakespeare",
         "drakegpt data fetch shakespeare",
         65,
@@ -83,7 +78,7 @@ SYSTEMS = {
             "base_lr": 1e-3, "max_lr": 1e-3, "iters": 5000, "eval_interval": 1000,
         },
     ),
-    "shakespeare-sweep": System(
+    "shakespeare-sweep": PresetDefinition(
         "Where a tutorial's search for hyperparameters starts, with a context of 128",
         "drakegpt data fetch shakespeare",
         65,
@@ -93,7 +88,7 @@ SYSTEMS = {
             "eval_iters": 20, "select_on": "validation",
         },
     ),
-    "gpt1-small": System(
+    "gpt1-small": PresetDefinition(
         "GPT-1's design at a size that a laptop trains in ten minutes",
         "drakegpt data fetch shakespeare --tokenizer bpe --vocab-size 2048",
         2048,
@@ -103,7 +98,7 @@ SYSTEMS = {
             "weight_decay_on": "matrices", "iters": 3000, "eval_iters": 20,
         },
     ),
-    "gpt1": System(
+    "gpt1": PresetDefinition(
         "GPT-1 from scratch: 116 million weights, of them 15 million in an untied head",
         "drakegpt data fetch FILE --tokenizer bpe --vocab-size 20000",
         20_000,
@@ -117,23 +112,20 @@ SYSTEMS = {
 }  # fmt: skip
 
 
-def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe sets for a model of that kind and width, over the preset of its size.
+def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the recipe sets for a model of that kind and width.
 
-    `fast` has high rates that fall in a straight line from the start, and where
-    matrices are large and residuals carry the signal, Muon. Found by some ninety
-    trials on tiny Shakespeare: with width 128, context 64 and 4 layers Muon needs
-    a fifth of AdamW's iterations; with width 32 its steps cost more than they
-    gain, and without residuals it diverges. The trials were judged by the validation
-    loss, which is a little flattered by that wherever it is shown for this recipe.
-    Dropout depends on the text too: see `without_dropout`.
+    `fast` has high learning rates with a linear decay from the start, and Muon for wide
+    models with residuals. Its values come from trials on tiny Shakespeare that were judged
+    by the validation loss, so losses shown for this recipe are slightly optimistic: see
+    .github/EXPERIMENTS.md. Dropout depends on the text as well: see `needs_no_dropout`.
     """
     wide = settings["embedding_dim"] >= WIDE
     facts = MODEL_FACTS.get(settings.get("model", ""), ModelFacts())
     muon = wide and facts.has_residuals
     if settings.get("bits", "full") != "full":
         shorter = {"iters": 2000 if muon else 4000} if settings.get("recipe") == "fast" else {}
-        return _bit_recipe(muon=muon) | shorter
+        return _low_bit_recipe(muon=muon) | shorter
     if settings.get("recipe") != "fast":
         return {}
     common = {"schedule": "hold", "base_lr": 1e-5, "weight_decay": 0.0}
@@ -147,24 +139,23 @@ def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     return common | {"max_lr": 1e-2, "iters": 4000, "dropout": 0.0}
 
 
-def without_dropout(settings: Mapping[str, Any], train_tokens: int) -> bool:
-    """Whether `fast` drops nothing: a wide model that reads its text a few times only.
+def needs_no_dropout(settings: Mapping[str, Any], train_tokens: int) -> bool:
+    """Return whether `fast` has no dropout: for a wide model and few epochs.
 
-    Wherever dropout is not given, by a command, a file or the preset of a system.
+    It applies only if dropout is not given by a flag, a file or a preset.
     """
     tokens = settings["batch_size"] * settings["grad_accumulation"] * settings["context_length"]
-    passes = settings["iters"] * tokens / train_tokens
+    epochs = settings["iters"] * tokens / train_tokens
     wide = settings["embedding_dim"] >= WIDE
-    return settings["recipe"] == "fast" and wide and passes < PASSES_WITHOUT_DROPOUT
+    return settings["recipe"] == "fast" and wide and epochs < EPOCHS_WITHOUT_DROPOUT
 
 
-def _bit_recipe(*, muon: bool) -> dict[str, Any]:
-    """What suits weights of one or 1.58 bits, as their authors have it (arXiv 2402.17764 notes).
+def _low_bit_recipe(*, muon: bool) -> dict[str, Any]:
+    """Return the recipe for weights of 1 or 1.58 bits (training notes of arXiv 2402.17764).
 
-    A higher rate than in full precision, for small steps round to nothing; at
-    half-way a lower one and no weight decay; less dropout. Rates from trials on
-    tiny Shakespeare by its validation loss, five at default size, and seven with width
-    128, context 64 and 4 layers: there Muon ends a tenth of a nat below AdamW.
+    A higher learning rate than in full precision, because small steps are rounded away;
+    from half-way on a lower one and no weight decay; no dropout. The rates come from trials
+    judged by the validation loss: see .github/EXPERIMENTS.md.
     """
     common = {"schedule": "two-stage", "max_lr": 1e-2, "base_lr": 1e-5, "dropout": 0.0}
     if muon:

@@ -1,13 +1,12 @@
-"""Make settings complete: ordered layers over presets, and what follows from them.
+"""Resolve settings: ordered layers over presets, and settings that follow from others.
 
-A later layer wins; what no layer gives comes from the preset of the size, of the
-system and of the recipe.
+A later layer wins. What no layer gives comes from the size, the preset and the recipe.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drakegpt.config.presets import EVALUATIONS, PRESETS, SYSTEMS, recipe
+from drakegpt.config.presets import EVALUATIONS, PRESETS, SIZE_SETTINGS, recipe_settings
 from drakegpt.config.schema import (
     MODEL_NAMES,
     ModelConfig,
@@ -21,56 +20,56 @@ from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
-    """Fill in the presets under the given layers of settings; a later layer wins.
+    """Complete the given layers of settings from the presets; a later layer wins.
 
-    Settings that are `None` count as not given. Raises `UsageError` that names
-    the setting and what it may be.
+    Settings that are `None` count as not given. Raises `UsageError` that names the wrong
+    setting and the values it can have.
     """
     return check_together(validate(merge_layers(model, size, data, *layers)))
 
 
 def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """What `resolve` resolves to, not checked yet."""
+    """Return what `resolve` does, without checking it."""
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
-    of_size, of_system = _presets(given)
-    settings = of_size | of_system | given
+    of_size, of_preset = _select_presets(given)
+    settings = of_size | of_preset | given
     if isinstance(settings.get("embedding_dim"), int):
-        suited = recipe(settings)
-        # A recipe other than that of a system goes before it.
-        presets = of_size | of_system
-        asked = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
-        settings |= (of_system | suited if asked else suited | of_system) | given
+        of_recipe = recipe_settings(settings)
+        # A recipe other than that of the preset wins over it.
+        presets = of_size | of_preset
+        wins = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
+        settings |= (of_preset | of_recipe if wins else of_recipe | of_preset) | given
     if isinstance(settings.get("iters"), int):
-        settings = _derived(settings) | settings
+        settings = _derive(settings) | settings
     return settings
 
 
-def _presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the size and of the system that are asked for, if there are such."""
-    size, system = (str(given.get(key, "")) for key in ("size", "preset"))
-    settings = SYSTEMS[system].settings if system in SYSTEMS else {}
-    return dict(PRESETS.get(size, {})), dict(settings)
+def _select_presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the given size and preset; empty if they do not exist."""
+    size, preset = (str(given.get(key, "")) for key in ("size", "preset"))
+    of_preset = PRESETS[preset].settings if preset in PRESETS else {}
+    return dict(SIZE_SETTINGS.get(size, {})), dict(of_preset)
 
 
-def _derived(settings: Mapping[str, Any]) -> dict[str, int]:
-    """What follows from the number of iterations where it is not given."""
-    a_twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
-    warms_up = settings.get("schedule") in ("cosine", "hold", "two-stage")
+def _derive(settings: Mapping[str, Any]) -> dict[str, int]:
+    """Derive settings from the number of iterations."""
+    twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
+    has_warmup = settings.get("schedule") in ("cosine", "hold", "two-stage")
     return {
-        "eval_interval": a_twentieth,
-        "warmup_iters": a_twentieth if warms_up else 0,
+        "eval_interval": twentieth,
+        "warmup_iters": twentieth if has_warmup else 0,
     }
 
 
 def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:
-    """The model of a preset, without anything about training."""
+    """Return the shape of a model at a size or of a preset."""
     return resolve(model, size, "", {"preset": preset}).model_settings(vocab_size)
 
 
 def parse_setting_name(text: str, among: Sequence[str]) -> str:
-    """The setting of that name, written with `-` or `_`; raises `UsageError`."""
+    """Return the name of the setting that a text, with `-` or `_`, names; raises `UsageError`."""
     name = text.strip().replace("-", "_")
     if name in among:
         return name
@@ -81,7 +80,7 @@ def parse_setting_name(text: str, among: Sequence[str]) -> str:
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value of a setting that a text stands for, checked; raises `UsageError`."""
+    """Parse the value of a setting, and check it; raises `UsageError`."""
     kind = type_of(name)
     value: Any = text.strip()
     if kind in (int, float, bool, bool | None):
@@ -97,7 +96,7 @@ def parse_value(name: str, text: str) -> Any:
     return value
 
 
-# How the command line reads an environment variable that stands for a flag.
+# As typer reads the environment variable of a flag.
 _SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
 _SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 
@@ -108,7 +107,7 @@ def find_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName | Non
 
 
 def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
-    """The model of that name in any case; raises `UsageError` that lists them, or says which."""
+    """Return the model of that name, in any case; raises `UsageError` with the names."""
     if model := find_model(text, among):
         return model
     raise UsageError(

@@ -84,12 +84,12 @@ def _explain_wrong_value(name: str, value: Any, wanted: str) -> UsageError:
 
 
 def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
-    """Whether a model with several heads cannot share its width among them."""
+    """Return whether the width cannot be split evenly over the heads of the model."""
     return MODEL_FACTS[config.model].splits_heads and config.embedding_dim % config.num_heads != 0
 
 
 def check_together(config: TrainConfig) -> TrainConfig:
-    """Check what no single setting shows."""
+    """Check that the settings fit together; raises `UsageError`."""
     if uneven_heads(config):
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "
@@ -103,23 +103,25 @@ def check_together(config: TrainConfig) -> TrainConfig:
         )
     if config.tie_embeddings and not MODEL_FACTS[config.model].can_tie_embeddings:
         raise UsageError(
-            f"{config.model} has a table of its own at either end.",
+            f"{config.model} cannot tie its embeddings.",
             "--tie-embeddings is for GPT1LM: `drakegpt train GPT1LM --tie-embeddings`.",
         )
     if config.preset != "none" and config.size != "default":
         raise UsageError(
-            f"The preset {config.preset} has a size of its own.", "Leave --scaled out."
+            f"The preset {config.preset} sets the size of the model.", "Leave --scaled out."
         )
     if config.epochs and config.minutes:
-        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
+        raise UsageError(
+            "--minutes and --epochs both set the number of iterations.", "Give one of them."
+        )
     if config.schedule == "two-stage" and config.bits == "full":
         raise UsageError(
-            "two-stage is the schedule of weights of few bits.",
-            "Take hold, or train with bits 1.58 or 1.",
+            "two-stage is a schedule for low-bit weights.",
+            "Use hold, or train with bits 1.58 or 1.",
         )
     if config.base_lr > config.max_lr:
         raise UsageError(
             f"base_lr {config.base_lr} is above max_lr {config.max_lr}.",
-            "Give both: base_lr is the lower end of the cycle, max_lr the upper.",
+            "Give both: base_lr is the lowest learning rate, max_lr the peak.",
         )
     return config

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from drakegpt.config import TrainConfig
-from drakegpt.config.presets import PRESETS
+from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, RunError
 from drakegpt.experiments.launcher import Job
@@ -69,7 +69,7 @@ class Collection:
 
 def list_seeds(settings: Mapping[str, object], count: int) -> range:
     """List `count` seeds, starting at the setting `seed`."""
-    first = int(str(settings.get("seed", PRESETS["default"]["seed"])))
+    first = int(str(settings.get("seed", SIZE_SETTINGS["default"]["seed"])))
     return range(first, first + count)
 
 

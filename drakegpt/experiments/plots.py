@@ -119,7 +119,7 @@ def draw_regularization(data: str, regularized: Mapping[str, ResultRow]) -> list
     held_out = _short_title(list(regularized.values())).capitalize()
     _label_axes(axes, f"{held_out} (thick) and training loss (thin) on {data}", "iteration")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return _save(figure, data, "remedies")
+    return _save(figure, data, "regularization")
 
 
 def _short_title(rows: Sequence[ResultRow]) -> str:

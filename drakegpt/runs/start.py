@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from drakegpt.config import TrainConfig, resolve
-from drakegpt.config.presets import SYSTEMS, without_dropout
+from drakegpt.config.presets import PRESETS, needs_no_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
@@ -30,20 +30,22 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     """
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
-        raise UsageError("--epochs and --iters both say how long.", "Give one of them.")
+        raise UsageError(
+            "--epochs and --iters both set the number of iterations.", "Give one of them."
+        )
     if length := resolve_length(config, data):
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):
         tokens, _ = data.select_splits(tail=config.holds_out_tail)
-        if without_dropout(asdict(config), len(tokens)):
+        if needs_no_dropout(asdict(config), len(tokens)):
             config = replace(config, dropout=0.0)
     return config
 
 
 def _is_dropout_given(config: TrainConfig, layers: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a layer or the named preset sets the dropout."""
-    system = SYSTEMS.get(config.preset)
-    named = [*layers, system.settings] if system else layers
+    preset = PRESETS.get(config.preset)
+    named = [*layers, preset.settings] if preset else layers
     return any(layer.get("dropout") is not None for layer in named)
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from drakegpt.config import TrainConfig, check_setting, merge_layers
-from drakegpt.config.presets import PRESETS, SYSTEMS
+from drakegpt.config.presets import PRESETS, SIZE_SETTINGS
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError, UsageError
 from drakegpt.runs.create import check_name
@@ -64,7 +64,7 @@ class Definition:
     @property
     def seed(self) -> int:
         """The seed of the runs and of the sampler."""
-        seed: int = self.settings.get("seed", PRESETS["default"]["seed"])
+        seed: int = self.settings.get("seed", SIZE_SETTINGS["default"]["seed"])
         return seed
 
     @cached_property
@@ -166,8 +166,8 @@ def define(
         check_name(name, "sweep")
     _check_definition(given, space, sampler)
     settings = {key: value for key, value in given.items() if key not in INCIDENTAL}
-    system = SYSTEMS.get(str(given.get("preset")))
-    if not (system and "select_on" in system.settings):
+    preset = PRESETS.get(str(given.get("preset")))
+    if not (preset and "select_on" in preset.settings):
         settings.setdefault("select_on", "training-tail")
     incidental = {key: value for key, value in given.items() if key in INCIDENTAL}
     unnamed = Definition(

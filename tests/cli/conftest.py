@@ -44,7 +44,7 @@ def terminal(monkeypatch):
             code = 0
             try:
                 if function:
-                    console.pass_on_warnings()
+                    console.show_warnings()
                     function()
                 else:
                     from drakegpt.cli.app import main

@@ -12,7 +12,13 @@ from learning import prepare
 from test_help import NAMES
 
 from drakegpt import home
-from drakegpt.cli.progress import Ahead, TrainingProgress, counting, fetch_progress, side_by_side
+from drakegpt.cli.progress import (
+    ScoringWork,
+    TrainingProgress,
+    counting,
+    fetch_progress,
+    parallel_progress,
+)
 from drakegpt.config import resolve
 from drakegpt.training.trainer import Evaluation
 from drakegpt.wording import escape_control_characters
@@ -127,7 +133,7 @@ def test_progress(terminal):
     config = resolve("BigramLM", "default", NAME)
 
     def draw():
-        with TrainingProgress(config, Ahead(1, 1), quiet=False) as progress:
+        with TrainingProgress(config, ScoringWork(1, 1), quiet=False) as progress:
             step = SimpleNamespace(iteration=1, loss=SimpleNamespace(item=lambda: 1.0),
                                    learning_rate=0.1)  # fmt: skip
             progress.report(step)
@@ -136,7 +142,7 @@ def test_progress(terminal):
         with counting(NAME, quiet=False) as report:
             report(TEXT, 1, 2)
         run = SimpleNamespace(name="r", config=config, last_evaluation={})
-        with side_by_side(1, quiet=False) as bars:
+        with parallel_progress(1, quiet=False) as bars:
             bars(run, TEXT, True)
             bars(run, TEXT, False)
         with fetch_progress(NAME) as report:

@@ -2,43 +2,43 @@
 
 import pytest
 
-from drakegpt.cli.progress import Ahead, _Pace
+from drakegpt.cli.progress import ScoringWork, _Pace
 from drakegpt.config import resolve
 from drakegpt.training.trainer import Evaluation, Step, count_evaluated_tokens
 
 STEP, TOKEN = 0.3, 0.001  # seconds: a step, and a token that is scored
 
 
-def seconds_left(config, ahead, steps, evaluations=0):
+def seconds_left(config, work, steps, evaluations=0):
     """After so many steps, and evaluations at the end of these."""
-    pace, now = _Pace(config, ahead), 100.0
-    pace.note(Step(1, None, 0.0), now)
+    pace, now = _Pace(config, work), 100.0
+    pace.record(Step(1, None, 0.0), now)
     for _ in range(2, steps + 1):
         now += STEP
-        pace.note(Step(2, None, 0.0), now)
+        pace.record(Step(2, None, 0.0), now)
     for _ in range(evaluations):
-        now += TOKEN * ahead.in_evaluation
-        pace.note(Evaluation(steps, 1.0, 1.0, 0.0, 1.0, 1.0), now)
+        now += TOKEN * work.in_evaluation
+        pace.record(Evaluation(steps, 1.0, 1.0, 0.0, 1.0, 1.0), now)
     return pace.seconds_left(steps)
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_is_scored_when_training_is_over_is_part_of_the_time_left(prepared, whole):
     config = resolve("BigramLM", "default", "small", {"iters": 100, "eval_interval": 50})
-    ahead = Ahead.of(config, prepared, whole=whole)
+    work = ScoringWork.of(config, prepared, whole=whole)
     train, val = prepared.metadata.train_tokens, prepared.metadata.val_tokens
-    assert ahead.at_end == (train + 2 * val if whole else val)
-    left = seconds_left(config, ahead, 50, evaluations=1)
-    assert left == pytest.approx(50 * STEP + TOKEN * (ahead.in_evaluation + ahead.at_end))
-    at_last = seconds_left(config, ahead, 100, evaluations=1)
-    assert at_last == pytest.approx(TOKEN * ahead.at_end)
+    assert work.at_end == (train + 2 * val if whole else val)
+    left = seconds_left(config, work, 50, evaluations=1)
+    assert left == pytest.approx(50 * STEP + TOKEN * (work.in_evaluation + work.at_end))
+    at_last = seconds_left(config, work, 100, evaluations=1)
+    assert at_last == pytest.approx(TOKEN * work.at_end)
 
 
 def test_where_the_tail_is_held_out_it_is_scored_too(prepared):
     config = resolve("BigramLM", "default", "small", {"select_on": "training-tail"})
     train, val = prepared.metadata.train_tokens, prepared.metadata.val_tokens
-    assert Ahead.of(config, prepared).at_end == train + 2 * val
-    assert Ahead.of(config, prepared, whole=False).at_end == val + prepared.tail_tokens
+    assert ScoringWork.of(config, prepared).at_end == train + 2 * val
+    assert ScoringWork.of(config, prepared, whole=False).at_end == val + prepared.tail_tokens
 
 
 @pytest.mark.parametrize(("recipe", "eval_iters"), [("original", 50), ("fast", 2), ("fast", 50)])
@@ -46,11 +46,11 @@ def test_an_evaluation_is_guessed_by_the_tokens_that_it_scores(prepared, recipe,
     """A token scored takes a third of one trained; of `fast`, validation may be scored whole."""
     settings = {"recipe": recipe, "eval_iters": eval_iters, "iters": 100, "eval_interval": 20}
     config = resolve("BigramLM", "default", "small", settings)
-    ahead = Ahead.of(config, prepared)
+    work = ScoringWork.of(config, prepared)
     val, drawn = prepared.metadata.val_tokens, eval_iters * 32 * 8
     whole = recipe == "fast" and val - 1 <= drawn
-    assert ahead.in_evaluation == drawn + (val if whole else drawn)
-    assert ahead.in_evaluation == count_evaluated_tokens(config, val)
-    scored = 5 * ahead.in_evaluation + ahead.at_end
+    assert work.in_evaluation == drawn + (val if whole else drawn)
+    assert work.in_evaluation == count_evaluated_tokens(config, val)
+    scored = 5 * work.in_evaluation + work.at_end
     expected = 90 * STEP + STEP / 3 * scored / (32 * 8)
-    assert seconds_left(config, ahead, 10) == pytest.approx(expected)
+    assert seconds_left(config, work, 10) == pytest.approx(expected)

@@ -103,7 +103,7 @@ def test_hold_may_fall_to_zero():
 
 
 def test_two_stage_comes_with_few_bits_alone():
-    with pytest.raises(UsageError, match="two-stage is the schedule of weights of few bits"):
+    with pytest.raises(UsageError, match="two-stage is a schedule for low-bit weights"):
         resolve("TransformerLM", "default", "x", {"schedule": "two-stage"})
 
 

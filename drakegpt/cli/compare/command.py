@@ -9,7 +9,7 @@ from drakegpt.cli import console, options
 from drakegpt.cli.inputs import load_dataset
 from drakegpt.cli.settings import SettingsCommand, read_settings
 from drakegpt.config import check_setting, files
-from drakegpt.config.presets import PRESETS
+from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _read_file(path: Path | None, *, regularization: bool) -> dict[str, Any]:
     for name in ("model", *(COMPARED if regularization else ())):
         given.pop(name, None)
     for name in WITHOUT:
-        default = PRESETS["default"][name]
+        default = SIZE_SETTINGS["default"][name]
         if given.pop(name, default) != default:
             raise UsageError(
                 f"{path} sets {name}, which no model of the ladder has.", "Leave that line out."

@@ -195,7 +195,7 @@ def _render_losses(comparison: "Comparison") -> None:
     any_noise = any(row.gain and row.gain.within_noise for row in rows)
     sentences = [
         f"Losses: nats per {comparison.unit} over the whole splits.",
-        "Gain: how much lower validation is than for the model before.",
+        "Gain: how much lower the validation loss is than that of the model before.",
         NOISE if any_noise else "",
         describe_seeds(len(row.seeds) for row in rows),
         _explain_overfitting(comparison),
@@ -235,7 +235,7 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
 
     from drakegpt.experiments.claims import TITLE
 
-    console.show(console.styled(f"{TITLE}:", "bold"))
+    console.show(console.styled(f"\n{TITLE}:", "bold"))
     table = Table.grid(padding=(0, 1))
     for claim in claims:
         verdict = console.styled(claim.verdict, _VERDICT_STYLES[claim.holds])
@@ -258,7 +258,6 @@ def _render_baselines(comparison: "Comparison") -> None:
         f"scored like the models, in windows of {baselines[0].context_length} {unit}{longest}."
     )
     console.show(" ".join(describe_baselines(comparison)))
-    console.show("")
 
 
 def _explain_overfitting(comparison: "Comparison") -> str:
