@@ -120,7 +120,7 @@ def check_together(config: TrainConfig) -> TrainConfig:
             f"The preset {config.preset} has a size of its own.", "Leave --scaled out."
         )
     if config.epochs and config.minutes:
-        raise UsageError("--minutes and --epochs both say how long.", "Give one of them.")
+        raise UsageError("minutes and epochs both set the length of a run.", "Give one of them.")
     if config.schedule == "two-stage" and config.bits == "full":
         raise UsageError(
             "two-stage is the schedule of weights of few bits.",

@@ -533,7 +533,10 @@ def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakeg
     assert (row["val_loss"], row["runs"][0]["val_loss"], row["val_gain"]) == (None, None, None)
     assert [claim["holds"] for claim in shown.json["claims"]] == [None, None]
     text = page.read_text(encoding="utf-8")
-    assert "SingleHeadAttentionLM has a loss that is not finite, so it is excluded from all verdicts." in text
+    assert (
+        "SingleHeadAttentionLM has a loss that is not finite, so it is excluded from all verdicts."
+        in text
+    )
     assert "--at:nan" not in text
     assert drakegpt("compare").code == 0
     assert drakegpt("eval", "--json").json["run"].split("/")[-1].startswith("BigramLM")

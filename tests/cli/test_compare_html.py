@@ -53,7 +53,9 @@ def test_a_prompt_that_only_the_ladder_knows_is_fitted_to_the_others(drakegpt, h
     page = path.read_text(encoding="utf-8")
     assert '<span class="prompt">日 the &lt;b&gt; dog</span>' in page
     assert '<span class="prompt"> the b dog</span>' in page
-    assert page.count("Prompt: <q><bdi> the b dog</bdi></q>; the rest is not in its vocabulary") == 1
+    assert (
+        page.count("Prompt: <q><bdi> the b dog</bdi></q>; the rest is not in its vocabulary") == 1
+    )
     assert "&#39;日 the &lt;b&gt; dog&#39; --unknown skip" in page
 
     shown = drakegpt(*ask, "日本")

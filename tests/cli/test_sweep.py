@@ -80,7 +80,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
     trials, best = result["trials"], result["best"]
     compared = drakegpt("compare")
     assert compared.code == 1
-    assert "No model is trained on 'song'" in compared.err
+    assert "No model has been trained on 'song'" in compared.err
     assert points(result) == [(4, 1e-3), (4, 1e-2), (8, 1e-3), (8, 1e-2)]
     assert best["val_loss"] == min(trial["val_loss"] for trial in trials)
 
