@@ -80,7 +80,7 @@ def _show_source(model: str, *, json: bool) -> None:
         console.show_text(text.rstrip("\n"))
         console.note(
             "NEW (in GPT1LM: GPT-1) marks what the model before does not have. Shapes: B windows "
-            "in a batch, T tokens in a window, C numbers for each token, V tokens in the vocabulary."
+            "in a batch, T tokens in a window, C numbers for a token, V tokens in the vocabulary."
         )
 
 
