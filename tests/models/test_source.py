@@ -14,7 +14,7 @@ from drakegpt.models.source import model_source
         ("BigramLM", ["BigramLM"]),
         ("BlocksLM", ["Block", "BlocksLM"]),
         ("TransformerLM", ["TransformerBlock", "TransformerLM"]),
-        ("GPT1LM", ["GELUFeedForward", "GPT1Block", "GPT1LM", "_start"]),
+        ("GPT1LM", ["GELUFeedForward", "GPT1Block", "GPT1LM", "_initialize"]),
     ],
 )
 def test_a_model_comes_with_the_parts_of_its_module(model, parts):
