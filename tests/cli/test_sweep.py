@@ -86,7 +86,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
 
     assert all(trial["loss"] == trial["val_loss"] for trial in trials)
     assert result["select_on"] == "validation"
-    assert "validation split, which chose among the trials" in " ".join(done.out.split())
+    assert "validation split, which ranks the trials" in " ".join(done.out.split())
 
     # the printed command makes the same run again
     assert best["command"] in done.out.splitlines()
