@@ -127,7 +127,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
 def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID)
     assert done.code == 0, done.err
-    assert "chosen on the tail of the training split" in done.err
+    assert "ranked on the tail of the training split" in done.err
     result = drakegpt("sweep", *BRIEF, *GRID, "--json").json
     trials, best = result["trials"], result["best"]
     assert result["select_on"] == "training-tail"
