@@ -1,8 +1,8 @@
 """drakegpt as a library: the functions that `import drakegpt` offers.
 
 Each does what the command of its name does, with the same settings, and returns a
-value. Nothing is printed, nothing ends the program, and what a caller can set right
-is a `DrakeGPTError`. Devices are named as in the settings: "auto", "cpu", "cuda", "mps".
+value. Nothing is printed, nothing ends the program, and what a caller can fix is
+raised as a `DrakeGPTError`. Devices are named as in the settings: "auto", "cpu", "cuda", "mps".
 """
 
 import logging
@@ -108,8 +108,8 @@ def load_dataset(
     wanted = wanted or "sample"
     if (known := sources.SOURCES.get(wanted)) and not known.bundled:
         raise CorpusError(
-            f"'{wanted}' is not prepared in this way, and load_dataset downloads nothing.",
-            f"Fetch it with the same settings: drakegpt.fetch({wanted!r}).",
+            f"'{wanted}' has not been fetched with these settings; load_dataset downloads nothing.",
+            f"Fetch it first, with the same settings: drakegpt.fetch({wanted!r}).",
         )
     return sources.fetch(
         wanted, name=name, text_column=text_column, tokenizer=tokenizer, vocab_size=vocab_size
@@ -155,7 +155,7 @@ def train(
 
     `settings`: those of `drakegpt train`, with `_` for `-`, such as `iters=2000`,
     `epochs=5`, `minutes=2.0`, `seed=1` or `recipe="fast"`. A run that is interrupted
-    keeps its last checkpoint; `drakegpt train --resume NAME` goes on with it.
+    keeps its last checkpoint; `drakegpt train --resume NAME` resumes it.
     """
     prepared = _dataset(data)
     config = resolve_run(parse_model(model), size, prepared, settings)
@@ -167,7 +167,7 @@ def train(
 def load_run(run: str | PathLike[str] | None = None, *, data: str | None = None) -> TrainedRun:
     """Load a run by its name or folder, or the latest of a model.
 
-    Without any: the run with the lowest validation loss on `data` or the default dataset.
+    Without a name: the run with the lowest validation loss on `data` or the default dataset.
     """
     return _to_trained_run(find_run(None if run is None else os.fspath(run), data=data))
 
@@ -226,7 +226,9 @@ def compare(
     else:
         chosen = ladder.select_ladder(prepared, [size] if size else SIZES, settings, seeds)
     if not chosen.by_row:
-        problem = next(iter(chosen.damaged.values()), "No model is trained in this way yet.")
+        problem = next(
+            iter(chosen.damaged.values()), "No model has been trained with these settings yet."
+        )
         raise RunError(problem, "Train the models: drakegpt.compare(data, train=True).")
     device = settings.get("device") or "auto"
     return ladder.compare(prepared, chosen.runs, device, chosen.others, settings)

@@ -47,7 +47,9 @@ def fetch(
             help="Column of a CSV file that has the text; default: Lyric.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Download and prepare it again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Download and prepare the text again.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Fetch a text and prepare it for training."""

@@ -324,7 +324,7 @@ def _note_model_and_prompt(
     pretrained: "PretrainedModel", target: str | None, prompt: "Prompt"
 ) -> None:
     """Name the model, and what was changed in the prompt."""
-    best = "" if target else f", the lowest validation loss on '{pretrained.data}'"
+    best = "" if target else f", which has the lowest validation loss on '{pretrained.data}'"
     console.note(f"Model: {pretrained.model} of {pretrained.name}{best}")
     if prompt.replaced:
         changes = ", ".join(f"{old} → {new}" for old, new in prompt.replaced.items())

@@ -84,7 +84,7 @@ def _name_in_help(parameter: Any) -> str:
     return flag if flag.startswith("-") else (parameter.metavar or flag).upper()
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Scaled = Annotated[
     bool, typer.Option("--scaled", help="Large size: context 256, width 384, 6 layers.")

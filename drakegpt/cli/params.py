@@ -78,6 +78,10 @@ def _show_source(model: str, *, json: bool) -> None:
         console.show_json({"model": model, "source": text})
     else:
         console.show_text(text.rstrip("\n"))
+        console.note(
+            "NEW (in GPT1LM: GPT-1) marks what the model before does not have. Shapes: B windows "
+            "in a batch, T tokens in a window, C numbers for a token, V tokens in the vocabulary."
+        )
 
 
 def _count(model: str, size: str, vocab_size: int, preset: str) -> dict[str, Any]:
@@ -116,9 +120,10 @@ def _render(models: list[dict[str, Any]], vocab_size: int, preset: str) -> None:
     published_models = dict.fromkeys(entry["name"] for entry in models if entry["published"])
     if not published_models:
         return
-    console.show("\nThe published figures come from a formula worked out by hand, which")
+    console.show("\nThe published figures come from a formula worked out by hand. Its errors:")
     for name in published_models:
         console.show(f"  {name}: {WHY_THEY_DIFFER[name]}")
+    console.show("V: vocabulary size, T: context length, C: width.")
     console.show("Figures in brackets were not published; the same formula gives them.")
     if vocab_size != PUBLISHED_VOCAB_SIZE:
         console.show(

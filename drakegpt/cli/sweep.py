@@ -49,7 +49,7 @@ def sweep(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Number of trials; default: 20 or grid."),
+        typer.Option(min=1, metavar="N", help="Number of trials; default: 20, or the whole grid."),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -60,7 +60,7 @@ def sweep(
     ] = None,
     prune: Annotated[
         bool,
-        typer.Option(help="Stop trials worse than the median.", show_default=False),
+        typer.Option(help="Stop trials worse than the median (default).", show_default=False),
     ] = True,
     data: options.Data = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sweep.")] = None,

@@ -73,7 +73,10 @@ def train(
         bool, typer.Option("--print-config", help="Print the settings as TOML and exit.")
     ] = False,
     list_presets: Annotated[
-        bool, typer.Option("--list-presets", help="List presets with their time here and exit.")
+        bool,
+        typer.Option(
+            "--list-presets", help="List the presets, with their time on this machine, and exit."
+        ),
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

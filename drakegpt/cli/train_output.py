@@ -108,7 +108,7 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     split = (
         "the tail of the training split; validation chose nothing"
         if scores.tail
-        else "the validation split, whose loss is shown above"
+        else "the validation split, the same that is scored above"
     )
     yield f"Best weights: iteration {best['iteration']:,}, chosen by estimates on {split}."
     generate_best = format_command("generate", run.name, best=True)

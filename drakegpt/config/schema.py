@@ -234,8 +234,8 @@ class TrainConfig:
     select_on: Annotated[
         SelectOn,
         Setting(
-            "Split that evaluations score and choices go by: validation, or the last tenth of the "
-            "training split, which is then not trained on.",
+            "Split by which weights, stops and decays are chosen: validation, or the last tenth of "
+            "the training split, which is then not trained on.",
             "Evaluation",
             searchable=False,
         ),
@@ -275,7 +275,7 @@ class TrainConfig:
     save_interval: Annotated[
         NonNegativeInt,
         Setting(
-            "Iterations between checkpoints; 0 saves at evaluations, within 2 % of the time.",
+            "Iterations between checkpoints; 0 saves at evaluations, in at most 2 % of the time.",
             "Run",
             incidental=True,
             changeable=True,

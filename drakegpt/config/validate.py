@@ -111,9 +111,7 @@ def check_together(config: TrainConfig) -> TrainConfig:
             f"The preset {config.preset} sets the size of the model.", "Leave --scaled out."
         )
     if config.epochs and config.minutes:
-        raise UsageError(
-            "--minutes and --epochs both set the number of iterations.", "Give one of them."
-        )
+        raise UsageError("minutes and epochs both set the length of a run.", "Give one of them.")
     if config.schedule == "two-stage" and config.bits == "full":
         raise UsageError(
             "two-stage is a schedule for low-bit weights.",

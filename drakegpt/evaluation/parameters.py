@@ -11,14 +11,16 @@ PRINTED = {(name, "default") for name in ORIGINAL_MODELS[:-1]} | {(ORIGINAL_MODE
 # Why each published count differs from the true one; a test adds up every item.
 WHY_THEY_DIFFER: dict[ModelName, str] = {
     "BigramLM": "takes the table to be V x C; it is V x V",
-    "SingleHeadAttentionLM": "counts positions and head twice (+TC +CV), the head's bias not (-V)",
-    "MultiHeadAttentionLM": "counts positions and head twice (+TC +CV), the head's bias not (-V)",
-    "BlocksLM": "counts an attention too many (+3C²) and each feed-forward as 4C² "
-    "where it is C² + C; the head's bias not (-V)",
-    "ResidualBlocksLM": "counts an attention too many (+3C²); per block no projection (-C² -C) "
-    "and no feed-forward biases (-5C); the head's bias not (-V)",
-    "TransformerLM": "counts an attention too many (+3C²); per block half of the norms (-2C), "
-    "no biases (-6C); no final norm (-2C)",
+    "SingleHeadAttentionLM": "counts positions and head twice (+TC +CV); "
+    "leaves out the head's bias (-V)",
+    "MultiHeadAttentionLM": "counts positions and head twice (+TC +CV); "
+    "leaves out the head's bias (-V)",
+    "BlocksLM": "counts one attention too many (+3C²) and each feed-forward as 4C² "
+    "where it is C² + C; leaves out the head's bias (-V)",
+    "ResidualBlocksLM": "counts one attention too many (+3C²); leaves out in each block the "
+    "projection (-C² -C) and the feed-forward biases (-5C), and the head's bias (-V)",
+    "TransformerLM": "counts one attention too many (+3C²); leaves out in each block half of the "
+    "norms (-2C) and the biases (-6C), and the final norm (-2C)",
 }
 
 

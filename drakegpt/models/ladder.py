@@ -13,7 +13,9 @@ Each model adds one idea to the one before it, and its docstring explains that
 idea. From the second model on, NEW marks the lines that the model before did not
 have; on a `class` line it means the whole class. `Linear` and `Dropout` compute
 what PyTorch's own do, faster. `CausalSelfAttention` is explained in `layers`, and
-written out head by head in `reference`.
+written out head by head in `reference`. Class attributes such as `idea` and
+`splits_heads` are read by other packages and change nothing in the computation;
+`LanguageModel` in `layers` lists them.
 
     BigramLM               look at the last character
     SingleHeadAttentionLM  look back at the characters before it

@@ -7,7 +7,7 @@ TransformerLM on a text file for a few seconds, then prints a sample.
     python -m drakegpt.models.reference TEXT
 
 The tests check `ladder` against it, and `drakegpt bench` measures against it.
-Parameters have the names of the original DrakeGPT scripts, whose checkpoints fit.
+Parameters have the names of the original DrakeGPT scripts, so that their checkpoints load.
 
 Shapes: B windows in a batch, T tokens in a window, C width of the embedding,
 V tokens in the vocabulary.
@@ -25,7 +25,7 @@ from drakegpt.config import ModelConfig, preset_model
 
 
 class Head(nn.Module):
-    """One head of causal self-attention."""
+    """One head of causal self-attention: `tril` hides the positions after each one."""
 
     tril: Tensor
 
@@ -237,6 +237,7 @@ def main(arguments: list[str], iters: int = 1000, sample_length: int = 300) -> N
     split = len(tokens) * 9 // 10
     torch.manual_seed(42)
     torch.set_num_threads(1)  # fastest for so small a model
+    # The default size: context 8, width 32, 4 heads, 3 blocks.
     model = ReferenceLM(preset_model("TransformerLM", "default", len(characters)))
     losses = train(model, tokens[:split], batch_size=32, learning_rate=3e-3)
     for iteration in range(1, iters + 1):

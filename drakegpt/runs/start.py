@@ -30,9 +30,7 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     """
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
-        raise UsageError(
-            "--epochs and --iters both set the number of iterations.", "Give one of them."
-        )
+        raise UsageError("epochs and iters both set the length of a run.", "Give one of them.")
     if length := resolve_length(config, data):
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):

@@ -33,7 +33,7 @@ log = logging.getLogger("drakegpt")
 ExecutionMode = Literal["eager", "replay", "graph"]
 DESCRIPTIONS: dict[ExecutionMode, str] = {
     "eager": "eager steps",
-    "replay": "recorded steps are replayed, because the model is small",
+    "replay": "one step is recorded and replayed, because the model is small",
     "graph": "each step is one CUDA graph",
 }
 

@@ -199,7 +199,10 @@ def test_the_best_weights_are_advised_only_where_they_are_better_beyond_noise(
 
 def test_train_says_by_what_its_best_weights_were_chosen(drakegpt, song):
     for chooses, words in (
-        ("validation", "chosen by estimates on the validation split, whose loss is shown above"),
+        (
+            "validation",
+            "chosen by estimates on the validation split, the same that is scored above",
+        ),
         ("training-tail", "chosen by estimates on the tail of the training split; validation"),
     ):
         done = drakegpt("train", "BigramLM", *SHORT, "--select-on", chooses, "--name", chooses)

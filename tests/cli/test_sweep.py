@@ -80,13 +80,13 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
     trials, best = result["trials"], result["best"]
     compared = drakegpt("compare")
     assert compared.code == 1
-    assert "No model is trained on 'song'" in compared.err
+    assert "No model has been trained on 'song'" in compared.err
     assert points(result) == [(4, 1e-3), (4, 1e-2), (8, 1e-3), (8, 1e-2)]
     assert best["val_loss"] == min(trial["val_loss"] for trial in trials)
 
     assert all(trial["loss"] == trial["val_loss"] for trial in trials)
     assert result["select_on"] == "validation"
-    assert "validation split, which chose among the trials" in " ".join(done.out.split())
+    assert "validation split, which ranks the trials" in " ".join(done.out.split())
 
     # the printed command makes the same run again
     assert best["command"] in done.out.splitlines()
@@ -127,7 +127,7 @@ def test_a_sweep_from_its_first_trial_to_its_best(drakegpt, home):
 def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
     done = drakegpt("sweep", *BRIEF, *GRID)
     assert done.code == 0, done.err
-    assert "chosen on the tail of the training split" in done.err
+    assert "ranked on the tail of the training split" in done.err
     result = drakegpt("sweep", *BRIEF, *GRID, "--json").json
     trials, best = result["trials"], result["best"]
     assert result["select_on"] == "training-tail"

@@ -129,7 +129,7 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
     for other in ("--minutes", "--iters"):
         refused = drakegpt("train", "--config", path, other, 1)
         assert refused.code == 2
-        assert "both set the number of iterations" in refused.err
+        assert "both set the length of a run" in refused.err
 
 
 @pytest.mark.slow

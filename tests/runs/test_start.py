@@ -18,7 +18,7 @@ def test_epochs_become_iterations_in_shuffled_windows(prepared):
     once = resolve_run("BigramLM", "default", prepared, {"epochs": 1})
     twice = resolve_run("BigramLM", "default", prepared, {"batch_size": 64}, {"epochs": 2})
     assert (once.epochs, once.window_order, once.iters) == (0, "epoch", twice.iters)
-    with pytest.raises(UsageError, match="both set the number of iterations"):
+    with pytest.raises(UsageError, match="both set the length of a run"):
         resolve_run("BigramLM", "default", prepared, {"epochs": 1}, {"iters": 5})
 
 

@@ -91,5 +91,5 @@ def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
 
 
 def test_epochs_and_minutes_are_not_given_together(prepared):
-    with pytest.raises(UsageError, match="both set the number of iterations"):
+    with pytest.raises(UsageError, match="both set the length of a run"):
         configured(prepared, epochs=1, minutes=1.0)

@@ -28,7 +28,7 @@ class CompareCommand(SettingsCommand):
 def compare(
     data: options.Data = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Train models that have no such run.")
+        bool, typer.Option("--train", help="Train the models that lack such a run.")
     ] = False,
     seeds: Annotated[
         int | None,
@@ -36,7 +36,7 @@ def compare(
             min=1,
             max=options.MAX_SEEDS,
             metavar="N",
-            help="Seeds per model, from --set seed=S on; default: all.",
+            help="Number of seeds, the first one set by --set seed=S; default: all there are.",
         ),
     ] = None,
     html: Annotated[
@@ -44,7 +44,7 @@ def compare(
     ] = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="Prompt for every sample.")] = "",
     claims: Annotated[
-        bool, typer.Option("--claims", help="Test the claims of the original DrakeGPT.")
+        bool, typer.Option("--claims", help="Check the claims of the original DrakeGPT.")
     ] = False,
     low_bit: Annotated[
         bool, typer.Option("--low-bit", help="Compare low-bit weights instead.")
@@ -53,7 +53,7 @@ def compare(
         bool, typer.Option("--regularization", help="Compare regularizers instead.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Let --html replace a file that is no report.")
+        bool, typer.Option("--force", help="Let --html replace a file that is not a report.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -124,7 +124,7 @@ def _choose(dataset: "Dataset", request: Request) -> "Selection":
         such = " with these settings" if asked else ""
         whole = f"`{format_command('compare', train=True, data=dataset.name)}`"
         raise RunError(
-            f"No model is trained on '{dataset.name}'{such} yet.",
+            f"No model has been trained on '{dataset.name}'{such} yet.",
             f"Train all six: {'the same command with --train' if asked else whole}.",
         )
     return chosen

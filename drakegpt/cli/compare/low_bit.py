@@ -45,8 +45,9 @@ def compare_low_bit(
     warn_of_damaged(collected.damaged)
     if len(collected.runs["full"]) < seeds:
         raise RunError(
-            f"TransformerLM is not trained on '{data.name}' in full precision with these "
-            f"settings for {'seed' if seeds == 1 else 'all seeds from'} {experiment.seeds[0]}.",
+            f"The table needs a float32 run of TransformerLM on '{data.name}' with these settings "
+            f"for {'seed' if seeds == 1 else 'each seed from'} {experiment.seeds[0]}"
+            f"{'' if seeds == 1 else f' to {experiment.seeds[-1]}'}.",
             "Train the missing runs: the same command with --train.",
         )
     with counting("Measuring", quiet=quiet) as progress:
