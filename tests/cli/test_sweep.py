@@ -135,7 +135,7 @@ def test_the_tail_chooses_and_validation_is_told_beside_it(drakegpt, home):
     head = next(line for line in done.out.splitlines() if line.startswith("┃"))
     assert head.index("tail") < head.index("validation")
     told = " ".join(done.out.split())
-    assert "validation, scored as a trial ended, chose nothing" in told
+    assert "validation is scored when a trial ends, and decides nothing" in told
     assert f"tail loss {best['loss']:.4f}, validation loss {best['val_loss']:.4f}" in told
 
     # each is what `eval` finds, and validation was scored once
