@@ -232,7 +232,7 @@ def test_scores_are_those_of_the_command(trained, drakegpt):
 @pytest.mark.slow
 def test_a_comparison_trains_what_is_missing_and_prints_nothing(prepared, capfd):
     reports = []
-    with pytest.raises(RunError, match="No model is trained"):
+    with pytest.raises(RunError, match="No model has been trained"):
         dg.compare(prepared)
     comparison = dg.compare(prepared, train=True, progress=reports.append, **QUICK)
     assert capfd.readouterr() == ("", "")

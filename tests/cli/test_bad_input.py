@@ -81,7 +81,7 @@ MISTAKES = [
     ("train BigramLM --name BlocksLM", 2, ["cannot name a run"]),
     ("eval --scaled", 1, ["no scaled run"]),
     ("eval r --device cuda", 2, ["no cuda device"]),
-    ("compare --scaled", 1, ["No model is trained"]),
+    ("compare --scaled", 1, ["No model has been trained"]),
     ("generate bigram", 1, ["Did you mean BigramLM"]),
     ("generate --data nothing", 1, ["no dataset named 'nothing'"]),
     ("eval TransformerLM", 1, ["no run of TransformerLM", "drakegpt train TransformerLM"]),

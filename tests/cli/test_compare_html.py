@@ -112,7 +112,7 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
     assert "not a report of drakegpt" in refused.err
     shown = drakegpt("compare", "--html", path, "--force")
     assert shown.code == 1
-    assert "No model is trained" in shown.err
+    assert "No model has been trained" in shown.err
     assert path.read_text() == "before"
 
 
