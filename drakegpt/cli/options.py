@@ -84,7 +84,7 @@ def _name_in_help(parameter: Any) -> str:
     return flag if flag.startswith("-") else (parameter.metavar or flag).upper()
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Scaled = Annotated[
     bool, typer.Option("--scaled", help="Large size: context 256, width 384, 6 layers.")
@@ -152,7 +152,7 @@ SelectOn = Annotated[
     config.SelectOn | None,
     typer.Option(
         metavar="NAME",
-        help="Ranks trials: training-tail (default), validation.",
+        help="Ranking: training-tail (default), validation.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),

@@ -501,7 +501,7 @@ def test_a_run_in_the_way_is_not_taken_for_a_trial(drakegpt):
     asked = ("sweep", *BRIEF, "--param", "max_lr=1e-3,1e-2", "--name", "s", "--trials", 1)
     refused = drakegpt(*asked)
     assert refused.code == 2
-    assert "'s_0001' already" in refused.err
+    assert "The run 's_0001' exists" in refused.err
     assert drakegpt("runs", "remove", "s_0001", "--yes").code == 0
     assert drakegpt(*asked).code == 0
 
