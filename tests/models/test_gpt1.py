@@ -122,5 +122,5 @@ def test_a_tied_model_learns_is_saved_and_writes(tmp_path):
 def test_only_this_model_can_be_tied():
     config = resolve("GPT1LM", "scaled", "x", {"tie_embeddings": True})
     assert isinstance(build_model(config.model_settings(65)), GPT1LM)
-    with pytest.raises(UsageError, match="TransformerLM has a table of its own"):
+    with pytest.raises(UsageError, match="TransformerLM cannot tie its embeddings"):
         resolve("TransformerLM", "default", "x", {"tie_embeddings": True})
