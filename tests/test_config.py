@@ -308,3 +308,9 @@ def test_bounds_hold_at_both_ends(name, highest, lowest):
     for value in (above, lowest - 1):
         with pytest.raises(UsageError, match=rf"{name} cannot be .*: input .* (than|to) "):
             check_setting(name, value)
+
+
+@pytest.mark.parametrize("model", [[], {}, 5, True])
+def test_a_model_of_any_type_is_refused_in_a_sentence(model):
+    with pytest.raises(UsageError, match="model cannot be"):
+        resolve("TransformerLM", "default", "x", {"recipe": "fast"}, {"model": model})

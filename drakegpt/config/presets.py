@@ -121,7 +121,8 @@ def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     .github/EXPERIMENTS.md. Dropout depends on the text as well: see `needs_no_dropout`.
     """
     wide = settings["embedding_dim"] >= WIDE
-    facts = MODEL_FACTS.get(settings.get("model", ""), ModelFacts())
+    # A file can name any value for the model, which is not checked yet.
+    facts = MODEL_FACTS.get(str(settings.get("model", "")), ModelFacts())
     muon = wide and facts.has_residuals
     if settings.get("bits", "full") != "full":
         shorter = {"iters": 2000 if muon else 4000} if settings.get("recipe") == "fast" else {}
