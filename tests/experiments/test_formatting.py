@@ -28,7 +28,7 @@ def test_words_load_nothing_else_of_the_program():
     code = (
         "import sys, drakegpt.experiments.formatting\n"
         "ours = {name for name in sys.modules if name.startswith('drakegpt')}\n"
-        "assert ours == {'drakegpt', 'drakegpt.experiments',"
+        "assert ours == {'drakegpt', 'drakegpt.version', 'drakegpt.experiments',"
         " 'drakegpt.experiments.formatting'}, ours\n"
         "assert 'torch' not in sys.modules\n"
     )
