@@ -1,7 +1,6 @@
 """Several seeds: one after another or side by side, each the run it would be alone."""
 
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -17,7 +16,7 @@ from program_runs import settings
 from drakegpt.cli.run_launcher import RunLauncher
 from drakegpt.config import resolve
 from drakegpt.data import dataset
-from drakegpt.errors import DivergedError, RunError
+from drakegpt.errors import RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
 from drakegpt.runs.create import create_run
@@ -231,30 +230,6 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
     with TrainingSession(run, resume=True):
         pass
     assert open_run(run.folder).config == run.config
-
-
-def test_the_error_that_ends_a_process_is_raised_here(prepared):
-    """As it is; where there is none that can be read, what the process said last is quoted."""
-    run = create_run(resolve("BigramLM", "default", prepared.name, SETTINGS), prepared, "gone")
-    shutil.rmtree(run.folder)
-    with launcher._WorkerProcess(run, "gone") as process:
-        wait_until(lambda: not process.running)
-        with pytest.raises(RunError, match="Training gone failed: .*is not a whole run") as refused:
-            process.check()
-        assert refused.value.fix == "Remove it: `drakegpt runs remove gone`; or train it again."
-        answer(process, pickle.dumps(DivergedError("It grew.", "Lower it.")))
-        with pytest.raises(DivergedError, match=r"Training gone failed: It grew\. Lower it\."):
-            process.check()
-        answer(process, pickle.dumps(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space left"):
-            process.check()
-        process._messages.seek(0)
-        process._messages.truncate()
-        process._messages.write(b"warning\nPython: no room")
-        for nothing_known in (b"", b"garbage", pickle.dumps("text"), pickle.dumps(KeyError("x"))):
-            answer(process, nothing_known)
-            with pytest.raises(RunError, match=r"ended with code 1: Python: no room"):
-                process.check()
 
 
 def answer(process, content):
