@@ -232,15 +232,9 @@ def test_what_is_taken_up_is_kept_as_asked_for_now(prepared):
     assert open_run(run.folder).config == run.config
 
 
-def answer(process, content):
-    process._answer.seek(0)
-    process._answer.truncate()
-    process._answer.write(content)
-
-
 @pytest.mark.parametrize("seen_at_work", [1, 2, 3])
 def test_a_process_may_end_at_any_moment(prepared, monkeypatch, capsys, seen_at_work):
-    """Just after it was seen at work, too, its end is told, or its failure."""
+    """The screen shows its end, or its error, just after it was seen running too."""
     config = resolve("BigramLM", "default", prepared.name, {"iters": 1, "eval_iters": 1})
 
     class Ending:
