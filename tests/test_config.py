@@ -69,6 +69,44 @@ def test_the_fast_recipe_takes_muon_where_it_pays(model, size, optimizer):
     assert resolve(model, size, "x").optimizer == "adamw"
 
 
+def test_the_best_recipe_of_the_scaled_size():
+    config = resolve("TransformerLM", "scaled", "x", {"recipe": "best"})
+    expected = {
+        "optimizer": "muon", "muon_lr": 0.02, "muon_momentum": 0.95, "muon_weight_decay": 0.1,
+        "muon_split_qkv": True, "max_lr": 1e-3, "base_lr": 0.0, "adam_beta2": 0.99,
+        "weight_decay": 0.1, "weight_decay_on": "matrices", "schedule": "hold", "hold_share": 0.4,
+        "warmup_iters": 50, "ema": 0.99, "positions": "rotary", "init": "gpt2", "dropout": 0.3,
+        "embedding_dropout": 0.3, "token_dropout": 0.15, "iters": 5000, "batch_size": 64,
+        "context_length": 256, "grad_clip": 0.0,
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("ResidualBlocksLM", {"recipe": "best"}, "recipe best is for"),
+        ("TransformerLM", {"recipe": "best", "bits": "1.58"}, "recipe best is for"),
+        ("TransformerLM", {"ema": 0.9, "bits": "1"}, "ema averages"),
+        ("BigramLM", {"token_dropout": 0.1}, "token_dropout does not apply"),
+        ("BigramLM", {"embedding_dropout": 0.1}, "embedding_dropout does not apply"),
+        ("BigramLM", {"positions": "rotary"}, "positions does not apply"),
+        ("TransformerLM", {"positions": "rotary", "embedding_dim": 36, "num_heads": 4}, "even"),
+        ("SingleHeadAttentionLM", {"positions": "rotary", "embedding_dim": 33}, "even"),
+    ],
+)
+def test_a_setting_that_a_model_cannot_have_is_an_error(model, settings, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(model, "default", "x", settings)
+
+
+def test_settings_that_follow_from_others():
+    gpt1 = resolve("GPT1LM", "default", "x", {"dropout": 0.4, "weight_decay": 0.2})
+    assert (gpt1.embedding_dropout, gpt1.muon_weight_decay) == (0.4, 0.2)
+    plain = resolve("TransformerLM", "default", "x", {"dropout": 0.4, "muon_weight_decay": 0.3})
+    assert (plain.embedding_dropout, plain.muon_weight_decay) == (0.0, 0.3)
+
+
 def test_few_bits_bring_their_own_recipe():
     config = resolve("TransformerLM", "default", "x", {"bits": "1.58"})
     assert (config.schedule, config.weight_decay, config.dropout) == ("two-stage", 0.1, 0.0)

@@ -32,7 +32,7 @@ from drakegpt.models import reference
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
-from drakegpt.training.optimizers import BETAS
+from drakegpt.training.optimizers import BETA1
 from drakegpt.training.trainer import Trainer
 
 Work = Callable[[int], object]
@@ -178,7 +178,9 @@ def _plain_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
 def _plain_training(config: TrainConfig, device: torch.device) -> Work:
     tokens = random_text()[0].long().to(device)
     model = _our_model(config, device).train()
-    optimizer = AdamW(model.parameters(), lr=config.base_lr, betas=BETAS, fused=True)
+    optimizer = AdamW(
+        model.parameters(), lr=config.base_lr, betas=(BETA1, config.adam_beta2), fused=True
+    )
 
     def work(iterations: int) -> None:
         """Run `iterations` training steps."""

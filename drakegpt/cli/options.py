@@ -139,7 +139,9 @@ Preset = Annotated[
 ]
 Recipe = Annotated[
     config.Recipe | None,
-    typer.Option(metavar="NAME", help="Training recipe: original or fast.", rich_help_panel=_PANEL),
+    typer.Option(
+        metavar="NAME", help="Training recipe: original, fast or best.", rich_help_panel=_PANEL
+    ),
 ]
 Iters = Annotated[
     int | None,

@@ -33,7 +33,7 @@ from drakegpt.config.schema import (
     setting_of,
     type_of,
 )
-from drakegpt.config.validate import check_setting, uneven_heads
+from drakegpt.config.validate import check_setting, has_odd_heads, uneven_heads
 
 __all__ = [
     "LADDER",
@@ -56,6 +56,7 @@ __all__ = [
     "check_setting",
     "choices",
     "find_model",
+    "has_odd_heads",
     "incidental_settings",
     "merge_layers",
     "parse_model",

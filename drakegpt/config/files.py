@@ -138,7 +138,9 @@ def to_toml(config: TrainConfig) -> str:
 
 
 # Settings that decide defaults of others, in the order in which they are resolved.
-_DECIDING = ("preset", "recipe", "bits", "embedding_dim", "schedule", "iters")
+_DECIDING = (
+    "preset", "recipe", "bits", "embedding_dim", "schedule", "iters", "dropout", "weight_decay"
+)  # fmt: skip
 
 
 def named_settings(config: TrainConfig) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class ModelFacts:
     splits_heads: bool = True
     has_residuals: bool = False
     can_tie_embeddings: bool = False
+    has_dropout: bool = False
+    drops_embeddings: bool = False
 
 
 MODEL_FACTS: dict[str, ModelFacts] = {
@@ -26,6 +28,8 @@ MODEL_FACTS: dict[str, ModelFacts] = {
     "MultiHeadAttentionLM": ModelFacts(),
     "BlocksLM": ModelFacts(),
     "ResidualBlocksLM": ModelFacts(has_residuals=True),
-    "TransformerLM": ModelFacts(has_residuals=True),
-    "GPT1LM": ModelFacts(has_residuals=True, can_tie_embeddings=True),
+    "TransformerLM": ModelFacts(has_residuals=True, has_dropout=True),
+    "GPT1LM": ModelFacts(
+        has_residuals=True, can_tie_embeddings=True, has_dropout=True, drops_embeddings=True
+    ),
 }

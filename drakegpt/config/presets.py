@@ -16,6 +16,9 @@ _COMMON: dict[str, Any] = {
     "preset": "none",
     "recipe": "original",
     "tie_embeddings": False,
+    "positions": "learned",
+    "token_dropout": 0.0,
+    "init": "default",
     "window_order": "random",
     "epochs": 0,
     "weight_decay_on": "all",
@@ -24,6 +27,9 @@ _COMMON: dict[str, Any] = {
     "optimizer": "adamw",
     "muon_lr": 0.02,
     "muon_momentum": 0.95,
+    "muon_split_qkv": False,
+    "adam_beta2": 0.95,
+    "ema": 0.0,
     "schedule": "cyclic",
     "hold_share": 0.0,
     "decay_factor": 0.9,
@@ -127,6 +133,8 @@ def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("bits", "full") != "full":
         shorter = {"iters": 2000 if muon else 4000} if settings.get("recipe") == "fast" else {}
         return _low_bit_recipe(muon=muon) | shorter
+    if settings.get("recipe") == "best":
+        return _best_recipe()
     if settings.get("recipe") != "fast":
         return {}
     common = {"schedule": "hold", "base_lr": 1e-5, "weight_decay": 0.0}
@@ -138,6 +146,21 @@ def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if wide:
         return common | {"max_lr": 3e-3, "iters": 4000}
     return common | {"max_lr": 1e-2, "iters": 4000, "dropout": 0.0}
+
+
+def _best_recipe() -> dict[str, Any]:
+    """Return the recipe for the lowest loss: regularized strongly, and trained long.
+
+    Muon for the matrices of the blocks, a learning rate that is held and then falls to 0,
+    an average of the weights (EMA), rotary positions, dropout, and token dropout.
+    """
+    return {
+        "optimizer": "muon", "muon_lr": 0.02, "muon_momentum": 0.95, "muon_split_qkv": True,
+        "max_lr": 1e-3, "base_lr": 0.0, "adam_beta2": 0.99, "weight_decay": 0.1,
+        "weight_decay_on": "matrices", "schedule": "hold", "hold_share": 0.4, "warmup_iters": 50,
+        "ema": 0.99, "positions": "rotary", "init": "gpt2", "dropout": 0.3, "token_dropout": 0.15,
+        "iters": 5000,
+    }  # fmt: skip
 
 
 def needs_no_dropout(settings: Mapping[str, Any], train_tokens: int) -> bool:

@@ -6,6 +6,7 @@ A later layer wins. What no layer gives comes from the size, the preset and the 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 from drakegpt.config.presets import EVALUATIONS, PRESETS, SIZE_SETTINGS, recipe_settings
 from drakegpt.config.schema import (
     MODEL_NAMES,
@@ -41,9 +42,7 @@ def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -
         presets = of_size | of_preset
         wins = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
         settings |= (of_preset | of_recipe if wins else of_recipe | of_preset) | given
-    if isinstance(settings.get("iters"), int):
-        settings = _derive(settings) | settings
-    return settings
+    return _derive(settings) | settings
 
 
 def _select_presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -53,14 +52,20 @@ def _select_presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     return dict(SIZE_SETTINGS.get(size, {})), dict(of_preset)
 
 
-def _derive(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Derive settings from the number of iterations."""
+def _derive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Derive settings from others, which are not checked yet."""
+    facts = MODEL_FACTS.get(str(settings.get("model", "")), ModelFacts())
+    drops_embeddings = facts.drops_embeddings or settings.get("recipe") == "best"
+    derived = {
+        "embedding_dropout": settings.get("dropout") if drops_embeddings else 0.0,
+        "muon_weight_decay": settings.get("weight_decay"),
+    }
+    if not isinstance(settings.get("iters"), int):
+        return derived
     twentieth = -(-settings["iters"] // EVALUATIONS)  # rounded up
     has_warmup = settings.get("schedule") in ("cosine", "hold", "two-stage")
-    return {
-        "eval_interval": twentieth,
-        "warmup_iters": twentieth if has_warmup else 0,
-    }
+    warmup = twentieth if has_warmup else 0
+    return {**derived, "eval_interval": twentieth, "warmup_iters": warmup}
 
 
 def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:

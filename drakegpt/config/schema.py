@@ -21,7 +21,7 @@ from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 ModelName = str  # one of MODEL_NAMES, which a program can add to
 Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
 Size = Literal["default", "scaled"]
-Recipe = Literal["original", "fast"]
+Recipe = Literal["original", "fast", "best"]
 Bits = Literal["full", "1.58", "1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "two-stage"]
@@ -29,6 +29,8 @@ OptimizerName = Literal["adamw", "muon"]
 WindowOrder = Literal["random", "epoch"]
 WeightDecayOn = Literal["all", "matrices"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+Positions = Literal["learned", "rotary"]
+InitialWeights = Literal["default", "gpt2"]
 Wandb = Literal["off", "offline", "online"]
 SelectOn = Literal["validation", "training-tail"]
 
@@ -95,6 +97,9 @@ class ModelConfig:
     dropout: float
     bits: Bits = "full"
     tie_embeddings: bool = False
+    positions: Positions = "learned"
+    token_dropout: float = 0.0
+    embedding_dropout: float = 0.0
     final_norm: bool = True  # the original's checkpoints never applied theirs
 
     @property
@@ -127,7 +132,11 @@ class TrainConfig:
         ),
     ]
     recipe: Annotated[
-        Recipe, Setting("Defaults of optimizer and schedule: the original's, or fast.", "Common")
+        Recipe,
+        Setting(
+            "Defaults of optimizer and schedule: original, fast, or best (lowest loss, but slow).",
+            "Common",
+        ),
     ]
     data: Annotated[
         str, Setting("Dataset to train on; default: the one fetched last.", "Run", searchable=False)
@@ -139,6 +148,26 @@ class TrainConfig:
     ]
     num_layers: Annotated[Dimension, Setting("Number of blocks.", "Model")]
     dropout: Annotated[BelowOne, Setting("Dropout probability (TransformerLM, GPT1LM).", "Model")]
+    embedding_dropout: Annotated[
+        BelowOne,
+        Setting(
+            "Dropout probability of the embeddings; default: --dropout for GPT1LM and recipe best, "
+            "else 0.",
+            "Model",
+        ),
+    ]
+    token_dropout: Annotated[
+        BelowOne,
+        Setting("Probability of zeroing the whole embedding of a token in training.", "Model"),
+    ]
+    positions: Annotated[
+        Positions,
+        Setting("A learned vector for each position, or rotary position embeddings.", "Model"),
+    ]
+    init: Annotated[
+        InitialWeights,
+        Setting("Random initial weights: the model's default, or those of GPT-2.", "Model"),
+    ]
     bits: Annotated[
         Bits,
         Setting(
@@ -179,6 +208,23 @@ class TrainConfig:
         Setting("Peak learning rate of Muon; follows the same schedule.", "Optimization"),
     ]
     muon_momentum: Annotated[BelowOne, Setting("Momentum of Muon.", "Optimization")]
+    muon_weight_decay: Annotated[
+        NonNegativeFloat,
+        Setting("Weight decay of Muon's matrices; default: --weight-decay.", "Optimization"),
+    ]
+    muon_split_qkv: Annotated[
+        bool, Setting("Let Muon update queries, keys and values as three matrices.", "Optimization")
+    ]
+    adam_beta2: Annotated[BelowOne, Setting("Beta2 of AdamW.", "Optimization")]
+    ema: Annotated[
+        BelowOne,
+        Setting(
+            "Decay of an exponential moving average of the weights, which is then what is scored "
+            "and kept; 0 disables it.",
+            "Optimization",
+            zero="off",
+        ),
+    ]
     schedule: Annotated[
         Schedule, Setting("Learning rate schedule.", "Schedule", unlisted=("two-stage",))
     ]

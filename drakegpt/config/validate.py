@@ -88,8 +88,15 @@ def uneven_heads(config: TrainConfig | ModelConfig) -> bool:
     return MODEL_FACTS[config.model].splits_heads and config.embedding_dim % config.num_heads != 0
 
 
+def has_odd_heads(config: TrainConfig | ModelConfig) -> bool:
+    """Return whether rotary positions cannot turn the halves of a head of that width."""
+    heads = config.num_heads if MODEL_FACTS[config.model].splits_heads else 1
+    return config.positions == "rotary" and config.embedding_dim // heads % 2 == 1
+
+
 def check_together(config: TrainConfig) -> TrainConfig:
     """Check that the settings fit together; raises `UsageError`."""
+    _check_regularizers(config)
     if uneven_heads(config):
         raise UsageError(
             f"embedding_dim {config.embedding_dim} cannot be split evenly over "
@@ -123,3 +130,35 @@ def check_together(config: TrainConfig) -> TrainConfig:
             "Give both: base_lr is the lowest learning rate, max_lr the peak.",
         )
     return config
+
+
+def _check_regularizers(config: TrainConfig) -> None:
+    """Check what recipe best and its settings need of a model; raises `UsageError`."""
+    facts, full = MODEL_FACTS[config.model], config.bits == "full"
+    if config.recipe == "best" and not (facts.has_dropout and full):
+        raise UsageError(
+            "recipe best is for TransformerLM and GPT1LM in full precision.",
+            "Take recipe fast, or `drakegpt train TransformerLM --recipe best`.",
+        )
+    if config.ema and not full:
+        raise UsageError(
+            "ema averages weights in full precision; low-bit weights would be rounded after it.",
+            "Leave ema out, or train with full bits.",
+        )
+    of_embeddings = {
+        "token_dropout": config.token_dropout > 0,
+        "embedding_dropout": config.embedding_dropout > 0,
+        "positions": config.positions != "learned",
+    }
+    for name, given in of_embeddings.items():
+        if given and not facts.has_hidden_layers:
+            raise UsageError(
+                f"{config.model} is a table of pairs, to which {name} does not apply.",
+                "Leave it out, or take a model with attention.",
+            )
+    if has_odd_heads(config):
+        raise UsageError(
+            f"Rotary positions need heads of even width, and embedding_dim {config.embedding_dim} "
+            f"over num_heads {config.num_heads} is odd.",
+            "Take fewer heads, another width, or learned positions.",
+        )

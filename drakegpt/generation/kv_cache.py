@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from drakegpt.compute import kernels
+from drakegpt.compute.rotary import rotate, rotate_at
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndPositionEmbedding
 
 # Activations, B * n * C, from which the last block computes the last token separately.
@@ -126,7 +127,9 @@ class _CachedEmbedding(nn.Module):
         """(B, n) -> (B, n, C)."""
         if tokens.shape[1] > 1:
             return self.embedding(tokens)
-        return self.embedding.token(tokens) + self.embedding.position(self.state.position)
+        x: Tensor = self.embedding.token(tokens)
+        position = self.embedding.position
+        return x if position is None else x + position(self.state.position)
 
 
 class _CacheFilled(Exception):  # noqa: N818 - not an error
@@ -139,7 +142,7 @@ class _CachedAttention(nn.Module):
     def __init__(self, attention: CausalSelfAttention, head_size: int, state: CacheState) -> None:
         super().__init__()
         self.query_key_value = attention.query_key_value
-        self.num_heads, self.state = attention.num_heads, state
+        self.num_heads, self.rotary, self.state = attention.num_heads, attention.rotary, state
         self.only_fill_cache = False
         self.context_length = len(state.mask)
         shape = (2, state.texts, self.num_heads, self.context_length, head_size)
@@ -151,6 +154,8 @@ class _CachedAttention(nn.Module):
         if n == 1:
             return self._attend_to_cache(x.expand(self.state.texts, -1, -1))
         query_key_value = self.query_key_value(x)
+        if self.rotary:
+            query_key_value = rotate(query_key_value, self.num_heads)
         if n < self.context_length or self.only_fill_cache:  # nothing can follow a full window
             self.cache[:, :, :, :n] = self._split_heads(query_key_value)[1:]
         if self.only_fill_cache:
@@ -159,7 +164,12 @@ class _CachedAttention(nn.Module):
 
     def _attend_to_cache(self, x: Tensor) -> Tensor:
         """Attend from one token of each text at the current position: (B, 1, C) -> (B, 1, C)."""
-        query, *key_value = self._split_heads(self.query_key_value(x)).split((1, 2))
+        query_key_value = self.query_key_value(x)
+        if self.rotary:
+            query_key_value = rotate_at(
+                query_key_value, self.num_heads, self.state.position, self.context_length
+            )
+        query, *key_value = self._split_heads(query_key_value).split((1, 2))
         self.cache.index_copy_(3, self.state.position, *key_value)
         key, value = self.cache.flatten(1, 2)  # (B H, T, D)
         query = query.reshape(len(key), 1, -1)

@@ -5,7 +5,7 @@ but with layer norm before each part of a block, as in TransformerLM, where GPT-
 it after. What differs from TransformerLM is marked GPT-1 below:
 
     GELU instead of ReLU: smooth, so that small negative inputs still have a gradient
-    dropout on the embeddings too
+    dropout on the embeddings too, by default
     initial weights near zero, so that at first all tokens are about equally likely
     an output layer without bias, or none: with `tie_embeddings` the token table
     serves both ends, and the score of a token is the dot product of its row and
@@ -68,11 +68,12 @@ class GPT1LM(LanguageModel):
     idea = "as TransformerLM, with GPT-1's activation, dropout and initial weights"
     has_residuals = True
     can_tie_embeddings = True
+    has_dropout = True
+    drops_embeddings = True  # GPT-1: dropout on the embeddings
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.embedding = TokenAndPositionEmbedding(config)
-        self.dropout = Dropout(config.dropout)  # GPT-1: for the embeddings
         self.blocks = nn.Sequential(*(GPT1Block(config) for _ in range(config.num_layers)))
         self.final_norm = nn.LayerNorm(config.embedding_dim)
         self.head = None  # GPT-1: no bias, or no output layer
@@ -82,7 +83,7 @@ class GPT1LM(LanguageModel):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
-        x = self.dropout(self.embedding(tokens))  # GPT-1: dropout
+        x = self.embedding(tokens)
         x = self.final_norm(self.blocks(x))
         if self.head is None:
             return kernels.linear(x, self.embedding.token.weight, None)  # GPT-1: x @ table.T

@@ -251,6 +251,7 @@ class TransformerLM(LanguageModel):
 
     idea = "keep the numbers in hand: normalise, and drop some at random"
     has_residuals = True
+    has_dropout = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

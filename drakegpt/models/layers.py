@@ -14,10 +14,12 @@ H heads, D = C / H width of one head, V tokens in the vocabulary.
 from collections.abc import Iterator
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drakegpt.compute import kernels
+from drakegpt.compute.rotary import rotate
 from drakegpt.config import ModelConfig
 
 
@@ -34,6 +36,8 @@ class LanguageModel(nn.Module):
                             `embedding_dim` evenly
         has_residuals       its blocks add to their input, which Muon needs
         can_tie_embeddings  it supports `tie_embeddings`
+        has_dropout         its blocks apply `dropout`
+        drops_embeddings    its embeddings have the same dropout by default
 
     Some modules are found by name, wherever a model has them:
 
@@ -54,6 +58,8 @@ class LanguageModel(nn.Module):
     splits_heads: ClassVar[bool] = True
     has_residuals: ClassVar[bool] = False
     can_tie_embeddings: ClassVar[bool] = False
+    has_dropout: ClassVar[bool] = False
+    drops_embeddings: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -88,16 +94,31 @@ class Dropout(nn.Dropout):
 
 
 class TokenAndPositionEmbedding(nn.Module):
-    """A learned vector for each token plus a learned vector for each position."""
+    """A learned vector for each token plus a learned vector for each position.
+
+    In training, `token_dropout` zeroes the vectors of random tokens, and the result has
+    `embedding_dropout`. With rotary positions there is no position table:
+    see `drakegpt.compute.rotary`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.token = nn.Embedding(config.vocab_size, config.embedding_dim)
-        self.position = nn.Embedding(config.context_length, config.embedding_dim)
+        self.position: nn.Embedding | None = None
+        if config.positions == "learned":
+            self.position = nn.Embedding(config.context_length, config.embedding_dim)
+        self.token_dropout = config.token_dropout
+        self.dropout = Dropout(config.embedding_dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, C). Position t adds row t of the position table."""
-        return self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        x = self.token(tokens)
+        if self.training and self.token_dropout:
+            kept = torch.rand(tokens.shape, device=tokens.device) >= self.token_dropout
+            x = x * kept.unsqueeze(-1).to(x.dtype)
+        if self.position is not None:
+            x = x + self.position.weight[: tokens.shape[1]]
+        return self.dropout(x)
 
 
 class CausalSelfAttention(nn.Module):
@@ -121,13 +142,23 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
+        self.rotary = False  # see `use_rotary_positions_`
         self.query_key_value = Linear(embedding_dim, 3 * embedding_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         query_key_value = self.query_key_value(x)  # (B, T, 3 C)
+        if self.rotary:
+            query_key_value = rotate(query_key_value, self.num_heads)
         dropout = self.dropout if self.training else 0.0
         return kernels.causal_attention(query_key_value, self.num_heads, dropout)
+
+
+def use_rotary_positions_(model: nn.Module) -> None:
+    """Let all attention of a model rotate its queries and keys by their positions, in place."""
+    for module in model.modules():
+        if isinstance(module, CausalSelfAttention):
+            module.rotary = True
 
 
 class FeedForward(nn.Module):

@@ -14,7 +14,7 @@ from drakegpt.config.model_facts import ModelFacts
 from drakegpt.models import ladder
 from drakegpt.models.bitlinear import quantize_
 from drakegpt.models.gpt1 import GPT1LM
-from drakegpt.models.layers import LanguageModel
+from drakegpt.models.layers import LanguageModel, use_rotary_positions_
 
 MODELS: dict[str, type[LanguageModel]] = {
     model.__name__: model
@@ -54,6 +54,8 @@ def build_model(config: ModelConfig) -> LanguageModel:
     model = MODELS[config.model](config)
     if config.model == "TransformerLM" and not config.final_norm:
         model.final_norm = nn.Identity()
+    if config.positions == "rotary":
+        use_rotary_positions_(model)
     if config.bits != "full":
         quantize_(model, config.bits)
     return model

@@ -29,6 +29,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.files import remove_folder, remove_leftovers, write_text
+from drakegpt.models.initialization import initialize_gpt2_
 from drakegpt.models.registry import build_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
@@ -113,7 +114,7 @@ class TrainingSession:
                 if self._tracker:
                     self._tracker.log(report)
                 if report is self.trainer.best:
-                    self._best = report, _clone(self.trainer.model.state_dict())
+                    self._best = report, _clone(self.trainer.weights())
             if self._is_save_due(report):
                 self.save()
             yield report
@@ -126,7 +127,7 @@ class TrainingSession:
         if self._saved_at == moment:
             return
         started = time.monotonic()
-        weights = self.trainer.model.state_dict()
+        weights = self.trainer.weights()
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise DivergedError(
                 f"The weights are no longer finite after iteration {self.trainer.iteration}.",
@@ -323,6 +324,8 @@ def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
     set_thread_count(run.model_config)
     torch.manual_seed(run.config.seed)
     model = build_model(run.model_config)
+    if run.config.init == "gpt2":
+        initialize_gpt2_(model)
     if run.initial_weights.exists():
         weights, _ = load_weights(run.initial_weights)
         try:

@@ -31,12 +31,14 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
         raise UsageError("epochs and iters both set the length of a run.", "Give one of them.")
-    if length := resolve_length(config, data):
+    length = resolve_length(config, data)
+    if length:
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):
         tokens, _ = data.select_splits(tail=config.holds_out_tail)
         if needs_no_dropout(asdict(config), len(tokens)):
-            config = replace(config, dropout=0.0)
+            layers = *layers, {"dropout": 0.0}
+            config = resolve(model, size, data.name, *layers, length or {})
     return config
 
 

@@ -17,7 +17,10 @@ from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
 
 # These must be equal in both runs; how weights are quantized, and dropout, may differ.
-SHAPE = ("model", "context_length", "embedding_dim", "num_heads", "num_layers", "tie_embeddings")
+SHAPE = (
+    "model", "context_length", "embedding_dim", "num_heads", "num_layers", "tie_embeddings",
+    "positions",
+)  # fmt: skip
 
 
 def load_init_weights(source: Run, config: TrainConfig, data: Dataset) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from drakegpt.compute.device import set_thread_count
-from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, ModelConfig, uneven_heads
+from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, ModelConfig, has_odd_heads, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.errors import RunError, UsageError, is_out_of_memory, shorten
@@ -90,10 +90,11 @@ def _parse_model_config(text: str) -> ModelConfig:
         config.num_heads,
         config.num_layers,
     )
-    if min(sizes) < 1 or max(sizes) > LARGEST_SIZE or not 0 <= config.dropout < 1:
+    dropouts = (config.dropout, config.token_dropout, config.embedding_dropout)
+    if min(sizes) < 1 or max(sizes) > LARGEST_SIZE or not 0 <= min(dropouts) <= max(dropouts) < 1:
         raise ValueError("dimensions out of range")
-    if uneven_heads(config):
-        raise ValueError("embedding_dim cannot be split evenly over num_heads")
+    if uneven_heads(config) or has_odd_heads(config):
+        raise ValueError("embedding_dim cannot be split over num_heads")
     return config
 
 

@@ -6,7 +6,8 @@ operation instead of dozens.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,40 @@ class FlatParameters:
         sizes = [parameter.numel() for parameter in self.parameters]
         place = slice(sum(sizes[:start]), sum(sizes[:stop]))
         return self.values[place], self.gradient[place]
+
+
+class AveragedWeights:
+    """An exponential moving average of all parameters, from the initial ones on.
+
+    As `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn`, but on flat
+    parameters, as one operation, and without a second model.
+    """
+
+    def __init__(self, weights: FlatParameters, decay: float) -> None:
+        """`decay`: the share of the average that each update keeps."""
+        self._values, self._decay = weights.values, decay
+        self.average = self._values.clone()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Compute average = decay * average + (1 - decay) * weights, in place."""
+        self.average.lerp_(self._values, 1 - self._decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Let the model have the averaged weights within a `with` statement."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's weights and their average, in place."""
+        values = self._values.clone()
+        self._values.copy_(self.average)
+        self.average.copy_(values)
 
 
 class WorkingCopy:

@@ -49,7 +49,8 @@ def estimate_training_memory(
 ) -> dict[str, int]:
     """Return the bytes needed on `device`, at least, by the advice that reduces them."""
     model = config.model_settings(vocab_size)
-    weights = VECTORS[config.optimizer] * FLOAT * count_total_parameters(model)
+    vectors = VECTORS[config.optimizer] + bool(config.ema)
+    weights = vectors * FLOAT * count_total_parameters(model)
     if device.type == "cpu":
         weights += estimate_module_bytes(model)
     windows = config.batch_size * config.grad_accumulation

@@ -1,7 +1,8 @@
 """AdamW and Muon on flat parameters.
 
     adamw  Loshchilov and Hutter 2019, with the original's betas, for all parameters
-    muon   Jordan et al. 2024 for hidden matrices, AdamW for all other parameters
+    muon   Jordan et al. 2024 for hidden matrices, AdamW for all other parameters; if
+           asked for, it updates queries, keys and values as three matrices
 
 Both work on flat vectors, so that a step is a few operations, and read the learning
 rate from a tensor, so that a step can be recorded.
@@ -9,6 +10,7 @@ rate from a tensor, so that a step can be recorded.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from drakegpt.config import TrainConfig
+from drakegpt.models.bitlinear import count_parts
 from drakegpt.models.layers import LanguageModel, hidden_layers
 from drakegpt.training.flat_params import FlatParameters
 
-BETAS, EPSILON = (0.9, 0.95), 1e-8
+BETA1, EPSILON = 0.9, 1e-8
 
 
 class Optimizer:
@@ -27,40 +30,41 @@ class Optimizer:
 
     def __init__(self, config: TrainConfig, model: LanguageModel) -> None:
         """Move the parameters of `model`, already on its device, into one vector."""
-        matrices = _find_muon_matrices(model) if config.optimizer == "muon" else []
+        pieces = _find_muon_matrices(config, model) if config.optimizer == "muon" else []
+        order = _sort_by_shape(pieces)
+        matrices = [pieces[index].matrix for index in order]
         others = [p for p in _find_decayed(config, model) if not any(p is m for m in matrices)]
-        order = _sort_by_shape(matrices)
-        by_shape = [matrices[index] for index in order]
-        self.weights = FlatParameters(model, [*by_shape, *others])
+        self.weights = FlatParameters(model, [*matrices, *others])
         self._rate = torch.zeros((), device=self.weights.values.device)
         self._muon_rate = torch.zeros_like(self._rate)
         self._muon_ratio = config.muon_lr / config.max_lr
         self._muon = Muon(
             *self.weights.get_slice(0, len(matrices)),
-            [matrix.shape for matrix in by_shape],
+            [shape for index in order for shape in pieces[index].shapes],
             self._muon_rate,
             config.muon_momentum,
-            config.weight_decay,
         )
-        momenta = self._muon.momenta()
-        self._momenta = [momenta[order.index(index)] for index in range(len(order))]  # the model's
-        decayed = [*matrices, *others]
-        parts = [
-            self.weights.get_slice(len(matrices), len(decayed)),
-            self.weights.get_slice(len(decayed)),
+        momenta = self._muon.momentum.split([matrix.numel() for matrix in matrices])
+        self._momenta = [  # in the model's order
+            momenta[order.index(index)].view_as(piece.matrix) for index, piece in enumerate(pieces)
         ]
-        self._adamw = [AdamW(*part, self._rate) for part in parts if part[0].numel()]
+        decayed = len(matrices) + len(others)
+        parts = [self.weights.get_slice(len(matrices), decayed), self.weights.get_slice(decayed)]
+        beta2 = config.adam_beta2
+        self._adamw = [AdamW(*part, self._rate, beta2) for part in parts if part[0].numel()]
         self._decayed = self._adamw[: bool(others)]
-        self.weight_decay = config.weight_decay
+        self._decays = config.weight_decay, config.muon_weight_decay
+        self.decay_factor = 1.0
 
     @property
-    def weight_decay(self) -> float:
-        """Weight decay of the parameters that it applies to."""
-        return self._muon.weight_decay
+    def decay_factor(self) -> float:
+        """Factor of the weight decay of the parameters that it applies to."""
+        return self._decay_factor
 
-    @weight_decay.setter
-    def weight_decay(self, decay: float) -> None:
-        self._muon.weight_decay = decay
+    @decay_factor.setter
+    def decay_factor(self, factor: float) -> None:
+        self._decay_factor = factor
+        decay, self._muon.weight_decay = (factor * decay for decay in self._decays)
         for part in self._decayed:
             part.weight_decay = decay
 
@@ -106,9 +110,10 @@ class AdamW:
     which takes a second.
     """
 
-    def __init__(self, weights: Tensor, gradient: Tensor, rate: Tensor) -> None:
+    def __init__(self, weights: Tensor, gradient: Tensor, rate: Tensor, beta2: float) -> None:
         """`weights` and `gradient`: (n,); `rate`: the learning rate, a scalar that may change."""
-        self._weights, self._gradient, self._rate = weights, gradient, rate
+        self._weights, self._gradient = weights, gradient
+        self._rate, self._beta2 = rate, beta2
         self.weight_decay = 0.0
         self.state = {
             "step": torch.zeros((), device=weights.device),
@@ -123,7 +128,7 @@ class AdamW:
         adamw(
             [self._weights], [self._gradient], [mean], [square], [], [step],
             fused=True, capturable=self._rate.device.type == "cuda", amsgrad=False, maximize=False,
-            lr=self._rate, beta1=BETAS[0], beta2=BETAS[1], eps=EPSILON,
+            lr=self._rate, beta1=BETA1, beta2=self._beta2, eps=EPSILON,
             weight_decay=self.weight_decay,
         )  # fmt: skip
 
@@ -147,23 +152,18 @@ class Muon:
         shapes: list[torch.Size],
         rate: Tensor,
         momentum: float,
-        weight_decay: float,
     ) -> None:
         """`matrices` and `gradient`: vectors; matrices of equal shape are adjacent."""
         self._values, self._gradient = matrices, gradient
-        self._rate, self._momentum, self.weight_decay = rate, momentum, weight_decay
-        self._all_momenta = torch.zeros_like(self._values)
+        self._rate, self._momentum, self.weight_decay = rate, momentum, 0.0
+        self.momentum = torch.zeros_like(self._values)
         self._stacks = [(shapes.count(shape), *shape) for shape in dict.fromkeys(shapes)]
-
-    def momenta(self) -> list[Tensor]:
-        """Return views of the momentum of each matrix, (rows, columns), in the order given."""
-        return [momentum for stack in self._stacked(self._all_momenta) for momentum in stack]
 
     @torch.no_grad()
     def step(self) -> None:
         """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W)."""
-        self._all_momenta.lerp_(self._gradient, 1 - self._momentum)
-        update = self._gradient.lerp(self._all_momenta, self._momentum)
+        self.momentum.lerp_(self._gradient, 1 - self._momentum)
+        update = self._gradient.lerp(self.momentum, self._momentum)
         for stack in self._stacked(update):
             stack.copy_(self.orthogonalize(stack))
             rows, columns = stack.shape[1:]
@@ -204,12 +204,26 @@ def _find_decayed(config: TrainConfig, model: LanguageModel) -> list[nn.Paramete
     return [p for p in model.parameters() if everything or p.ndim > 1]
 
 
-def _find_muon_matrices(model: LanguageModel) -> list[nn.Parameter]:
+@dataclass(frozen=True)
+class _MuonMatrix:
+    """A matrix that Muon updates, as one or as several of its rows."""
+
+    matrix: nn.Parameter
+    shapes: list[torch.Size]
+
+
+def _find_muon_matrices(config: TrainConfig, model: LanguageModel) -> list[_MuonMatrix]:
     """Find the weights that Muon updates: those of all hidden linear layers."""
-    return [layer.get_parameter("weight") for _, layer in hidden_layers(model)]
+    found = []
+    for name, layer in hidden_layers(model):
+        matrix = layer.get_parameter("weight")
+        parts = count_parts(name) if config.muon_split_qkv else 1
+        shape = torch.Size((matrix.shape[0] // parts, matrix.shape[1]))
+        found.append(_MuonMatrix(matrix, [shape] * parts))
+    return found
 
 
-def _sort_by_shape(matrices: list[nn.Parameter]) -> list[int]:
+def _sort_by_shape(matrices: list[_MuonMatrix]) -> list[int]:
     """Return indices that make equal shapes adjacent, in order of first appearance."""
-    shapes = [matrix.shape for matrix in matrices]
+    shapes = [matrix.shapes[0] for matrix in matrices]
     return sorted(range(len(shapes)), key=lambda index: shapes.index(shapes[index]))

@@ -67,11 +67,10 @@ def learning_rate(config: TrainConfig, iteration: int, losses: LossHistory) -> f
     return warmup * _compute_scheduled_rate(config, iteration, losses)
 
 
-def weight_decay(config: TrainConfig, iteration: int) -> float:
-    """Return the weight decay of the step after `iteration` steps."""
-    if config.schedule == "two-stage" and _is_second_stage(config, iteration):
-        return 0.0
-    return config.weight_decay
+def weight_decay_factor(config: TrainConfig, iteration: int) -> float:
+    """Return the factor of the weight decay in the step after `iteration` steps."""
+    ended = config.schedule == "two-stage" and _is_second_stage(config, iteration)
+    return 0.0 if ended else 1.0
 
 
 def _is_second_stage(config: TrainConfig, iteration: int) -> bool:

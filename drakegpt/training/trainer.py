@@ -27,9 +27,9 @@ from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import choose_batch_tokens, mean_loss, next_token_loss
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
-from drakegpt.training.flat_params import WorkingCopy
+from drakegpt.training.flat_params import AveragedWeights, WorkingCopy
 from drakegpt.training.optimizers import Optimizer
-from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay
+from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
 
 
@@ -122,6 +122,7 @@ class Trainer:
         shape = (shard.stop - shard.start, config.context_length)
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
         self._targets = torch.zeros_like(self._inputs)
+        self._average = AveragedWeights(self.optimizer.weights, config.ema) if config.ema else None
         self._copy = self._make_working_copy()
         self._active_model = self._copy.model if self._copy else model
         self._forward = (
@@ -153,10 +154,20 @@ class Trainer:
         """Whether `val_loss` has not reached a new minimum for `patience` evaluations."""
         return 0 < self.config.patience <= self._losses.since_lowest
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights that are evaluated and kept: the model's, or their average."""
+        if not self._average:
+            return self.model.state_dict()
+        with self._average.swapped_in():
+            return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the state except the weights: plain values and tensors, safe to load."""
+        """Return the state except `weights()`: plain values and tensors, safe to load."""
+        trained = (
+            {"trained_weights": self.optimizer.weights.values.clone()} if self._average else {}
+        )
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {
+        return trained | {
             "iteration": self.iteration,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "optimizer": self.optimizer.state_dict(),
@@ -166,11 +177,14 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; load the model's weights separately.
+        """Restore what `state_dict` returned; load `weights()` into the model before.
 
         Raises `ValueError` if it is the state of another model or recipe.
         """
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._average:
+            self._average.average.copy_(self.optimizer.weights.values)
+            self.optimizer.weights.values.copy_(state["trained_weights"])
         self.iteration = state["iteration"]
         self.evaluations, self._losses = [], LossHistory(self.config.plateau_patience)
         for values in state["evaluations"]:
@@ -201,9 +215,9 @@ class Trainer:
 
     def _update_weight_decay(self) -> None:
         """Set the weight decay: unlike the rate no tensor, so the step is recorded again."""
-        decay = weight_decay(self.config, self.iteration)
-        if decay != self.optimizer.weight_decay:
-            self.optimizer.weight_decay = decay
+        factor = weight_decay_factor(self.config, self.iteration)
+        if factor != self.optimizer.decay_factor:
+            self.optimizer.decay_factor = factor
             self._runner.reset()
 
     def _update(self) -> Tensor:
@@ -214,6 +228,8 @@ class Trainer:
             gradient = self.optimizer.weights.gradient
             gradient *= (self.config.grad_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
         self.optimizer.step()
+        if self._average:
+            self._average.update()
         return loss
 
     def _gradient(self) -> Tensor:
@@ -271,7 +287,8 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """Estimate the losses of both splits now, and add them to the evaluations."""
-        with self._evaluation_time:
+        averaged = self._average.swapped_in() if self._average else nullcontext()
+        with self._evaluation_time, averaged:
             if self._copy:
                 self._copy.refresh()
             train_loss, val_loss = (self._estimate(stream) for stream in self._splits)

@@ -19,10 +19,10 @@ each_reader = pytest.mark.parametrize("name", READERS)
 apart_or_not = pytest.mark.parametrize("apart_from", [0, 10**9])
 
 
-def model_of(name, context_length=T):
+def model_of(name, context_length=T, **changes):
     torch.manual_seed(1)
     config = preset_model(name, "default", 20)
-    return build_model(replace(config, context_length=context_length)).eval()
+    return build_model(replace(config, context_length=context_length, **changes)).eval()
 
 
 def tokens_of(texts, length=T):
@@ -37,13 +37,16 @@ def test_only_attention_looks_back():
     assert [name for name in MODEL_NAMES if uses_attention(model_of(name))] == READERS
 
 
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
 @each_reader
 @apart_or_not
 @pytest.mark.parametrize("start", [1, 2, 3, 17, T])
 @torch.no_grad()
-def test_every_step_gives_the_logits_of_the_whole_window(name, apart_from, start, monkeypatch):
+def test_every_step_gives_the_logits_of_the_whole_window(
+    name, positions, apart_from, start, monkeypatch
+):
     monkeypatch.setattr(kv_cache, "MIN_SEPARATE_ACTIVATIONS", apart_from)
-    model, tokens = model_of(name), tokens_of(3)
+    model, tokens = model_of(name, positions=positions), tokens_of(3)
     expected = model(tokens)
     cached = CachedModel(model, 3)
     for _ in range(2):  # what a longer text left behind must not be seen

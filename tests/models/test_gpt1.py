@@ -93,12 +93,13 @@ def test_it_computes_what_the_formulas_say(tied):
 
 
 def test_dropout_falls_on_the_embeddings_too():
-    model = build(dropout=0.5)
+    assert resolve("GPT1LM", "default", "x", {"dropout": 0.5}).embedding_dropout == 0.5
+    model = build(dropout=0.5, embedding_dropout=0.5)
     for block in model.blocks:
         block.dropout.p = block.attention.dropout = 0.0
     tokens = torch.randint(80, (2, 8))
     assert not torch.equal(model(tokens), model(tokens))
-    model.dropout.p = 0.0
+    model.embedding.dropout.p = 0.0
     assert torch.equal(model(tokens), model(tokens))
 
 

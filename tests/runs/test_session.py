@@ -50,6 +50,19 @@ def test_a_resumed_run_ends_with_the_same_bytes(prepared, stop, schedule):
     assert (broken.folder / best).read_bytes() == (whole.folder / best).read_bytes()
 
 
+@pytest.mark.parametrize("model", ["TransformerLM", "GPT1LM"])
+@pytest.mark.parametrize("stop", [1, 10, 27])
+def test_a_resumed_run_of_the_best_recipe_ends_with_the_same_bytes(prepared, model, stop):
+    settings = {"recipe": "best", "warmup_iters": 5}
+    whole, broken = (new_run(prepared, model, **settings) for _ in range(2))
+    record(whole)
+    record(broken, until=stop)
+    torch.rand(5)
+    record(broken, resume=True)
+    assert weights(broken) == weights(whole)
+    assert history(broken) == history(whole)
+
+
 def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
     run = new_run(prepared)
     session = record(run)

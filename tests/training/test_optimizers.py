@@ -82,6 +82,39 @@ def test_orthogonal_brings_singular_values_near_one_and_turns_nothing(shape):
         assert turned.diag().max() < 1.3
 
 
+def test_decays_of_muon_and_adamw_are_apart_and_end_together():
+    model, config = model_and_config(
+        optimizer="muon", weight_decay=0.3, muon_weight_decay=0.5, weight_decay_on="matrices"
+    )
+    before = copy.deepcopy(model)
+    optimizer = Optimizer(config, model)
+    optimizer.set_learning_rate(0.01)
+    optimizer._muon_rate.fill_(0.01)
+    optimizer.step()  # without a gradient only decay moves anything
+    optimizer.decay_factor = 0.0
+    optimizer.step()
+    for (name, now), old in zip(model.named_parameters(), before.parameters(), strict=True):
+        hidden = "blocks" in name and now.ndim == 2
+        decay = 0.5 if hidden else 0.3 if now.ndim == 2 else 0.0
+        torch.testing.assert_close(now, old * (1 - 0.01 * decay), msg=name)
+
+
+def test_beta2_is_the_one_that_is_set():
+    models = [model_and_config(adam_beta2=0.99) for _ in range(2)]
+    (model, config), (twin, _) = models
+    optimizer = Optimizer(config, model)
+    theirs = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer.set_learning_rate(0.01)
+    for seed in range(3):
+        optimizer.weights.set_gradient(loss_of(model, seed))
+        optimizer.step()
+        theirs.zero_grad()
+        loss_of(twin, seed).backward()
+        theirs.step()
+    for ours, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+
+
 def test_a_zero_gradient_is_no_trouble_for_muon():
     assert torch.equal(Muon.orthogonalize(torch.zeros(2, 4, 6)), torch.zeros(2, 4, 6))
 
@@ -96,9 +129,12 @@ def orthogonal_alone(matrix):
     return x.t() if matrix.shape[0] > matrix.shape[1] else x
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_stacks_take_the_steps_that_each_matrix_would_take_alone(weight_decay):
-    model, config = model_and_config(optimizer="muon", weight_decay=weight_decay, max_lr=0.02)
+def test_stacks_take_the_steps_that_each_matrix_would_take_alone(weight_decay, split):
+    model, config = model_and_config(
+        optimizer="muon", muon_weight_decay=weight_decay, max_lr=0.02, muon_split_qkv=split
+    )
     twin = copy.deepcopy(model)
     optimizer = Optimizer(config, model)
     optimizer.set_learning_rate(0.02)
@@ -112,8 +148,10 @@ def test_stacks_take_the_steps_that_each_matrix_would_take_alone(weight_decay):
         optimizer.step()
         for name, momentum, gradient in zip(names, momenta, gradients, strict=True):
             momentum.lerp_(gradient, 1 - config.muon_momentum)
-            update = orthogonal_alone(gradient.lerp(momentum, config.muon_momentum))
-            rows, columns = momentum.shape
+            parts = 3 if split and name.endswith("query_key_value.weight") else 1
+            rows, columns = momentum.shape[0] / parts, momentum.shape[1]
+            directions = gradient.lerp(momentum, config.muon_momentum).chunk(parts)
+            update = torch.cat([orthogonal_alone(direction) for direction in directions])
             update = update * max(1, rows / columns) ** 0.5
             with torch.no_grad():
                 weight = twin.get_parameter(name)
@@ -213,7 +251,7 @@ def test_norms_and_biases_can_be_left_alone(optimizer):
     shrunk = {name for name, p in model.named_parameters() if (p < 1).all()}
     assert shrunk == {name for name, p in model.named_parameters() if p.ndim > 1}
     assert all((p == 1).all() for name, p in model.named_parameters() if name not in shrunk)
-    training.weight_decay = 0.0
+    training.decay_factor = 0.0
     before = training.weights.values.clone()
     training.step()
     assert torch.equal(training.weights.values, before)

@@ -7,7 +7,7 @@ import pytest
 
 from drakegpt.config import resolve
 from drakegpt.errors import UsageError
-from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay
+from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 
 FEW_BITS = {"bits": "1.58", "max_lr": 5e-3, "weight_decay": 0.01}
 
@@ -55,9 +55,9 @@ def test_two_stages_fall_to_two_thirds_at_half_way_and_drop_weight_decay():
         learning_rate(config, place, LossHistory.of(config, ())) for place in places
     ] == pytest.approx(expected)
     config = resolve("TransformerLM", "default", "x", FEW_BITS | settings)
-    assert [weight_decay(config, place) for place in (0, 549, 550)] == [0.01, 0.01, 0.0]
+    assert [weight_decay_factor(config, place) for place in (0, 549, 550)] == [1.0, 1.0, 0.0]
     config = resolve("BigramLM", "default", "x", settings | {"schedule": "cosine"})
-    assert weight_decay(config, 1000) == 0.01
+    assert weight_decay_factor(config, 1000) == 1.0
 
 
 def test_step_is_nine_tenths_every_thousand():

@@ -83,6 +83,26 @@ def test_evaluating_does_not_disturb_training(prepared):
     assert often == once
 
 
+def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(prepared):
+    """Beside an equal run without it, whose weights are averaged here after each step."""
+    settings = {"iters": 3, "eval_interval": 3, "dropout": 0.0}
+    plain, averaged = trainer(prepared, **settings), trainer(prepared, **settings, ema=0.7)
+    expected = copy.deepcopy(plain.model)
+    for report, theirs in zip(plain.reports(), averaged.reports(), strict=True):
+        assert isinstance(report, Evaluation) or report.loss == theirs.loss
+        if isinstance(report, Step):
+            for average, now in zip(expected.parameters(), plain.model.parameters(), strict=True):
+                average.data.lerp_(now.data, 0.3)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(averaged.weights()[name], tensor, msg=name)
+    other = trainer(prepared, **settings)
+    next(other.reports())
+    other.model.load_state_dict(expected.state_dict())
+    other.iteration = 3
+    assert other.evaluate().val_loss == pytest.approx(theirs.val_loss, abs=1e-6)
+    assert theirs.val_loss != report.val_loss
+
+
 @pytest.mark.parametrize("stop", [1, 5, 13])
 def test_going_on_from_a_saved_state_is_exact(prepared, stop):
     whole = trainer(prepared)
