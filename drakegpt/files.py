@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,18 +82,21 @@ def write_exclusively(path: Path, text: str) -> None:
 
 
 @contextmanager
-def write_folder_atomically(path: Path, place: Path | None = None) -> Iterator[Path]:
+def write_folder_atomically(
+    path: Path, place: Path | None = None, keep: Callable[[], bool] = lambda: False
+) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` only if the block succeeds.
 
     It is beside `path` or in `place`, a folder on the same disk. A folder that is at
-    `path` is moved aside just before, and moved back if the new one cannot be renamed.
+    `path` by then stays if `keep()`. Otherwise it is moved aside just before, and moved
+    back if the new one cannot be renamed.
     """
     aside = _temporary_path(path, place)
     temporary, handle = _create_folder(path, place)
     try:
         yield temporary
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_folder(temporary, path, aside)
+        _replace_folder(temporary, path, aside, keep)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -102,20 +105,23 @@ def write_folder_atomically(path: Path, place: Path | None = None) -> Iterator[P
             os.close(handle)
 
 
-def _replace_folder(new: Path, path: Path, aside: Path) -> None:
+def _replace_folder(new: Path, path: Path, aside: Path, keep: Callable[[], bool]) -> None:
     for tries_left in reversed(range(_TRIES)):
-        with suppress(FileNotFoundError):  # there is none, or another process has just moved it
-            os.replace(path, aside)
         try:
             os.replace(new, path)
             return
         except OSError:
-            if path.exists() and tries_left:  # another process was quicker: replace its folder too
-                shutil.rmtree(aside, ignore_errors=True)
-                continue
             if aside.exists() and not path.exists():
                 os.replace(aside, path)
-            raise
+                raise
+            if not tries_left or not path.exists():
+                raise
+        if keep():
+            return
+        # In its first turn the folder that was there, in later ones that of a quicker process.
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just moved it
+            os.replace(path, aside)
 
 
 def move_exclusively(source: Path, path: Path) -> None:

@@ -6,6 +6,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+# The split that evaluations score beside the training split, by the setting `select_on`.
+SHORT_SPLITS = {"validation": "val", "training-tail": "tail"}
+
 
 def format_command(name: str, /, *arguments: str, **options: Any) -> str:
     """Format the command line `drakegpt NAME ...`, quoted for a shell.

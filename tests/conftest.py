@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import fuzzing
@@ -35,6 +37,9 @@ def pytest_configure(config):
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
     if "gpu" not in config.getoption("markexpr"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if "MPLCONFIGDIR" not in os.environ:  # all processes share one list of fonts: it takes 2 s
+        os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="drakegpt-matplotlib-")
+        config.add_cleanup(partial(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True))
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):

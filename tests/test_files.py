@@ -42,19 +42,30 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pat
     replace = os.replace
     calls = []
 
-    def fails_the_second_time(*arguments):
+    def fails_the_third_time(*arguments):  # after one that the old folder refuses, and its move
         calls.append(arguments)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise OSError(5, "Input/output error")
         return replace(*arguments)
 
-    monkeypatch.setattr(os, "replace", fails_the_second_time)
+    monkeypatch.setattr(os, "replace", fails_the_third_time)
     with (
         pytest.raises(OSError, match="Input/output"),
         files.write_folder_atomically(target) as folder,
     ):
         (folder / "a").write_text("new")
     assert (target / "a").read_text() == "old"
+
+
+def test_a_folder_that_is_to_be_kept_is_never_moved(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a").write_text("first")
+    before = target.stat().st_ino
+    with files.write_folder_atomically(target, keep=lambda: True) as folder:
+        (folder / "a").write_text("second")
+    assert (target.stat().st_ino, (target / "a").read_text()) == (before, "first")
+    assert [f.name for f in tmp_path.iterdir() if f.name != "home"] == ["folder"]
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):

@@ -261,6 +261,12 @@ def test_results_show_themselves(trained):
     assert f"{scores.val.loss:.4f}" in scores._repr_html_()
 
 
+def test_a_dataset_shows_itself(prepared):
+    split = f"{prepared.metadata.val_tokens:,} tokens"
+    assert re.match(f"Dataset small\n(.*\n)*validation split +{split}\n", repr(prepared))
+    assert f">{split}</td>" in prepared._repr_html_()
+
+
 def test_a_run_without_metrics_shows_itself(trained):
     (trained.folder / "metrics.jsonl").write_text("damaged\n")
     assert "0 of 20" in repr(dg.load_run(trained.name))

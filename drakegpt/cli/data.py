@@ -147,14 +147,14 @@ def show(
         if json:
             console.show_json(damaged)
         for key, value in damaged.items() if not json else ():
-            console.show(f"{key + ':':18}{value}")
+            console.show(f"{key + ':':20}{value}")
         console.note(error.fix)
         return
     if json:
         console.show_json(asdict(data.metadata) | {"begins": beginning})
         return
     for key, value in [*_describe_metadata(data.metadata), *_describe_vocabulary(data.tokenizer)]:
-        console.show(f"{key + ':':18}{value}")
+        console.show(f"{key + ':':20}{value}")
     console.show_text(f"\n{beginning.rstrip()} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
@@ -170,12 +170,12 @@ def _check_readable(data: "Dataset") -> "Dataset":
 def _describe_metadata(metadata: "Metadata") -> list[tuple[str, str]]:
     """Return what `show` prints of the metadata; fields that do not apply are left out."""
     facts = {key: str(v) for key, v in asdict(metadata).items() if isinstance(v, str | int)}
-    share = metadata.seen_share
-    facts["seen_share"] = "unknown" if share is None else f"{share:.2%} of validation"
+    share = metadata.val_share_in_train
+    facts["val_share_in_train"] = "unknown" if share is None else f"{share:.2%} of validation"
     if metadata.songs is None:
-        facts["songs_in_both"] = "unknown: the text is not divided into songs"
+        facts["val_songs_in_train"] = "unknown: the text is not divided into songs"
     else:
-        facts.setdefault("songs_in_both", "unknown")
+        facts.setdefault("val_songs_in_train", "unknown")
         facts.setdefault("rows_left_out", "unknown")
     return [(key, value) for key, value in facts.items() if value]
 

@@ -1,6 +1,7 @@
 """What commands share: their class, which checks words and shows help, and common options."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from drakegpt.errors import UsageError
 MAY_BE_EMPTY = ("prompt",)  # options whose value may be an empty text
 MAX_SEEDS = 10_000
 NARROW = 60  # columns
+WHOLE = 1000  # characters: more than a sentence has
 
 
 class PlainHelp:
@@ -31,6 +33,7 @@ class PlainHelp:
         for parameter in parameters:
             if isinstance(parameter, TyperArgument):
                 vars(parameter)["display_type_rich"] = lambda **_: None
+                vars(parameter)["get_usage_pieces"] = partial(_name_in_usage, parameter)
             elif isinstance(parameter, TyperOption):
                 parameter.min = parameter.max = None  # only shown; values are checked elsewhere
                 if parameter.is_flag:
@@ -76,6 +79,19 @@ class Command(PlainHelp, TyperCommand):
 
 class Group(PlainHelp, TyperGroup):
     """A group of commands."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands in plain help, where typer would cut what they do."""
+        names = self.list_commands(ctx)
+        told = [(name, self.commands[name].get_short_help_str(WHOLE)) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
+
+
+def _name_in_usage(argument: Any, _: Any) -> list[str]:
+    """Return an argument's name, in brackets if it may be left out."""
+    name = argument.metavar or argument.name.upper()
+    return [name if argument.required else f"[{name}]"]
 
 
 def _name_in_help(parameter: Any) -> str:

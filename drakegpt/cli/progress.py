@@ -28,6 +28,7 @@ from rich.table import Table
 
 from drakegpt.cli import console
 from drakegpt.cli.console import styled
+from drakegpt.wording import SHORT_SPLITS
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -42,8 +43,6 @@ DELAY_SECONDS = 2.0  # before a bar is drawn
 LINE_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
 BARS = "▁▂▃▄▅▆▇█"
-# The split that evaluations score beside the training split, by the setting `select_on`.
-SHORT = {"validation": "val", "training-tail": "tail"}
 
 
 class _TextColumn(ProgressColumn):
@@ -153,7 +152,7 @@ def parallel_progress(runs: int, *, quiet: bool) -> "Iterator[Callable[[Run, str
 def _loss(evaluation: "Mapping[str, Any]") -> str:
     if not evaluation:
         return ""
-    part = SHORT[evaluation.get("scored_on", "validation")]
+    part = SHORT_SPLITS[evaluation.get("scored_on", "validation")]
     return f"{part} {evaluation['val_loss']:.4f}"
 
 
@@ -226,18 +225,19 @@ class TrainingProgress:
         return (
             f"iteration {evaluation.iteration:>6,}/{self._config.iters:,}  "
             f"train {evaluation.train_loss:.4f}  "
-            f"{SHORT[evaluation.scored_on]} {evaluation.val_loss:.4f}  "
+            f"{SHORT_SPLITS[evaluation.scored_on]} {evaluation.val_loss:.4f}  "
             f"lr {evaluation.learning_rate:.2e}  {evaluation.tokens_per_second:,.0f} tokens/s  "
-            f"{self._eta(evaluation.iteration)} left"
-        )
+            f"{self._eta(evaluation.iteration)}"
+        ).rstrip()
 
     def _line_between_evaluations(self, iteration: int) -> str:
-        return f"iteration {iteration:>6,}/{self._config.iters:,}  {self._eta(iteration)} left"
+        done = f"iteration {iteration:>6,}/{self._config.iters:,}"
+        return f"{done}  {self._eta(iteration)}".rstrip()
 
     def _eta(self, iteration: int) -> str:
-        """Return the time left, by the pace of steps and evaluations so far."""
+        """Say the time left, by the pace so far; nothing before it is known."""
         left = self._pace.seconds_left(iteration)
-        return "?" if left is None else format_duration(left)
+        return "" if left is None else f"{format_duration(left)} left"
 
     def _draw(self) -> Group:
         config, step, screen = self._config, self._step, console.messages()
@@ -248,7 +248,7 @@ class TrainingProgress:
             styled(f"{config.model} on {config.data}", "bold", screen),
             ProgressBar(total=config.iters, completed=step.iteration, width=24),
             f"{step.iteration:,}/{config.iters:,}",
-            f"{self._eta(step.iteration)} left",
+            self._eta(step.iteration),
         )
         lines = [
             styled(f"batch loss {step.loss.item():.3f}   learning rate {step.learning_rate:.2e}")
@@ -256,7 +256,7 @@ class TrainingProgress:
         if self._evaluations:
             last = self._evaluations[-1]
             lines[0].append(f"   {last.tokens_per_second:,.0f} tokens/s")
-            for name, key in (("train", "train_loss"), (SHORT[last.scored_on], "val_loss")):
+            for name, key in (("train", "train_loss"), (SHORT_SPLITS[last.scored_on], "val_loss")):
                 losses = [getattr(evaluation, key) for evaluation in self._evaluations]
                 lines.append(styled(f"{name:5} {losses[-1]:.4f}  "))
                 lines[-1].append(sparkline(losses), "green")

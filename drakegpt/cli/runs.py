@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.progress import SHORT
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError
 from drakegpt.experiments.formatting import format_or_blank
-from drakegpt.wording import format_command, pluralize
+from drakegpt.wording import SHORT_SPLITS, format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.runs.run import Run
@@ -82,7 +81,7 @@ def show(run: RunName, json: options.Json = False) -> None:
             console.show(f"{key + ':':18}{value}")
     console.show(f"validation split scored {pluralize(scored, 'time')}, evaluations included")
     console.show("\n" + files.to_toml(found.config).rstrip() + "\n")
-    part = SHORT[found.config.select_on]
+    part = SHORT_SPLITS[found.config.select_on]
     for line in found.evaluations:
         console.show(
             f"iteration {line['iteration']:>7,}  train {line['train_loss']:.4f}  "

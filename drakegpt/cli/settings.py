@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +40,7 @@ _SETTINGS = tuple(
 class SettingsCommand(Command):
     """A command that takes settings with `--set`, and says so if one is given as a flag."""
 
-    without: tuple[str, ...] = ()  # settings that it does not take
+    without: Mapping[str, str] = {}  # settings that it does not take, each with what to do
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Explain a flag that `train` has and this command has not."""
@@ -51,7 +51,7 @@ class SettingsCommand(Command):
             name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
             if type(error).__name__ != "NoSuchOption" or name not in _SETTINGS:
                 raise
-            fix = "Leave it out." if name in self.without else f"Write it as --set {name}=VALUE."
+            fix = self.without.get(name, f"Write it as --set {name}=VALUE.")
             raise UsageError(f"{flag} is a flag of `drakegpt train`.", fix) from None
 
 
@@ -85,7 +85,7 @@ def _call_for_variable(name: str, check: Callable[[str], Any]) -> Any:
 
 
 def read_settings(
-    pairs: Sequence[str] | None, without: tuple[str, ...], **flags: Any
+    pairs: Sequence[str] | None, without: Mapping[str, str], **flags: Any
 ) -> dict[str, Any]:
     """Collect settings from the environment, `--set KEY=VALUE` and a command's own flags.
 
@@ -99,7 +99,7 @@ def read_settings(
             raise UsageError(f"--set {pair} has no value.", "Write --set KEY=VALUE.")
         name = config.parse_setting_name(key, _SETTINGS)
         if name in without:
-            raise UsageError(f"{name} cannot be set here.", "`drakegpt train` takes it.")
+            raise UsageError(f"{name} cannot be set here.", without[name])
         if name in given:
             raise UsageError(f"{name} is given twice.", "Leave one of the two out.")
         given[name] = config.parse_value(name, text)

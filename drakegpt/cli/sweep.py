@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from drakegpt.sweep.study import Study
 
 # `--minutes` limits the whole sweep; warm starts are left to `train`.
-WITHOUT = ("minutes", "init_from")
+WITHOUT = {
+    "minutes": "--minutes limits the whole sweep; --iters sets the length of its runs.",
+    "init_from": "Leave it out.",
+}
 MAX_TRIALS = 1_000_000
 # Keys of a configuration file that concern the sweep; all others are settings of the runs.
 _SWEEP_KEYS = ("params", "trials", "minutes", "sampler")

@@ -19,17 +19,21 @@ if TYPE_CHECKING:
     from drakegpt.sweep.study import Study, Trial, TrialRow
 
 
-# What ranks the trials, in sentences and as the heading of a column.
+# What ranks the trials, in sentences.
 SPLITS = {
     "training-tail": "the tail of the training split",
     "validation": "the validation split",
 }
-_SHORT = {"training-tail": "tail", "validation": "validation"}
 
 
 def describe_trial(study: "Study", trial: "Trial") -> str:
     """Return the number of a trial and its parameters."""
     return f"Trial {trial.number} of {study.total}: {_format_params(trial.params)}"
+
+
+def _shorten_split(definition: "Definition") -> str:
+    """Return the split that ranks the trials, for a heading."""
+    return definition.select_on.removeprefix("training-")
 
 
 def _format_params(params: "Mapping[str, Value]") -> str:
@@ -46,7 +50,7 @@ def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str
     row = rows[trial.number - 1]
     running = 1 + sum(other.state == "unfinished" for other in rows)
     left = study.total - sum(other.state != "unfinished" for other in rows)
-    split = _SHORT[study.definition.select_on]
+    split = _shorten_split(study.definition)
     loss = f"{split} {row.loss:.4f}, " if row.state == "complete" else ""
     took = "" if row.state == "impossible" else f" in {format_duration(seconds[-1])}"
     rest = ""
@@ -96,7 +100,7 @@ def _figures(study: "Study", rows: "list[TrialRow]") -> list[Path]:
 
     definition = study.definition
     title = f"{definition.model} on {definition.data.name}, {pluralize(len(rows), 'trial')}"
-    loss = f"{_SHORT[definition.select_on]} loss"
+    loss = f"{_shorten_split(definition)} loss"
     unit = f"nats per {definition.data.tokenizer.unit}"
     return draw_sweep(title, loss, unit, definition.space, rows, study.folder)
 
@@ -182,7 +186,7 @@ def _columns(study: "Study") -> "list[Column[TrialRow]]":
     return [
         Column("trial", lambda row: str(row.number)),
         *map(of, study.definition.space),
-        Column(_SHORT[part], _loss),
+        Column(_shorten_split(study.definition), _loss),
         *([validation] if part != "validation" else []),
         Column("state", _state, 3),
         Column("run", lambda row: row.run, 4),

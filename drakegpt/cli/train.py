@@ -105,12 +105,18 @@ def train(
 
 
 def _print_config(given: dict[str, Any]) -> None:
-    """Print all settings of the run that `given` would start, as TOML."""
+    """Print all settings of the run that `given` would start, as TOML.
+
+    Without the dataset, those that depend on it stay as they are given.
+    """
     from drakegpt.data import dataset
 
-    model, size = require_model(given, EXAMPLE), given.get("size", "default")
     data = given.get("data", dataset.get_default_name() or "sample")
-    resolved = config.resolve(model, size, data, given)
+    if data in dataset.list_names():
+        resolved = _resolve(given, dataset.load(data))
+    else:
+        model, size = require_model(given, EXAMPLE), given.get("size", "default")
+        resolved = config.resolve(model, size, data, given)
     console.show_text(files.to_toml(resolved).rstrip("\n"))
 
 

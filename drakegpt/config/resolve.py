@@ -115,7 +115,8 @@ def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     """Return the model of that name, in any case; raises `UsageError` with the names."""
     if model := find_model(text, among):
         return model
+    other = find_model(text)
     raise UsageError(
-        f"There is no model named '{shorten(text)}' here.",
+        f"{other} is no choice here." if other else f"There is no model named '{shorten(text)}'.",
         f"{suggest_name(text, among)}The models are: {', '.join(among)}.",
     )

@@ -29,6 +29,7 @@ from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.songs import SONGS, Song, songs_from_json
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
+from drakegpt.display import Displayable, Table
 from drakegpt.errors import CorpusError, DamagedDatasetError, UsageError, is_out_of_memory
 from drakegpt.wording import format_command, pluralize
 
@@ -39,8 +40,8 @@ TAIL_FRACTION = 10  # the tail of the training split is 1 / TAIL_FRACTION of it
 DECODED_TOKENS = 1 << 16  # tokens decoded together
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Displayable):
     """A prepared dataset whose arrays are memory-mapped."""
 
     folder: Path
@@ -51,6 +52,20 @@ class Dataset:
     def name(self) -> str:
         """The name under which it was prepared."""
         return self.metadata.name
+
+    def to_table(self) -> Table:
+        """What the text is, and how it is divided."""
+        about = self.metadata
+        songs = f"{pluralize(about.songs, 'song')}, " if about.songs else ""
+        rows = [
+            ("text", f"{songs}{pluralize(about.characters, 'character')}"),
+            ("tokenizer", f"{about.tokenizer}, vocabulary of {about.vocab_size:,}"),
+            ("training split", pluralize(about.train_tokens, "token")),
+            ("validation split", pluralize(about.val_tokens, "token")),
+            ("from", about.provenance),
+            ("folder", str(self.folder)),
+        ]
+        return Table(f"Dataset {self.name}", rows)
 
     @cached_property
     def songs(self) -> tuple[Song, ...]:

@@ -18,6 +18,8 @@ from drakegpt.wording import pluralize
 
 MIN_REPORTED_SHARE = 0.01  # of the validation split, in training too, that is worth a sentence
 SPLITS = ("train", "val")
+# Entries that have another name in datasets from before.
+_RENAMED = {"seen_share": "val_share_in_train", "songs_in_both": "val_songs_in_train"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,8 @@ class Metadata:
     vocab_asked: int | None = None  # vocabulary size that BPE was asked for
     text_column: str = ""  # of a CSV, where it had to be named
     rows_left_out: int | None = None  # of a CSV, without text
-    seen_share: float | None = None  # of validation characters, in lines of the training split
-    songs_in_both: int | None = None  # validation songs that are in the training split
+    val_share_in_train: float | None = None  # of validation characters, in lines of training
+    val_songs_in_train: int | None = None  # validation songs that training has too
 
     def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
         """Tell whether preparing the same text with that tokenizer gives this one's tokens."""
@@ -54,14 +56,14 @@ class Metadata:
     @property
     def overlap(self) -> str:
         """A sentence on what validation has in common with training; "" for almost nothing."""
-        if self.seen_share is None or self.seen_share <= MIN_REPORTED_SHARE:
+        if self.val_share_in_train is None or self.val_share_in_train <= MIN_REPORTED_SHARE:
             return ""
         songs = ""
-        if self.songs_in_both:
-            shared = pluralize(self.songs_in_both, "whole song is", "whole songs are")
+        if self.val_songs_in_train:
+            shared = pluralize(self.val_songs_in_train, "whole song is", "whole songs are")
             songs = f"; {shared} in both"
         return (
-            f"{self.seen_share:.1%} of the validation text is in lines of {SHORTEST_LINE} "
+            f"{self.val_share_in_train:.1%} of the validation text is in lines of {SHORTEST_LINE} "
             f"characters or more that the training text has too{songs}."
         )
 
@@ -75,6 +77,7 @@ def metadata_from_json(text: str) -> Metadata:
     data = parse_json(text)
     if not isinstance(data, dict):
         raise ValueError("dataset.json is not a JSON object")
+    data = {_RENAMED.get(name, name): value for name, value in data.items()}
     known = {field.name: field for field in fields(Metadata)}
     if unknown := sorted(data.keys() - known.keys()):
         raise ValueError(f"dataset.json has an unknown entry {unknown[0]!r}")

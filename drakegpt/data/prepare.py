@@ -141,10 +141,12 @@ def _store(preparation: _Preparation) -> None:
     """Store a version, or update its metadata if it is there, and make it the current one."""
     folder, metadata = preparation.folder, preparation.metadata
     stored = _load_intact_metadata(preparation)
-    if not stored or stored.seen_share is None or stored.songs != metadata.songs:
+    if not stored or stored.val_share_in_train is None or stored.songs != metadata.songs:
         report = report_stage(preparation.progress, "comparing the splits")
         shared = overlap.measure_overlap(preparation.corpus, preparation.stats, report)
-        metadata = replace(metadata, seen_share=shared.share, songs_in_both=shared.songs)
+        metadata = replace(
+            metadata, val_share_in_train=shared.share, val_songs_in_train=shared.songs
+        )
     with files.temporary_folder(home.datasets()) as place:
         if stored:
             _update_metadata(folder, metadata, stored, place)
@@ -177,8 +179,12 @@ def _update_metadata(folder: Path, metadata: Metadata, stored: Metadata, place: 
         array_sha256=stored.array_sha256,
         vocab_asked=stored.vocab_asked,  # the largest that gives these tokens
     )
-    if updated.seen_share is None:  # not measured again
-        updated = replace(updated, seen_share=stored.seen_share, songs_in_both=stored.songs_in_both)
+    if updated.val_share_in_train is None:  # not measured again
+        updated = replace(
+            updated,
+            val_share_in_train=stored.val_share_in_train,
+            val_songs_in_train=stored.val_songs_in_train,
+        )
     if updated != stored:
         files.write_text(folder / "dataset.json", updated.to_json(), place)
 
@@ -197,13 +203,13 @@ def _update_songs(preparation: _Preparation, place: Path) -> None:
 
 
 def _write_version(preparation: _Preparation, place: Path) -> None:
-    """Write a version's files, unless another process is faster with the same bytes."""
-    try:
-        with files.write_folder_atomically(preparation.folder, place) as temporary:
-            _write_files(preparation, temporary)
-    except OSError:
-        if not _load_intact_metadata(preparation):
-            raise
+    """Write a version's files, unless another process is faster: it may be read already."""
+
+    def is_stored() -> bool:
+        return _load_intact_metadata(preparation) is not None
+
+    with files.write_folder_atomically(preparation.folder, place, is_stored) as temporary:
+        _write_files(preparation, temporary)
 
 
 def _write_files(preparation: _Preparation, folder: Path) -> None:

@@ -75,21 +75,12 @@ def draw_curves(
 
 
 def draw_bits(data: str, rows: Sequence[ResultRow]) -> list[Path]:
-    """Draw bits per character of all rows against time; returns the files, in the user's folder.
-
-    Estimates in nats per token are scaled by the row's exact bits per nat.
-    """
+    """Draw bits per character of all rows against time; returns the files, in the user's folder."""
     figure, axes = _new_figure()
     for number, row in enumerate(row for row in rows if row.evaluations):
-        bits = row.bits_per_character / row.val_loss
-        seconds = [evaluation["seconds"] for evaluation in row.evaluations]
-        values = [bits * evaluation["val_loss"] for evaluation in row.evaluations]
-        colour, style = (
-            CONTRASTING_COLOURS[number % len(CONTRASTING_COLOURS)],
-            ("-", "--", ":")[number % 3],
-        )
-        label = curve_label(rows, row)
-        axes.plot(seconds, values, color=colour, linestyle=style, linewidth=2, label=label)
+        colour = CONTRASTING_COLOURS[number % len(CONTRASTING_COLOURS)]
+        style = ("-", "--", ":")[number % 3]
+        draw_line(axes, list_bits(row), colour, style, curve_label(rows, row))
     axes.set_ylabel(f"bits per character, {_short_title(rows)}, estimated")
     _label_axes(axes, f"Bits per character on {data}", "seconds of training, with evaluations")
     axes.legend(frameon=False)
@@ -138,9 +129,54 @@ def find_overfitting_start(row: ResultRow) -> tuple[int, float] | None:
     return (start, statistics.fmean(losses)) if start is not None and losses else None
 
 
-def mark_overfitting(axes: "Axes", start: tuple[int, float], colour: str) -> None:
-    """Draw a triangle at the (iteration, loss) from which a row overfits."""
-    axes.plot(*start, color=colour, marker="v", markersize=9, linestyle="")
+def list_losses(row: ResultRow, key: str) -> list[tuple[float, float]]:
+    """Return the points (iteration, loss) of a row's curve, those that are finite."""
+    points = ((line["iteration"], line[key]) for line in row.evaluations)
+    return [(x, y) for x, y in points if math.isfinite(y)]
+
+
+def list_bits(row: ResultRow) -> list[tuple[float, float]]:
+    """Return the points (seconds, bits per character) of a row's held-out curve, if finite.
+
+    Estimates in nats per token are scaled by the row's exact bits per nat.
+    """
+    bits = row.bits_per_character / row.val_loss
+    points = ((line["seconds"], bits * line["val_loss"]) for line in row.evaluations)
+    return [(x, y) for x, y in points if math.isfinite(y)]
+
+
+def draw_curve(
+    axes: "Axes", key: str, row: ResultRow, colour: str, label: str | None = None
+) -> None:
+    """Draw a row's loss, in a band from the lowest seed to the highest.
+
+    A triangle on validation loss marks the iteration from which the row overfits.
+    """
+    draw_line(axes, list_losses(row, key), colour, LINE_STYLES[row.size], label)
+    if len(row.histories) > 1 and (band := row.range_over_seeds(key)):
+        x, low, high = zip(*band, strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    if key == "val_loss" and (start := find_overfitting_start(row)):
+        axes.plot(*start, color=colour, marker="v", markersize=9, linestyle="")
+
+
+def draw_line(
+    axes: "Axes",
+    points: Sequence[tuple[float, float]],
+    colour: str,
+    style: str,
+    label: str | None = None,
+) -> None:
+    """Draw a line through points, which are marked if they are few."""
+    axes.plot(
+        *(zip(*points, strict=True) if points else ([], [])),
+        color=colour,
+        linestyle=style,
+        linewidth=2,
+        marker="." if len(points) < 30 else None,
+        markersize=5,
+        label=label,
+    )
 
 
 def _new_figure() -> "tuple[Figure, Axes]":
@@ -163,23 +199,9 @@ def _draw_losses(
     axes: "Axes", key: str, title: str, rows: Sequence[ResultRow], baselines: Sequence[Baseline]
 ) -> None:
     for row in rows:
-        points = {evaluation["iteration"]: evaluation[key] for evaluation in row.evaluations}
         colour = COLOURS[LADDER.index(row.model) % len(COLOURS)]
-        axes.plot(
-            list(points),
-            list(points.values()),
-            color=colour,
-            linestyle=LINE_STYLES[row.size],
-            linewidth=2,
-            marker="." if len(points) < 30 else None,
-            label=curve_label(rows, row) if key == "val_loss" else row.label,
-        )
-        if len(row.histories) > 1:
-            band = row.range_over_seeds(key)
-            low, high = ([point[edge] for point in band] for edge in (1, 2))
-            axes.fill_between([at for at, *_ in band], low, high, color=colour, alpha=0.2, lw=0)
-        if key == "val_loss" and (start := find_overfitting_start(row)):
-            mark_overfitting(axes, start, colour)
+        label = curve_label(rows, row) if key == "val_loss" else row.label
+        draw_curve(axes, key, row, colour, label)
     for baseline in baselines:
         axes.axhline(
             baseline.score.loss,

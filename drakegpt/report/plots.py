@@ -5,7 +5,6 @@ Rows are marked by a sign as well as by a colour, for readers without colour vis
 Not here: how a plot becomes part of the page (`inline_svg`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,13 @@ from drakegpt.experiments.plots import (
     TAIL,
     curve_label,
     curve_title,
+    draw_curve,
+    draw_line,
     find_overfitting_start,
     has_tail,
     has_validation,
-    mark_overfitting,
+    list_bits,
+    list_losses,
 )
 from drakegpt.experiments.results import ResultRow
 from drakegpt.report.inline_svg import RUNG_COLOURS, stand_in_for, to_inline_svg
@@ -110,16 +112,15 @@ def _draw_loss(
     unit, title = rows[0].unit, curve_title(key, rows)
     caption = f"{title} while training{_describe_tail(rows) if key == 'val_loss' else ''}"
     figure, axes = _new_figure("iteration", f"nats per {unit}")
-    ends, signs = [], set()
+    ends, signs = [], {"baselines"} if baselines else set[str]()
     for row in rows:
         mark = marks[row.runs[0]]
-        points = _keep_finite((e["iteration"], e[key]) for e in row.evaluations)
-        signs |= _draw_line(axes, points, row, mark) | _draw_band(axes, key, row, mark)
-        if key == "val_loss":
-            signs |= _draw_overfitting(axes, row, mark) | _note_tail(row)
+        draw_curve(axes, key, row, stand_in_for(mark.colour))
+        points = list_losses(row, key)
+        signs |= _list_signs(row, key)
         ends += [(mark, points[-1])] if points else []
     for baseline in baselines:
-        signs |= _draw_baseline(axes, baseline)
+        _draw_baseline(axes, baseline)
     _draw_signs(axes, ends)
     description = " ".join(
         [
@@ -136,17 +137,14 @@ def _draw_loss(
 
 
 def _draw_bits(rows: Sequence[ResultRow], marks: Mapping[str, Mark]) -> Plot:
-    """Draw bits per character over time, comparable for all tokenizers.
-
-    Estimates in nats per token are scaled by the row's exact bits per nat.
-    """
+    """Draw bits per character over time, comparable for all tokenizers."""
     figure, axes = _new_figure("seconds of training, with evaluations", "bits per character")
-    ends, signs = [], set()
+    ends, signs = [], set[str]()
     for row in rows:
-        bits = row.bits_per_character / row.val_loss
-        points = _keep_finite((e["seconds"], bits * e["val_loss"]) for e in row.evaluations)
-        signs |= _draw_line(axes, points, row, marks[row.runs[0]]) | _note_tail(row)
-        ends += [(marks[row.runs[0]], points[-1])] if points else []
+        mark, points = marks[row.runs[0]], list_bits(row)
+        draw_line(axes, points, stand_in_for(mark.colour), LINE_STYLES[row.size])
+        signs |= _list_signs(row, "val_loss") & {"mean", "tail"}
+        ends += [(mark, points[-1])] if points else []
     _draw_signs(axes, ends)
     caption = f"Bits per character over time{_describe_tail(rows)}"
     title = curve_title("val_loss", rows)
@@ -179,48 +177,13 @@ def _new_figure(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _keep_finite(points: Any) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in points if math.isfinite(y)]
-
-
-# Each of the following draws a part of a plot and returns the signs of `LEGEND` it has drawn.
-
-
-def _draw_line(
-    axes: "Axes", points: Sequence[tuple[float, float]], row: ResultRow, mark: Mark
-) -> set[str]:
-    axes.plot(
-        *(zip(*points, strict=True) if points else ([], [])),
-        color=stand_in_for(mark.colour),
-        linestyle=LINE_STYLES[row.size],
-        linewidth=2,
-        marker="." if len(points) < 30 else None,
-        markersize=5,
-    )
-    return {"mean"} if len(row.histories) > 1 else set()
-
-
-def _draw_band(axes: "Axes", key: str, row: ResultRow, mark: Mark) -> set[str]:
-    """Fill the area between the lowest seed and the highest."""
-    if len(row.histories) == 1:
-        return set()
-    x, low, high = zip(*row.range_over_seeds(key), strict=True)
-    axes.fill_between(x, low, high, color=stand_in_for(mark.colour), alpha=0.2, linewidth=0)
-    return {"band"}
-
-
-def _draw_overfitting(axes: "Axes", row: ResultRow, mark: Mark) -> set[str]:
-    """Mark where a row starts to overfit."""
-    start = find_overfitting_start(row)
-    if start is None:
-        return set()
-    mark_overfitting(axes, start, stand_in_for(mark.colour))
-    return {"overfitting"}
-
-
-def _note_tail(row: ResultRow) -> set[str]:
-    """Draw nothing, but have the tail explained if the row's curve is of it."""
-    return {"tail"} if has_tail([row]) else set()
+def _list_signs(row: ResultRow, key: str) -> set[str]:
+    """List the signs of `LEGEND` in a row's curve."""
+    signs = {"mean", "band"} if len(row.histories) > 1 else set()
+    if key == "val_loss":
+        signs |= {"overfitting"} if find_overfitting_start(row) else set()
+        signs |= {"tail"} if has_tail([row]) else set()
+    return signs
 
 
 def _describe_tail(rows: Sequence[ResultRow]) -> str:
@@ -231,7 +194,7 @@ def _describe_tail(rows: Sequence[ResultRow]) -> str:
     return f" (tail: {', '.join(of_tail)})" if has_validation(rows) else ""
 
 
-def _draw_baseline(axes: "Axes", baseline: Baseline) -> set[str]:
+def _draw_baseline(axes: "Axes", baseline: Baseline) -> None:
     """Draw a dashed line from edge to edge with its label."""
     axes.axhline(
         baseline.score.loss, color=stand_in_for("muted"), linewidth=1, linestyle=(0, (5, 3))
@@ -246,7 +209,6 @@ def _draw_baseline(axes: "Axes", baseline: Baseline) -> set[str]:
         color=stand_in_for("muted"),
         fontsize=FONT_POINTS - 1,
     )
-    return {"baselines"}
 
 
 def _draw_signs(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
@@ -291,7 +253,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _describe_curve(row: ResultRow, key: str, label: str) -> str:
     """Describe a row's curve in a sentence."""
-    points = _keep_finite((e["iteration"], e[key]) for e in row.evaluations)
+    points = list_losses(row, key)
     if not points:
         return f"{label} diverges before its first evaluation."
     (first, high), (last, low) = points[0], points[-1]

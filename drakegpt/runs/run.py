@@ -16,9 +16,9 @@ folder during training (`session`).
 import errno
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -199,20 +199,12 @@ class Run:
 
     def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
         """Load the model onto `device`, in evaluation mode, with the last or the best weights."""
-        set_thread_count(self.model_config)
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
-        try:
-            packed = self.info.get("packed")
-            packing = Packing(packed["bits"], packed["trained"]) if packed else None
-            model = load_model(self.model_config, tensors, packing)
-        except (ValueError, TypeError, KeyError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise describe_mismatch(self, error) from error
-        if self.config.bits != "full" and not packing:
-            pack_(model)  # computes the same without quantizing its weights in each forward pass
-        return model.to(device)
+        packed = self.info.get("packed")
+        packing = Packing(packed["bits"], packed["trained"]) if packed else None
+        explain = partial(describe_mismatch, self)
+        return load_for_inference(self.model_config, tensors, packing, device, explain)
 
 
 def open_run(folder: Path) -> Run:
@@ -253,6 +245,26 @@ def _open_cached(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
 
 
 _parse_tokenizer = lru_cache(maxsize=8)(tokenizer_from_json)  # most runs share one
+
+
+def load_for_inference(
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    packing: Packing | None,
+    device: torch.device,
+    explain: Callable[[Exception], RunError],
+) -> LanguageModel:
+    """Load a model onto `device`, in evaluation mode; raises `explain(error)` for other weights."""
+    set_thread_count(config)
+    try:
+        model = load_model(config, weights, packing)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise explain(error) from error
+    if config.bits != "full" and not packing:
+        pack_(model)  # computes the same without quantizing its weights in each forward pass
+    return model.to(device)
 
 
 def describe_mismatch(run: Run, error: Exception) -> RunError:

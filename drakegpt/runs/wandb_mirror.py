@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from drakegpt import home
-from drakegpt.wording import join
+from drakegpt.wording import SHORT_SPLITS, join
 
 if TYPE_CHECKING:
     from drakegpt.training.trainer import Evaluation
 
 Mode = Literal["offline", "online"]
 PATIENCE = 10.0  # seconds to wait for the server at the start, and for the last upload at the end
-# The name of the held-out loss in W&B, by the setting `select_on`.
-HELD_OUT = {"validation": "val/loss", "training-tail": "tail/loss"}
 ERRORS = (Exception, SystemExit)  # wandb exits where its service process ended badly
 
 logger = logging.getLogger("drakegpt")
@@ -49,7 +47,7 @@ class WandbTracker:
         self._run: Any = None  # None: not recording
         self._upload = ""  # the command that uploads the record
         self._lowest: dict[str, float] = {}
-        self._losses = ("train/loss", HELD_OUT[config.get("select_on", "validation")])
+        self._losses = ("train/loss", _name_loss(config.get("select_on", "validation")))
         obstacle = ""
         with self._guarded("cannot record this run"):
             if mode == "online":
@@ -79,7 +77,7 @@ class WandbTracker:
         values = {
             "iteration": evaluation.iteration,
             "train/loss": evaluation.train_loss,
-            HELD_OUT[evaluation.scored_on]: evaluation.val_loss,
+            _name_loss(evaluation.scored_on): evaluation.val_loss,
             "learning_rate": evaluation.learning_rate,
             "tokens_per_second": evaluation.tokens_per_second,
         }
@@ -113,6 +111,11 @@ class WandbTracker:
             text = "Weights & Biases %s (%s). Training and metrics.jsonl are not affected.%s"
             upload = f" Upload what was recorded with: {self._upload}" if self._upload else ""
             logger.warning(text, consequence, _format_error(error), upload)
+
+
+def _name_loss(scored_on: str) -> str:
+    """Return the name of the held-out loss in W&B, by the setting `select_on`."""
+    return f"{SHORT_SPLITS[scored_on]}/loss"
 
 
 def _start_run(

@@ -12,17 +12,15 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from drakegpt.compute.device import set_thread_count
 from drakegpt.config import LARGEST_SIZE, MODEL_NAMES, ModelConfig, has_odd_heads, uneven_heads
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
-from drakegpt.errors import RunError, UsageError, is_out_of_memory, shorten
+from drakegpt.errors import RunError, UsageError, shorten
 from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.load import load_model
-from drakegpt.models.packed_linear import Packing, pack_
+from drakegpt.models.packed_linear import Packing
 from drakegpt.runs.checkpoint import load_weights
-from drakegpt.runs.run import Run
+from drakegpt.runs.run import Run, load_for_inference
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,11 @@ def _load_model(
         raise UsageError(
             f"{path} holds one set of weights.", "Leave --best out, or name best.safetensors."
         )
-    set_thread_count(config)
-    try:
-        model = load_model(config, tensors, packing)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise RunError(
+
+    def explain(error: Exception) -> RunError:
+        return RunError(
             f"The weights in {path} do not match its metadata: {error}.",
             "The file was changed; take another copy.",
-        ) from error
-    if config.bits != "full" and not packing:
-        pack_(model)
-    return model.to(device)
+        )
+
+    return load_for_inference(config, tensors, packing, device, explain)

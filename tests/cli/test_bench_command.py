@@ -34,7 +34,7 @@ def test_json_is_one_object_and_progress_is_apart(drakegpt):
     ("arguments", "words"),
     [
         (["TransfomerLM"], "Did you mean TransformerLM"),
-        (["GPT1LM"], "There is no model named 'GPT1LM' here"),
+        (["GPT1LM"], "GPT1LM is no choice here"),
         (["--rounds", 0], "--rounds"),
     ],
 )

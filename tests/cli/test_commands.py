@@ -119,11 +119,13 @@ def test_what_one_should_know_of_a_text_is_told(drakegpt, tmp_path):
     assert "NUL characters" in told.err
     assert "3 whole songs are in both" in told.err
     shown = drakegpt("data", "show", "songs", "--json").json
-    assert (shown["songs"], shown["rows_left_out"], shown["songs_in_both"]) == (44, 2, 3)
-    assert 0.5 < shown["seen_share"] < 1
+    assert (shown["songs"], shown["rows_left_out"], shown["val_songs_in_train"]) == (44, 2, 3)
+    assert 0.5 < shown["val_share_in_train"] < 1
     people = drakegpt("data", "show", "songs")
-    assert re.search(rf"^seen_share: +{shown['seen_share']:.2%} of validation$", people.out, re.M)
-    assert re.search(r"^songs_in_both: +3$", people.out, re.M)
+    assert re.search(
+        rf"^val_share_in_train: +{shown['val_share_in_train']:.2%} of validation$", people.out, re.M
+    )
+    assert re.search(r"^val_songs_in_train: +3$", people.out, re.M)
     assert "Note: " in people.err
 
 
@@ -131,8 +133,8 @@ def test_nothing_is_told_of_a_text_without_peculiarities(drakegpt, tmp_path):
     (tmp_path / "songs.csv").write_text(csv_of(SONGS))
     assert "Note" not in drakegpt("data", "fetch", tmp_path / "songs.csv").err
     shown = drakegpt("data", "show", "songs")
-    assert re.search(r"^seen_share: +0\.00% of validation$", shown.out, re.M)
-    assert re.search(r"^songs_in_both: +0$", shown.out, re.M)
+    assert re.search(r"^val_share_in_train: +0\.00% of validation$", shown.out, re.M)
+    assert re.search(r"^val_songs_in_train: +0$", shown.out, re.M)
     assert "Note" not in shown.err
 
 
@@ -145,7 +147,7 @@ def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
     assert told.code == 0
     assert "of the validation text is in lines of 20 characters or more" in told.err
     result = drakegpt("compare", "--json").json
-    assert (result["seen_share"] > 0.8, result["songs_in_both"]) == (True, 4)
+    assert (result["val_share_in_train"] > 0.8, result["val_songs_in_train"]) == (True, 4)
     text = page.read_text(encoding="utf-8")
     assert "4 whole songs are in both." in text
     assert "may have memorized that part" in text
@@ -225,10 +227,9 @@ def test_train_prints_plain_lines_off_a_terminal_and_results_on_stdout(drakegpt,
     assert done.code == 0
     lines = [line for line in done.err.splitlines() if line.startswith("iteration")]
     assert len(lines) == 20
-    assert re.match(
-        r"iteration +1/20  train \d\.\d{4}  val \d\.\d{4}  lr 1\.00e-03  [\d,]+ tokens/s  .* left",
-        lines[0],
-    )
+    line = r"iteration +%d/20  train \d\.\d{4}  val \d\.\d{4}  lr 1\.00e-03  [\d,]+ tokens/s%s"
+    assert re.fullmatch(line % (1, ""), lines[0])  # no pace yet
+    assert re.fullmatch(line % (20, "  .* left"), lines[-1])
     assert "\x1b" not in done.out + done.err
     assert "validation loss" in done.out
     assert "Next: drakegpt generate BlocksLM_default_song_" in done.err

@@ -112,12 +112,15 @@ def test_the_ladder_of_a_preset_is_its_own(drakegpt, prepared):
     ("arguments", "message"),
     [
         ("--num-layers 4", "Write it as --set num_layers=VALUE."),
-        ("--bits 1.58", "--bits is a flag of `drakegpt train`. Leave it out."),
+        (
+            "--bits 1.58",
+            "--bits is a flag of `drakegpt train`. `drakegpt compare --low-bit` compares",
+        ),
         ("--tie-embeddings", "Leave it out."),
         ("--set num_layer=4", "Did you mean num_layers?"),
         ("--set iters=abc", "iters cannot be 'abc': it is a whole number."),
         ("--set dropout=2", "dropout cannot be 2.0"),
-        ("--set bits=1.58", "bits cannot be set here."),
+        ("--set bits=1.58", "bits cannot be set here. `drakegpt compare --low-bit` compares"),
         ("--iters 7", "Train all six: the same command with --train."),
         ("--scaled", "Train all six: the same command with --train."),
         ("--prompt 日本", "Leave them out"),

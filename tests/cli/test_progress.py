@@ -2,7 +2,7 @@
 
 import pytest
 
-from drakegpt.cli.progress import ScoringWork, _Pace
+from drakegpt.cli.progress import ScoringWork, TrainingProgress, _Pace
 from drakegpt.config import resolve
 from drakegpt.training.trainer import Evaluation, Step, count_evaluated_tokens
 
@@ -20,6 +20,14 @@ def seconds_left(config, work, steps, evaluations=0):
         now += TOKEN * work.in_evaluation
         pace.record(Evaluation(steps, 1.0, 1.0, 0.0, 1.0, 1.0), now)
     return pace.seconds_left(steps)
+
+
+def test_the_first_lines_say_nothing_of_the_time_left(prepared, capsys):
+    config = resolve("BigramLM", "default", "small", {"iters": 100})
+    work = ScoringWork.of(config, prepared)
+    with TrainingProgress(config, work, quiet=False) as progress:
+        progress.report(Evaluation(0, 4.0, 4.1, 1e-3, 50.0, 1.0))
+    assert capsys.readouterr().err.endswith("  50 tokens/s\n")
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -55,6 +55,19 @@ def test_a_printed_configuration_gives_the_same_run_when_fed_back(drakegpt, song
     assert losses(again) == losses(first)
 
 
+def test_what_is_printed_is_what_the_dataset_makes_of_it(drakegpt, song):
+    """Few epochs need no dropout, and epochs are iterations; without the dataset, neither."""
+
+    def printed(*options):
+        wide = ("--recipe", "fast", "--embedding-dim", 128)
+        return tomllib.loads(drakegpt("train", "TransformerLM", *wide, *options).out)
+
+    assert printed("--iters", 3, "--print-config")["dropout"] == 0.0
+    assert printed("--iters", 3, "--print-config", "--data", "other")["dropout"] == 0.1
+    by_epochs = printed("--epochs", 2, "--print-config")
+    assert (by_epochs["epochs"], by_epochs["window_order"]) == (0, "epoch")
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [

@@ -447,7 +447,10 @@ MISTAKES = [
     ("BlocksLM --param max_lr=1..2 --set dropout", "has no value"),
     ("BlocksLM --param max_lr=1..2 --set iters=x", "iters cannot be 'x': it is a whole number"),
     ("BlocksLM --param max_lr=1..2 --set iters=2 --iters 3", "iters is given twice"),
-    ("BlocksLM --param max_lr=1..2 --set minutes=2", "minutes cannot be set here"),
+    (
+        "BlocksLM --param max_lr=1..2 --set minutes=2",
+        "minutes cannot be set here. --minutes limits",
+    ),
     ("BlocksLM --param max_lr=1..2 --dropout 0", "Write it as --set dropout="),
     ("BlocksLM --param max_lr=1..2 --no-compile", "Write it as --set compile="),
     ("BlocksLM --param max_lr=1..2 --init-from x", "Leave it out"),

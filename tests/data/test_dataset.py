@@ -7,6 +7,7 @@ import pytest
 
 from drakegpt import home
 from drakegpt.data import dataset
+from drakegpt.data import prepare as preparing
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import CorpusError, DrakeGPTError
 
@@ -74,6 +75,20 @@ def test_two_preparations_at_once_do_no_harm(corpus):
     assert not failures
     assert dataset.load("x").text("train", 10) == corpus[:10]
     assert not list((home.datasets() / "x").glob(".*unfinished"))
+
+
+def test_a_version_that_another_process_has_stored_meanwhile_stays(corpus, monkeypatch):
+    """It may be in use: there is no moment without it."""
+    write, stored = preparing._write_files, []
+
+    def write_slowly(preparation, folder):
+        write(preparation, folder)
+        if not stored:
+            stored.append(None)
+            stored.append(prepare(corpus).folder.stat().st_ino)
+
+    monkeypatch.setattr(preparing, "_write_files", write_slowly)
+    assert prepare(corpus).folder.stat().st_ino == stored[1]
 
 
 @pytest.mark.parametrize("file", ["train.npy", "tokenizer.json", "dataset.json"])

@@ -16,6 +16,13 @@ def test_what_was_written_is_read(prepared):
     assert metadata_from_json(prepared.metadata.to_json()) == prepared.metadata
 
 
+def test_entries_with_their_names_from_before_are_read(prepared):
+    written = json.loads(prepared.metadata.to_json())
+    written["seen_share"] = written.pop("val_share_in_train")
+    written["songs_in_both"] = written.pop("val_songs_in_train")
+    assert metadata_from_json(json.dumps(written)) == prepared.metadata
+
+
 @pytest.mark.parametrize(
     ("entry", "value"),
     [
@@ -29,8 +36,9 @@ def test_what_was_written_is_read(prepared):
         ("array_sha256", {}), ("array_sha256", {"../../x": "y", "val": "z"}),
         ("array_sha256", {"train": 1, "val": 2}), ("array_sha256", []),
         ("tokenizer", "bpe"), ("tokenizer", ["char"]),
-        ("seen_share", "much"), ("seen_share", -0.5), ("seen_share", float("nan")),
-        ("songs_in_both", 1.5), ("rows_left_out", "2"), ("new", 1),
+        ("val_share_in_train", "much"), ("val_share_in_train", -0.5),
+        ("val_share_in_train", float("nan")),
+        ("val_songs_in_train", 1.5), ("rows_left_out", "2"), ("new", 1),
     ],
 )  # fmt: skip
 def test_an_odd_entry_is_one_odd_row(drakegpt, prepared, corpus, entry, value):

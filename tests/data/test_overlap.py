@@ -94,18 +94,18 @@ def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(toke
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
     how = {"name": "d", "tokenizer": tokenizer, **ABOUT}
     new = prepare_dataset(Songs([*songs, *songs[:2]]), **how).metadata
-    assert (new.songs_in_both, new.rows_left_out) == (2, 0)
-    assert new.seen_share == in_both([*songs, *songs[:2]])[0]
+    assert (new.val_songs_in_train, new.rows_left_out) == (2, 0)
+    assert new.val_share_in_train == in_both([*songs, *songs[:2]])[0]
     assert "2 whole songs are in both" in new.overlap
     file = dataset.load("d").folder / "dataset.json"
     import json
 
     stored = json.loads(file.read_text())
-    for name in ("seen_share", "songs_in_both", "rows_left_out"):
+    for name in ("val_share_in_train", "val_songs_in_train", "rows_left_out"):
         del stored[name]
     file.write_text(json.dumps(stored))
     old = dataset.load("d").metadata
-    assert (old.seen_share, old.songs_in_both, old.overlap) == (None, None, "")
+    assert (old.val_share_in_train, old.val_songs_in_train, old.overlap) == (None, None, "")
     again = prepare_dataset(Songs([*songs, *songs[:2]]), **how)
     assert again.metadata == new
     before = file.stat().st_mtime_ns
@@ -116,7 +116,7 @@ def test_the_figures_are_kept_and_older_datasets_get_them_at_the_next_fetch(toke
 def test_little_in_common_is_not_told():
     text = "".join(f"line number {i} of a long text\n" for i in range(2000))
     data = prepare_dataset(text + "line number 1 of a long text\n", name="d", **ABOUT)
-    assert 0 < data.metadata.seen_share < 0.01
+    assert 0 < data.metadata.val_share_in_train < 0.01
     assert data.metadata.overlap == ""
 
 
@@ -124,6 +124,6 @@ def test_the_same_text_without_songs_is_measured_anew():
     songs = [f"song number {i} about rain\nand a line of its own {i * i}" for i in range(40)]
     prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT)
     text = prepare_dataset("\n".join([*songs, *songs[:2]]), name="d", **ABOUT).metadata
-    assert (text.songs, text.songs_in_both, text.rows_left_out) == (None, None, None)
+    assert (text.songs, text.val_songs_in_train, text.rows_left_out) == (None, None, None)
     again = prepare_dataset(Songs([*songs, *songs[:2]]), name="d", **ABOUT).metadata
-    assert (again.songs, again.songs_in_both) == (42, 2)
+    assert (again.songs, again.val_songs_in_train) == (42, 2)

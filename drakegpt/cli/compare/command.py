@@ -15,8 +15,12 @@ from drakegpt.errors import UsageError
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
 
-# Settings that no model of the ladder has.
-WITHOUT = ("bits", "init_from", "tie_embeddings")
+# Settings that no model of the ladder has, and what to do.
+WITHOUT = {
+    "bits": "`drakegpt compare --low-bit` compares low-bit weights.",
+    "init_from": "Leave it out.",
+    "tie_embeddings": "Leave it out.",
+}
 
 
 class CompareCommand(SettingsCommand):

@@ -82,8 +82,8 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
         result = comparison.to_json() | {
             "figures": [str(path) for path in figures],
             "samples": samples.to_json(),
-            "seen_share": dataset.metadata.seen_share,
-            "songs_in_both": dataset.metadata.songs_in_both,
+            "val_share_in_train": dataset.metadata.val_share_in_train,
+            "val_songs_in_train": dataset.metadata.val_songs_in_train,
             "damaged": damaged_to_json(chosen.damaged),
         }
         result |= {"report": str(request.html)} if request.html else {}
