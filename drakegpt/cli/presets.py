@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.cli.progress import format_estimate
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config.presets import PRESETS
 
@@ -81,12 +82,6 @@ def _describe(name: str) -> tuple["TrainConfig", str, int, str]:
     return config, preset.description, preset.vocab_size, command
 
 
-def _format_time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 _COLUMNS: "tuple[Column[dict[str, Any]], ...]" = (
     Column("preset", lambda row: row["name"]),
     Column("model", lambda row: row["model"], 2),
@@ -97,5 +92,5 @@ _COLUMNS: "tuple[Column[dict[str, Any]], ...]" = (
     Column("parameters", lambda row: f"{row['parameters']:,}", 3),
     Column("iterations", lambda row: f"{row['iterations']:,}", 1),
     Column("tokens per\niteration", lambda row: f"{row['tokens_per_iteration']:,}", 8),
-    Column("time", lambda row: _format_time(row["seconds"])),
+    Column("time", lambda row: format_estimate(row["seconds"])),
 )

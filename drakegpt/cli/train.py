@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from drakegpt.training.distributed import ProcessGroup
 
 EXAMPLE = "drakegpt train TransformerLM"
+# Floating-point operations that take a CPU of two cores some ten minutes at least.
+LONG_OPERATIONS = 10**14
 LATEST = "-"  # the value of a lone `--resume`; no run can have that name
 
 
@@ -152,7 +154,29 @@ def _start_run(given: dict[str, Any], name: str | None, group: "ProcessGroup") -
         raise UsageError("--minutes is measured with one process.", "Give --iters instead.")
     dataset = load_dataset(given.get("data"))
     resolved = _resolve(given, dataset)
+    if not given.get("minutes"):
+        _note_long_training(resolved, dataset)
     return start_run(resolved, dataset, name)
+
+
+def _note_long_training(resolved: "TrainConfig", dataset: "Dataset") -> None:
+    """Note how long a training on a CPU takes, if its arithmetic alone takes many minutes."""
+    from drakegpt.cli.progress import format_estimate
+    from drakegpt.compute.device import choose_device
+    from drakegpt.training.run_length import count_operations, estimate_seconds
+
+    tokenizer, metadata = dataset.tokenizer, dataset.metadata
+    if choose_device(resolved.device).type != "cpu":
+        return
+    if count_operations(resolved, tokenizer.vocab_size) < LONG_OPERATIONS:
+        return
+    seconds = estimate_seconds(
+        resolved, tokenizer.vocab_size, metadata.train_tokens, metadata.val_tokens
+    )
+    console.note(
+        f"This takes about {format_estimate(seconds)} on this machine's CPU. Ctrl-C saves the run, "
+        "and --resume continues it."
+    )
 
 
 def _train_seeds(

@@ -19,6 +19,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import count_windows
 from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model
+from drakegpt.models.size import count_total_parameters
 from drakegpt.training.memory import check_memory
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Evaluation, Step, Trainer, count_evaluated_tokens
@@ -56,6 +57,16 @@ def iters_for_epochs(config: TrainConfig, data: Dataset) -> int:
     windows = count_windows(len(train_tokens), config.context_length)
     at_once = config.batch_size * config.grad_accumulation
     return -(-config.epochs * windows // at_once)
+
+
+def count_operations(config: TrainConfig, vocab_size: int) -> int:
+    """Count a run's floating-point operations: 6 per parameter and token, forward and backward.
+
+    Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, section 2.1.
+    """
+    windows = config.iters * config.batch_size * config.grad_accumulation
+    parameters = count_total_parameters(config.model_settings(vocab_size))
+    return 6 * parameters * windows * config.context_length
 
 
 def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validated: int) -> float:

@@ -1,6 +1,7 @@
 """Configuration files, resuming, time budgets and recipes."""
 
 import json
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -358,3 +359,12 @@ def test_a_run_that_stopped_early_is_finished_until_it_gets_more_patience(drakeg
     assert f"r is finished after {early} iterations, stopped early." in again.err
     more = drakegpt("train", "--resume", "r", "--patience", 3, "-q", "--json")
     assert more.json["iterations"] >= early
+
+
+def test_a_long_training_on_a_cpu_says_first_how_long_it_takes(drakegpt, monkeypatch):
+    brief = ("train", "TransformerLM", "--recipe", "best", "--iters", 2, "--eval-iters", 1)
+    assert "on this machine's CPU" not in drakegpt(*brief).err
+    monkeypatch.setattr("drakegpt.cli.train.LONG_OPERATIONS", 1)
+    said = drakegpt(*brief)
+    assert said.code == 0
+    assert re.search(r"This takes about \d+ s on this machine's CPU.*\n(.*\n)*On cpu", said.err)

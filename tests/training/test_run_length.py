@@ -10,7 +10,12 @@ from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
-from drakegpt.training.run_length import estimate_seconds, iters_for_epochs, resolve_length
+from drakegpt.training.run_length import (
+    count_operations,
+    estimate_seconds,
+    iters_for_epochs,
+    resolve_length,
+)
 
 
 def configured(data, **settings):
@@ -93,3 +98,8 @@ def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
 def test_epochs_and_minutes_are_not_given_together(prepared):
     with pytest.raises(UsageError, match="both set the length of a run"):
         configured(prepared, epochs=1, minutes=1.0)
+
+
+def test_operations_are_six_per_parameter_and_token():
+    config = resolve("BigramLM", "default", "x", {"iters": 10, "grad_accumulation": 2})
+    assert count_operations(config, 20) == 6 * 400 * 10 * 2 * 32 * 8
