@@ -1,6 +1,8 @@
 """What commands share: their class, which checks words and shows help, and common options."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from drakegpt import config
+from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.errors import UsageError
 
 MAY_BE_EMPTY = ("prompt",)  # options whose value may be an empty text
@@ -52,7 +55,22 @@ class PlainHelp:
                     choices = parameter.metavar.replace("\n", "").replace("|", ", ")
                     parameter.help += f" One of {choices}."
                     parameter.metavar = "NAME"
-        super().format_help(ctx, formatter)  # type: ignore[misc]
+        with _without_negations(self.get_params(ctx)):
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+@contextmanager
+def _without_negations(parameters: list[Any]) -> Iterator[None]:
+    """Hide `--no-` forms of settings that are off by default: they would narrow all columns."""
+    off = [each for each in parameters if SIZE_SETTINGS["default"].get(each.name) is False]
+    kept = [each.secondary_opts for each in off]
+    for each in off:
+        each.secondary_opts = []
+    try:
+        yield
+    finally:
+        for each, negations in zip(off, kept, strict=True):
+            each.secondary_opts = negations
 
 
 class Command(PlainHelp, TyperCommand):

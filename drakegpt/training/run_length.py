@@ -86,7 +86,12 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
         operations = 6 * parameters * config.context_length  # of a window, forward and backward
         windows = max(1, min(windows, TRIAL_OPERATIONS // operations))
     trial = dataclasses.replace(
-        config, batch_size=windows, grad_accumulation=1, eval_interval=config.iters, compile=False
+        config,
+        batch_size=windows,
+        grad_accumulation=1,
+        iters=max(config.iters, WARM_UP_STEPS + TRIAL_STEPS),
+        eval_interval=max(config.iters, WARM_UP_STEPS + TRIAL_STEPS),
+        compile=False,
     )
     length = max(10_000, 2 * config.context_length)
     tokens = torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(0))

@@ -56,6 +56,10 @@ def compare(
     regularization: Annotated[
         bool, typer.Option("--regularization", help="Compare regularizers instead.")
     ] = False,
+    recipe_steps: Annotated[
+        bool,
+        typer.Option("--recipe-steps", help="Show what each idea of recipe best brings instead."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Let --html replace a file that is not a report.")
     ] = False,
@@ -84,7 +88,10 @@ def compare(
         "--preset": settings.get("preset", "none") != "none",
     }  # fmt: skip
     given = [flag for flag, value in of_ladder.items() if value]
-    _check_table(low_bit=low_bit, regularization=regularization, of_ladder=given)
+    tables = {
+        "--low-bit": low_bit, "--regularization": regularization, "--recipe-steps": recipe_steps
+    }  # fmt: skip
+    _check_table([flag for flag, value in tables.items() if value], given)
     common: dict[str, Any] = {"train": train, "json": json, "quiet": quiet}
     if low_bit:
         from drakegpt.cli.compare.low_bit import SEEDS, compare_low_bit
@@ -96,6 +103,11 @@ def compare(
 
         dataset = _load_dataset(data or data_in_file, json=json)
         compare_regularization(dataset, size or "default", settings, seeds=seeds or 1, **common)
+    elif recipe_steps:
+        from drakegpt.cli.compare.recipe_steps import compare_recipe_steps
+
+        dataset = _load_dataset(data or data_in_file, json=json)
+        compare_recipe_steps(dataset, size or "default", settings, seeds=seeds or 1, **common)
     else:
         from drakegpt.cli.compare.ladder import Request, compare_ladder, prepare_target
 
@@ -135,12 +147,12 @@ def _read_file(path: Path | None, *, regularization: bool) -> dict[str, Any]:
     return given
 
 
-def _check_table(*, low_bit: bool, regularization: bool, of_ladder: list[str]) -> None:
+def _check_table(tables: list[str], of_ladder: list[str]) -> None:
     """Raise `UsageError` for options of another table than the one that is asked for."""
-    if low_bit and regularization:
-        raise UsageError("--low-bit and --regularization are two tables.", "Give one of them.")
-    if (low_bit or regularization) and of_ladder:
+    if len(tables) > 1:
+        raise UsageError(f"{' and '.join(tables)} are different tables.", "Give one of them.")
+    if tables and of_ladder:
         raise UsageError(
             f"Only the table of the ladder has {' and '.join(of_ladder)}.",
-            "Leave out --low-bit and --regularization.",
+            f"Leave out {tables[0]}.",
         )

@@ -1,0 +1,65 @@
+"""`drakegpt compare --recipe-steps`: what each idea of the best recipe brings."""
+
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.cli import console
+from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
+from drakegpt.cli.tables import Column, show_table
+from drakegpt.errors import RunError
+from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
+from drakegpt.wording import pluralize
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.experiments.recipe_steps import StepRow
+
+
+def compare_recipe_steps(
+    data: "Dataset",
+    size: str,
+    settings: dict[str, Any],
+    *,
+    seeds: int,
+    train: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Show the loss with one more idea at a time; with `train`, train missing runs."""
+    from drakegpt.cli.run_launcher import RunLauncher
+    from drakegpt.experiments.experiment import collect, list_seeds
+    from drakegpt.experiments.recipe_steps import plan, score_rows
+
+    experiment = plan(settings, size, data, list_seeds(settings, seeds))
+    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
+    warn_of_damaged(collected.damaged)
+    if missing := len(collected.missing):
+        raise RunError(
+            f"The table needs {pluralize(len(experiment.variants) * seeds, 'run')} on "
+            f"'{data.name}'; not trained yet: {missing}.",
+            "Train them: the same command with --train.",
+        )
+    rows = score_rows(collected, settings.get("device", "auto"))
+    if json:
+        shown = [row.to_json() for row in rows]
+        damaged = damaged_to_json(collected.damaged)
+        console.show_json({"data": data.name, "rows": shown, "damaged": damaged})
+        return
+    title = f"What each idea of recipe best brings, on {data.name}"
+    show_table(title, _COLUMNS, rows)
+    unit = data.tokenizer.unit
+    means = describe_seeds(len(row.result.seeds) for row in rows)
+    console.show(
+        f"Losses: nats per {unit} over the whole splits, of the last weights. Each row has all "
+        f"ideas of the rows above it; the last two are trained longer. {NOISE} {means}".rstrip()
+    )
+
+
+_COLUMNS: "tuple[Column[StepRow], ...]" = (
+    Column("recipe", lambda row: row.name),
+    Column("iterations", lambda row: format_range(row.result.lengths), 2),
+    Column("train", lambda row: f"{row.result.train_loss:.4f}", 3),
+    Column("validation", lambda row: f"{row.result.val_loss:.4f}"),
+    Column("±", lambda row: format_or_blank(row.result.val_spread, ".4f"), 1),
+    Column("Δ", lambda row: row.formatted_change),
+    Column("seconds", lambda row: format_or_blank(row.result.seconds, ".0f"), 4),
+)
