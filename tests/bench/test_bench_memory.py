@@ -16,6 +16,7 @@ def peak(config):
     return memory.peak_memory("The training of textbook", timing.work_briefly, order, CPU)
 
 
+@pytest.mark.slow
 def test_memory_is_what_a_process_of_its_own_needs():
     if sys.platform not in ("linux", "darwin"):
         assert peak(tiny()) is None

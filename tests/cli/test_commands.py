@@ -227,9 +227,9 @@ def test_train_prints_plain_lines_off_a_terminal_and_results_on_stdout(drakegpt,
     assert done.code == 0
     lines = [line for line in done.err.splitlines() if line.startswith("iteration")]
     assert len(lines) == 20
-    line = r"iteration +%d/20  train \d\.\d{4}  val \d\.\d{4}  lr 1\.00e-03  [\d,]+ tokens/s%s"
-    assert re.fullmatch(line % (1, ""), lines[0])  # no pace yet
-    assert re.fullmatch(line % (20, "  .* left"), lines[-1])
+    line = r"iteration +%d/20  train \d\.\d{4}  val \d\.\d{4}  lr %s  [\d,]+ tokens/s%s"
+    assert re.fullmatch(line % (1, r"1\.00e-03", ""), lines[0])  # no pace yet
+    assert re.fullmatch(line % (20, r"1\.80e-03", "  .* left"), lines[-1])
     assert "\x1b" not in done.out + done.err
     assert "validation loss" in done.out
     assert "Next: drakegpt generate BlocksLM_default_song_" in done.err

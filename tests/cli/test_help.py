@@ -156,6 +156,7 @@ def test_torch_stays_out_until_it_is_needed(arguments):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_help_starts_nearly_as_fast_as_any_typer_program(tmp_path, monkeypatch):
     """Within 1.5 times the processor time, by turns, so that a busy machine slows both."""
     bare = tmp_path / "bare.py"

@@ -138,6 +138,7 @@ def test_a_finished_run_goes_on_with_more_iterations(drakegpt, song):
     assert losses(done) == losses(whole)
 
 
+@pytest.mark.slow
 def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
     started = time.monotonic()
     done = drakegpt("train", "MultiHeadAttentionLM", "--minutes", 0.15, "--eval-iters", 2,

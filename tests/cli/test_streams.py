@@ -82,6 +82,7 @@ def test_results_that_find_no_room_are_an_error_in_a_sentence(run, command):
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_messages_that_find_no_room_end_no_training(run, home):
     from drakegpt.runs.run import open_run
@@ -91,6 +92,7 @@ def test_messages_that_find_no_room_end_no_training(run, home):
     assert open_run(home / "runs" / "p").finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [2, 8, 16, 40])
 def test_a_full_disk_is_told_in_a_sentence_and_nothing_is_lost(drakegpt, home_as, home, blocks):
     """A limit on a file's size stands for a full disk."""

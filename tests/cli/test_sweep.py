@@ -509,6 +509,7 @@ def test_a_run_in_the_way_is_not_taken_for_a_trial(drakegpt):
     assert drakegpt(*asked).code == 0
 
 
+@pytest.mark.slow
 def test_on_a_narrow_screen_the_table_leaves_runs_out(drakegpt, terminal):
     wide = drakegpt("sweep", *BRIEF, *GRID).out
     row = next(line for line in wide.splitlines() if line.startswith("│"))

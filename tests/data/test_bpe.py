@@ -60,6 +60,7 @@ def test_documents_are_not_joined():
     assert tokens.tolist() == [261, END, END, 5 + ord("a") - 0x21]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(texts, max_size=4), texts)
 def test_any_text_survives_the_round_trip(learnt_from, text):

@@ -49,6 +49,7 @@ some_songs = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(some_songs.filter(lambda songs: len("\n".join(songs)) > 20))
 def test_the_figures_are_those_of_sets(songs):
