@@ -259,6 +259,32 @@ def test_a_system_fills_what_is_not_given():
     assert sweep.context_length == 128
 
 
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [
+        ({}, 24),  # of 256 tokens: 200 steps between evaluations, times 0.12
+        ({"grad_accumulation": 3}, 72),
+        ({"eval_interval": 50}, 8),  # of 256: not fewer than 2,048 tokens
+        ({"iters": 10, "batch_size": 3000}, 1),
+        ({"iters": 10**9}, 200),  # not more than the original
+        ({"eval_iters": 7}, 7),
+        ({"embedding_dim": 128, "context_length": 64, "batch_size": 12}, 12),
+        ({"recipe": "original"}, 200),
+        ({"recipe": "original", "iters": 10}, 200),
+    ],
+)
+def test_evaluations_take_a_share_of_the_time_of_training(settings, batches):
+    config = resolve("TransformerLM", "default", "x", {"recipe": "fast"} | settings)
+    assert config.eval_iters == batches
+
+
+@pytest.mark.parametrize("name", ["eval_interval", "grad_accumulation", "batch_size"])
+@pytest.mark.parametrize("value", [0, -3, 1.5, "x"])
+def test_a_wrong_setting_is_named_before_others_are_derived_from_it(name, value):
+    with pytest.raises(UsageError, match=name):
+        resolve("TransformerLM", "default", "x", {"recipe": "fast", name: value})
+
+
 CHANGES = st.fixed_dictionaries(
     {},
     optional={

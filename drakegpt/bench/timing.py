@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from drakegpt.bench.hardware import measure_matmul_rate
 from drakegpt.bench.memory import peak_memory
+from drakegpt.bench.peers import COMPILED, GPT2, build_peers
 from drakegpt.bench.workloads import (
     BUILDERS,
     CHARACTERS,
@@ -40,6 +41,7 @@ from drakegpt.bench.workloads import (
 )
 from drakegpt.compute.device import set_thread_count
 from drakegpt.config import TrainConfig
+from drakegpt.generation.context_window import resolve_window
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.reference import ReferenceLM
 from drakegpt.training.step_runner import plan_execution
@@ -54,6 +56,9 @@ BUSY = 1.15
 # Units of work after which peak memory is measured: training reaches it in the second
 # iteration, when the optimizer has its state.
 UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
+
+# Settings that say how large the work of a step is.
+SHAPE = ("batch_size", "context_length", "embedding_dim", "num_heads", "num_layers", "dropout")
 
 Progress = Callable[[str, int, int], None]
 
@@ -118,7 +123,7 @@ class Times:
         speedup = {TEXTBOOK: self.speedup(OURS, over=self.textbook)}
         speedup |= {
             name: self.speedup(OURS, over=name)
-            for name in (UNREPLAYED, PLAIN)
+            for name in (UNREPLAYED, PLAIN, COMPILED, GPT2)
             if name in self.seconds
         }
         if EXACT in self.seconds:
@@ -132,7 +137,7 @@ class Measurement:
 
     config: TrainConfig
     threads: dict[str, int]  # by implementation
-    dtype: str  # of drakegpt's matrix products; the others use float32
+    dtype: str  # of drakegpt's matrix products; the others use float32 unless it was asked for
     training: Times  # of an iteration
     with_evaluations: Times  # of an iteration and its share of an evaluation
     generation: Times  # of a character
@@ -170,6 +175,7 @@ class Measurement:
             "size": self.config.size,
             "threads": self.threads,
             "dtype": self.dtype,
+            "shape": {name: getattr(self.config, name) for name in SHAPE},
             "wait_ratio": self.wait_ratio,
             "busy": self.busy,
             "training": self.training.to_json(),
@@ -201,11 +207,16 @@ def measure(
     device: torch.device,
     *,
     memory: bool = False,
+    peers: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Measurement:
     """Measure one model; `progress` is called with what is measured, and steps done and in all."""
-    with _restore_threads():
+    with restore_threads():
         workloads = _build_workloads(config, device)
+        if peers:
+            progress("compiling", 0, 1)
+            for name, work in build_peers(config, device).items():
+                workloads.append(Workload(name, "training", workloads[0].threads, work))
         units = {}
         total = len(workloads) * (rounds + 1)
         for done, workload in enumerate(workloads):
@@ -282,8 +293,8 @@ def describe_settings(rounds: int) -> dict[str, Any]:
 def _build_workloads(config: TrainConfig, device: torch.device) -> list[Workload]:
     """Build all workloads; the textbook runs with one thread and with all.
 
-    "without replay" is left out where no step is replayed, and "exact window" at default
-    size, whose window is exact.
+    "without replay" is left out where no step is replayed, and "exact window" where the
+    window is exact, as at default size.
     """
     all_threads = torch.get_num_threads()
     set_thread_count(config.model_settings(VOCAB_SIZE))
@@ -294,7 +305,7 @@ def _build_workloads(config: TrainConfig, device: torch.device) -> list[Workload
     runs.append((PLAIN, our_threads, PLAIN))
     if plan_execution(config, device).mode != "eager":
         runs.append((UNREPLAYED, our_threads, UNREPLAYED))
-    if config.size == "scaled":
+    if resolve_window("auto", config.context_length) != "exact":
         runs.append((EXACT, our_threads, EXACT))
     return [
         Workload(name, kind, threads, build(config, device))
@@ -355,7 +366,7 @@ def work_briefly(name: str, kind: str, settings: dict[str, Any], device: torch.d
 
 
 @contextmanager
-def _restore_threads() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     """Restore PyTorch's number of threads at the end of a `with` statement."""
     before = torch.get_num_threads()
     try:

@@ -3,7 +3,8 @@
     drakegpt        this package, as its commands run it
     without replay  the same, with each step run eagerly instead of recorded and replayed
     plain PyTorch   the ladder's models with PyTorch's own linear layer, attention and
-                    dropout, and its fused AdamW, run eagerly
+                    dropout, and its fused AdamW, run eagerly; if bfloat16 is asked for,
+                    with autocast
     textbook        `models.reference` with the loops of that file
     exact window    drakegpt, generating with a window that moves by one token, as the
                     textbook's does
@@ -11,16 +12,17 @@
 A piece of work is a function of a number: of training iterations, of evaluations or of
 characters. All work on the same random text, as speed does not depend on the text.
 
-Not here: `timing` and peak `memory`.
+Not here: other projects' programs (`peers`), `timing` and peak `memory`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, count, islice
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
@@ -50,10 +52,14 @@ ENDLESS = 10**9
 TEXT_LENGTH = 1000
 
 
-def bench_config(model: str, size: str) -> TrainConfig:
-    """Return the original's recipe as an endless run whose evaluations use few batches."""
-    settings = {"iters": ENDLESS, "eval_interval": ENDLESS, "eval_iters": 16}
-    return resolve(model, size, "", settings | ({"eval_iters": 1} if size == "scaled" else {}))
+def bench_config(model: str, size: str, shape: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the original's recipe as an endless run whose evaluations use few batches.
+
+    `shape`: settings other than those of the size. Raises `UsageError` for wrong ones.
+    """
+    few = {"eval_iters": 1 if size == "scaled" else 16}
+    settings = {"iters": ENDLESS, "eval_interval": ENDLESS, **few}
+    return resolve(model, size, "", settings, shape or {})
 
 
 def random_text() -> tuple[Tensor, Tensor]:
@@ -176,11 +182,28 @@ def _plain_attention(query_key_value: Tensor, num_heads: int, p: float = 0.0) ->
 
 
 def _plain_training(config: TrainConfig, device: torch.device) -> Work:
+    model = build_plain_model(config, device)
+    return usual_loop(model, model, config, device)
+
+
+def build_plain_model(config: TrainConfig, device: torch.device) -> LanguageModel:
+    """Build the model for `usual_loop`, in which it has PyTorch's own kernels."""
+    return _our_model(config, device)
+
+
+def usual_loop(
+    model: nn.Module, forward: Callable[[Tensor], Tensor], config: TrainConfig, device: torch.device
+) -> Work:
+    """Train as most scripts do: fused AdamW, and autocast if bfloat16 is asked for.
+
+    `forward` returns the logits of `model`, by itself or compiled.
+    """
     tokens = random_text()[0].long().to(device)
-    model = _our_model(config, device).train()
+    model.train()
     optimizer = AdamW(
         model.parameters(), lr=config.base_lr, betas=(BETA1, config.adam_beta2), fused=True
     )
+    half = config.dtype == "bfloat16"
 
     def work(iterations: int) -> None:
         """Run `iterations` training steps."""
@@ -189,7 +212,8 @@ def _plain_training(config: TrainConfig, device: torch.device) -> Work:
                 inputs, targets = reference.draw_windows(
                     tokens, config.batch_size, config.context_length
                 )
-                loss = next_token_loss(model(inputs), targets)
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    loss = next_token_loss(forward(inputs), targets)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

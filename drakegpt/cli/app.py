@@ -86,7 +86,7 @@ COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
         ),
         GroupEntry("export", "Export a trained run in another form."),
         Entry("export packed", export.packed, "drakegpt export packed TransformerLM --bits 8"),
-        Entry("bench", bench.bench, "drakegpt bench TransformerLM"),
+        Entry("bench", bench.bench, "drakegpt bench TransformerLM", settings.SettingsCommand),
     ),
 }
 

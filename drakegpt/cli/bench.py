@@ -1,17 +1,27 @@
-"""`drakegpt bench`: measure training and generation on this machine, beside textbook code."""
+"""`drakegpt bench`: measure this machine, beside textbook code and other programs.
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+Not here: the tables (`bench_output`) and the measurements (`drakegpt.bench`).
+"""
+
+from dataclasses import fields
+from typing import Annotated, Any
 
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.tables import Column, show_table
-from drakegpt.config import LADDER, parse_model
-from drakegpt.wording import pluralize
+from drakegpt.cli.bench_output import show_speeds, show_time_to_loss
+from drakegpt.cli.settings import read_settings
+from drakegpt.config import LADDER, TrainConfig, parse_model
+from drakegpt.config.schema import Dtype
+from drakegpt.errors import UsageError
 
-if TYPE_CHECKING:
-    from drakegpt.bench.timing import Measurement, Times
+ROUNDS, ROUNDS_TO_LOSS = 7, 1
+# Settings that the other programs can have as well.
+_SHAPE = ("batch_size", "context_length", "embedding_dim", "num_heads", "num_layers", "dropout")
+# Settings that training until a loss cannot have, or has flags for.
+_NOT_TO_LOSS = (
+    "preset", "device", "dtype", "init_from", "patience", "save_interval", "select_on", "wandb"
+)  # fmt: skip
 
 
 def bench(
@@ -30,19 +40,103 @@ def bench(
         typer.Option("--scaled", help="Large size, by default TransformerLM only; takes minutes."),
     ] = False,
     rounds: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, max=10_000, metavar="N", help="Measurement rounds; medians are reported."
+            min=1,
+            max=10_000,
+            metavar="N",
+            help=f"Measurement rounds; medians are reported. Default: {ROUNDS}; "
+            f"with --to-loss: {ROUNDS_TO_LOSS}.",
+            show_default=False,
         ),
-    ] = 7,
+    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Also measure peak memory, each in a new process.")
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also measure training by torch.compile, which takes a minute for each model, "
+            "and by Hugging Face's GPT-2 if transformers is installed.",
+        ),
+    ] = False,
+    to_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="LOSS",
+            help="Measure the time of training until this validation loss, beside nanoGPT's "
+            "settings for a CPU; it states 1.88 on tiny Shakespeare.",
+            show_default=False,
+        ),
+    ] = None,
+    max_minutes: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="X", help="With --to-loss: minutes after which a program is stopped."
+        ),
+    ] = 10.0,
+    data: options.Data = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help=f"Another shape: {', '.join(_SHAPE)}; repeatable. With --to-loss: any setting of "
+            "`drakegpt train`, for drakegpt.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(
+            metavar="NAME",
+            help="Dtype of training: auto, float32 or bfloat16, which plain PyTorch then has too, "
+            "by autocast.",
+        ),
+    ] = "auto",
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Benchmark against textbook code and the limit of the hardware."""
+    shown = {"json": json, "quiet": quiet}
+    if to_loss is None:
+        settings = _read(set_, tuple(name for name in _NAMES if name not in _SHAPE), dtype)
+        size = "scaled" if scaled else "default"
+        names = models or (["TransformerLM"] if scaled else list(LADDER))
+        extra = {"memory": memory, "peers": peers}
+        _bench_speed(names, size, settings, rounds or ROUNDS, extra, device, **shown)
+        return
+    model, *others = models or ["TransformerLM"]
+    unusable = {"--scaled": scaled, "--memory": memory, "--peers": peers, " ".join(others): others}
+    if unused := [word for word, given in unusable.items() if given]:
+        raise UsageError(f"--to-loss cannot use {' and '.join(unused)}.", "Leave that out.")
+    settings = _read(set_, _NOT_TO_LOSS, dtype)
+    limits = {"rounds": rounds or ROUNDS_TO_LOSS, "seconds": 60 * max_minutes}
+    _bench_to_loss(model, settings, to_loss, data, limits, device, **shown)
+
+
+_NAMES = tuple(field.name for field in fields(TrainConfig))
+
+
+def _read(pairs: list[str] | None, without: tuple[str, ...], dtype: str) -> dict[str, Any]:
+    return read_settings(pairs, without) | {"dtype": dtype}
+
+
+def _bench_speed(
+    names: list[str],
+    size: str,
+    shape: dict[str, Any],
+    rounds: int,
+    extra: dict[str, bool],
+    device: str,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Measure the models one after another, and show the results."""
     from drakegpt.bench.hardware import describe_machine
     from drakegpt.bench.timing import describe_settings, measure
     from drakegpt.bench.workloads import bench_config
@@ -50,159 +144,47 @@ def bench(
     from drakegpt.compute.device import choose_device
 
     chosen_device = choose_device(device)
-    names = models or (["TransformerLM"] if scaled else list(LADDER))
-    size = "scaled" if scaled else "default"
+    configs = [bench_config(name, size, shape) for name in names]
     measured = []
-    for number, name in enumerate(names, 1):
-        title = f"{name} ({number} of {len(names)})"
+    for number, config in enumerate(configs, 1):
+        title = f"{config.model} ({number} of {len(names)})"
         with counting(title, quiet=quiet) as progress:
-            config = bench_config(name, size)
-            measured.append(
-                measure(config, rounds, chosen_device, memory=memory, progress=progress)
-            )
+            measured.append(measure(config, rounds, chosen_device, **extra, progress=progress))
     machine, settings = describe_machine(chosen_device), describe_settings(rounds)
     if json:
         models_json = [measurement.to_json() for measurement in measured]
         console.show_json({"machine": machine, "settings": settings, "models": models_json})
     else:
-        _render(measured, machine, settings)
+        show_speeds(measured, machine, settings)
 
 
-def _render(
-    measured: "Sequence[Measurement]", machine: dict[str, Any], settings: dict[str, Any]
+def _bench_to_loss(
+    model: str,
+    given: dict[str, Any],
+    target: float,
+    data_name: str | None,
+    limits: dict[str, Any],
+    device: str,
+    *,
+    json: bool,
+    quiet: bool,
 ) -> None:
-    size = measured[0].config.size
-    show_table(f"Training at {size} size, ms per iteration", _TRAINING, measured)
-    show_table(f"Generation at {size} size, characters/s", _GENERATION, measured)
-    if measured[0].memory:
-        if any(None in peaks.values() for m in measured for peaks in m.memory.values()):
-            console.show("Peak memory: not available on this system.")
-        else:
-            show_table(f"Peak memory at {size} size, MiB", _MEMORY, measured)
-    console.show(_explain(settings, sorted({m.matmul_rate / 1e9 for m in measured})))
-    console.show(_describe_machine(machine))
-    if busy := [m for m in measured if m.busy]:
-        models = "All rows" if len(busy) == len(measured) else "Rows marked *"
-        console.show(
-            f"{models}: measured while other programs were busy, as work took up to "
-            f"{max(m.wait_ratio for m in busy):.1f} times its processor time. Such times are "
-            "unreliable."
-        )
+    """Train both programs until the loss, and show the results."""
+    from drakegpt.bench.hardware import describe_machine
+    from drakegpt.bench.to_loss import LAPTOP, describe_settings, measure_to_loss
+    from drakegpt.cli.inputs import load_dataset
+    from drakegpt.cli.progress import counting
+    from drakegpt.compute.device import choose_device
+    from drakegpt.runs.start import resolve_run
 
-
-def _explain(settings: dict[str, Any], rates: list[float]) -> str:
-    return (
-        f"Medians of {pluralize(settings['rounds'], 'round')} in which all take turns, on "
-        f"{settings['text']} with a vocabulary of {settings['vocab_size']}. Speedup: that of "
-        "drakegpt over the textbook code, the median of the rounds' ratios; range: the lowest and "
-        "the highest of them. An iteration is a whole step: windows, forward, backward, optimizer. "
-        f"With evaluations: plus a {settings['evaluation_interval']}th of the time to estimate "
-        f"both losses from {settings['evaluation_batches_of_each_split']} batches each. Without "
-        "replay: drakegpt with each step run eagerly. Plain PyTorch: the same models with "
-        "PyTorch's own kernels and fused AdamW. Textbook: reference code with one thread or with "
-        f"all, whichever is faster. Generation: texts of {settings['generated_text_length']:,} "
-        "characters at a full context; of a long context that is full drakegpt drops half, and "
-        "the textbook code one character. Lower bound: the textbook code's matrix products at "
-        f"this machine's {' and '.join(f'{rate:,.0f}' for rate in rates)} GFLOP/s."
-    )
-
-
-def _describe_machine(machine: dict[str, Any]) -> str:
-    gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
-    return (
-        f"Machine: {gpu}{machine['processor']}, {pluralize(machine['cores'], 'core')}, PyTorch "
-        f"{machine['torch']} with up to {pluralize(machine['threads'], 'thread')}, "
-        f"{machine['system']}."
-    )
-
-
-def _digits(figure: float) -> str:
-    """Format with three significant digits, or all digits before the point."""
-    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
-
-
-def _ms(times: "Times", name: str) -> str:
-    """Format milliseconds; empty for an implementation that was not measured."""
-    return _digits(times.median(name) * 1000) if name in times.seconds else ""
-
-
-def _per_second(times: "Times", name: str) -> str:
-    return _digits(1 / times.median(name))
-
-
-def _speedup(times: "Times", over: str) -> str:
-    """Format drakegpt's speedup over an implementation; empty if that was not measured."""
-    return f"{times.speedup('drakegpt', over):.2f}" if over in times.seconds else ""
-
-
-def _range(times: "Times") -> str:
-    """Format the range of the speedups over the textbook; empty for a single round."""
-    if len(times.seconds["drakegpt"]) < 2:
-        return ""
-    low, high = times.speedup_range("drakegpt", over=times.textbook)
-    return f"{low:.2f}-{high:.2f}"
-
-
-def _model(m: "Measurement") -> str:
-    """Return the model's name, marked if the machine was busy with other programs."""
-    return f"{m.config.model} *" if m.busy else m.config.model
-
-
-def _exact_per_second(times: "Times") -> str:
-    return _per_second(times, "exact window") if "exact window" in times.seconds else ""
-
-
-def _exact_speedup(times: "Times") -> str:
-    """Format the speedup over the textbook with the same kind of window."""
-    if "exact window" not in times.seconds:
-        return ""
-    return f"{times.speedup('exact window', over=times.textbook):.2f}"
-
-
-def _threads(m: "Measurement", times: "Times") -> str:
-    return f"{m.threads['drakegpt']} : {m.threads[times.textbook]}"
-
-
-def _mebibytes(m: "Measurement", kind: str, name: str) -> str:
-    peak = m.memory[kind].get(name)
-    return "" if peak is None else f"{peak / 2**20:,.0f}"
-
-
-_TRAINING: "tuple[Column[Measurement], ...]" = (
-    Column("model", _model),
-    Column("threads", lambda m: _threads(m, m.training), 8),
-    Column("drakegpt", lambda m: _ms(m.training, "drakegpt")),
-    Column("without\nreplay", lambda m: _ms(m.training, "without replay"), 3),
-    Column("plain\nPyTorch", lambda m: _ms(m.training, "plain PyTorch"), 2),
-    Column("textbook", lambda m: _ms(m.training, m.training.textbook)),
-    Column("speedup", lambda m: _speedup(m.training, m.training.textbook)),
-    Column("range", lambda m: _range(m.training), 9),
-    Column(
-        "speedup with\nevaluations",
-        lambda m: _speedup(m.with_evaluations, m.with_evaluations.textbook),
-        6,
-    ),
-    Column("speedup\nvs plain", lambda m: _speedup(m.training, "plain PyTorch"), 1),
-    Column("lower\nbound", lambda m: _digits(m.lower_bound * 1000) if m.flops else "", 7),
-    Column(
-        "times\nbound", lambda m: f"{m.times_lower_bound:.2f}" if m.times_lower_bound else "", 5
-    ),
-)
-_GENERATION: "tuple[Column[Measurement], ...]" = (
-    Column("model", _model),
-    Column("threads", lambda m: _threads(m, m.generation), 1),
-    Column("drakegpt", lambda m: _per_second(m.generation, "drakegpt")),
-    Column("textbook", lambda m: _per_second(m.generation, m.generation.textbook)),
-    Column("speedup", lambda m: _speedup(m.generation, m.generation.textbook)),
-    Column("range", lambda m: _range(m.generation), 3),
-    Column("drakegpt,\nexact window", lambda m: _exact_per_second(m.generation), 2),
-    Column("speedup,\nexact", lambda m: _exact_speedup(m.generation), 2),
-)
-_MEMORY: "tuple[Column[Measurement], ...]" = (
-    Column("model", lambda m: m.config.model),
-    Column("training:\ndrakegpt", lambda m: _mebibytes(m, "training", "drakegpt")),
-    Column("\ntextbook", lambda m: _mebibytes(m, "training", "textbook")),
-    Column("\nplain PyTorch", lambda m: _mebibytes(m, "training", "plain PyTorch"), 1),
-    Column("generation:\ndrakegpt", lambda m: _mebibytes(m, "generation", "drakegpt"), 3),
-    Column("\ntextbook", lambda m: _mebibytes(m, "generation", "textbook"), 2),
-)
+    chosen_device = choose_device(device)
+    data = load_dataset(data_name)
+    config = resolve_run(model, "default", data, LAPTOP, given)
+    with counting("Training", quiet=quiet) as progress:
+        attempts = measure_to_loss(config, data, target, chosen_device, **limits, progress=progress)
+    machine, settings = describe_machine(chosen_device), describe_settings(config, target, **limits)
+    if json:
+        shown = [attempt.to_json() for attempt in attempts]
+        console.show_json({"machine": machine, "settings": settings, "attempts": shown})
+    else:
+        show_time_to_loss(attempts, settings, machine)

@@ -42,7 +42,6 @@ _COMMON: dict[str, Any] = {
     "select_on": "validation",
     "minutes": 0.0,
     "init_from": "",
-    "eval_iters": 200,
     "save_interval": 0,
     "wandb": "off",
     "seed": 42,
@@ -51,6 +50,11 @@ _COMMON: dict[str, Any] = {
     "compile": None,
 }
 EVALUATIONS = 20
+# Batches of each split in an evaluation of the original. Other recipes score no more, and only as
+# many as take this share of the time of training, but at least some tokens, for precision.
+EVAL_ITERS = 200
+EVALUATION_SHARE = 0.08
+MIN_EVALUATED_TOKENS = 2048
 WIDE = 96  # from this width on, most of the time is arithmetic
 # Below this number of epochs, `fast` has no dropout: the trials are in .github/EXPERIMENTS.md.
 EPOCHS_WITHOUT_DROPOUT = 5
@@ -172,6 +176,20 @@ def needs_no_dropout(settings: Mapping[str, Any], train_tokens: int) -> bool:
     epochs = settings["iters"] * tokens / train_tokens
     wide = settings["embedding_dim"] >= WIDE
     return settings["recipe"] == "fast" and wide and epochs < EPOCHS_WITHOUT_DROPOUT
+
+
+def choose_eval_iters(settings: Mapping[str, Any]) -> int:
+    """Return the batches of each split in an evaluation, where that is not given.
+
+    To score a token takes a third of the time of training on it: so evaluations take at most
+    `EVALUATION_SHARE` of the time of the steps between them, unless those are very few.
+    """
+    if settings.get("recipe") == "original":
+        return EVAL_ITERS
+    steps = settings["eval_interval"] * settings["grad_accumulation"]
+    affordable = int(EVALUATION_SHARE * 3 * steps / 2)  # of each of both splits
+    least = -(-MIN_EVALUATED_TOKENS // (settings["batch_size"] * settings["context_length"]))
+    return max(least, min(affordable, EVAL_ITERS))
 
 
 def _low_bit_recipe(*, muon: bool) -> dict[str, Any]:

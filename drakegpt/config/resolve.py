@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
-from drakegpt.config.presets import EVALUATIONS, PRESETS, SIZE_SETTINGS, recipe_settings
+from drakegpt.config.presets import (
+    EVAL_ITERS,
+    EVALUATIONS,
+    PRESETS,
+    SIZE_SETTINGS,
+    choose_eval_iters,
+    recipe_settings,
+)
 from drakegpt.config.schema import (
     MODEL_NAMES,
     ModelConfig,
@@ -42,7 +49,8 @@ def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -
         presets = of_size | of_preset
         wins = any(given.get(k, presets.get(k)) != presets.get(k) for k in ("recipe", "bits"))
         settings |= (of_preset | of_recipe if wins else of_recipe | of_preset) | given
-    return _derive(settings) | settings
+    settings = _derive(settings) | settings
+    return {"eval_iters": _derive_eval_iters(settings)} | settings
 
 
 def _select_presets(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,6 +74,14 @@ def _derive(settings: Mapping[str, Any]) -> dict[str, Any]:
     has_warmup = settings.get("schedule") in ("cosine", "hold", "two-stage")
     warmup = twentieth if has_warmup else 0
     return {**derived, "eval_interval": twentieth, "warmup_iters": warmup}
+
+
+def _derive_eval_iters(settings: Mapping[str, Any]) -> int:
+    """Derive the batches of an evaluation from settings that are not checked yet."""
+    names = ("eval_interval", "grad_accumulation", "batch_size", "context_length")
+    counts = [settings.get(name) for name in names]
+    known = all(isinstance(count, int) and count > 0 for count in counts)
+    return choose_eval_iters(settings) if known else EVAL_ITERS
 
 
 def preset_model(model: str, size: str, vocab_size: int, preset: str = "none") -> ModelConfig:

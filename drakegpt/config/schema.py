@@ -311,8 +311,9 @@ class TrainConfig:
     eval_iters: Annotated[
         PositiveInt,
         Setting(
-            "Random batches per split in an evaluation. Except with recipe original, a validation "
-            "split smaller than that is scored whole.",
+            "Batches per split in an evaluation; default: 200 with recipe original, which draws "
+            "them at random, else as many as take 8 % of the time, spread evenly over the split. "
+            "A smaller validation split is then scored whole.",
             "Evaluation",
             searchable=False,
         ),

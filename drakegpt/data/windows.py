@@ -1,8 +1,9 @@
 """Windows of T tokens and their targets, the tokens that follow each.
 
-Training and the loss estimates during training use random windows; the final evaluation
-goes through a whole split in order. The windows of an iteration depend only on the seed and
-the iteration, so a resumed run continues with the same windows without saved state.
+Training uses random windows. Loss estimates during training use windows spread evenly over
+a split, or random ones as the original; the final evaluation goes through a whole split in
+order. The windows of an iteration depend only on the seed and the iteration, so a resumed run
+continues with the same windows without saved state.
 """
 
 from collections.abc import Iterator
@@ -41,6 +42,18 @@ def random_windows(
     key, `number` is its counter.
     """
     starts = _draw_starts(len(tokens) - context_length, (count,), seed, stream, number)
+    windows = _gather_windows(tokens, starts, context_length).long()
+    return windows[:, :-1], windows[:, 1:]
+
+
+def spread_windows(tokens: Tensor, context_length: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return `count` windows at equal distances over all tokens, with their targets.
+
+    `tokens` and the result as in `random_windows`. They hardly overlap, and are the same at
+    each call: so losses of one model at several times differ by the model alone.
+    """
+    last = len(tokens) - context_length - 1
+    starts = torch.arange(count) * last // max(1, count - 1)
     windows = _gather_windows(tokens, starts, context_length).long()
     return windows[:, :-1], windows[:, 1:]
 

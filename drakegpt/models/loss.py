@@ -45,13 +45,14 @@ def mean_loss(
     """
     was_training = model.training
     model.eval()
-    total, count = torch.zeros((), dtype=torch.float64), 0
+    exact = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+    total, count = torch.zeros((), dtype=torch.float64, device=exact), 0
     for inputs, targets in batches:
         logits = model(inputs.to(device))
         losses = F.nll_loss(
             _log_probabilities(logits), targets.flatten().to(device), reduction="none"
         )
-        total += losses.cpu().double().sum()
+        total += losses.to(exact).double().sum()  # on a GPU, waits for nothing
         count += targets.numel()
     model.train(was_training)
     return total.item() / count

@@ -31,7 +31,11 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
         raise UsageError("epochs and iters both set the length of a run.", "Give one of them.")
-    length = resolve_length(config, data)
+
+    def at_length(iters: int) -> TrainConfig:
+        return resolve(model, size, data.name, *layers, {"iters": iters, "minutes": 0.0})
+
+    length = resolve_length(config, data, at_length)
     if length:
         config = resolve(model, size, data.name, *layers, length)
     if not _is_dropout_given(config, layers):

@@ -6,7 +6,8 @@ iterations reproduces the run on any machine.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ import torch
 from drakegpt.compute.device import choose_device, set_thread_count
 from drakegpt.compute.stopwatch import Stopwatch
 from drakegpt.config import TrainConfig
-from drakegpt.config.presets import EVALUATIONS
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.windows import count_windows
 from drakegpt.errors import UsageError
@@ -30,22 +30,28 @@ TRIAL_STEPS = 20
 # Limits of the trial of `estimate_seconds`: floating-point operations per step, seconds in all.
 TRIAL_OPERATIONS = 10**11
 TRIAL_SECONDS = 1.5
-# An evaluation in a trial scores the batches of a real one, divided by this.
-TRIAL_EVALUATION_DIVISOR = 10
+# Batches of each split that an evaluation in a trial scores at most.
+TRIAL_EVAL_ITERS = 20
+
+# The settings of a run, given its iterations.
+AtLength = Callable[[int], TrainConfig]
 
 
-def resolve_length(config: TrainConfig, data: Dataset) -> dict[str, Any]:
+def resolve_length(
+    config: TrainConfig, data: Dataset, at_length: AtLength | None = None
+) -> dict[str, Any]:
     """Return the settings that replace epochs or minutes by `iters`; empty if neither is set.
 
-    Raises `CorpusError` for a dataset too short for the context, `UsageError`
-    for a time too short for any iteration.
+    `at_length` tells what else follows from the length; without it, nothing does. Raises
+    `CorpusError` for a dataset too short for the context, `UsageError` for a time too short
+    for any iteration.
     """
     if not (config.epochs or config.minutes):
         return {}
     data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
         return {"iters": iters_for_epochs(config, data), "epochs": 0, "window_order": "epoch"}
-    return {"iters": iters_for_minutes(config, data), "minutes": 0.0}
+    return {"iters": iters_for_minutes(config, data, at_length), "minutes": 0.0}
 
 
 def iters_for_epochs(config: TrainConfig, data: Dataset) -> int:
@@ -124,7 +130,7 @@ def _time_reports(trainer: Trainer) -> Iterator[tuple[Step | Evaluation, float]]
         yield report, watch.last
 
 
-def iters_for_minutes(config: TrainConfig, data: Dataset) -> int:
+def iters_for_minutes(config: TrainConfig, data: Dataset, at_length: AtLength | None = None) -> int:
     """Return the iterations that fit in `config.minutes`, evaluations and final scoring included.
 
     Raises `UsageError` if those alone would take longer. Only long runs are compiled,
@@ -134,20 +140,23 @@ def iters_for_minutes(config: TrainConfig, data: Dataset) -> int:
     check_memory(config, data)
     device = choose_device(config.device)
     eager = dataclasses.replace(config, compile=config.compile or False)
-    iterations = _try_iterations(eager, data, device)
-    found = dataclasses.replace(config, iters=iterations)
-    if plan_execution(found, device).compiled and not eager.compile:
-        iterations = _try_iterations(dataclasses.replace(config, compile=True), data, device)
+    at_length = at_length or (lambda iters: dataclasses.replace(config, iters=iters))
+    iterations = _try_iterations(eager, data, device, at_length)
+    if plan_execution(at_length(iterations), device).compiled and not eager.compile:
+        compiled = dataclasses.replace(config, compile=True)
+        iterations = _try_iterations(compiled, data, device, at_length)
     return iterations
 
 
-def _try_iterations(config: TrainConfig, data: Dataset, device: torch.device) -> int:
+def _try_iterations(
+    config: TrainConfig, data: Dataset, device: torch.device, at_length: AtLength
+) -> int:
     model_config = config.model_settings(data.tokenizer.vocab_size)
     set_thread_count(model_config)
     trial = dataclasses.replace(
         config,
         eval_interval=WARM_UP_STEPS + TRIAL_STEPS,
-        eval_iters=max(1, config.eval_iters // TRIAL_EVALUATION_DIVISOR),
+        eval_iters=min(config.eval_iters, TRIAL_EVAL_ITERS),
         patience=0,
     )
     model = build_model(model_config).to(device)
@@ -158,18 +167,24 @@ def _try_iterations(config: TrainConfig, data: Dataset, device: torch.device) ->
         seconds.append(duration)
         if isinstance(report, Evaluation):
             break
-    steps = sum(seconds[WARM_UP_STEPS:-1])
-    evaluated = count_evaluated_tokens(config, len(held_out))
-    evaluation = seconds[-1] * evaluated / count_evaluated_tokens(trial, len(held_out))
+    step = sum(seconds[WARM_UP_STEPS:-1]) / TRIAL_STEPS
+    token = seconds[-1] / count_evaluated_tokens(trial, len(held_out))
     # At the end both splits are scored, and validation with the best weights too.
     whole = data.metadata.train_tokens + 2 * data.metadata.val_tokens
-    scoring = evaluation * whole / evaluated
-    overhead = sum(seconds) + EVALUATIONS * evaluation + scoring
-    iterations = int((config.minutes * 60 - overhead) / (steps / TRIAL_STEPS))
+
+    def count_seconds(iters: int) -> float:
+        """Return the time of the trial and of a run of that length."""
+        run = at_length(iters)
+        evaluations = -(-iters // run.eval_interval)
+        scored = evaluations * count_evaluated_tokens(run, len(held_out)) + whole
+        return sum(seconds) + iters * step + scored * token
+
+    available = config.minutes * 60
+    iterations = bisect_right(range(1, int(available / step) + 1), available, key=count_seconds)
     if iterations < 1:
         raise UsageError(
-            f"--minutes {config.minutes:g} is too short: {EVALUATIONS} evaluations, and scoring "
-            f"whole splits at the end, alone would take {overhead / 60:.2f} minutes here.",
+            f"--minutes {config.minutes:g} is too short: one iteration, its evaluation, and "
+            f"scoring whole splits at the end take {count_seconds(1) / 60:.2f} minutes here.",
             "Give more --minutes, or fewer --eval-iters.",
         )
     return iterations

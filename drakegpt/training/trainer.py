@@ -22,6 +22,7 @@ from drakegpt.data.windows import (
     TrainingWindows,
     random_windows,
     sequential_windows,
+    spread_windows,
 )
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
@@ -36,7 +37,7 @@ from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager
 def scores_whole_validation(config: TrainConfig, tokens: int) -> bool:
     """Return whether evaluations score the whole held-out split, of `tokens` tokens.
 
-    They do if that takes no longer than random windows; it is exact as well. The
+    They do if that takes no longer than `eval_iters` batches; it is exact as well. The
     original's recipe always uses random windows.
     """
     return config.recipe != "original" and tokens <= _count_drawn_tokens(config)
@@ -65,7 +66,8 @@ class Step:
 class Evaluation:
     """Losses in nats after `iteration` steps, estimated on the training and a held-out split.
 
-    They come from random windows; the held-out split may be scored as a whole instead
+    They come from windows spread evenly over each split, with the original's recipe from
+    random ones; the held-out split may be scored as a whole instead
     (`scores_whole_validation`). It is the validation split or, if the settings say so,
     the tail of the training split, which is then not trained on.
     """
@@ -335,14 +337,13 @@ class Trainer:
             # The first token is scored too, given the last training token before it.
             tokens = torch.cat([self._splits[Stream.ESTIMATE_TRAIN][-1:], tokens])
             return sequential_windows(tokens, config.context_length, at_once)
-        windows = random_windows(
-            tokens,
-            config.context_length,
-            config.eval_iters * config.batch_size,
-            config.seed,
-            stream,
-            self.iteration,
-        )
+        count = config.eval_iters * config.batch_size
+        if config.recipe == "original":
+            windows = random_windows(
+                tokens, config.context_length, count, config.seed, stream, self.iteration
+            )
+        else:
+            windows = spread_windows(tokens, config.context_length, count)
         return zip(*(part.split(at_once) for part in windows), strict=True)
 
     def _suggest_muon_lr(self) -> str:

@@ -126,10 +126,10 @@ def test_the_lower_bound_is_operations_over_rate():
 
 
 @pytest.mark.usefixtures("_brief")
-@pytest.mark.parametrize("size", ["default", "scaled"])
-def test_a_measurement_is_complete(size):
+@pytest.mark.parametrize(("size", "length"), [("default", 4), ("scaled", 32)])
+def test_a_measurement_is_complete(size, length):
     threads, heard = torch.get_num_threads(), []
-    config = tiny(size=size)
+    config = tiny(size=size, context_length=length)
     measured = timing.measure(config, 2, CPU, progress=lambda *report: heard.append(report))
     assert torch.get_num_threads() == threads
     shown = json.loads(json.dumps(measured.to_json(), allow_nan=False))

@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from drakegpt.bench import nanogpt
 from drakegpt.bench.hardware import describe_machine
 from drakegpt.bench.timing import Measurement, Times, describe_settings
 from drakegpt.bench.workloads import bench_config
 from drakegpt.cli import console
-from drakegpt.cli.bench import _render
+from drakegpt.cli.bench_output import show_speeds
 from drakegpt.cli.console import Screen
 
 
@@ -36,6 +37,13 @@ def test_json_is_one_object_and_progress_is_apart(drakegpt):
         (["TransfomerLM"], "Did you mean TransformerLM"),
         (["GPT1LM"], "GPT1LM is no choice here"),
         (["--rounds", 0], "--rounds"),
+        (["--set", "iters=5"], "iters cannot be set here"),
+        (["--set", "num_heads=3"], "num_heads"),
+        (["--embedding-dim", 128], "--set embedding_dim=VALUE"),
+        (["--to-loss", 1.9, "--scaled", "--peers"], "--to-loss cannot use --scaled and --peers"),
+        (["BigramLM", "BlocksLM", "--to-loss", 1.9], "--to-loss cannot use BlocksLM"),
+        (["--to-loss", 1.9, "--set", "dtype=float32"], "dtype cannot be set here"),
+        (["--dtype", "int8"], "--dtype"),
     ],
 )
 def test_what_cannot_be_measured_is_said(drakegpt, arguments, words):
@@ -73,7 +81,7 @@ def measurement(size="scaled", memory=True):
 
 
 def rendered(measured, capsys):
-    _render(measured, describe_machine(torch.device("cpu")), describe_settings(7))
+    show_speeds(measured, describe_machine(torch.device("cpu")), describe_settings(7))
     return capsys.readouterr().out
 
 
@@ -141,3 +149,78 @@ def test_a_row_measured_while_other_programs_were_busy_is_marked(capsys):
     assert "All rows: measured while other programs" in " ".join(rendered([busy], capsys).split())
     for quiet in (calm, measurement()):
         assert "busy" not in rendered([quiet], capsys)
+
+
+def test_another_shape_and_dtype(drakegpt):
+    """The peers have the same shape; the size is no longer named by a word."""
+    shape = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "context_length": 4}
+    settings = [word for name, value in shape.items() for word in ("--set", f"{name}={value}")]
+    shown = drakegpt("bench", "BlocksLM", *settings, "--dtype", "bfloat16", "--rounds", 1, "--json")
+    (model,) = shown.json["models"]
+    assert shape.items() <= model["shape"].items()
+    assert model["dtype"] == "bfloat16"
+
+
+def test_the_shape_and_the_dtypes_are_named(capsys):
+    made = measurement("default", memory=False)
+    shape = {"batch_size": 12, "context_length": 64, "embedding_dim": 128, "dtype": "bfloat16"}
+    out = rendered(
+        [dataclasses.replace(made, config=dataclasses.replace(made.config, **shape))], capsys
+    )
+    assert "Training at 12 windows of 64, width 128, 3 layers, ms per iteration" in out
+    assert "the usual loops with autocast to bfloat16" in " ".join(out.split())
+    assert "the others in float32" in rendered([made], capsys)
+
+
+def test_other_programs_are_columns_where_they_were_measured(capsys):
+    made = measurement(memory=False)
+    peers = {"plain PyTorch, compiled": [1.4, 1.4], "transformers GPT-2": [2.0, 2.0]}
+    training = dataclasses.replace(made.training, seconds=made.training.seconds | peers)
+    (row, _) = rows(rendered([dataclasses.replace(made, training=training)], capsys))
+    assert row[3:7] == ["1,800", "1,500", "1,400", "2,000"]
+    assert training.to_json()["speedup"]["transformers GPT-2"] == pytest.approx(2.0 / 1.2)
+
+
+# --- Until a loss -------------------------------------------------------------------------------
+
+
+TO_LOSS = {"context_length": 8, "embedding_dim": 16, "num_heads": 2, "num_layers": 1, "iters": 4}
+
+
+@pytest.fixture
+def _small_nanogpt(monkeypatch, prepared):
+    shape = nanogpt.SHAPE | {"embedding_dim": 16, "context_length": 8}
+    monkeypatch.setattr(nanogpt, "SHAPE", shape)
+    monkeypatch.setattr(nanogpt, "ITERS", 3)
+
+
+def to_loss(drakegpt, target, *more):
+    settings = [word for name, value in TO_LOSS.items() for word in ("--set", f"{name}={value}")]
+    return drakegpt("bench", "--to-loss", target, *settings, *more)
+
+
+@pytest.mark.usefixtures("_small_nanogpt")
+def test_the_time_until_a_loss_is_one_object(drakegpt):
+    shown = to_loss(drakegpt, 9.5, "--rounds", 2, "--json")
+    assert shown.code == 0, shown.err
+    ours, theirs, *_ = shown.json["attempts"]
+    assert len(shown.json["attempts"]) == 4
+    assert (ours["name"], theirs["name"]) == ("drakegpt", "plain PyTorch, nanoGPT's settings")
+    assert ours["reached"]
+    assert theirs["reached"]
+    assert ours["loss"] == ours["checks"][-1]["loss"] <= 9.5
+    assert shown.json["settings"]["nanogpt"]["iters"] == 3
+    assert "--recipe fast" in shown.json["settings"]["command"]
+
+
+@pytest.mark.usefixtures("_small_nanogpt")
+def test_a_loss_that_is_not_reached_is_said(drakegpt):
+    shown = to_loss(drakegpt, 0.01)
+    assert shown.code == 0, shown.err
+    said = " ".join(shown.out.split())
+    assert "drakegpt did not reach 0.01: " in said
+    assert "after 4 iterations" in said
+    assert "plain PyTorch, nanoGPT's settings did not reach 0.01" in said
+    assert "times less" not in said
+    stopped = to_loss(drakegpt, 0.01, "--max-minutes", 0)
+    assert "after 1 iteration and" in " ".join(stopped.out.split())

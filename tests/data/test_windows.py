@@ -13,6 +13,7 @@ from drakegpt.data.windows import (
     count_windows,
     random_windows,
     sequential_windows,
+    spread_windows,
 )
 
 
@@ -28,6 +29,17 @@ def test_targets_are_the_next_tokens():
     # the tokens are their own positions
     assert torch.equal(targets, inputs + 1)
     assert torch.equal(inputs[:, 1:], inputs[:, :-1] + 1)
+
+
+def test_spread_windows_are_at_equal_distances_from_the_start_to_the_end():
+    inputs, targets = spread_windows(torch.arange(50, dtype=torch.uint8), 8, 4)
+    assert inputs[:, 0].tolist() == [0, 13, 27, 41]
+    assert targets[-1].tolist() == list(range(42, 50))
+    assert torch.equal(targets, inputs + 1)
+    for count in (1, 3, 100):  # of a split with room for one
+        inputs, targets = spread_windows(torch.arange(9, dtype=torch.uint8), 8, count)
+        assert inputs.tolist() == [list(range(8))] * count
+        assert targets.tolist() == [list(range(1, 9))] * count
 
 
 def test_every_start_is_drawn_and_none_beyond_the_end():

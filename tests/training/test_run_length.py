@@ -10,12 +10,15 @@ from drakegpt.config import resolve
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
+from drakegpt.runs.start import resolve_run
+from drakegpt.training import run_length
 from drakegpt.training.run_length import (
     count_operations,
     estimate_seconds,
     iters_for_epochs,
     resolve_length,
 )
+from drakegpt.training.trainer import Evaluation, count_evaluated_tokens
 
 
 def configured(data, **settings):
@@ -93,6 +96,27 @@ def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
     # As many windows at once in an iteration, but not in an evaluation.
     twice = seconds(0, 0, eval_iters=1, grad_accumulation=2)
     assert twice == pytest.approx(usual * (2 * 100 + 20 * 2 / 3))
+
+
+@pytest.mark.parametrize("per_token", [0.0, 1e-5])
+def test_minutes_are_those_of_steps_evaluations_and_scoring(prepared, monkeypatch, per_token):
+    """By a clock on which a step takes 0.1 s, and a token scored `per_token` s."""
+
+    def timed(trainer):
+        evaluated = count_evaluated_tokens(trainer.config, prepared.metadata.val_tokens)
+        for _ in range(run_length.WARM_UP_STEPS + run_length.TRIAL_STEPS):
+            yield None, 0.1
+        yield object.__new__(Evaluation), evaluated * per_token
+
+    monkeypatch.setattr(run_length, "_time_reports", timed)
+    given = {"minutes": 10.0, "recipe": "fast", "batch_size": 2, "device": "cpu"}
+    config = resolve_run("BigramLM", "default", prepared, given)
+    evaluations = -(-config.iters // config.eval_interval)
+    scored = evaluations * count_evaluated_tokens(config, prepared.metadata.val_tokens)
+    scored += prepared.metadata.train_tokens + 2 * prepared.metadata.val_tokens
+    needed = 2.6 + config.iters * 0.1 + scored * per_token
+    assert 598 < needed < 600.5
+    assert config.eval_iters == max(128, int(0.12 * config.eval_interval))
 
 
 def test_epochs_and_minutes_are_not_given_together(prepared):

@@ -10,7 +10,7 @@ import torch
 from learning import losses, new_trainer
 
 from drakegpt.config import MODEL_NAMES
-from drakegpt.data.windows import Stream, TrainingWindows, random_windows
+from drakegpt.data.windows import Stream, TrainingWindows, random_windows, spread_windows
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.models.loss import next_token_loss
@@ -74,6 +74,30 @@ def test_an_evaluation_is_the_mean_over_its_random_batches(prepared):
                 for i in range(0, 7 * 32, 32)
             ]
         assert reported == pytest.approx(sum(batches) / 7, abs=1e-6)
+
+
+def test_of_other_recipes_it_is_the_mean_over_windows_spread_evenly(prepared):
+    training = trainer(prepared, iters=5, recipe="fast", batch_size=8)
+    last = list(training.reports())[-1]
+    model = training.model.eval()
+    for split, reported in (("train", last.train_loss), ("val", last.val_loss)):
+        inputs, targets = spread_windows(prepared.split(split), 8, 3 * 8)
+        with torch.no_grad():
+            assert reported == pytest.approx(next_token_loss(model(inputs), targets).item())
+    again = training.evaluate()
+    assert (again.train_loss, again.val_loss) == (last.train_loss, last.val_loss)
+
+
+@pytest.mark.parametrize("recipe", ["original", "fast"])
+def test_weights_do_not_depend_on_what_is_evaluated(prepared, recipe):
+    settings = {"recipe": recipe, "dropout": 0.1, "schedule": "hold", "iters": 10}
+    ends = []
+    for often in ({"eval_iters": 1}, {"eval_iters": 9}, {"eval_interval": 10}):
+        training = trainer(prepared, **settings | often)
+        list(training.reports())
+        ends.append(training.optimizer.weights.values)
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
 
 
 def test_evaluating_does_not_disturb_training(prepared):
