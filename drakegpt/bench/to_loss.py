@@ -12,6 +12,7 @@ states, by trials on tiny Shakespeare: another target or text needs another one.
 Not here: the other program (`nanogpt`), and steps timed one by one (`timing`).
 """
 
+import copy
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -64,7 +65,8 @@ class Program:
     dtype: str  # of its matrix products
     threads: int
     iters: int
-    model: LanguageModel
+    model: LanguageModel  # that is scored
+    weights: Callable[[], dict[str, torch.Tensor]]  # for it, at this moment
     steps: Iterator[object]
 
 
@@ -147,10 +149,12 @@ def _start_ours(config: TrainConfig, data: Dataset, device: torch.device) -> Pro
     set_thread_count(shape)
     torch.manual_seed(config.seed)
     model = build_model(shape).to(device)
-    steps = Trainer(config, model, *data.select_splits(tail=False), device).reports()
+    scored = copy.deepcopy(model)
+    trainer = Trainer(config, model, *data.select_splits(tail=False), device)
     dtype = str(plan_execution(config, device).dtype).removeprefix("torch.")
     threads = torch.get_num_threads()
-    return Program(OURS, config.seed, dtype, threads, config.iters, model, steps)
+    return Program(OURS, config.seed, dtype, threads, config.iters, scored, trainer.weights,
+                   trainer.reports())  # fmt: skip
 
 
 def _start_nanogpt(config: TrainConfig, data: Dataset, device: torch.device) -> Program:
@@ -158,7 +162,9 @@ def _start_nanogpt(config: TrainConfig, data: Dataset, device: torch.device) -> 
     torch.set_num_threads(threads := default_thread_count())
     model = nanogpt.build_nanogpt(data.tokenizer.vocab_size, device, config.seed)
     steps = nanogpt.train(model, data.split("train").long().to(device))
-    return Program(NANOGPT, config.seed, "float32", threads, nanogpt.ITERS, model, steps)
+    scored = copy.deepcopy(model)
+    return Program(NANOGPT, config.seed, "float32", threads, nanogpt.ITERS, scored,
+                   model.state_dict, steps)  # fmt: skip
 
 
 def train_until(
@@ -181,6 +187,7 @@ def train_until(
         with training:
             synchronize()
         with evaluating:
+            program.model.load_state_dict(program.weights())
             loss = score_validation_split(program.model, data, device).loss
         checks.append(Check(done, loss, training.seconds))
         progress(f"{program.name}: loss {loss:.3f}", done, program.iters)

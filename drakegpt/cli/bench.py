@@ -18,10 +18,16 @@ from drakegpt.errors import UsageError
 ROUNDS, ROUNDS_TO_LOSS = 7, 1
 # Settings that the other programs can have as well.
 _SHAPE = ("batch_size", "context_length", "embedding_dim", "num_heads", "num_layers", "dropout")
-# Settings that training until a loss cannot have, or has flags for.
-_NOT_TO_LOSS = (
-    "preset", "device", "dtype", "init_from", "patience", "save_interval", "select_on", "wandb"
-)  # fmt: skip
+# Settings that training until a loss cannot have, or has flags for, each with what to do.
+_NOT_TO_LOSS = dict.fromkeys(
+    ("preset", "init_from", "patience", "save_interval", "select_on", "wandb"),
+    "`drakegpt train` takes it.",
+) | {name: f"Write it as --{name}." for name in ("device", "dtype")}
+_NOT_SHAPE = {
+    field.name: f"Only --to-loss takes it, beside {', '.join(_SHAPE)}."
+    for field in fields(TrainConfig)
+    if field.name not in (*_NOT_TO_LOSS, *_SHAPE)
+} | _NOT_TO_LOSS
 
 
 def bench(
@@ -103,7 +109,7 @@ def bench(
     """Benchmark against textbook code and the limit of the hardware."""
     shown = {"json": json, "quiet": quiet}
     if to_loss is None:
-        settings = _read(set_, tuple(name for name in _NAMES if name not in _SHAPE), dtype)
+        settings = read_settings(set_, _NOT_SHAPE) | {"dtype": dtype}
         size = "scaled" if scaled else "default"
         names = models or (["TransformerLM"] if scaled else list(LADDER))
         extra = {"memory": memory, "peers": peers}
@@ -113,16 +119,9 @@ def bench(
     unusable = {"--scaled": scaled, "--memory": memory, "--peers": peers, " ".join(others): others}
     if unused := [word for word, given in unusable.items() if given]:
         raise UsageError(f"--to-loss cannot use {' and '.join(unused)}.", "Leave that out.")
-    settings = _read(set_, _NOT_TO_LOSS, dtype)
+    settings = read_settings(set_, _NOT_TO_LOSS) | {"dtype": dtype}
     limits = {"rounds": rounds or ROUNDS_TO_LOSS, "seconds": 60 * max_minutes}
     _bench_to_loss(model, settings, to_loss, data, limits, device, **shown)
-
-
-_NAMES = tuple(field.name for field in fields(TrainConfig))
-
-
-def _read(pairs: list[str] | None, without: tuple[str, ...], dtype: str) -> dict[str, Any]:
-    return read_settings(pairs, without) | {"dtype": dtype}
 
 
 def _bench_speed(
