@@ -38,8 +38,8 @@ NANOGPT = "plain PyTorch, nanoGPT's settings"
 # drakegpt's settings where no others are given: nanoGPT's shape, and a recipe for it. That recipe
 # does not depend on evaluations, so they are as small as possible.
 LAPTOP: dict[str, Any] = {
-    **nanogpt.SHAPE, "batch_size": nanogpt.BATCH_SIZE, "recipe": "fast", "iters": 425,
-    "eval_iters": 1,
+    **nanogpt.SHAPE, "batch_size": nanogpt.BATCH_SIZE, "recipe": "fast", "positions": "rotary",
+    "iters": 325, "eval_iters": 1,
 }  # fmt: skip
 CHECK_EVERY = 25  # iterations
 
