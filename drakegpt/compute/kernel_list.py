@@ -78,7 +78,7 @@ class _GraphBuilder:
     def __init__(self, kernels: list[Kernel]) -> None:
         used = tree_iter([(kernel.arguments, kernel.copies) for kernel in kernels])
         self.tensors = list({id(t): t for t in used if isinstance(t, Tensor)}.values())
-        self._graph = torch._C.Graph()
+        self._graph: Any = torch._C.Graph()
         everything = self._graph.addInput("tensors")
         everything.setType(torch._C.ListType.ofTensors())
         values = self._add("prim::ListUnpack", [everything], len(self.tensors)).outputs()

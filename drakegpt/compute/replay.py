@@ -161,8 +161,11 @@ def _write_into(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, read: set[int]
 ) -> Kernel:
     """Return a call of `func` that writes into `out`, if that memory is `read` later."""
-    if func in (torch.ops.aten.clone.default, torch.ops.aten._to_copy.default):
-        return Kernel(torch.ops.aten.copy_.default, (out, args[0], False))
+    aten = torch.ops.aten
+    if func in (aten.clone.default, aten._to_copy.default):
+        return Kernel(aten.copy_.default, (out, args[0], False))
+    if func is aten.relu.default:  # as PyTorch computes it
+        return Kernel(aten.clamp_min.out, (args[0], 0, out))
     outs = (out,) if isinstance(out, Tensor) else tuple(out)
     if overload := _find_out_overload(func, len(outs)):
         names = [argument.name for argument in overload._schema.arguments if argument.is_out]

@@ -97,6 +97,7 @@ class ReplayableReader:
         self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
         self.room = self._context_length  # tokens that still fit; set by start()
         self.room_after_move = self._context_length - self._kept
+        self.replayed = texts * self._kept * model.config.embedding_dim <= REPLAYED_UP_TO
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
@@ -118,5 +119,6 @@ class ReplayableReader:
         """Move the full window, then read the next tokens (B, 1). Returns logits (B, V)."""
         newest = torch.cat([self._window[:, self.room_after_move + 1 :], tokens], dim=1)
         self._window[:, : self._kept] = newest
-        self._cached.restart(self._kept)
+        if self.room_after_move:
+            self._cached.restart(self._kept)
         return self._cached.read(newest)

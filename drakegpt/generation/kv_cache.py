@@ -22,6 +22,8 @@ from drakegpt.compute import kernels
 from drakegpt.compute.rotary import rotate, rotate_at
 from drakegpt.models.layers import CausalSelfAttention, LanguageModel, TokenAndPositionEmbedding
 
+# Tokens up to which a softmax over columns is faster on a CPU: PyTorch vectorizes rows from 16 on.
+SHORT_WINDOW = 15
 # Activations, B * n * C, from which the last block computes the last token separately.
 MIN_SEPARATE_ACTIVATIONS = 2**13
 
@@ -160,7 +162,19 @@ class _CachedAttention(nn.Module):
             self.cache[:, :, :, :n] = self._split_heads(query_key_value)[1:]
         if self.only_fill_cache:
             raise _CacheFilled
+        if n <= SHORT_WINDOW and x.device.type == "cpu":
+            return self._attend_in_short_window(query_key_value)
         return kernels.causal_attention(query_key_value, self.num_heads)
+
+    def _attend_in_short_window(self, query_key_value: Tensor) -> Tensor:
+        """Compute `causal_attention` with the scores transposed: (B, n, 3 C) -> (B, n, C)."""
+        heads = self._split_heads(query_key_value)
+        B, H, n, D = heads.shape[1:]
+        query, key, value = heads.reshape(3, B * H, n, D)
+        future = torch.full((n, n), -torch.inf).tril(-1)  # queries are columns
+        scores = torch.baddbmm(future, key, query.transpose(1, 2), alpha=D**-0.5)
+        gathered = torch.bmm(scores.softmax(1).transpose(1, 2), value)
+        return gathered.view(B, H, n, D).transpose(1, 2).reshape(B, n, -1)
 
     def _attend_to_cache(self, x: Tensor) -> Tensor:
         """Attend from one token of each text at the current position: (B, 1, C) -> (B, 1, C)."""
