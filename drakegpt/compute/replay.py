@@ -164,6 +164,9 @@ def _write_into(
     aten = torch.ops.aten
     if func in (aten.clone.default, aten._to_copy.default):
         return Kernel(aten.copy_.default, (out, args[0], False))
+    if func is aten.embedding.default and args[1].is_contiguous():
+        rows = out.view(-1, out.shape[-1])
+        return Kernel(aten.index_select.out, (args[0], 0, args[1].view(-1), rows))
     if func is aten.relu.default:  # as PyTorch computes it
         return Kernel(aten.clamp_min.out, (args[0], 0, out))
     outs = (out,) if isinstance(out, Tensor) else tuple(out)
