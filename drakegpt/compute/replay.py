@@ -4,7 +4,7 @@ For a small model, most of the time of a training step is overhead: Python calls
 modules, PyTorch builds and traverses the autograd graph, allocates and frees memory,
 the same at every step. A trace is recorded below all of that, while the function runs:
 the list of kernels called, each with the memory it read and wrote. Replaying it calls
-them again, with bit-identical results.
+them again (`kernel_list`), with bit-identical results.
 
 The cost: all intermediate results stay in memory, and whatever Python decides, such as
 a shape or a number, stays as it was when the trace was recorded. What changes between

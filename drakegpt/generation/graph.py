@@ -43,7 +43,7 @@ class InPlaceReader(Protocol):
 
     room: int  # tokens that still fit after the prompt
     room_after_move: int  # tokens that fit after the window has moved
-    replayed: bool  # on a CPU, whether `move_and_read` is so small that recording it pays
+    small: bool  # on a CPU, recording `move_and_read` pays
 
     def read_next(self, tokens: Tensor) -> Tensor:
         """Read the next token of each text, (B, 1), while there is room. Returns logits (B, V)."""
@@ -108,7 +108,7 @@ def _record_steps(steps: "_Steps", reader: InPlaceReader) -> tuple[Callable[[], 
             CapturedStep(steps.device, read_next, WARM_UP_CALLS),
             CapturedStep(steps.device, move_and_read, first_calls),
         )
-    return Replayed(read_next), Replayed(move_and_read) if reader.replayed else move_and_read
+    return Replayed(read_next), Replayed(move_and_read) if reader.small else move_and_read
 
 
 class _Steps:
