@@ -4,7 +4,7 @@ For a small model, most of the time of a training step is overhead: Python calls
 modules, PyTorch builds and traverses the autograd graph, allocates and frees memory,
 the same at every step. A trace is recorded below all of that, while the function runs:
 the list of kernels called, each with the memory it read and wrote. Replaying it calls
-them again, with bit-identical results.
+them again (`kernel_list`), with bit-identical results.
 
 The cost: all intermediate results stay in memory, and whatever Python decides, such as
 a shape or a number, stays as it was when the trace was recorded. What changes between
@@ -12,15 +12,14 @@ two replays must be a tensor that is changed in place.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from types import BuiltinFunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+
+from drakegpt.compute.kernel_list import Kernel, compile_kernels
 
 Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
 
@@ -36,17 +35,17 @@ class KernelTrace:
         """`function` may change existing tensors in place; its result is kept and overwritten."""
         with _Recorder() as recorder:
             self.result = function()
-        self._calls = _select_kernels(recorder.calls, self.result)
+        kernels = _select_kernels(recorder.calls, self.result)
+        self._count, self._replay = len(kernels), compile_kernels(kernels)
 
     def __len__(self) -> int:
         """Return the number of kernel calls."""
-        return len(self._calls)
+        return self._count
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """Replay; the tensor that `function` returned then holds what it would return now."""
-        for call in self._calls:
-            call()
+        self._replay()
         return self.result
 
 
@@ -101,19 +100,17 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
-def _select_kernels(calls: list[Call], result: Tensor) -> list[Callable[[], Any]]:
-    """Return the calls that must be replayed, each writing to its recorded result."""
+def _select_kernels(calls: list[Call], result: Tensor) -> list[Kernel]:
+    """Select the calls that must be replayed, each writing to its recorded result."""
     constants = _find_constants(calls)
     read = _find_storages([result, *((args, kwargs) for _, args, kwargs, _ in calls)])
-    kernels: list[Callable[[], Any]] = []
+    kernels = []
     for func, args, kwargs, out in calls:
         if func._schema.is_mutable:
-            kernels.append(partial(func._op, *args, **kwargs))
-        elif (
+            kernels.append(Kernel(func, _complete(func, args, kwargs)))
+        elif not (
             func.namespace == "profiler" or _is_view(args, out) or _find_storages(out) <= constants
         ):
-            continue
-        else:
             kernels.append(_write_into(func, args, kwargs, out, read))
     return kernels
 
@@ -162,23 +159,29 @@ def _find_storages(values: Any) -> set[int]:
 
 def _write_into(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, read: set[int]
-) -> Callable[[], Any]:
+) -> Kernel:
     """Return a call of `func` that writes into `out`, if that memory is `read` later."""
+    aten = torch.ops.aten
+    if func in (aten.clone.default, aten._to_copy.default):
+        return Kernel(aten.copy_.default, (out, args[0], False))
+    if func is aten.embedding.default and args[1].is_contiguous():
+        rows = out.view(-1, out.shape[-1])
+        return Kernel(aten.index_select.out, (args[0], 0, args[1].view(-1), rows))
+    if func is aten.relu.default:  # as PyTorch computes it
+        return Kernel(aten.clamp_min.out, (args[0], 0, out))
     outs = (out,) if isinstance(out, Tensor) else tuple(out)
-    quick = _find_python_binding(func)
     if overload := _find_out_overload(func, len(outs)):
-        arguments = overload._schema.arguments
-        known = {argument.name for argument in arguments if not argument.is_out}
-        names = [argument.name for argument in arguments if argument.is_out]
-        kwargs = {key: value for key, value in kwargs.items() if key in known}
-        if len(outs) == 1 and torch.Tag.nondeterministic_seeded not in func.tags:
-            with suppress(TypeError, RuntimeError):  # tried on other memory
-                quick(*args, **kwargs, out=torch.empty_like(outs[0]))
-                return partial(quick, *args, **kwargs, out=outs[0])
-        return partial(overload._op, *args, **kwargs, **dict(zip(names, outs, strict=True)))
-    return partial(
-        _call_and_copy, quick, args, kwargs, [o if _find_storages(o) & read else None for o in outs]
-    )
+        names = [argument.name for argument in overload._schema.arguments if argument.is_out]
+        given = kwargs | dict(zip(names, outs, strict=True))
+        return Kernel(overload, _complete(overload, args, given))
+    copies = tuple(tensor if _find_storages(tensor) & read else None for tensor in outs)
+    return Kernel(func, _complete(func, args, kwargs), copies)
+
+
+def _complete(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """List all arguments of a call in the order of the schema, defaults included."""
+    rest = func._schema.arguments[len(args) :]
+    return *args, *(kwargs.get(a.name, a.default_value) for a in rest)
 
 
 def _find_out_overload(func: Any, results: int) -> Any:
@@ -195,17 +198,3 @@ def _find_out_overload(func: Any, results: int) -> Any:
             if len(arguments) - len(inputs) == results and inputs in (wanted, fewer):
                 return overload
     return None
-
-
-def _find_python_binding(func: Any) -> Any:
-    """Find PyTorch's Python binding of an operation: half a microsecond faster to call."""
-    binding = getattr(torch, func._schema.name.removeprefix("aten::"), None)
-    return binding if isinstance(binding, BuiltinFunctionType) else func._op
-
-
-def _call_and_copy(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: list[Any]) -> None:
-    """Call an operation that can only write to new memory, and copy its results."""
-    new = op(*args, **kwargs)
-    for old, result in zip(outs, (new,) if isinstance(new, Tensor) else new, strict=True):
-        if isinstance(old, Tensor):
-            old.copy_(result)

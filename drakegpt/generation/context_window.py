@@ -11,7 +11,6 @@ Up to the context length T the model sees the whole text and computes each token
 Not here: how tokens are sampled.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -40,52 +39,12 @@ def count_kept_tokens(window: ContextWindow, context_length: int) -> int:
     return context_length if exact else max(1, context_length // 2)
 
 
-class ContextReader:
-    """Reads B texts token by token and returns the logits of the next token."""
-
-    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
-        config = model.config
-        self._cached = CachedModel(model, texts)
-        self._texts = texts
-        self._device = next(model.parameters()).device
-        self._context_length = config.context_length
-        self._kept = count_kept_tokens(window, config.context_length)
-        self._recent: deque[Tensor] = deque(maxlen=config.context_length)  # each (B, 1)
-        self._length = 0  # tokens in the window
-        on_cpu = self._device.type == "cpu"
-        small = texts * self._kept * config.embedding_dim <= REPLAYED_UP_TO
-        read, read_next = self._cached.read, self._cached.read_next
-        self._read = Replayed(read) if on_cpu and small else read
-        self._read_next = Replayed(read_next) if on_cpu else read_next
-
-    def start(self, prompt: Sequence[int]) -> Tensor:
-        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
-        tokens = torch.tensor([prompt[-self._context_length :]], device=self._device)
-        self._recent.extend(tokens.expand(self._texts, -1).split(1, dim=1))
-        self._restart(tokens.shape[1])
-        return self._cached.read(tokens).expand(self._texts, -1)
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Read the next token of each text, (B, 1). Returns logits (B, V), until the next call."""
-        tokens = tokens.to(self._device)
-        self._recent.append(tokens)
-        if self._length < self._context_length:
-            self._length += 1
-            return self._read_next(tokens)
-        if self._length != self._kept:
-            self._restart(self._kept)
-        return self._read(torch.cat(list(self._recent)[-self._kept :], dim=1))
-
-    def _restart(self, length: int) -> None:
-        self._length = length
-        self._cached.restart(length)
-
-
 class ReplayableReader:
-    """Reads B texts as `ContextReader` does, in steps that only change tensors in place.
+    """Reads B texts in steps that only change tensors in place, so that they can be replayed.
 
-    A CUDA graph can replay such steps, and the host need not know the sampled tokens. The
-    window's tokens stay at their positions; it moves when there is no more `room`.
+    The host need not know the sampled tokens. The window's tokens stay at their positions;
+    it moves when there is no more `room`. `small`: moving it takes so little arithmetic that
+    a trace pays on a CPU.
     """
 
     def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
@@ -97,6 +56,7 @@ class ReplayableReader:
         self._window = torch.zeros(shape, dtype=torch.int64, device=weight.device)
         self.room = self._context_length  # tokens that still fit; set by start()
         self.room_after_move = self._context_length - self._kept
+        self.small = texts * self._kept * model.config.embedding_dim <= REPLAYED_UP_TO
 
     def start(self, prompt: Sequence[int]) -> Tensor:
         """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
@@ -118,5 +78,34 @@ class ReplayableReader:
         """Move the full window, then read the next tokens (B, 1). Returns logits (B, V)."""
         newest = torch.cat([self._window[:, self.room_after_move + 1 :], tokens], dim=1)
         self._window[:, : self._kept] = newest
-        self._cached.restart(self._kept)
+        if self.room_after_move:
+            self._cached.restart(self._kept)
         return self._cached.read(newest)
+
+
+class ContextReader:
+    """Reads B texts token by token and returns the logits of the next token."""
+
+    def __init__(self, model: LanguageModel, texts: int, window: ContextWindow) -> None:
+        self._reader = reader = ReplayableReader(model, texts, window)
+        self._device = next(model.parameters()).device
+        self._room = 0
+        on_cpu = self._device.type == "cpu"
+        read_next, move_and_read = reader.read_next, reader.move_and_read
+        self._read_next = Replayed(read_next) if on_cpu else read_next
+        self._move_and_read = Replayed(move_and_read) if on_cpu and reader.small else move_and_read
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
+        logits = self._reader.start(prompt)
+        self._room = self._reader.room
+        return logits
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1). Returns logits (B, V), until the next call."""
+        tokens = tokens.to(self._device)
+        if self._room:
+            self._room -= 1
+            return self._read_next(tokens)
+        self._room = self._reader.room_after_move
+        return self._move_and_read(tokens)

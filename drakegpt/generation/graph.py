@@ -1,10 +1,11 @@
-"""Generation ahead of the host on an NVIDIA GPU: one CUDA graph per token, fetched in blocks.
+"""Generation by recorded steps: one CUDA graph or kernel trace per token, fetched in blocks.
 
-Most of a token's time on a GPU is not arithmetic: about a hundred kernels are launched one
-by one, and then the device waits until the host has sampled a token and sent it back. Here a
-whole step, from reading one token to sampling the next, runs on the device. It is recorded
-once as a CUDA graph, which takes one launch. The host sends random numbers and fetches
-tokens in blocks, and launches the next block before it waits for one.
+Most of a token's time is not arithmetic: about a hundred kernels are launched one by one,
+and then a GPU waits until the host has sampled a token and sent it back. Here a whole step,
+from reading one token to sampling the next, runs on the device. It is recorded once: on an
+NVIDIA GPU as a CUDA graph, which takes one launch, on a CPU as a `KernelTrace`. The host
+sends random numbers and fetches tokens in blocks, and launches the next block before it
+waits for one.
 
 The caller gives the parts of a step: a reader (`context_window`) and a sampler (`sampling`).
 
@@ -12,6 +13,7 @@ Shapes: B texts, V tokens in the vocabulary, R tokens per block of random number
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Protocol
@@ -20,25 +22,28 @@ import torch
 from torch import Tensor
 
 from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warm_up_stream
+from drakegpt.compute.replay import Replayed
 
 log = logging.getLogger(__name__)
 
-# Tokens in the first block, small so that a text starts to show soon; each block doubles it.
-FIRST_BLOCK = 8
+# Blocks grow from one token, so that a text starts to show soon, and double until launching one
+# takes this long, so that it shows smoothly.
+BLOCK_SECONDS = 0.005
 # Eager calls before a step is recorded, in which libraries initialize. Recording takes as long
 # as about ten calls, so a step that runs only when a window moves is recorded later.
 WARM_UP_CALLS = 3
 RARE_WARM_UP_CALLS = 8
 
-Step = Callable[[], None]
+Step = Callable[[], Tensor]
 Sampler = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) and noise (B, V) to tokens (B, 1)
 
 
 class InPlaceReader(Protocol):
-    """Reads texts in steps that a graph can replay, as `context_window.ReplayableReader` does."""
+    """Reads texts in steps that can be recorded, as `context_window.ReplayableReader` does."""
 
     room: int  # tokens that still fit after the prompt
     room_after_move: int  # tokens that fit after the window has moved
+    small: bool  # on a CPU, recording `move_and_read` pays
 
     def read_next(self, tokens: Tensor) -> Tensor:
         """Read the next token of each text, (B, 1), while there is room. Returns logits (B, V)."""
@@ -53,8 +58,8 @@ def generate_ahead(
     sampler: Sampler,
     noise: Iterator[Tensor],
     length: int,
-) -> Iterator[list[int]]:
-    """Yield `length` times the next token of each text.
+) -> Iterator[list[list[int]]]:
+    """Yield `length` times the next token of each text, in blocks.
 
     `logits`: (B, V), for the first token. `noise`: blocks (B, R, V) on the CPU, of one size.
     """
@@ -64,21 +69,19 @@ def generate_ahead(
     steps.sample(logits)
     previous = steps.fetch(0, 1)
     for block in _launch_blocks(steps, reader, noise, length - 1):
-        yield from previous.wait()
+        yield previous.wait()
         previous = block
-    yield from previous.wait()
+    yield previous.wait()
 
 
 def _launch_blocks(
     steps: "_Steps", reader: InPlaceReader, noise: Iterator[Tensor], length: int
 ) -> Iterator["_Block"]:
     """Launch `length` more steps; yields blocks that the device may not have finished yet."""
-    rare = reader.room_after_move > 0
-    read_next = CapturedStep(steps.device, steps.read_next, WARM_UP_CALLS)
-    first_calls = RARE_WARM_UP_CALLS if rare else WARM_UP_CALLS
-    move_and_read = CapturedStep(steps.device, steps.move_and_read, first_calls)
-    room, size, used = reader.room, FIRST_BLOCK, 1
+    read_next, move_and_read = _record_steps(steps, reader)
+    room, size, used = reader.room, 1, 1
     while length:
+        started = time.perf_counter()
         if used == steps.block_size:
             steps.send(next(noise))
             used = 0
@@ -90,8 +93,22 @@ def _launch_blocks(
             else:
                 move_and_read()
                 room = reader.room_after_move
+        if time.perf_counter() - started < BLOCK_SECONDS / 2:
+            size *= 2
         yield steps.fetch(used, used + count)
-        used, length, size = used + count, length - count, 2 * size
+        used, length = used + count, length - count
+
+
+def _record_steps(steps: "_Steps", reader: InPlaceReader) -> tuple[Callable[[], object], ...]:
+    """Return both kinds of steps, each recorded after its first calls."""
+    read_next, move_and_read = steps.read_next, steps.move_and_read
+    if steps.device.type == "cuda":
+        first_calls = RARE_WARM_UP_CALLS if reader.room_after_move else WARM_UP_CALLS
+        return (
+            CapturedStep(steps.device, read_next, WARM_UP_CALLS),
+            CapturedStep(steps.device, move_and_read, first_calls),
+        )
+    return Replayed(read_next), Replayed(move_and_read) if reader.small else move_and_read
 
 
 class _Steps:
@@ -118,20 +135,21 @@ class _Steps:
         self._noise.copy_(noise.pin_memory() if on_gpu else noise, non_blocking=True)
         self._row.zero_()
 
-    def read_next(self) -> None:
+    def read_next(self) -> Tensor:
         """Read and sample where there is room."""
-        self.sample(self._reader.read_next(self._tokens))
+        return self.sample(self._reader.read_next(self._tokens))
 
-    def move_and_read(self) -> None:
+    def move_and_read(self) -> Tensor:
         """Read and sample where the window is full."""
-        self.sample(self._reader.move_and_read(self._tokens))
+        return self.sample(self._reader.move_and_read(self._tokens))
 
-    def sample(self, logits: Tensor) -> None:
-        """Sample the next tokens from logits (B, V)."""
+    def sample(self, logits: Tensor) -> Tensor:
+        """Sample the next tokens (B, 1) from logits (B, V)."""
         noise = self._noise.index_select(1, self._row).squeeze(1)
         self._tokens.copy_(self._sampler(logits, noise))
         self._sampled.index_copy_(0, self._row, self._tokens.t())
         self._row.add_(1)
+        return self._tokens
 
     def fetch(self, first: int, end: int) -> "_Block":
         """Start the transfer of the sampled tokens in rows `first` to `end` - 1."""

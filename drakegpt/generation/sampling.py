@@ -10,7 +10,7 @@ Shapes: B texts generated together, V tokens in the vocabulary.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -66,7 +66,6 @@ def generate(
         yield tokens[0]
 
 
-@torch.no_grad()  # not inference_mode: replay would record larger, slower operations in it
 def generate_batch(
     model: LanguageModel,
     prompt: Sequence[int],
@@ -78,20 +77,11 @@ def generate_batch(
 ) -> Iterator[list[int]]:
     """Generate one text per seed together: yield `length` times the next token of each.
 
-    Each text is the one that its seed gives alone, up to rounding. On an NVIDIA GPU
-    up to two blocks of tokens are generated before they are asked for.
+    Each text is the one that its seed gives alone, up to rounding. Up to two blocks of
+    tokens are generated before they are asked for.
     """
     request = _Request(list(prompt), start, length, sampling, seeds)
-    if uses_attention(model):
-        if _supports_cuda_graphs(model):
-            tokens = _generate_ahead(ReplayableReader(model, len(seeds), window), request)
-        else:
-            tokens = _generate_with_reader(ContextReader(model, len(seeds), window), request)
-    elif sampling.repetition_penalty != 1:
-        tokens = _generate_with_reader(_LastTokenReader(model, len(seeds)), request)
-    else:
-        tokens = _generate_from_table(model, request)
-    yield from islice(tokens, length)
+    yield from islice(chain.from_iterable(_generate_blocks(model, request, window)), length)
 
 
 @dataclass(frozen=True)
@@ -110,9 +100,26 @@ class _Request:
         return self.prompt or [self.start]
 
 
-def _supports_cuda_graphs(model: LanguageModel) -> bool:
-    """Whether the model is on a device that records steps as CUDA graphs."""
-    return next(model.parameters()).is_cuda
+@torch.no_grad()  # not inference_mode: replay would record larger, slower operations in it
+def _generate_blocks(
+    model: LanguageModel, request: _Request, window: ContextWindow
+) -> Iterator[list[list[int]]]:
+    """Yield blocks of next tokens of each text, at least as many as are requested."""
+    texts = len(request.seeds)
+    if uses_attention(model):
+        if _can_record(model):
+            yield from _generate_ahead(ReplayableReader(model, texts, window), request)
+        else:
+            yield from _generate_with_reader(ContextReader(model, texts, window), request)
+    elif request.sampling.repetition_penalty != 1:
+        yield from _generate_with_reader(_LastTokenReader(model, texts), request)
+    else:
+        yield from _generate_from_table(model, request)
+
+
+def _can_record(model: LanguageModel) -> bool:
+    """Whether the model is on a device whose steps can be recorded: a CPU or an NVIDIA GPU."""
+    return next(model.parameters()).device.type in ("cpu", "cuda")
 
 
 class _TokenSampler:
@@ -137,18 +144,18 @@ class _TokenSampler:
 
 def _generate_with_reader(
     reader: "ContextReader | _LastTokenReader", request: _Request
-) -> Iterator[list[int]]:
+) -> Iterator[list[list[int]]]:
     """Sample a token of each text and read it, again and again without end."""
     logits = _check_logits(reader.start(request.context))
     noise = _draw_gumbel_noise(request.seeds, logits.shape[-1])
     sampler = _TokenSampler(request, logits.shape[-1], torch.device("cpu"))
     while True:
         tokens = sampler(logits.cpu(), next(noise))
-        yield tokens.flatten().tolist()
+        yield [tokens.flatten().tolist()]
         logits = reader(tokens)
 
 
-def _generate_ahead(reader: ReplayableReader, request: _Request) -> Iterator[list[int]]:
+def _generate_ahead(reader: ReplayableReader, request: _Request) -> Iterator[list[list[int]]]:
     """Do the same on the device alone, in blocks of tokens."""
     logits = _check_logits(reader.start(request.context))
     sampler = _TokenSampler(request, logits.shape[-1], logits.device)
@@ -173,7 +180,7 @@ class _LastTokenReader:
         return logits[:, -1]
 
 
-def _generate_from_table(model: LanguageModel, request: _Request) -> Iterator[list[int]]:
+def _generate_from_table(model: LanguageModel, request: _Request) -> Iterator[list[list[int]]]:
     """Generate with a model that sees the last token only: one forward pass per distinct token."""
     device = next(model.parameters()).device
     cumulative: dict[int, list[float]] = {}  # token -> cumulative probabilities of the next
@@ -188,7 +195,7 @@ def _generate_from_table(model: LanguageModel, request: _Request) -> Iterator[li
             bisect_right(cumulative[token], number * cumulative[token][-1])
             for token, number in zip(tokens, numbers, strict=True)
         ]
-        yield tokens
+        yield [tokens]
 
 
 def _check_logits(logits: Tensor) -> Tensor:

@@ -107,6 +107,22 @@ def test_the_weights_are_shared_and_the_model_is_left_alone():
     assert not torch.equal(cached.read(tokens_of(1, 3)), before)
 
 
+@torch.no_grad()
+def test_large_layers_with_many_outputs_store_them_by_column(monkeypatch):
+    """In the copy only: the model may still be trained, and its layers stay as they are."""
+    monkeypatch.setattr(kv_cache, "STORED_BY_COLUMN_FROM", 0)
+    model, tokens = model_of("TransformerLM"), tokens_of(2)
+    cached = CachedModel(model, 2)
+    cached.restart(T)
+    close(cached.read(tokens), model(tokens)[:, -1])
+    ours = dict(cached._model.named_parameters())
+    other = {name for name, weight in model.named_parameters() if ours.get(name) is not weight}
+    assert {name.split(".", 2)[2] for name in other if "blocks.0" in name} == {
+        "attention.query_key_value.weight", "feed_forward.widen.weight"
+    }  # fmt: skip
+    assert all(weight.is_contiguous() for weight in model.parameters())
+
+
 class Halved(torch.nn.Module):
     """Some other kind of linear layer."""
 

@@ -1,13 +1,14 @@
 """Texts written ahead in blocks are those written token by token: on a GPU, and from tapes."""
 
 import gc
+import itertools
+import math
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
 
-from drakegpt.compute.replay import KernelTrace
 from drakegpt.config import preset_model
 from drakegpt.data.tokenizers.bpe import END, BPETokenizer
 from drakegpt.errors import RunError
@@ -52,23 +53,6 @@ def lively(name="TransformerLM", context_length=8, vocab_size=VOCABULARY):
     return model
 
 
-class ReplayedStep:
-    """On a CPU what `CapturedStep` is on a GPU: replayed kernels, without Python."""
-
-    def __init__(self, device, step, eager_calls):
-        assert device.type == "cpu"
-        self.step, self.eager_calls, self.trace = step, eager_calls, None
-
-    def __call__(self):
-        if self.trace is not None:
-            self.trace()
-        elif self.eager_calls:
-            self.eager_calls -= 1
-            self.step()
-        else:
-            self.trace = KernelTrace(lambda: (self.step(), torch.zeros(1))[1])
-
-
 class EagerStep:
     def __init__(self, device, step, eager_calls):
         self.step = step
@@ -79,13 +63,9 @@ class EagerStep:
 
 @pytest.fixture
 def ahead(monkeypatch):
-    """Everything is written ahead, on a CPU."""
-
-    def switch():
-        monkeypatch.setattr(sampling, "_supports_cuda_graphs", lambda model: True)
-        monkeypatch.setattr(graph, "CapturedStep", ReplayedStep)
-
-    return switch
+    """Texts are written token by token until it is called."""
+    monkeypatch.setattr(sampling, "_can_record", lambda model: False)
+    return lambda: monkeypatch.setattr(sampling, "_can_record", lambda model: True)
 
 
 @each_sampling
@@ -150,7 +130,7 @@ def test_texts_end_with_their_documents(ahead):
 
 
 def test_the_host_waits_for_blocks(ahead, monkeypatch):
-    """Of 1, 8, 16, 32 ... tokens; each is asked for before the one before it is waited for."""
+    """Of 1, 1, 2, 4, 8 ... tokens; each is asked for before the one before it is waited for."""
     events = []
     fetch, wait = graph._Steps.fetch, graph._Block.wait
 
@@ -163,11 +143,29 @@ def test_the_host_waits_for_blocks(ahead, monkeypatch):
         events.append(-len(result))
         return result
 
+    monkeypatch.setattr(graph, "BLOCK_SECONDS", math.inf)
     monkeypatch.setattr(graph._Steps, "fetch", asked)
     monkeypatch.setattr(graph._Block, "wait", waited)
     ahead()
     assert len(list(generate(lively(), [3], 600, Sampling(), 1))) == 600
-    assert events == [1, 8, -1, 16, -8, 32, -16, 64, -32, 128, -64, 7, -128, 256, -7, 88, -256, -88]
+    sizes = [1, *(2**i for i in range(9)), 88]
+    steps = zip(sizes[1:], sizes, strict=False)
+    expected = [1, *itertools.chain.from_iterable((next_, -size) for next_, size in steps), -88]
+    assert events == expected
+
+
+def test_blocks_stay_small_where_tokens_take_long(ahead, monkeypatch):
+    sizes = []
+    fetch = graph._Steps.fetch
+    monkeypatch.setattr(graph, "BLOCK_SECONDS", 0)
+    monkeypatch.setattr(
+        graph._Steps,
+        "fetch",
+        lambda steps, first, end: sizes.append(end - first) or fetch(steps, first, end),
+    )
+    ahead()
+    assert len(list(generate(lively(), [3], 30, Sampling(), 1))) == 30
+    assert sizes == [1] * 30
 
 
 def test_scores_that_are_not_numbers_are_an_error(ahead):
