@@ -1,5 +1,6 @@
-"""`drakegpt eval`: compute the exact loss of a run on whole splits."""
+"""`drakegpt eval`: compute the exact loss of a run on whole splits, or of a mixture of runs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -7,32 +8,63 @@ from drakegpt.cli import console, options
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
+    from drakegpt.cli.tables import Column
+    from drakegpt.evaluation.mixture import MixtureScores
     from drakegpt.evaluation.scoring import Score
+    from drakegpt.runs.mixtures import RunMixture
     from drakegpt.runs.run import Run
     from drakegpt.runs.scores import Scores
 
 
 def eval_(
-    target: options.Target = None,
+    targets: options.Targets = None,
+    counts: options.Counts = False,
     scaled: options.Scaled = False,
     data: options.Data = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score a run on whole splits: loss, bits per character, perplexity."""
+    """Score a run on whole splits: loss, bits per character, perplexity.
+
+    Several runs are scored as an ensemble, whose probabilities are averaged, on the
+    validation split.
+    """
     from drakegpt.runs.lookup import find_run
+
+    named: Sequence[str | None] = targets or [None]
+    runs = [find_run(target, scaled=scaled, data=data) for target in named]
+    data_name = runs[0].config.data
+    if not targets:
+        console.note(f"{runs[0].name}: the run with the lowest validation loss on '{data_name}'.")
+    if counts or len(runs) > 1:
+        _score_mixture(runs, device, counts=counts, json=json)
+    else:
+        _score_single(runs[0], device, json=json)
+
+
+def _score_single(run: "Run", device: str, *, json: bool) -> None:
     from drakegpt.runs.scores import score_run
 
-    run = find_run(target, scaled=scaled, data=data)
-    if not target:
-        data_name = run.config.data
-        console.note(f"{run.name}: the run with the lowest validation loss on '{data_name}'.")
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
     scores = score_run(run, device)
     if json:
         console.show_json(_to_json(run, scores))
     else:
         _render(run, scores)
+
+
+def _score_mixture(runs: Sequence["Run"], device: str, *, counts: bool, json: bool) -> None:
+    from drakegpt.compute.device import choose_device
+    from drakegpt.runs.mixtures import load_run_mixture, score_run_mixture
+
+    loaded = load_run_mixture(runs, choose_device(device), counts=counts)
+    names = " and ".join(run.name for run in runs)
+    console.note(f"Scoring {names} on the validation split of '{loaded.data.name}'.")
+    scores = score_run_mixture(loaded)
+    if json:
+        console.show_json(_mixture_to_json(loaded, scores))
+    else:
+        _render_mixture(loaded, scores)
 
 
 def _to_json(run: "Run", scores: "Scores") -> dict[str, Any]:
@@ -51,17 +83,59 @@ def _to_json(run: "Run", scores: "Scores") -> dict[str, Any]:
     }
 
 
-def _render(run: "Run", scores: "Scores") -> None:
-    from drakegpt.cli.tables import Column, show_table
+def _mixture_to_json(loaded: "RunMixture", scores: "MixtureScores") -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "data": loaded.data.name,
+        "runs": [
+            {
+                "run": str(run.folder),
+                "model": run.config.model,
+                "size": run.config.size,
+                "iteration": run.last_checkpoint().iteration,
+                "val": score.to_json(),
+            }
+            for run, score in zip(loaded.runs, scores.models, strict=True)
+        ],
+        "ensemble": scores.ensemble.to_json(),
+    }
+    if loaded.fitted and loaded.ngrams and scores.counts and scores.mixture:
+        result["counts"] = {
+            "order": loaded.ngrams.order,
+            "ngrams": sum(loaded.ngrams.sizes),
+            **scores.counts.to_json(),
+        }
+        result["mixture"] = scores.mixture.to_json()
+        result["weights"] = {
+            **loaded.fitted.weights.to_json(),
+            "fitted_on": "training-tail",
+            "fitted_tokens": loaded.fitted.tokens,
+            "fitted_loss": loaded.fitted.loss,
+        }
+    return result
 
-    unit = run.tokenizer.unit
-    columns: tuple[Column[tuple[str, Score]], ...] = (
-        Column("split", lambda row: row[0], wraps=True, style="bold"),
-        Column(f"nats per {unit}", lambda row: f"{row[1].loss:.4f}"),
-        Column("bits per character", lambda row: f"{row[1].bits_per_character:.4f}", 1),
-        Column(f"perplexity per {unit}", lambda row: f"{row[1].perplexity:.2f}", 2),
-        Column("characters scored", lambda row: f"{row[1].characters:,}", 3),
-    )
+
+def _render_mixture(loaded: "RunMixture", scores: "MixtureScores") -> None:
+    from drakegpt.cli.tables import show_table
+
+    rows = [(run.name, score) for run, score in zip(loaded.runs, scores.models, strict=True)]
+    if len(rows) > 1:
+        rows.append(("ensemble", scores.ensemble))
+    if loaded.ngrams and scores.counts and scores.mixture:
+        mixed = f"{'ensemble' if len(loaded.runs) > 1 else 'run'}, mixed with counts"
+        rows.append((f"counts of up to {loaded.ngrams.order} tokens", scores.counts))
+        rows.append((mixed, scores.mixture))
+    unit = loaded.data.tokenizer.unit
+    show_table(f"Validation split of {loaded.data.name}", _list_columns("model", unit), rows)
+    if loaded.fitted:
+        console.show(
+            f"Weights of the counts: fitted on the last {loaded.fitted.tokens:,} {unit}s of the "
+            "training split, which no run was trained on; the counts are of all of it."
+        )
+
+
+def _render(run: "Run", scores: "Scores") -> None:
+    from drakegpt.cli.tables import show_table
+
     rows = [("train", scores.train), ("validation", scores.val)]
     if scores.tail:
         rows = [("train, without its tail", scores.train), ("tail, not trained on", scores.tail)]
@@ -70,6 +144,19 @@ def _render(run: "Run", scores: "Scores") -> None:
         rows.append(("validation, weights with the lowest estimate", scores.best_val))
     iterations = pluralize(run.last_checkpoint().iteration, "iteration")
     after = "" if run.derived else f" after {iterations}"
+    columns = _list_columns("split", run.tokenizer.unit)
     show_table(f"{run.config.model} on {run.config.data}{after}", columns, rows)
     if run.history:
         console.show(f"{run.name} was {run.history}.")
+
+
+def _list_columns(first: str, unit: str) -> "Sequence[Column[tuple[str, Score]]]":
+    from drakegpt.cli.tables import Column
+
+    return (
+        Column(first, lambda row: row[0], wraps=True, style="bold"),
+        Column(f"nats per {unit}", lambda row: f"{row[1].loss:.4f}"),
+        Column("bits per character", lambda row: f"{row[1].bits_per_character:.4f}", 1),
+        Column(f"perplexity per {unit}", lambda row: f"{row[1].perplexity:.2f}", 2),
+        Column("characters scored", lambda row: f"{row[1].characters:,}", 3),
+    )

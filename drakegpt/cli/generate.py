@@ -7,10 +7,10 @@ takes hardly longer than one, and shown one after another.
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drakegpt.generation.prompt import Prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.models.layers import LanguageModel
+    from drakegpt.models.mixture import Mixture
     from drakegpt.runs.weights_file import PretrainedModel
 
 MAX_BATCH = 64  # texts generated at once: the KV cache of each takes memory
@@ -41,7 +42,7 @@ def _check_seed(seed: int | None) -> int | None:
 
 
 def generate(
-    target: options.Target = None,
+    targets: options.Targets = None,
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", metavar="TEXT", help="Prompt; - reads it from stdin.")
     ] = "",
@@ -102,6 +103,7 @@ def generate(
         bool,
         typer.Option("--best", help="Use the weights of the best evaluation, not the last."),
     ] = False,
+    counts: options.Counts = False,
     data: options.Data = None,
     scaled: options.Scaled = False,
     run: Annotated[
@@ -130,13 +132,16 @@ def generate(
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.runs.lookup import find_pretrained
+    from drakegpt.runs.mixtures import load_members
 
-    pretrained = find_pretrained(_one_of(target, run), scaled=scaled, data=data)
+    named = _list_targets(targets, run)
+    members = [find_pretrained(target, scaled=scaled, data=data) for target in named]
+    pretrained = members[0]
     fitted = fit_prompt(_read_prompt(prompt), pretrained.tokenizer, skip_unknown=unknown == "skip")
-    _note_model_and_prompt(pretrained, target or run, fitted)
+    _note_models_and_prompt(members, fitted, named=named != [None], counts=counts)
     _check_stop(pretrained, stop=stop)
     _check_memory(num_samples, 0 if stop else length)
-    model = pretrained.load_model(choose_device(device), best=best)
+    model = load_members(members, choose_device(device), counts=counts, best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     task = _Task(
         model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop
@@ -152,15 +157,17 @@ def generate(
     if json and ending is _Ending.COMPLETE:
         generated = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
         speed = generated / seconds if generated else 0.0
-        result = {"run": str(pretrained.path), "seed": seed, "samples": samples}
-        console.show_json(result | {"characters_per_second": speed})
+        paths = [str(member.path) for member in members]
+        of: dict[str, Any] = {"run": paths[0]} if len(paths) == 1 else {"runs": paths}
+        of |= {"counts": counts, "seed": seed, "samples": samples}
+        console.show_json(of | {"characters_per_second": speed})
 
 
 @dataclass(frozen=True)
 class _Task:
     """What to generate, and how, except the seeds."""
 
-    model: "LanguageModel"
+    model: "LanguageModel | Mixture"
     tokenizer: "Tokenizer"
     prompt: str
     length: int
@@ -294,12 +301,13 @@ def _read_prompt(prompt: str) -> str:
         ) from error
 
 
-def _one_of(target: str | None, run: str | None) -> str | None:
-    if target and run:
+def _list_targets(targets: list[str] | None, run: str | None) -> Sequence[str | None]:
+    """List what names the models: arguments, or the option `--run`, or nothing at all."""
+    if targets and run:
         raise UsageError(
-            f"'{target}' and --run {run} both name a run.", "Name one run, model or file."
+            f"'{targets[0]}' and --run {run} both name a run.", "Name one run, model or file."
         )
-    return target or run
+    return targets or [run]
 
 
 def _check_memory(texts: int, length: int) -> None:
@@ -320,12 +328,14 @@ def _check_stop(pretrained: "PretrainedModel", *, stop: bool) -> None:
         )
 
 
-def _note_model_and_prompt(
-    pretrained: "PretrainedModel", target: str | None, prompt: "Prompt"
+def _note_models_and_prompt(
+    members: Sequence["PretrainedModel"], prompt: "Prompt", *, named: bool, counts: bool
 ) -> None:
-    """Name the model, and what was changed in the prompt."""
-    best = "" if target else f", which has the lowest validation loss on '{pretrained.data}'"
-    console.note(f"Model: {pretrained.model} of {pretrained.name}{best}")
+    """Name the models, and what was changed in the prompt."""
+    models = ", ".join(f"{member.model} of {member.name}" for member in members)
+    best = "" if named else f", which has the lowest validation loss on '{members[0].data}'"
+    mixed = ", mixed with n-gram counts of its text" if counts else ""
+    console.note(f"{'Model' if len(members) == 1 else 'Ensemble'}: {models}{best}{mixed}")
     if prompt.replaced:
         changes = ", ".join(f"{old} → {new}" for old, new in prompt.replaced.items())
         console.warn(f"replaced characters of the prompt that the model cannot read: {changes}")
@@ -338,13 +348,20 @@ def _note_context_window(task: _Task) -> None:
     """Note that a text longer than the context will be read through a cached window."""
     from drakegpt.generation.context_window import count_kept_tokens, resolve_window
     from drakegpt.generation.kv_cache import uses_attention
+    from drakegpt.models.mixture import list_models
 
-    context_length = task.model.config.context_length
     tokens = len(task.tokenizer.encode(task.prompt)) + task.length
-    cached = resolve_window(task.context_window, context_length) == "cached" and uses_attention(
-        task.model
+    context_length = min(
+        (
+            length
+            for model in list_models(task.model)
+            if uses_attention(model)
+            and resolve_window(task.context_window, length := model.config.context_length)
+            == "cached"
+        ),
+        default=tokens,
     )
-    if cached and tokens > context_length:
+    if tokens > context_length:
         kept = count_kept_tokens(task.context_window, context_length)
         console.note(
             f"The text is longer than the context of {pluralize(context_length, 'token')}: "

@@ -152,6 +152,21 @@ Target = Annotated[
         show_default=False,
     ),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL|RUN ...",
+        help="A run by name or folder, or the latest run of a model; several are averaged as an "
+        "ensemble. Default: the run with the lowest validation loss.",
+        show_default=False,
+    ),
+]
+Counts = Annotated[
+    bool,
+    typer.Option(
+        "--counts", help="Mix in n-gram counts of the training text (with --select-on tail runs)."
+    ),
+]
 Device = Annotated[
     config.Device,
     typer.Option(

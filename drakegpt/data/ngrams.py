@@ -22,7 +22,8 @@ Not here: the loss on the validation split (`evaluation.baseline`).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ KEY_BITS = 63  # of the integers that encode n-grams
 TOKENS_PER_PART = 2**20  # tokens counted together, which bounds the memory besides the counts
 DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)  # of counts 1, 2, and 3 or more
 LEAST_DISCOUNT = 0.05
+KEPT_LENGTH = 3  # of contexts whose predictions are kept
+KEPT_NUMBERS = 2**20  # of kept predictions, at most
+NONE = np.int64(0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,22 @@ class Level:
 
     grams: IntArray  # h w, (G,)
     contexts: IntArray  # all h that a token follows, (H,); at level 1 the empty context, 0
+    starts: IntArray  # index of the first n-gram of each context, and G, (H + 1,)
+    occurrences: IntArray  # of each context, before any token, (H,)
     first: Estimate  # for predictions that start at this level: by occurrences
     lower: Estimate  # below another level: by different preceding tokens; empty at the highest
+
+
+class Predictions(NamedTuple):
+    """Probabilities of tokens, and how much is known of what they follow.
+
+    That is said of the longest context before each token that a token ever followed: each
+    array is (n,), or () if one context precedes the whole vocabulary, (V,).
+    """
+
+    probabilities: FloatArray
+    followers: IntArray | np.int64  # how many different tokens followed that context
+    occurrences: IntArray | np.int64  # how often any did
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class NGrams:
 
     vocab_size: int  # V
     levels: tuple[Level, ...]  # from 1 to the order
+    # Predictions from the last `KEPT_LENGTH` tokens of longer contexts, by their key.
+    _kept: dict[int, "Predictions"] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def order(self) -> int:
@@ -86,18 +106,19 @@ class NGrams:
         `tokens`: (N,). `known`: (N,), how many of the preceding tokens may be used, at
         most the token's position, as `drakegpt.data.windows.count_known_tokens` returns.
         """
-        *_, highest = self.probabilities(tokens, np.arange(len(tokens)), known)
-        return np.log(highest)
+        *_, highest = self.predict(tokens, np.arange(len(tokens)), known)
+        return np.log(highest.probabilities)
 
-    def probabilities(
+    def predict(
         self, tokens: Tokens, positions: IntArray, known: IntArray
-    ) -> Iterator[FloatArray]:
-        """Yield, for each order from 1 on, the probabilities (n,) of the tokens at `positions`.
+    ) -> Iterator[Predictions]:
+        """Yield, for each order from 1 on, the predictions of the tokens at `positions`.
 
         `positions`: (n,). `known`: (n,), how many of the preceding tokens may be used.
         """
         targets = tokens[positions].astype(np.int64)
         contexts = np.zeros(len(positions), np.int64)
+        followers, occurrences = np.zeros((2, len(positions)), np.int64)
         below = found = np.full(len(positions), 1 / self.vocab_size)
         for length, level in enumerate(self.levels):  # length of the context
             if length:
@@ -107,7 +128,13 @@ class NGrams:
             found_contexts = _look_up(level.contexts, contexts)
             first = _interpolate(level.first, grams, found_contexts, below)
             found = np.where(known >= length, first, found)
-            yield found
+            if len(level.contexts):
+                is_known, index = found_contexts
+                different = level.starts[index + 1] - level.starts[index]
+                followers = np.where(is_known & (known >= length), different, followers)
+                times = level.occurrences[index]
+                occurrences = np.where(is_known & (known >= length), times, occurrences)
+            yield Predictions(found, followers, occurrences)
             below = _interpolate(level.lower, grams, found_contexts, below)
 
     def distribution(self, context: Sequence[int] | Tokens) -> FloatArray:
@@ -115,21 +142,55 @@ class NGrams:
 
         Only the last n - 1 tokens are used.
         """
-        probabilities = np.full(self.vocab_size, 1 / self.vocab_size)
-        highest, key = min(self.order, len(context) + 1), 0
-        for length, level in enumerate(self.levels[:highest]):
+        return self.predict_next(context).probabilities
+
+    def predict_next(self, context: Sequence[int] | Tokens) -> Predictions:
+        """Predict every token after a context: its `distribution`, and what is known of it.
+
+        What the last few tokens of a longer context predict is computed once and kept.
+        """
+        highest = min(self.order, len(context) + 1)
+        nothing = Predictions(np.full(self.vocab_size, 1 / self.vocab_size), NONE, NONE)
+        if highest <= KEPT_LENGTH + 1:
+            return self._extend(nothing, context, range(highest), highest)
+        key = self._encode(context, KEPT_LENGTH)
+        if (short := self._kept.get(key)) is None:
+            short = self._extend(nothing, context, range(KEPT_LENGTH + 1), highest)
+            if len(self._kept) * self.vocab_size < KEPT_NUMBERS:
+                self._kept[key] = short
+        return self._extend(short, context, range(KEPT_LENGTH + 1, highest), highest)
+
+    def _extend(
+        self, below: Predictions, context: Sequence[int] | Tokens, lengths: range, highest: int
+    ) -> Predictions:
+        """Add the levels of contexts of these `lengths` to a prediction by shorter ones.
+
+        `highest`: the last level of the prediction. Where a context is unknown, all longer
+        ones are, so the search ends there.
+        """
+        probabilities, followers, occurrences = below
+        probabilities, base = probabilities.copy(), self.vocab_size
+        key = self._encode(context, lengths.start - 1)
+        for length in lengths:
+            level = self.levels[length]
             if length:
-                key += int(context[-length]) * self.vocab_size ** (length - 1)
+                key += int(context[-length]) * base ** (length - 1)
+            index = int(level.contexts.searchsorted(key))
+            if index == len(level.contexts) or level.contexts[index] != key:
+                break
             estimate = level.first if length + 1 == highest else level.lower
-            is_known, indices = _look_up(level.contexts, np.array([key]))
-            if not is_known[0]:
-                continue
-            smallest = key * self.vocab_size
-            start = np.searchsorted(level.grams, smallest)
-            end = np.searchsorted(level.grams, smallest + self.vocab_size - 1, side="right")
-            probabilities *= estimate.backoff[indices[0]]
-            probabilities[level.grams[start:end] - smallest] += estimate.shares[start:end]
-        return probabilities
+            start, end = level.starts[index], level.starts[index + 1]
+            known, followers, occurrences = slice(start, end), end - start, level.occurrences[index]
+            probabilities *= estimate.backoff[index]
+            probabilities[level.grams[known] - key * base] += estimate.shares[known]
+        return Predictions(probabilities, followers, occurrences)
+
+    def _encode(self, context: Sequence[int] | Tokens, length: int) -> int:
+        """Encode the last tokens of a context as a key."""
+        key = 0
+        for place in range(length, 0, -1):
+            key = key * self.vocab_size + int(context[-place])
+        return key
 
 
 def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
@@ -148,7 +209,10 @@ def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
         if longer is not None:
             suffixes = np.searchsorted(grams, longer % vocab_size**length)
             lower = _estimate(np.bincount(suffixes, minlength=len(grams)), starts)
-        levels.append(Level(grams, contexts[starts], _estimate(counts, starts), lower))
+        occurrences = np.add.reduceat(counts, starts) if len(starts) else counts
+        ends = np.append(starts, len(grams))
+        first = _estimate(counts, starts)
+        levels.append(Level(grams, contexts[starts], ends, occurrences, first, lower))
         longer = grams
     return NGrams(vocab_size, tuple(reversed(levels)))
 

@@ -95,7 +95,7 @@ def compute_losses(counts: NGrams, tokens: Tokens, context_length: int) -> list[
     for start in range(1, len(tokens), TOKENS_PER_PART):
         places = np.arange(start, min(start + TOKENS_PER_PART, len(tokens)))
         known = count_known_tokens(places, context_length)
-        by_order = counts.probabilities(tokens, places, known)
-        for parts, probabilities in zip(sums, by_order, strict=True):
-            parts.append(-float(np.log(probabilities).sum()))
+        by_order = counts.predict(tokens, places, known)
+        for parts, predicted in zip(sums, by_order, strict=True):
+            parts.append(-float(np.log(predicted.probabilities).sum()))
     return [math.fsum(parts) / (len(tokens) - 1) for parts in sums]

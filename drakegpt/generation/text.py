@@ -10,10 +10,11 @@ from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.generation.context_window import ContextWindow
 from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.mixture import Mixture
 
 
 def generate_text(
-    model: LanguageModel,
+    model: LanguageModel | Mixture,
     tokenizer: Tokenizer,
     prompt: str,
     length: int,
@@ -38,7 +39,7 @@ def generate_text(
 
 
 def generate_texts(
-    model: LanguageModel,
+    model: LanguageModel | Mixture,
     tokenizer: Tokenizer,
     prompt: str,
     length: int,

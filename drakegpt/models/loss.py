@@ -1,6 +1,6 @@
 """The loss: mean cross-entropy of the next token, in nats."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -35,24 +35,35 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(
+def token_losses(
     model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
-) -> float:
-    """Compute the mean loss over all tokens of `batches`, in nats, without dropout.
+) -> Iterator[Tensor]:
+    """Yield the loss of every token of each batch, in nats, float64 (B T,), without dropout.
 
-    Each batch is inputs and targets, (B, T). Sums are in float64, so that the result
-    does not depend on the batching. The model's mode is restored.
+    Each batch is inputs and targets, (B, T). The model's mode is restored.
     """
     was_training = model.training
     model.eval()
     exact = torch.device("cpu") if device.type == "mps" else device  # which has no float64
-    total, count = torch.zeros((), dtype=torch.float64, device=exact), 0
     for inputs, targets in batches:
         logits = model(inputs.to(device))
         losses = F.nll_loss(
             _log_probabilities(logits), targets.flatten().to(device), reduction="none"
         )
-        total += losses.to(exact).double().sum()  # on a GPU, waits for nothing
-        count += targets.numel()
+        yield losses.to(exact).double()
     model.train(was_training)
-    return total.item() / count
+
+
+def mean_loss(
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> float:
+    """Compute the mean loss over all tokens of `batches`, as `token_losses` gives them.
+
+    Sums are in float64, so that the result does not depend on the batching.
+    """
+    total: Tensor | float = 0.0
+    count = 0
+    for losses in token_losses(model, batches, device):
+        total = total + losses.sum()  # on a GPU, waits for nothing
+        count += len(losses)
+    return float(total) / count

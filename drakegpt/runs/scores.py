@@ -79,7 +79,7 @@ def score_run(run: Run, device_name: str = "auto") -> Scores:
     if (run.folder / "best.safetensors").exists():
         best_val = score_and_count(run, run.load_model(device, best=True), data, device)
     result = Scores(train, val, best_val, tail)
-    _write(run, SCORES, {"of": _identify(run), **asdict(result)})
+    _write(run, SCORES, {"of": identify_scored(run), **asdict(result)})
     return result
 
 
@@ -112,8 +112,13 @@ def score_run_on_tail(run: Run, device_name: str = "auto") -> Score:
 def score_and_count(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
     """Score a model made from a run on the whole validation split, and count that."""
     result = score_validation_split(model, data, device)
-    _write(run, SCORED, _read_scored(run) | {"validation_scorings": _count_whole_scorings(run) + 1})
+    count_validation_scoring(run)
     return result
+
+
+def count_validation_scoring(run: Run) -> None:
+    """Count that the whole validation split was scored once more."""
+    _write(run, SCORED, _read_scored(run) | {"validation_scorings": _count_whole_scorings(run) + 1})
 
 
 def count_validation_scorings(run: Run) -> int:
@@ -126,7 +131,7 @@ def read_scores(run: Run) -> Scores | None:
     """Read stored scores, if they are complete and belong to the run's present weights."""
     try:
         data = parse_json((run.folder / SCORES).read_text(encoding="utf-8"))
-        if data["of"] != _identify(run):
+        if data["of"] != identify_scored(run):
             return None
         train, val, best_val = (_parse_score(data[name]) for name in ("train", "val", "best_val"))
         tail = _parse_score(data["tail"]) if run.config.holds_out_tail else None
@@ -169,7 +174,7 @@ def _score_last_on_validation(
 
 def _write_single(run: Run, **scores: Score) -> None:
     """Store scores of the last checkpoint, beside others of the same weights."""
-    scored, identity = _read_scored(run), _identify(run)
+    scored, identity = _read_scored(run), identify_scored(run)
     if scored.get("of") != identity:
         scored = {"validation_scorings": _count_whole_scorings(run), "of": identity}
     _write(run, SCORED, scored | {name: asdict(score) for name, score in scores.items()})
@@ -178,7 +183,7 @@ def _write_single(run: Run, **scores: Score) -> None:
 def _read_single(run: Run, name: str) -> Score | None:
     """Read a score that was stored by itself, if it belongs to the run's present weights."""
     scored = _read_scored(run)
-    if name not in scored or scored.get("of") != _identify(run):
+    if name not in scored or scored.get("of") != identify_scored(run):
         return None
     return _parse_score(scored[name])
 
@@ -213,7 +218,7 @@ def _parse_score(values: Any) -> Score | None:
     return score if finite and all(type(n) is int and n > 0 for n in counts) else None
 
 
-def _identify(run: Run) -> dict[str, str]:
+def identify_scored(run: Run) -> dict[str, str]:
     """Return what scores belong to: the weights' checksum and the dataset's version."""
     return {
         "weights": run.last_checkpoint().verify()["weights.safetensors"],

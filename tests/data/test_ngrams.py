@@ -121,8 +121,8 @@ def test_each_order_is_what_it_is_alone():
     chooser = np.random.default_rng(1)
     train, text = chooser.integers(3, size=400), chooser.integers(3, size=50)
     places = np.arange(50)
-    together = list(fit(train, 3, 4).probabilities(text, places, places))
-    for order, found in enumerate(together, 1):
+    together = list(fit(train, 3, 4).predict(text, places, places))
+    for order, (found, *_) in enumerate(together, 1):
         alone = fit(train, 3, order)
         assert alone.order == order
         assert np.log(found).tolist() == alone.log_probabilities(text, places).tolist()

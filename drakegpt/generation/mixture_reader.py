@@ -1,0 +1,62 @@
+"""Reads texts with several models, and n-gram counts, and averages their probabilities.
+
+Each model is read by a reader of its own, with its own context window and KV cache
+(`context_window`); the counts see the last tokens of the whole text.
+
+Shapes: B texts, V tokens in the vocabulary.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drakegpt.models.mixture import WeightedCounts, average_probabilities
+
+
+class Reader(Protocol):
+    """Reads B texts token by token, as `context_window.ContextReader` does."""
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1). Returns logits (B, V), until the next call."""
+
+
+class MixtureReader:
+    """A reader whose logits are the logarithms of averaged probabilities, on the CPU."""
+
+    def __init__(
+        self, readers: Sequence[Reader], texts: int, counts: WeightedCounts | None = None
+    ) -> None:
+        self._readers, self._counts = readers, counts
+        length = counts.counts.order - 1 if counts else 0
+        self._contexts: list[deque[int]] = [deque(maxlen=length) for _ in range(texts)]
+
+    def start(self, prompt: Sequence[int]) -> Tensor:
+        """Read a prompt, the same for all texts and not empty. Returns logits (B, V)."""
+        for context in self._contexts:
+            context.extend(prompt)
+        return self._mix([reader.start(prompt) for reader in self._readers])
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Read the next token of each text, (B, 1). Returns logits (B, V)."""
+        for context, (token,) in zip(self._contexts, tokens.tolist(), strict=True):
+            context.append(token)
+        return self._mix([reader(tokens) for reader in self._readers])
+
+    def _mix(self, logits: Sequence[Tensor]) -> Tensor:
+        """Average the distributions of the models, and mix in that of the counts."""
+        each = [one.cpu().double().log_softmax(-1) for one in logits]
+        models = average_probabilities(each)
+        if not self._counts:
+            return models.float()
+        predicted = [self._counts.counts.predict_next(context) for context in self._contexts]
+        counts, *contexts = map(np.stack, zip(*predicted, strict=True))
+        weights = torch.from_numpy(self._counts.weights.look_up(*contexts))[:, None]
+        mixed = weights * models.exp() + (1 - weights) * torch.from_numpy(counts)
+        return mixed.log().float()

@@ -1,0 +1,190 @@
+"""Ensembles of runs, and runs that are mixed with the n-gram counts of their training text.
+
+The weights of a mixture are fitted on the tail of the training split, so each run must have
+been trained without it (`select_on`), and the counts beside which they are fitted leave it out
+too. The validation split has no part in them. The counts that are mixed in are then counted
+again, with the tail: a longer text, for which the same weights are close to the best.
+
+    runs/<name>/mixture.json    the weights of the last mixture of which the run was the first
+
+Not here: the arithmetic of mixtures (`models.mixture`), single runs' scores (`scores`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from drakegpt import files
+from drakegpt.data.dataset import Dataset
+from drakegpt.data.ngrams import NGrams, fit
+from drakegpt.data.stored_ngrams import load_ngrams
+from drakegpt.data.tokenizers.base import Tokenizer
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.mixture import (
+    FittedWeights,
+    MixtureScores,
+    fit_mixture_weights,
+    score_mixture,
+)
+from drakegpt.evaluation.scoring import get_validation_tokens
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.mixture import Mixture, WeightedCounts, weights_from_json
+from drakegpt.runs.run import Run, open_run
+from drakegpt.runs.scores import count_validation_scoring, identify_scored
+from drakegpt.runs.weights_file import PretrainedModel
+from drakegpt.wording import format_command
+
+WEIGHTS = "mixture.json"
+HIGHEST_ORDER = 8  # of counts; longer ones take memory and gain nothing
+
+
+@dataclass(frozen=True)
+class RunMixture:
+    """Runs whose probabilities are averaged, loaded; with counts, if asked for."""
+
+    runs: tuple[Run, ...]
+    data: Dataset
+    mixture: Mixture
+    device: torch.device
+    ngrams: NGrams | None = None  # the counts in the mixture
+    fitted: FittedWeights | None = None  # their weights
+
+
+def load_run_mixture(
+    runs: Sequence[Run], device: torch.device, *, counts: bool = False
+) -> RunMixture:
+    """Load the last weights of runs on one dataset as a mixture, with counts of its training split.
+
+    Raises `UsageError` if the runs are not on one version of a dataset or, with `counts`, were
+    trained on its tail; and what `Run.load_model` and `Run.load_dataset` raise.
+    """
+    _check_dataset(runs)
+    if counts:
+        _check_tail_is_unseen(runs)
+    data = runs[0].load_dataset()
+    models = tuple(run.load_model(device) for run in runs)
+    if not counts:
+        return RunMixture(tuple(runs), data, Mixture(models), device)
+    fitted = _read_weights(runs) or _fit_and_store(runs, models, data, device)
+    ngrams = load_ngrams(data, fitted.order)
+    mixture = Mixture(models, WeightedCounts(ngrams, fitted.weights))
+    return RunMixture(tuple(runs), data, mixture, device, ngrams, fitted)
+
+
+def score_run_mixture(loaded: RunMixture) -> MixtureScores:
+    """Score a mixture and its parts on the whole validation split, and count that for each run."""
+    loaded.data.verify()
+    tokens = get_validation_tokens(loaded.data)
+    scores = score_mixture(loaded.mixture, tokens, loaded.data.tokenizer, loaded.device)
+    for run in loaded.runs:
+        count_validation_scoring(run)
+    return scores
+
+
+def load_members(
+    members: Sequence[PretrainedModel],
+    device: torch.device,
+    *,
+    counts: bool = False,
+    best: bool = False,
+) -> LanguageModel | Mixture:
+    """Load a model, or the mixture of several with one tokenizer; with counts, if asked for.
+
+    `best` as in `PretrainedModel.load_model`. Raises `UsageError` for different tokenizers,
+    for counts beside a weights file or `best`, and as `load_run_mixture` does.
+    """
+    if counts:
+        if best:
+            raise UsageError(
+                "The weights of counts are fitted for the last weights of a run.",
+                "Leave --best or --counts out.",
+            )
+        return load_run_mixture([_open_run(each) for each in members], device, counts=True).mixture
+    for member in members[1:]:
+        _check_tokenizer(member.name, member.tokenizer, members[0].name, members[0].tokenizer)
+    models = tuple(member.load_model(device, best=best) for member in members)
+    return models[0] if len(models) == 1 else Mixture(models)
+
+
+def _fit_and_store(
+    runs: Sequence[Run], models: Sequence[LanguageModel], data: Dataset, device: torch.device
+) -> FittedWeights:
+    """Fit the weights of counts on the tail of the training split, and store them."""
+    data.verify()
+    trained_on, tail = data.select_splits(tail=True)
+    ngrams = fit(trained_on.numpy(), data.tokenizer.vocab_size, HIGHEST_ORDER)
+    fitted = fit_mixture_weights(models, ngrams, torch.cat([trained_on[-1:], tail]), device)
+    values = {
+        "of": [identify_scored(run) for run in runs],
+        "order": fitted.order,
+        "loss": fitted.loss,
+        "tokens": fitted.tokens,
+        "weights": fitted.weights.to_json(),
+    }
+    files.write_text(runs[0].folder / WEIGHTS, json.dumps(values, indent=2))
+    return fitted
+
+
+def _read_weights(runs: Sequence[Run]) -> FittedWeights | None:
+    """Read the weights that were fitted for these runs, if they are stored."""
+    try:
+        stored = files.parse_json((runs[0].folder / WEIGHTS).read_text(encoding="utf-8"))
+        if stored["of"] != [identify_scored(run) for run in runs]:
+            return None
+        order, tokens = int(stored["order"]), int(stored["tokens"])
+        weights = weights_from_json(stored["weights"])
+        return FittedWeights(order, weights, float(stored["loss"]), tokens)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _open_run(member: PretrainedModel) -> Run:
+    """Open the run of a pretrained model; raises `UsageError` for a weights file."""
+    if not member.path.is_dir():
+        raise UsageError(
+            f"{member.path} does not say which text its counts would be of.",
+            "Name a run, or leave --counts out.",
+        )
+    return open_run(member.path)
+
+
+def _check_dataset(runs: Sequence[Run]) -> None:
+    """Raise `UsageError` unless all runs are on one version of a dataset, with one tokenizer."""
+    first, *others = runs
+    for run in others:
+        _check_tokenizer(run.name, run.tokenizer, first.name, first.tokenizer)
+        if run.info["dataset_version"] != first.info["dataset_version"]:
+            raise UsageError(
+                f"{run.name} and {first.name} are on different texts: a version of "
+                f"'{run.config.data}' and one of '{first.config.data}'.",
+                "Name runs on one version of a dataset: others may have been trained on its "
+                "validation split.",
+            )
+
+
+def _check_tokenizer(name: str, tokenizer: Tokenizer, first_name: str, first: Tokenizer) -> None:
+    if tokenizer.to_json() != first.to_json():
+        raise UsageError(
+            f"{name} has another tokenizer than {first_name}.",
+            "Name runs on one dataset: probabilities can be averaged for the same tokens only.",
+        )
+
+
+def _check_tail_is_unseen(runs: Sequence[Run]) -> None:
+    """Raise `UsageError` if a run was, or may have been, trained on the tail."""
+    for run in runs:
+        if not run.config.holds_out_tail:
+            command = format_command("train", run.config.model, select_on="training-tail")
+            raise UsageError(
+                f"{run.name} was trained on the whole training split, so no text is left to fit "
+                "the weights of its counts on.",
+                f"Train a run that leaves its last tenth out: `{command}`.",
+            )
+        if run.config.init_from:
+            raise UsageError(
+                f"{run.name} started from the weights of {run.config.init_from}, which may have "
+                "been trained on the text that the weights of its counts are fitted on.",
+                "Name a run that started from random weights.",
+            )
