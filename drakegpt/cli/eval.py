@@ -9,7 +9,7 @@ from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.cli.tables import Column
-    from drakegpt.evaluation.mixture import MixtureScores
+    from drakegpt.evaluation.mixture_scoring import MixtureScores
     from drakegpt.evaluation.scoring import Score
     from drakegpt.runs.mixtures import RunMixture
     from drakegpt.runs.run import Run

@@ -39,7 +39,7 @@ DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)  # of counts 1, 2, and 3 or more
 LEAST_DISCOUNT = 0.05
 KEPT_LENGTH = 3  # of contexts whose predictions are kept
 KEPT_NUMBERS = 2**20  # of kept predictions, at most
-NONE = np.int64(0)
+NONE = np.array(0)  # of the followers and occurrences of an unknown context
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Predictions(NamedTuple):
     """
 
     probabilities: FloatArray
-    followers: IntArray | np.int64  # how many different tokens followed that context
-    occurrences: IntArray | np.int64  # how often any did
+    followers: IntArray  # how many different tokens followed that context
+    occurrences: IntArray  # how often any did
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from drakegpt.models.mixture import WeightedCounts, average_probabilities
+from drakegpt.models.mixture import WeightedCounts
 
 
 class Reader(Protocol):
@@ -51,12 +50,12 @@ class MixtureReader:
 
     def _mix(self, logits: Sequence[Tensor]) -> Tensor:
         """Average the distributions of the models, and mix in that of the counts."""
-        each = [one.cpu().double().log_softmax(-1) for one in logits]
-        models = average_probabilities(each)
-        if not self._counts:
-            return models.float()
-        predicted = [self._counts.counts.predict_next(context) for context in self._contexts]
-        counts, *contexts = map(np.stack, zip(*predicted, strict=True))
-        weights = torch.from_numpy(self._counts.weights.look_up(*contexts))[:, None]
-        mixed = weights * models.exp() + (1 - weights) * torch.from_numpy(counts)
+        each = torch.stack([one.cpu() for one in logits]).double()
+        mixed = each.softmax(-1).mean(0)
+        if self._counts:
+            for row, context in zip(mixed.numpy(), self._contexts, strict=True):
+                distribution, *known = self._counts.counts.predict_next(context)
+                weight = self._counts.weights.look_up(*known)
+                row *= weight
+                row += (1 - weight) * distribution
         return mixed.log().float()

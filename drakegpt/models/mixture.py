@@ -18,7 +18,7 @@ These few weights are fitted by expectation-maximization (Jelinek and Mercer, "I
 estimation of Markov source parameters from sparse data", 1980), on a text that neither the
 model nor the counts have seen: on one that they have seen, counts would look perfect.
 
-Not here: the counts (`data.ngrams`), scores (`evaluation.mixture`), and which text the
+Not here: the counts (`data.ngrams`), scores (`evaluation.mixture_scoring`), and which text the
 weights are fitted on (`runs.mixtures`).
 """
 
@@ -40,6 +40,8 @@ FloatArray = NDArray[np.float64]
 # Where classes of contexts begin, by their different followers and their occurrences.
 FOLLOWERS = (1, 2, 4, 8, 16)
 OCCURRENCES = (1, 2, 4, 8, 16, 32, 64)
+# All but the first, as arrays.
+_FOLLOWERS, _OCCURRENCES = np.array(FOLLOWERS[1:]), np.array(OCCURRENCES[1:])
 ITERATIONS = 60  # of expectation-maximization
 PRIOR_TOKENS = 20.0  # each weight is fitted as if it had these at the weight of all contexts
 
@@ -52,7 +54,7 @@ class MixtureWeights:
 
     def look_up(self, followers: IntArray, occurrences: IntArray) -> FloatArray:
         """Return the weight after each context, (n,)."""
-        return self.table.ravel()[_classify(followers, occurrences)]
+        return self.table.reshape(-1)[_classify(followers, occurrences)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the weights, and where the classes of contexts begin."""
@@ -68,7 +70,7 @@ def weights_from_json(values: Mapping[str, Any]) -> MixtureWeights:
     try:
         table = np.array(values["model_weights"], np.float64)
         classes = tuple(values["followers"]), tuple(values["occurrences"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"they are not a table of numbers: {error}") from error
     if classes != (FOLLOWERS, OCCURRENCES) or table.shape != tuple(map(len, classes)):
         raise ValueError("they are of other classes of contexts")
@@ -166,5 +168,5 @@ def _maximize(ratios: FloatArray, classes: IntArray, prior: FloatArray) -> Float
 
 def _classify(followers: IntArray, occurrences: IntArray) -> IntArray:
     """Return the class of each context, (n,): its place in the flattened table of weights."""
-    row = np.searchsorted(FOLLOWERS[1:], followers, side="right")
-    return row * len(OCCURRENCES) + np.searchsorted(OCCURRENCES[1:], occurrences, side="right")
+    row = _FOLLOWERS.searchsorted(followers, side="right")
+    return row * len(OCCURRENCES) + _OCCURRENCES.searchsorted(occurrences, side="right")

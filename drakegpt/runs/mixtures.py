@@ -22,7 +22,7 @@ from drakegpt.data.ngrams import NGrams, fit
 from drakegpt.data.stored_ngrams import load_ngrams
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.mixture import (
+from drakegpt.evaluation.mixture_scoring import (
     FittedWeights,
     MixtureScores,
     fit_mixture_weights,
