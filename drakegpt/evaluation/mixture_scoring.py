@@ -102,7 +102,7 @@ def fit_mixture_weights(
 
 def _mix_in_counts(
     mixture: Mixture, ensemble: FloatArray, tokens: Tokens, positions: IntArray
-) -> dict[str, FloatArray]:
+) -> dict[str | int, Tensor | FloatArray]:
     """Return the log probabilities of counts and of the mixture at `positions`, (n,) each."""
     if not mixture.counts:
         return {}
