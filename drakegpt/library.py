@@ -30,6 +30,7 @@ from drakegpt.generation.text import generate_text
 from drakegpt.models.size import count_total_parameters
 from drakegpt.runs import scores
 from drakegpt.runs.lookup import find_pretrained, find_run
+from drakegpt.runs.mixtures import load_members
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import Scores
 from drakegpt.runs.session import train_run
@@ -40,6 +41,8 @@ from drakegpt.wording import pluralize
 
 # Called with each report of the trainer: a step, or an evaluation with its losses.
 TrainingProgress = Callable[[Step | Evaluation], object]
+
+RunName = Run | str | PathLike[str]
 
 # A program that has set up no logging does not want warnings on its stderr.
 logging.getLogger("drakegpt").addHandler(logging.NullHandler())
@@ -63,11 +66,13 @@ class TrainedRun(Displayable, Run):
         top_k: int | None = None,
         top_p: float | None = None,
         best: bool = False,
+        counts: bool = False,
         device: str = "auto",
     ) -> str:
         """Generate `length` tokens that continue `prompt`; see `drakegpt.generate`."""
         sampling = Sampling(temperature, top_k, top_p)
-        return _generate(pretrained_from_run(self), prompt, length, seed, sampling, best, device)
+        members = [pretrained_from_run(self)]
+        return _generate(members, prompt, length, seed, sampling, best, counts, device)
 
     def to_table(self) -> Table:
         """What it is and how far it has come; the losses are its last evaluation's estimates."""
@@ -173,7 +178,7 @@ def load_run(run: str | PathLike[str] | None = None, *, data: str | None = None)
 
 
 def generate(
-    run: Run | str | PathLike[str] | None = None,
+    run: RunName | Sequence[RunName] | None = None,
     prompt: str = "",
     length: int = 500,
     *,
@@ -182,22 +187,22 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     best: bool = False,
+    counts: bool = False,
     device: str = "auto",
 ) -> str:
     """Generate `length` tokens that continue `prompt`, with a run or a file of weights.
 
-    `run` is found as by `load_run`. The text begins with the prompt, whose characters
-    that the model does not know are replaced by plain ones; it equals what `drakegpt
-    generate` writes with the same `seed`, which is drawn if not given. `temperature`,
-    `top_k` and `top_p` are those of `Sampling`; `best` takes the weights with the
-    lowest estimated loss instead of the last.
+    `run` is found as by `load_run`; several are averaged as an ensemble. The text begins
+    with the prompt, whose characters that the model does not know are replaced by plain
+    ones; it equals what `drakegpt generate` writes with the same `seed`, which is drawn if
+    not given. `temperature`, `top_k` and `top_p` are those of `Sampling`; `best` takes the
+    weights with the lowest estimated loss instead of the last. `counts` mixes in n-gram
+    counts of the training split, for runs trained with `select_on="training-tail"`.
     """
-    if isinstance(run, Run):
-        model = pretrained_from_run(run)
-    else:
-        model = find_pretrained(None if run is None else os.fspath(run))
+    named = run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
+    members = [_find_pretrained(each) for each in named]
     sampling = Sampling(temperature, top_k, top_p)
-    return _generate(model, prompt, length, seed, sampling, best, device)
+    return _generate(members, prompt, length, seed, sampling, best, counts, device)
 
 
 def compare(
@@ -265,21 +270,29 @@ def _check_ladder_settings(settings: dict[str, Any]) -> None:
             raise UsageError(f"compare takes no {name}.", "Leave it out.")
 
 
+def _find_pretrained(run: RunName | None) -> PretrainedModel:
+    if isinstance(run, Run):
+        return pretrained_from_run(run)
+    return find_pretrained(None if run is None else os.fspath(run))
+
+
 def _generate(
-    model: PretrainedModel,
+    members: Sequence[PretrainedModel],
     prompt: str,
     length: int,
     seed: int | None,
     sampling: Sampling,
     best: bool,
+    counts: bool,
     device: str,
 ) -> str:
     check_setting("device", device)
     _check_sampling(length, seed, sampling)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    prompt = fit_prompt(prompt, model.tokenizer, skip_unknown=False).text
-    loaded = model.load_model(choose_device(device), best=best)
-    return prompt + "".join(generate_text(loaded, model.tokenizer, prompt, length, sampling, seed))
+    tokenizer = members[0].tokenizer
+    prompt = fit_prompt(prompt, tokenizer, skip_unknown=False).text
+    model = load_members(members, choose_device(device), counts=counts, best=best)
+    return prompt + "".join(generate_text(model, tokenizer, prompt, length, sampling, seed))
 
 
 def _check_sampling(length: int, seed: int | None, sampling: Sampling) -> None:

@@ -195,6 +195,18 @@ def test_weights_alone_write_the_same(trained):
     assert dg.generate(path, "a", 20, seed=3) == trained.generate("a", 20, seed=3)
 
 
+def test_several_runs_and_counts(trained, prepared, drakegpt):
+    held_out = dg.train("BigramLM", prepared, select_on="training-tail", name="tail", **QUICK)
+    ask = ("--prompt=the ", "-n", 30, "--seed", 7)
+    both = drakegpt("generate", trained.name, "tail", *ask).out.removesuffix("\n")
+    assert dg.generate([trained, "tail"], "the ", 30, seed=7) == both
+    mixed = drakegpt("generate", "tail", "--counts", *ask).out.removesuffix("\n")
+    assert held_out.generate("the ", 30, seed=7, counts=True) == mixed
+    assert dg.generate("tail", "the ", 30, seed=7, counts=True) == mixed
+    with pytest.raises(UsageError, match="trained on the whole"):
+        trained.generate(counts=True)
+
+
 def test_a_seed_is_drawn_where_none_is_given(trained):
     assert len({trained.generate(length=40) for _ in range(3)}) > 1
 

@@ -57,9 +57,10 @@ def _score_mixture(runs: Sequence["Run"], device: str, *, counts: bool, json: bo
     from drakegpt.compute.device import choose_device
     from drakegpt.runs.mixtures import load_run_mixture, score_run_mixture
 
+    names = ", ".join(run.name for run in runs)
+    mixed = " with counts" if counts else ""
+    console.note(f"Scoring {names}{mixed} on the validation split of '{runs[0].config.data}'.")
     loaded = load_run_mixture(runs, choose_device(device), counts=counts)
-    names = " and ".join(run.name for run in runs)
-    console.note(f"Scoring {names} on the validation split of '{loaded.data.name}'.")
     scores = score_run_mixture(loaded)
     if json:
         console.show_json(_mixture_to_json(loaded, scores))

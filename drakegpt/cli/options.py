@@ -164,7 +164,8 @@ Targets = Annotated[
 Counts = Annotated[
     bool,
     typer.Option(
-        "--counts", help="Mix in n-gram counts of the training text (with --select-on tail runs)."
+        "--counts",
+        help="Mix in n-gram counts of the training split; for runs of --select-on training-tail.",
     ),
 ]
 Device = Annotated[
