@@ -155,7 +155,7 @@ Target = Annotated[
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="MODEL|RUN ...",
+        metavar="MODEL|RUN",
         help="A run by name or folder, or the latest run of a model; several are averaged as an "
         "ensemble. Default: the run with the lowest validation loss.",
         show_default=False,
