@@ -130,7 +130,7 @@ def _read(model: LanguageModel, tokens: Tensor, device: torch.device) -> Iterato
     batches = sequential_windows(tokens, context_length, batch_size)
     waiting, number = [], 0
     for losses in token_losses(model, batches, device):
-        waiting.append(-losses)
+        waiting.append(-losses.cpu())
         number += len(losses)
         if number >= TOKENS_PER_PART:
             *parts, rest = torch.cat(waiting).split(TOKENS_PER_PART)

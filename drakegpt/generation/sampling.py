@@ -19,7 +19,9 @@ from drakegpt.errors import RunError
 from drakegpt.generation.context_window import ContextReader, ContextWindow, ReplayableReader
 from drakegpt.generation.graph import generate_ahead
 from drakegpt.generation.kv_cache import uses_attention
+from drakegpt.generation.mixture_reader import MixtureReader, Reader
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.mixture import Mixture
 
 START_TOKEN = 0  # what an empty prompt stands for, as in the original
 TOKENS_PER_DRAW = 256  # tokens of a text whose random numbers are drawn together
@@ -49,7 +51,7 @@ class Sampling:
 
 
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Mixture,
     prompt: Sequence[int],
     length: int,
     sampling: Sampling,
@@ -67,7 +69,7 @@ def generate(
 
 
 def generate_batch(
-    model: LanguageModel,
+    model: LanguageModel | Mixture,
     prompt: Sequence[int],
     length: int,
     sampling: Sampling,
@@ -102,17 +104,17 @@ class _Request:
 
 @torch.no_grad()  # not inference_mode: replay would record larger, slower operations in it
 def _generate_blocks(
-    model: LanguageModel, request: _Request, window: ContextWindow
+    model: LanguageModel | Mixture, request: _Request, window: ContextWindow
 ) -> Iterator[list[list[int]]]:
     """Yield blocks of next tokens of each text, at least as many as are requested."""
     texts = len(request.seeds)
-    if uses_attention(model):
-        if _can_record(model):
-            yield from _generate_ahead(ReplayableReader(model, texts, window), request)
-        else:
-            yield from _generate_with_reader(ContextReader(model, texts, window), request)
-    elif request.sampling.repetition_penalty != 1:
-        yield from _generate_with_reader(_LastTokenReader(model, texts), request)
+    if isinstance(model, Mixture):
+        readers = [_create_reader(each, texts, window) for each in model.models]
+        yield from _generate_with_reader(MixtureReader(readers, texts, model.counts), request)
+    elif uses_attention(model) and _can_record(model):
+        yield from _generate_ahead(ReplayableReader(model, texts, window), request)
+    elif uses_attention(model) or request.sampling.repetition_penalty != 1:
+        yield from _generate_with_reader(_create_reader(model, texts, window), request)
     else:
         yield from _generate_from_table(model, request)
 
@@ -142,9 +144,14 @@ class _TokenSampler:
         return tokens
 
 
-def _generate_with_reader(
-    reader: "ContextReader | _LastTokenReader", request: _Request
-) -> Iterator[list[list[int]]]:
+def _create_reader(model: LanguageModel, texts: int, window: ContextWindow) -> Reader:
+    """Create the reader of a model whose tokens are sampled on the host."""
+    if uses_attention(model):
+        return ContextReader(model, texts, window)
+    return _LastTokenReader(model, texts)
+
+
+def _generate_with_reader(reader: Reader, request: _Request) -> Iterator[list[list[int]]]:
     """Sample a token of each text and read it, again and again without end."""
     logits = _check_logits(reader.start(request.context))
     noise = _draw_gumbel_noise(request.seeds, logits.shape[-1])
