@@ -129,8 +129,8 @@ def _render_mixture(loaded: "RunMixture", scores: "MixtureScores") -> None:
     show_table(f"Validation split of {loaded.data.name}", _list_columns("model", unit), rows)
     if loaded.fitted:
         console.show(
-            f"Weights of the counts: fitted on the last {loaded.fitted.tokens:,} {unit}s of the "
-            "training split, which no run was trained on; the counts are of all of it."
+            f"Weights of the counts: fitted on {loaded.fitted.tokens:,} {unit}s of the training "
+            "split's last tenth, which no run was trained on; the counts are of the whole split."
         )
 
 
