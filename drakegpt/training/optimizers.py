@@ -199,7 +199,7 @@ class Muon:
 
     @classmethod
     def _iterate(cls, x: Tensor) -> Tensor:
-        """x <- a x + b (x x') x + c (x x')² x, in each step: (n, rows, columns)."""
+        """Take all steps, x <- a x + b (x x') x + c (x x')² x, (n, rows, columns)."""
         a, b, c = cls.COEFFICIENTS
         for _ in range(cls.STEPS):
             gram = torch.bmm(x, x.mT)
