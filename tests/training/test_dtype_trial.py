@@ -85,8 +85,8 @@ def test_a_run_keeps_what_was_decided(prepared, trials, home):
     record(cut, until=2, save=True)
     (file,) = (home / "trials").iterdir()
     file.unlink()
-    record(open_run("cut"), resume=True)
-    assert open_run("cut").config.dtype == "bfloat16"
+    record(open_run(cut.folder), resume=True)
+    assert open_run(cut.folder).config.dtype == "bfloat16"
     cpu = torch.device("cpu")
     expected, found = (run.load_model(cpu).state_dict() for run in (whole, cut))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
