@@ -76,12 +76,15 @@ class Optimizer:
         self._rate.fill_(rate)
         self._muon_rate.fill_(rate * self._muon_ratio)
 
-    def step(self) -> None:
-        """Update the parameters by the gradient in `weights.gradient`."""
-        for part in self._adamw:
+    def step(self, share: int = 0, shares: int = 1) -> None:
+        """Update the parameters by the gradient in `weights.gradient`.
+
+        Threads that step side by side each take another of `shares`.
+        """
+        for part in self._adamw[share::shares]:
             part.step()
         if self._momenta:
-            self._muon.step()
+            self._muon.step(share, shares)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer state, without parameters, gradient and learning rate."""
@@ -164,18 +167,27 @@ class Muon:
         self._stacks = [(shapes.count(shape), *shape) for shape in dict.fromkeys(shapes)]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W)."""
-        self.momentum.lerp_(self._gradient, 1 - self._momentum)
-        update = self._gradient.lerp(self.momentum, self._momentum)
-        for stack in self._stacked(update):
-            stack.copy_(self.orthogonalize(stack, self.dtype))
-            rows, columns = stack.shape[1:]
-            if rows > columns:
-                stack *= (rows / columns) ** 0.5
+    def step(self, share: int = 0, shares: int = 1) -> None:
+        """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W).
+
+        With several shares, only for its share of the matrices of each shape.
+        """
+        vectors = self._values, self._gradient, self.momentum
+        for stacks in zip(*map(self._stacked, vectors), strict=True):
+            values, gradient, momentum = (s.tensor_split(shares)[share] for s in stacks)
+            if len(values):
+                self._update(values, gradient, momentum)
+
+    def _update(self, values: Tensor, gradient: Tensor, momentum: Tensor) -> None:
+        """Update matrices of equal shape: (n, rows, columns) each."""
+        momentum.lerp_(gradient, 1 - self._momentum)
+        update = self.orthogonalize(gradient.lerp(momentum, self._momentum), self.dtype)
+        rows, columns = values.shape[1:]
+        if rows > columns:
+            update *= (rows / columns) ** 0.5
         if self.weight_decay:
-            update.add_(self._values, alpha=self.weight_decay)
-        self._values.sub_(update.mul_(self._rate))
+            update.add_(values, alpha=self.weight_decay)
+        values.sub_(update.mul_(self._rate))
 
     def _stacked(self, vector: Tensor) -> Iterator[Tensor]:
         """Yield views of the matrices in a vector, (n, rows, columns) for each shape."""
