@@ -59,6 +59,11 @@ class FlatParameters:
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_add_(self._gradients, list(gradients))
 
+    def clip_gradient(self, norm: float) -> None:
+        """Scale the gradient down to this norm if it is longer; 0 leaves it as it is."""
+        if norm:
+            self.gradient *= (norm / (self.gradient.norm() + 1e-6)).clamp(max=1.0)
+
     def get_slice(self, start: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """Return parameters `start` to `stop` and their gradient, as vectors."""
         sizes = [parameter.numel() for parameter in self.parameters]

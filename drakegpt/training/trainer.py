@@ -106,7 +106,8 @@ class Trainer:
         self.model = model
         self.device = device
         self.group = group
-        self.plan = plan_execution(config, device, group.size)
+        plan = plan_execution(config, device, group.size)
+        self.plan = plan if replay else replace(plan, mode="eager")
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
@@ -132,9 +133,7 @@ class Trainer:
         self._forward = (
             CompiledModel(self._active_model) if self.plan.compiled else self._active_model
         )
-        self._runner = StepRunner(self.plan.mode if replay else "eager", device)
-        if not replay:
-            self.plan = replace(self.plan, mode="eager")
+        self._runner = StepRunner(self.plan.mode, device)
         self._parallel = self._divide_step() if self.plan.shares > 1 else None
         self._step_time, self._evaluation_time = Stopwatch(), Stopwatch()
 
@@ -236,7 +235,7 @@ class Trainer:
         """Compute the loss and gradient of the current windows, and take an optimizer step."""
         loss = self._gradient()
         self.group.average(self.optimizer.weights.gradient, loss)
-        self._clip_gradient()
+        self.optimizer.weights.clip_gradient(self.config.grad_clip)
         self.optimizer.step()
         if self._average:
             self._average.update()
@@ -248,27 +247,21 @@ class Trainer:
         weights = self._copy or optimizer.weights
         parts = [weights, *(weights.with_own_gradient() for _ in range(shares - 1))]
         windows = (tokens.tensor_split(shares) for tokens in (self._inputs, self._targets))
+        divided = zip(parts, *windows, strict=True)
 
         def add_gradients() -> None:
             for part in parts[1:]:
                 optimizer.weights.gradient.add_(part.gradient)
-            self._clip_gradient()
+            optimizer.weights.clip_gradient(self.config.grad_clip)
 
         return ParallelStep(
             self.plan,
-            gradients=[
-                partial(self._share_gradient, *s) for s in zip(parts, *windows, strict=True)
-            ],
+            gradients=[partial(self._share_gradient, *share) for share in divided],
             updates=[partial(optimizer.step, share, shares) for share in range(shares)],
             before=self._copy.refresh if self._copy else None,
             between=add_gradients,
             after=self._average.update if self._average else None,
         )
-
-    def _clip_gradient(self) -> None:
-        if self.config.grad_clip:
-            gradient = self.optimizer.weights.gradient
-            gradient *= (self.config.grad_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
 
     def _gradient(self) -> Tensor:
         """Compute the mean loss of the current windows, and its gradient in the flat weights."""
