@@ -58,6 +58,11 @@ def sweeps() -> Path:
     return root() / "sweeps"
 
 
+def trials() -> Path:
+    """Return the folder of what short trials on this machine decided."""
+    return root() / "trials"
+
+
 def clear_leftovers() -> None:
     """Remove what killed processes left in the home and in the system's temporary folder.
 
@@ -68,7 +73,7 @@ def clear_leftovers() -> None:
     folders = [folder for parent in parents for folder in (parent, *_list_subfolders(parent))]
     folders += [run / "checkpoints" for run in _list_subfolders(runs())]
     folders += [sweep / "locks" for sweep in _list_subfolders(sweeps())]
-    for folder in (*folders, generations()):
+    for folder in (*folders, generations(), trials()):
         files.remove_leftovers(folder, temporary_folders_only=os.name != "posix")
 
 

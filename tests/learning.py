@@ -60,12 +60,13 @@ def record(run, *, resume=False, until=None, save=False):
     return session
 
 
-def new_trainer(prepared, model="TransformerLM", device=CPU, **settings):
+def new_trainer(prepared, model="TransformerLM", device=CPU, *, replay=True, **settings):
     """A trainer of a new model of default size, with `settings` in place of the recipe's."""
     config = resolve(model, "default", prepared.name, settings)
     torch.manual_seed(config.seed)
     built = build_model(config.model_settings(prepared.tokenizer.vocab_size)).to(device)
-    return Trainer(config, built, prepared.split("train"), prepared.split("val"), device)
+    splits = prepared.split("train"), prepared.split("val")
+    return Trainer(config, built, *splits, device, replay=replay)
 
 
 def losses(trainer):

@@ -1,6 +1,9 @@
 """Where and how to compute: the device, the floating-point type and the number of CPU threads."""
 
+import os
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -35,13 +38,32 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the compute dtype for `auto`, `float32` or `bfloat16`.
 
-    `auto` is bfloat16 on NVIDIA GPUs with hardware support for it, else float32.
+    `auto` is bfloat16 on NVIDIA GPUs with hardware support for it, else float32. (A run on
+    a CPU that bfloat16 speeds up has that setting: see `training.dtype_trial`.)
     """
     if name == "auto":
         on_gpu = device.type == "cuda"
         supported = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if supported else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether the CPU has instructions that multiply bfloat16, and PyTorch uses them."""
+    found = _get_cpu_capabilities()
+    names = ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16")  # the last two on ARM
+    return torch.backends.mkldnn.is_available() and any(found.get(name) for name in names)
+
+
+def describe_cpu() -> str:
+    """Return the name of the processor and its number of cores."""
+    found = _get_cpu_capabilities()
+    return f"{found.get('cpu_name', found.get('architecture', 'unknown'))}, {os.cpu_count()} cores"
+
+
+def _get_cpu_capabilities() -> Mapping[str, Any]:
+    """Return what PyTorch knows of the CPU; nothing in older versions."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def set_thread_count(config: ModelConfig) -> None:

@@ -18,7 +18,9 @@ Nothing here has parameters.
 import importlib.util
 import logging
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -27,6 +29,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 log = logging.getLogger("drakegpt")
+_thread = threading.local()  # its random generator, unless it is PyTorch's
 
 # Multiplications in a matrix product from which oneDNN is used.
 ONEDNN_FROM = 2**21
@@ -190,12 +193,30 @@ def _draw_dropout_factors(shape: torch.Size, p: float) -> Tensor:
     """
     count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64)
-    bits.random_(-(2**63), None)
+    bits.random_(-(2**63), None, generator=get_generator())
     dropped = min(round(p * LEVELS), LEVELS - 1)
     keep = torch.empty(shape)
     levels = bits.view(torch.int16)[:count].view(shape)
     torch.ge(levels, dropped - LEVELS // 2, out=keep)
     return keep.mul_(LEVELS / (LEVELS - dropped))
+
+
+@contextmanager
+def draw_from(generator: torch.Generator) -> Iterator[None]:
+    """Let this thread draw the random numbers of dropout from `generator`.
+
+    From PyTorch's, which all threads share, they would depend on which thread is first.
+    """
+    _thread.generator = generator
+    try:
+        yield
+    finally:
+        _thread.generator = None
+
+
+def get_generator() -> torch.Generator | None:
+    """Return the generator that this thread draws from on a CPU; `None` is PyTorch's."""
+    return getattr(_thread, "generator", None)
 
 
 # --- Attention ----------------------------------------------------------------------------------

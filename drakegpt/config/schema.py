@@ -349,7 +349,8 @@ class TrainConfig:
     dtype: Annotated[
         Dtype,
         Setting(
-            "Compute dtype; auto is bfloat16 on GPUs that support it, else float32.",
+            "Compute dtype; auto is bfloat16 on GPUs that support it and, except with recipe "
+            "original, on CPUs where a short trial finds it faster; else float32.",
             "Run",
             searchable=False,
         ),

@@ -114,8 +114,9 @@ class TokenAndPositionEmbedding(nn.Module):
         """(B, T) -> (B, T, C). Position t adds row t of the position table."""
         x = self.token(tokens)
         if self.training and self.token_dropout:
-            kept = torch.rand(tokens.shape, device=tokens.device) >= self.token_dropout
-            x = x * kept.unsqueeze(-1).to(x.dtype)
+            generator = kernels.get_generator()
+            drawn = torch.rand(tokens.shape, device=tokens.device, generator=generator)
+            x = x * (drawn >= self.token_dropout).unsqueeze(-1).to(x.dtype)
         if self.position is not None:
             x = x + self.position.weight[: tokens.shape[1]]
         return self.dropout(x)

@@ -1,8 +1,8 @@
 """Starts a new run: resolves its settings, finds its initial weights, makes its folder.
 
 This is the one place where settings become final: epochs and minutes become iterations,
-and the `fast` recipe's dropout is set by how often the text is read, so that the same
-settings give the same run on any machine.
+a trial may choose bfloat16 on a CPU, and the `fast` recipe's dropout is set by how often
+the text is read, so that the same settings give the same run on any machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from drakegpt.runs.create import create_run
 from drakegpt.runs.lookup import find_run
 from drakegpt.runs.run import Run
 from drakegpt.runs.warm_start import load_init_weights
+from drakegpt.training.dtype_trial import choose_run_dtype
 from drakegpt.training.memory import check_memory
 from drakegpt.training.run_length import resolve_length
 
@@ -31,6 +32,9 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     config = resolve(model, size, data.name, *layers)
     if config.epochs and any(layer.get("iters") for layer in layers):
         raise UsageError("epochs and iters both set the length of a run.", "Give one of them.")
+    if (dtype := choose_run_dtype(config, data.tokenizer.vocab_size)) != config.dtype:
+        layers = *layers, {"dtype": dtype}
+        config = resolve(model, size, data.name, *layers)
 
     def at_length(iters: int) -> TrainConfig:
         return resolve(model, size, data.name, *layers, {"iters": iters, "minutes": 0.0})

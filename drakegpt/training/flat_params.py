@@ -8,6 +8,7 @@ operation instead of dozens.
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,25 @@ class FlatParameters:
             *(parameter for parameter in model.parameters() if id(parameter) not in known),
         ]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
-        self.gradient = torch.zeros_like(self.values)
-        self._gradients: list[Tensor] = []
         start = 0
         for parameter in self.parameters:
             place = slice(start, start + parameter.numel())
             parameter.data = self.values[place].view_as(parameter)
-            self._gradients.append(self.gradient[place].view_as(parameter))
             start = place.stop
+        self._make_gradient()
+
+    def _make_gradient(self) -> None:
+        self.gradient = torch.zeros_like(self.values)
+        parts = self.gradient.split([parameter.numel() for parameter in self.parameters])
+        self._gradients = [
+            part.view_as(parameter) for part, parameter in zip(parts, self.parameters, strict=True)
+        ]
+
+    def with_own_gradient(self) -> Self:
+        """Return the same parameters with another gradient, for another thread."""
+        other = copy.copy(self)
+        other._make_gradient()
+        return other
 
     def set_gradient(self, loss: Tensor) -> None:
         """Write the gradient of `loss`, a scalar, to `gradient`."""
@@ -46,6 +58,11 @@ class FlatParameters:
         """Add the gradient of `loss` to `gradient`."""
         gradients = torch.autograd.grad(loss, self.parameters)
         torch._foreach_add_(self._gradients, list(gradients))
+
+    def clip_gradient(self, norm: float) -> None:
+        """Scale the gradient down to this norm if it is longer; 0 leaves it as it is."""
+        if norm:
+            self.gradient *= (norm / (self.gradient.norm() + 1e-6)).clamp(max=1.0)
 
     def get_slice(self, start: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """Return parameters `start` to `stop` and their gradient, as vectors."""
@@ -111,6 +128,18 @@ class WorkingCopy:
         copies = dict(self.model.named_parameters())
         order = [copies[names[id(parameter)]] for parameter in weights.parameters]
         self._weights, self._copied = weights, FlatParameters(self.model, order)
+
+    def with_own_gradient(self) -> Self:
+        """Return the same copy with another gradient, for another thread."""
+        other = copy.copy(self)
+        other._weights = self._weights.with_own_gradient()
+        other._copied = self._copied.with_own_gradient()
+        return other
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the master weights, (n,), in float32."""
+        return self._weights.gradient
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from drakegpt.compute.device import choose_dtype
 from drakegpt.config import TrainConfig
 from drakegpt.models.bitlinear import count_parts
 from drakegpt.models.layers import LanguageModel, hidden_layers
@@ -44,6 +45,8 @@ class Optimizer:
             self._muon_rate,
             config.muon_momentum,
         )
+        if choose_dtype(config.dtype, self.weights.values.device) == torch.bfloat16:
+            self._muon.dtype = torch.bfloat16
         momenta = self._muon.momentum.split([matrix.numel() for matrix in matrices])
         self._momenta = [  # in the model's order
             momenta[order.index(index)].view_as(piece.matrix) for index, piece in enumerate(pieces)
@@ -73,12 +76,15 @@ class Optimizer:
         self._rate.fill_(rate)
         self._muon_rate.fill_(rate * self._muon_ratio)
 
-    def step(self) -> None:
-        """Update the parameters by the gradient in `weights.gradient`."""
-        for part in self._adamw:
+    def step(self, share: int = 0, shares: int = 1) -> None:
+        """Update the parameters by the gradient in `weights.gradient`.
+
+        Threads that step side by side each take another of `shares`.
+        """
+        for part in self._adamw[share::shares]:
             part.step()
         if self._momenta:
-            self._muon.step()
+            self._muon.step(share, shares)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer state, without parameters, gradient and learning rate."""
@@ -137,9 +143,9 @@ class Muon:
     """Orthogonalized momentum: all directions of a matrix are updated equally far.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. PyTorch's
-    implementation multiplies in bfloat16, which is slow on most CPUs, and cannot be
-    recorded; this one uses float32 on a CPU and bfloat16 on a GPU. Matrices of equal
-    shape are multiplied as one batch.
+    implementation always multiplies in bfloat16, which is slow on most CPUs, and cannot
+    be recorded; this one does on a GPU, and where the run computes in bfloat16. Matrices
+    of equal shape are multiplied as one batch.
     """
 
     # Newton-Schulz steps and coefficients, as published.
@@ -157,21 +163,31 @@ class Muon:
         self._values, self._gradient = matrices, gradient
         self._rate, self._momentum, self.weight_decay = rate, momentum, 0.0
         self.momentum = torch.zeros_like(self._values)
+        self.dtype = torch.bfloat16 if matrices.is_cuda else torch.float32  # of the products
         self._stacks = [(shapes.count(shape), *shape) for shape in dict.fromkeys(shapes)]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W)."""
-        self.momentum.lerp_(self._gradient, 1 - self._momentum)
-        update = self._gradient.lerp(self.momentum, self._momentum)
-        for stack in self._stacked(update):
-            stack.copy_(self.orthogonalize(stack))
-            rows, columns = stack.shape[1:]
-            if rows > columns:
-                stack *= (rows / columns) ** 0.5
+    def step(self, share: int = 0, shares: int = 1) -> None:
+        """W -= rate * (sqrt(max(1, rows / columns)) * orthogonal(momentum) + decay * W).
+
+        With several shares, only for its share of the matrices of each shape.
+        """
+        vectors = self._values, self._gradient, self.momentum
+        for stacks in zip(*map(self._stacked, vectors), strict=True):
+            values, gradient, momentum = (s.tensor_split(shares)[share] for s in stacks)
+            if len(values):
+                self._update(values, gradient, momentum)
+
+    def _update(self, values: Tensor, gradient: Tensor, momentum: Tensor) -> None:
+        """Update matrices of equal shape: (n, rows, columns) each."""
+        momentum.lerp_(gradient, 1 - self._momentum)
+        update = self.orthogonalize(gradient.lerp(momentum, self._momentum), self.dtype)
+        rows, columns = values.shape[1:]
+        if rows > columns:
+            update *= (rows / columns) ** 0.5
         if self.weight_decay:
-            update.add_(self._values, alpha=self.weight_decay)
-        self._values.sub_(update.mul_(self._rate))
+            update.add_(values, alpha=self.weight_decay)
+        values.sub_(update.mul_(self._rate))
 
     def _stacked(self, vector: Tensor) -> Iterator[Tensor]:
         """Yield views of the matrices in a vector, (n, rows, columns) for each shape."""
@@ -179,19 +195,50 @@ class Muon:
         return (part.view(shape) for part, shape in zip(parts, self._stacks, strict=True))
 
     @classmethod
-    def orthogonalize(cls, matrices: Tensor) -> Tensor:
-        """Bring all singular values to about 1 by Newton-Schulz iteration: (n, rows, columns)."""
-        a, b, c = cls.COEFFICIENTS
+    def orthogonalize(cls, matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Bring all singular values to about 1 by Newton-Schulz iteration: (n, rows, columns).
+
+        The products are of type `dtype`.
+        """
         x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-7)
-        if x.device.type == "cuda":
-            x = x.bfloat16()
         tall = x.shape[1] > x.shape[2]
+        x = x.to(dtype).mT if tall else x.to(dtype)
+        rows, columns = x.shape[1:]
+        # Repeated on Gram matrices, errors of bfloat16 grow until they exceed the result.
+        long = columns >= 2 * rows and dtype == torch.float32
+        x = torch.bmm(cls._accumulate(torch.bmm(x, x.mT)), x) if long else cls._iterate(x)
+        return (x.mT if tall else x).to(matrices.dtype)
+
+    @classmethod
+    def _iterate(cls, x: Tensor) -> Tensor:
+        """Take all steps, x <- a x + b (x x') x + c (x x')² x, (n, rows, columns)."""
+        a, b, c = cls.COEFFICIENTS
         for _ in range(cls.STEPS):
-            # The Gram matrix of the shorter side; no matrix is transposed in memory.
-            gram = torch.bmm(x.mT, x) if tall else torch.bmm(x, x.mT)
+            gram = torch.bmm(x, x.mT)
             factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-            x = torch.baddbmm(x, *((x, factor) if tall else (factor, x)), beta=a)
-        return x.to(matrices.dtype)
+            x = torch.baddbmm(x, factor, x, beta=a)
+        return x
+
+    @classmethod
+    def _accumulate(cls, gram: Tensor) -> Tensor:
+        """Return the matrix by which all steps together multiply x, given x x': (n, rows, rows).
+
+        A step multiplies x by the symmetric factor f = a I + b x x' + c (x x')², and so
+        x x' by f on both sides. A long x itself is not needed until the end.
+        """
+        product = factor = cls._compute_factor(gram)
+        for _ in range(cls.STEPS - 1):
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
+            factor = cls._compute_factor(gram)
+            product = torch.bmm(factor, product)
+        return product
+
+    @classmethod
+    def _compute_factor(cls, gram: Tensor) -> Tensor:
+        a, b, c = cls.COEFFICIENTS
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        return factor
 
 
 def _get_shapes(values: dict[str, Tensor]) -> dict[str, torch.Size]:

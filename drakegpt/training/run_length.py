@@ -20,6 +20,7 @@ from drakegpt.data.windows import count_windows
 from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model
 from drakegpt.models.size import count_total_parameters
+from drakegpt.training.dtype_trial import choose_run_dtype
 from drakegpt.training.memory import check_memory
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Evaluation, Step, Trainer, count_evaluated_tokens
@@ -82,6 +83,7 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
     evaluations, and the final scoring of both splits. The trial uses random tokens and,
     on a CPU, only a few windows of a large batch.
     """
+    config = dataclasses.replace(config, dtype=choose_run_dtype(config, vocab_size))
     device = choose_device(config.device)
     model_config = config.model_settings(vocab_size)
     set_thread_count(model_config)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from drakegpt.compute.cuda_graph import CaptureRefusedError, capture, warm_up_stream
-from drakegpt.compute.device import choose_dtype
+from drakegpt.compute.device import choose_dtype, choose_thread_count
 from drakegpt.compute.kernels import fits_whole_attention
 from drakegpt.compute.replay import REPLAYED_UP_TO, KernelTrace
 from drakegpt.config import TrainConfig
@@ -44,6 +44,8 @@ WARM_UP_STEPS: dict[ExecutionMode, int] = {"replay": 1, "graph": 3}
 # per step of the scaled model, or 10.8 of 18.9 ms with weights of 1.58 bits, which are quantized in
 # each step by many operations. A step of a small model takes 0.4 ms, compiled or not.
 COMPILED_FROM, COMPILED_FROM_LOW_BIT = 20_000, 1000
+# Fewer tokens than this make matrices too small for a thread to multiply them fast.
+TOKENS_PER_SHARE = 256
 # On a GPU the compiler must not fuse the sums for a norm's gradients with the work on its rows:
 # that slows a step of the scaled model from 5.15 to 5.61 ms.
 GPU_OPTIONS = {"triton.mix_order_reduction": False}
@@ -56,6 +58,7 @@ class ExecutionPlan:
     mode: ExecutionMode
     compiled: bool
     dtype: torch.dtype
+    shares: int  # of the windows, for as many threads (`parallel_step`)
     description: str
 
 
@@ -85,10 +88,26 @@ def plan_execution(config: TrainConfig, device: torch.device, processes: int = 1
         mode = "graph"
     elif device.type == "cpu" and small and processes == 1 and not compiled:
         mode = "replay"
+    parallel = device.type == "cpu" and processes == 1 and not compiled
+    shares = _count_shares(config) if parallel else 1
     details = [str(dtype).removeprefix("torch."), DESCRIPTIONS[mode]]
     if compiled:
         details.append("compiled, which takes a few seconds at the start")
-    return ExecutionPlan(mode, compiled, dtype, f"On {device}: {', '.join(details)}")
+    if shares > 1:
+        details.append(f"the windows shared among {shares} threads")
+    return ExecutionPlan(mode, compiled, dtype, shares, f"On {device}: {', '.join(details)}")
+
+
+def _count_shares(config: TrainConfig) -> int:
+    """Return among how many threads to share the windows of a step; 1 if it does not pay.
+
+    Low-bit weights would be quantized by each of them.
+    """
+    if config.bits != "full":
+        return 1
+    threads = min(torch.get_num_threads(), choose_thread_count(config.model_settings(1)))
+    windows = config.batch_size * config.grad_accumulation
+    return max(1, min(threads, windows, windows * config.context_length // TOKENS_PER_SHARE))
 
 
 class StepRunner:

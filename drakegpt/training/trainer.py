@@ -8,7 +8,8 @@ are all that is needed to resume bit-exactly.
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +29,9 @@ from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import choose_batch_tokens, mean_loss, next_token_loss
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
-from drakegpt.training.flat_params import AveragedWeights, WorkingCopy
+from drakegpt.training.flat_params import AveragedWeights, FlatParameters, WorkingCopy
 from drakegpt.training.optimizers import Optimizer
+from drakegpt.training.parallel_step import ParallelStep
 from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
 
@@ -104,7 +106,8 @@ class Trainer:
         self.model = model
         self.device = device
         self.group = group
-        self.plan = plan_execution(config, device, group.size)
+        plan = plan_execution(config, device, group.size)
+        self.plan = plan if replay else replace(plan, mode="eager")
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
         self.evaluations: list[Evaluation] = []
@@ -130,7 +133,8 @@ class Trainer:
         self._forward = (
             CompiledModel(self._active_model) if self.plan.compiled else self._active_model
         )
-        self._runner = StepRunner(self.plan.mode if replay else "eager", device)
+        self._runner = StepRunner(self.plan.mode, device)
+        self._parallel = self._divide_step() if self.plan.shares > 1 else None
         self._step_time, self._evaluation_time = Stopwatch(), Stopwatch()
 
     def reports(self) -> Iterator[Step | Evaluation]:
@@ -149,7 +153,12 @@ class Trainer:
                     step = self._step()
                 yield step
         finally:
-            self._runner.reset()
+            self._reset_recorded()
+
+    def _reset_recorded(self) -> None:
+        self._runner.reset()
+        if self._parallel:
+            self._parallel.reset()
 
     @property
     def out_of_patience(self) -> bool:
@@ -208,7 +217,7 @@ class Trainer:
         inputs, targets = self._windows.at(self.iteration)
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
-        loss = self._runner(self._update)
+        loss = self._parallel() if self._parallel else self._runner(self._update)
         self.iteration, self._last_rate = self.iteration + 1, rate
         # Reading a loss waits for a GPU, so there it is read only before evaluations.
         if self.device.type == "cpu" or self._is_evaluation_due():
@@ -220,34 +229,59 @@ class Trainer:
         factor = weight_decay_factor(self.config, self.iteration)
         if factor != self.optimizer.decay_factor:
             self.optimizer.decay_factor = factor
-            self._runner.reset()
+            self._reset_recorded()
 
     def _update(self) -> Tensor:
         """Compute the loss and gradient of the current windows, and take an optimizer step."""
         loss = self._gradient()
         self.group.average(self.optimizer.weights.gradient, loss)
-        if self.config.grad_clip:
-            gradient = self.optimizer.weights.gradient
-            gradient *= (self.config.grad_clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
+        self.optimizer.weights.clip_gradient(self.config.grad_clip)
         self.optimizer.step()
         if self._average:
             self._average.update()
         return loss
 
+    def _divide_step(self) -> ParallelStep:
+        """Divide what `_update` does among threads."""
+        shares, optimizer = self.plan.shares, self.optimizer
+        weights = self._copy or optimizer.weights
+        parts = [weights, *(weights.with_own_gradient() for _ in range(shares - 1))]
+        windows = (tokens.tensor_split(shares) for tokens in (self._inputs, self._targets))
+        divided = zip(parts, *windows, strict=True)
+
+        def add_gradients() -> None:
+            for part in parts[1:]:
+                optimizer.weights.gradient.add_(part.gradient)
+            optimizer.weights.clip_gradient(self.config.grad_clip)
+
+        return ParallelStep(
+            self.plan,
+            gradients=[partial(self._share_gradient, *share) for share in divided],
+            updates=[partial(optimizer.step, share, shares) for share in range(shares)],
+            before=self._copy.refresh if self._copy else None,
+            between=add_gradients,
+            after=self._average.update if self._average else None,
+        )
+
     def _gradient(self) -> Tensor:
         """Compute the mean loss of the current windows, and its gradient in the flat weights."""
-        weights, rows = self._copy or self.optimizer.weights, self._count_rows_at_once()
         if self._copy:
             self._copy.refresh()
+        weights = self._copy or self.optimizer.weights
+        return self._share_gradient(weights, self._inputs, self._targets)
+
+    def _share_gradient(
+        self, weights: FlatParameters | WorkingCopy, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Compute a share of the loss, that of some windows, and its gradient in `weights`."""
+        rows = -(-self._count_rows_at_once() // self.plan.shares)
         losses: list[Tensor] = []
-        for inputs, targets in zip(
-            self._inputs.split(rows), self._targets.split(rows), strict=True
-        ):
+        for some, their_targets in zip(inputs.split(rows), targets.split(rows), strict=True):
             with self._autocast():
-                logits = self._forward(inputs)
-            loss = next_token_loss(logits, targets)
-            if len(inputs) < len(self._inputs):
-                loss = loss * (len(inputs) / len(self._inputs))
+                logits = self._forward(some)
+            loss = next_token_loss(logits, their_targets)
+            if len(some) < len(self._inputs):
+                loss = loss * (len(some) / len(self._inputs))
             (weights.add_gradient if losses else weights.set_gradient)(loss)
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -1,6 +1,7 @@
 """Flat weights, and the optimizers that work on them."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -68,6 +69,25 @@ def test_muon_is_pytorchs_own_but_for_its_precision():
             assert (moved * expected).sum() > 0.99 * moved.norm() * expected.norm(), name
         else:
             assert torch.equal(ours[name], before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)], ids=["float32", "bfloat16"]
+)
+@pytest.mark.parametrize("shape", [(128, 512), (384, 128), (64, 64)])
+@pytest.mark.parametrize("condition", [1e1, 1e4])
+def test_orthogonal_is_what_the_published_iteration_computes_in_float64(
+    shape, condition, dtype, error
+):
+    """Also for a matrix that is nearly singular, as momenta are."""
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape).double(), full_matrices=False)
+    scales = torch.logspace(0, -math.log10(condition), min(shape), dtype=torch.float64)
+    matrix = left @ scales.diag() @ right
+    expected = orthogonal_alone(matrix)
+    (result,) = Muon.orthogonalize(matrix.float()[None], dtype)
+    assert result.dtype == torch.float32
+    assert (result - expected).norm() < error * expected.norm()
 
 
 @pytest.mark.parametrize("shape", [(4, 16), (24, 8), (300, 200), (96, 384)])

@@ -81,7 +81,7 @@ def test_a_tape_carries_few_bits_and_both_stages_of_their_recipe(prepared, bits)
         training = trainer(prepared, "TransformerLM", bits=bits)
         training._runner.mode = way
         results.append((losses(training), training.optimizer.weights.values))
-        assert training.optimizer.weight_decay == 0.0
+        assert training.optimizer.decay_factor == 0.0
     assert results[0][0] == results[1][0]
     assert torch.equal(results[0][1], results[1][1])
     assert results[0][0][-1] < results[0][0][0] - 0.5
