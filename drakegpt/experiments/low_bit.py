@@ -87,7 +87,9 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     common = {"recipe": "fast", **given}
 
     def resolved(**changes: Any) -> TrainConfig:
-        return resolve_run(MODEL, size, data, common, changes)
+        # Low-bit weights are trained in float32 on a CPU, and so are the others here.
+        config = resolve_run(MODEL, size, data, common, changes)
+        return replace(config, dtype=given.get("dtype") or "auto")
 
     # Only the number of bits is to differ: dropout is the same for all.
     base = resolved()
