@@ -56,8 +56,9 @@ EVAL_ITERS = 200
 EVALUATION_SHARE = 0.08
 MIN_EVALUATED_TOKENS = 2048
 WIDE = 96  # from this width on, most of the time is arithmetic
-# Below this number of epochs, `fast` has no dropout: the trials are in .github/EXPERIMENTS.md.
-EPOCHS_WITHOUT_DROPOUT = 5
+# Below this number of epochs, `fast` and `best` have no dropout; from the second on, `best` has
+# the dropout of the scaled size: the trials are in .github/EXPERIMENTS.md.
+EPOCHS_WITHOUT_DROPOUT, EPOCHS_OF_STRONG_DROPOUT = 5, 25
 SIZE_SETTINGS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
@@ -128,7 +129,7 @@ def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     `fast` has high learning rates with a linear decay from the start, and Muon for wide
     models with residuals. Its values come from trials on tiny Shakespeare that were judged
     by the validation loss, so losses shown for this recipe are slightly optimistic: see
-    .github/EXPERIMENTS.md. Dropout depends on the text as well: see `needs_no_dropout`.
+    .github/EXPERIMENTS.md. Dropout depends on the text as well: see `choose_dropout`.
     """
     wide = settings["embedding_dim"] >= WIDE
     # A file can name any value for the model, which is not checked yet.
@@ -167,15 +168,21 @@ def _best_recipe() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def needs_no_dropout(settings: Mapping[str, Any], train_tokens: int) -> bool:
-    """Return whether `fast` has no dropout: for a wide model and few epochs.
+def choose_dropout(settings: Mapping[str, Any], train_tokens: int) -> dict[str, float]:
+    """Return the dropout of a run that reads its training text for some number of epochs.
 
-    It applies only if dropout is not given by a flag, a file or a preset.
+    A text that is read a few times teaches something new at each step, so dropout only slows
+    that down. It applies to what is not given by a flag, a file or a preset.
     """
     tokens = settings["batch_size"] * settings["grad_accumulation"] * settings["context_length"]
     epochs = settings["iters"] * tokens / train_tokens
+    if settings["recipe"] == "best" and epochs < EPOCHS_OF_STRONG_DROPOUT:
+        few = epochs < EPOCHS_WITHOUT_DROPOUT
+        return {"dropout": 0.0 if few else 0.1, "token_dropout": 0.0}
     wide = settings["embedding_dim"] >= WIDE
-    return settings["recipe"] == "fast" and wide and epochs < EPOCHS_WITHOUT_DROPOUT
+    if settings["recipe"] == "fast" and wide and epochs < EPOCHS_WITHOUT_DROPOUT:
+        return {"dropout": 0.0}
+    return {}
 
 
 def choose_eval_iters(settings: Mapping[str, Any]) -> int:

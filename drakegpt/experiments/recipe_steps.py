@@ -1,20 +1,30 @@
 """What each idea of the best recipe brings: TransformerLM trained with one more idea at a time.
 
 The first variant is a usual recipe, AdamW as nanoGPT uses it. Each further one takes over some
-settings of recipe best; the last is recipe best. Ideas that the recipe does not use at the given
-size or length are left out.
+settings of recipe best, the last one all of them; ideas that the recipe does not use at the
+given size or length are left out. Then come an ensemble of the seeds, and the recipe mixed with
+n-gram counts, whose weights are fitted on the tail of the training split. The first and the last
+recipe are trained longer as well.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean, stdev
 from typing import Any
 
+import torch
+
+from drakegpt.compute.device import choose_device
+from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError
-from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.noise import Difference, compare_losses
 from drakegpt.experiments.experiment import Collection, Experiment
 from drakegpt.experiments.formatting import format_difference
-from drakegpt.experiments.results import ResultRow, aggregate_runs, compare_losses, val_loss
+from drakegpt.experiments.results import aggregate_runs
+from drakegpt.runs.mixtures import load_run_mixture, score_run_mixture
+from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
 
 MODEL = "TransformerLM"
@@ -22,7 +32,6 @@ MODEL = "TransformerLM"
 SHAPE: dict[str, Any] = {
     "context_length": 128, "embedding_dim": 128, "num_heads": 4, "num_layers": 4, "batch_size": 16,
 }  # fmt: skip
-USUAL = "AdamW"
 # https://github.com/karpathy/nanoGPT, config/train_shakespeare_char.py, with a linear decay.
 USUAL_RECIPE: dict[str, Any] = {
     "optimizer": "adamw", "schedule": "hold", "hold_share": 0.0, "max_lr": 1e-3, "base_lr": 1e-4,
@@ -32,28 +41,33 @@ USUAL_RECIPE: dict[str, Any] = {
 }  # fmt: skip
 # The settings that each idea takes over from recipe best.
 IDEAS: dict[str, tuple[str, ...]] = {
-    "Muon": (
+    "+ Muon": (
         "optimizer", "muon_lr", "muon_momentum", "muon_weight_decay", "muon_split_qkv", "max_lr",
-        "adam_beta2", "weight_decay", "weight_decay_on", "grad_clip",
+        "adam_beta2", "weight_decay", "weight_decay_on", "grad_clip", "init",
     ),
-    "rate falls to 0, averaged weights": (
-        "schedule", "hold_share", "base_lr", "warmup_iters", "ema"
+    "+ rate falls to 0, averaged weights": (
+        "schedule", "hold_share", "base_lr", "warmup_iters", "ema",
     ),
-    "dropout": ("dropout", "embedding_dropout"),
-    "rotary positions": ("positions", "init"),
-    "token dropout": ("token_dropout",),
+    "+ rotary positions": ("positions",),
+    "+ dropout": ("dropout", "embedding_dropout"),
+    "+ token dropout": ("token_dropout",),
 }  # fmt: skip
-LONGER = 3  # times as many iterations, of the first and the last variant
-LONGER_USUAL = f"{USUAL}, longer"
+USUAL, COUNTED = "AdamW", "with n-gram counts"
+LONGER = 3  # times as many iterations
+LONGER_USUAL, LONGER_BEST, LONGER_COUNTED = "AdamW, longer", "recipe best, longer", "longer, counts"
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
-    """Plan a variant for each idea, and the first and the last one trained longer.
+    """Plan all variants; `given` changes the shape and the length of all.
 
-    `given` changes shape and length of all. Raises `UsageError` for a setting that an idea
-    changes, and for a length in minutes or epochs.
+    Raises `UsageError` for a setting that an idea changes, and for a length in minutes or epochs.
     """
-    fixed = {*USUAL_RECIPE, *(name for names in IDEAS.values() for name in names), "recipe"}
+    fixed = {
+        "recipe",
+        "select_on",
+        *USUAL_RECIPE,
+        *(name for idea in IDEAS.values() for name in idea),
+    }
     if wrong := [name for name in given if name in fixed]:
         raise UsageError(
             f"{wrong[0]} is one of the settings that are compared.", f"Leave {wrong[0]} out."
@@ -70,20 +84,39 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
         settings |= {key: getattr(best, key) for key in adopted}
         variant = resolve_run(MODEL, size, data, common, settings)
         if variant not in variants.values():
-            variants[f"+ {name}"] = variant
+            variants[name] = variant
+    variants[COUNTED] = _without_tail(best)
     longer = {"iters": LONGER * best.iters}
     variants[LONGER_USUAL] = resolve_run(MODEL, size, data, common, USUAL_RECIPE, longer)
-    variants["all, longer"] = resolve_run(MODEL, size, data, common, longer)
+    variants[LONGER_BEST] = resolve_run(MODEL, size, data, common, longer)
+    variants[LONGER_COUNTED] = _without_tail(variants[LONGER_BEST])
     return Experiment(variants, seeds)
+
+
+def _without_tail(config: TrainConfig) -> TrainConfig:
+    """Return the settings of a run that leaves text to fit the weights of counts on."""
+    return replace(config, select_on="training-tail")
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """A variant, its results, and how its loss differs from the variant before it."""
+    """A recipe, the losses of its runs, and how they differ from those of another row."""
 
     name: str
-    result: ResultRow
-    change: Difference | None = None  # none for the first, and for the longer of the usual recipe
+    iterations: int
+    val_losses: tuple[float, ...]  # exact, nats per token: one for each seed, or of an ensemble
+    seconds: float | None = None
+    change: Difference | None = None  # from the row above; of ensembles and counts, from the recipe
+
+    @property
+    def val_loss(self) -> float:
+        """The mean of the losses."""
+        return fmean(self.val_losses)
+
+    @property
+    def spread(self) -> float | None:
+        """The sample standard deviation of the losses, if there are several."""
+        return stdev(self.val_losses) if len(self.val_losses) > 1 else None
 
     @property
     def formatted_change(self) -> str:
@@ -93,21 +126,56 @@ class StepRow:
         return format_difference(-self.change.decrease, within_noise=self.change.within_noise)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row's figures, and the change of the validation loss in nats."""
-        change = {"change": -self.change.decrease} if self.change else {}
-        return {"recipe": self.name, **change, **self.result.to_json()}
+        """Return the figures of the row; the change is that of the mean loss."""
+        row = {"recipe": self.name, "iterations": self.iterations, "seconds": self.seconds}
+        figures = {"val_loss": self.val_loss, "val_losses": self.val_losses, "spread": self.spread}
+        return row | figures | ({"change": -self.change.decrease} if self.change else {})
 
 
 def score_rows(collection: Collection, device_name: str) -> list[StepRow]:
-    """Score all runs: a row for each variant; raises `RunError` if one has none."""
+    """Score all runs, ensembles and mixtures; raises `RunError` if a variant has no run."""
     found = {name: list(runs.values()) for name, runs in collection.runs.items()}
     if lacking := [name for name, runs in found.items() if not runs]:
         problem = next(iter(collection.damaged.values()), f"The variant {lacking[0]} is missing.")
         raise RunError(problem, "Train it again: the same command with --train.")
-    results = {name: aggregate_runs(runs, device_name) for name, runs in found.items()}
+    device = choose_device(device_name)
     rows: list[StepRow] = []
-    for name, result in results.items():
-        first = not rows or name == LONGER_USUAL
-        change = None if first else compare_losses(rows[-1].result, result, val_loss)
-        rows.append(StepRow(name, result, change))
+    recipe: StepRow | None = None
+    for name, following in pairwise([*found, ""]):
+        if name in (COUNTED, LONGER_COUNTED):
+            rows.append(_score_with_counts(COUNTED, found[name], recipe, device))
+            continue
+        before = None if name == LONGER_USUAL else recipe
+        recipe = _score_recipe(name, found[name], before, device_name)
+        rows.append(recipe)
+        if following in (COUNTED, LONGER_COUNTED) and len(found[name]) > 1:
+            rows.append(_score_ensemble(found[name], recipe, device))
     return rows
+
+
+def _score_recipe(
+    name: str, runs: Sequence[Run], before: StepRow | None, device_name: str
+) -> StepRow:
+    scored = aggregate_runs(runs, device_name)
+    losses = tuple(result.val_loss for result in scored.results)
+    change = compare_losses(before.val_losses, losses) if before else None
+    return StepRow(name, runs[0].config.iters, losses, scored.seconds, change)
+
+
+def _score_ensemble(runs: Sequence[Run], recipe: StepRow, device: torch.device) -> StepRow:
+    loss = score_run_mixture(load_run_mixture(runs, device)).ensemble.loss
+    seconds = recipe.seconds and recipe.seconds * len(runs)
+    change = compare_losses(recipe.val_losses, [loss])
+    name = f"ensemble of {len(runs)} seeds"
+    return StepRow(name, recipe.iterations, (loss,), seconds, change)
+
+
+def _score_with_counts(
+    name: str, runs: Sequence[Run], recipe: StepRow | None, device: torch.device
+) -> StepRow:
+    """Score each run mixed with counts."""
+    mixed = [score_run_mixture(load_run_mixture([run], device, counts=True)) for run in runs]
+    losses = tuple(each.mixture.loss for each in mixed if each.mixture)
+    change = compare_losses(recipe.val_losses, losses) if recipe else None
+    seconds = fmean(float(run.last_evaluation["seconds"]) for run in runs)
+    return StepRow(name, runs[0].config.iters, losses, seconds, change)

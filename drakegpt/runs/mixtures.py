@@ -5,14 +5,17 @@ been trained without it (`select_on`), and the counts beside which they are fitt
 too. The validation split has no part in them. The counts that are mixed in are then counted
 again, with the tail: a longer text, for which the same weights are close to the best.
 
-    runs/<name>/mixture.json    the weights of the last mixture of which the run was the first
+    runs/<name>/mixture.json          the weights of the last mixture of which the run was the first
+    runs/<name>/mixture_scores.json   the scores of that mixture, or of the last ensemble
 
 Not here: the arithmetic of mixtures (`models.mixture`), single runs' scores (`scores`).
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,11 +35,11 @@ from drakegpt.evaluation.scoring import get_validation_tokens
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.mixture import Mixture, WeightedCounts, weights_from_json
 from drakegpt.runs.run import Run, open_run
-from drakegpt.runs.scores import count_validation_scoring, identify_scored
+from drakegpt.runs.scores import count_validation_scoring, identify_scored, parse_score
 from drakegpt.runs.weights_file import PretrainedModel
 from drakegpt.wording import format_command
 
-WEIGHTS = "mixture.json"
+WEIGHTS, SCORES = "mixture.json", "mixture_scores.json"
 HIGHEST_ORDER = 8  # of counts; 10 takes twice the memory and gains 0.0004 nats
 
 
@@ -74,13 +77,45 @@ def load_run_mixture(
 
 
 def score_run_mixture(loaded: RunMixture) -> MixtureScores:
-    """Score a mixture and its parts on the whole validation split, and count that for each run."""
+    """Score a mixture and its parts on the whole validation split, and count that for each run.
+
+    Scores of the same runs and weights that are stored are returned as they are.
+    """
+    of = _identify_mixture(loaded)
+    path = loaded.runs[0].folder / SCORES
+    if stored := _read_scores(path, of):
+        return stored
     loaded.data.verify()
     tokens = get_validation_tokens(loaded.data)
     scores = score_mixture(loaded.mixture, tokens, loaded.data.tokenizer, loaded.device)
     for run in loaded.runs:
         count_validation_scoring(run)
+    files.write_text(path, json.dumps({"of": of, "scores": asdict(scores)}, indent=2))
     return scores
+
+
+def _identify_mixture(loaded: RunMixture) -> dict[str, Any]:
+    """Return what scores belong to: the weights of the runs, and those of the counts."""
+    weights = loaded.fitted and {
+        "order": loaded.fitted.order, **loaded.fitted.weights.to_json()
+    }  # fmt: skip
+    return {"runs": [identify_scored(run) for run in loaded.runs], "weights": weights}
+
+
+def _read_scores(path: Path, of: Mapping[str, Any]) -> MixtureScores | None:
+    """Read stored scores, if they are complete and those of this mixture."""
+    try:
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
+        if stored["of"] != of:
+            return None
+        scores = stored["scores"]
+        models = [score for each in scores["models"] if (score := parse_score(each))]
+        ensemble, *mixed = (parse_score(scores[name]) for name in ("ensemble", "counts", "mixture"))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if not ensemble or len(models) != len(of["runs"]) or (of["weights"] and not all(mixed)):
+        return None
+    return MixtureScores(tuple(models), ensemble, *mixed)
 
 
 def load_members(

@@ -133,8 +133,8 @@ def read_scores(run: Run) -> Scores | None:
         data = parse_json((run.folder / SCORES).read_text(encoding="utf-8"))
         if data["of"] != identify_scored(run):
             return None
-        train, val, best_val = (_parse_score(data[name]) for name in ("train", "val", "best_val"))
-        tail = _parse_score(data["tail"]) if run.config.holds_out_tail else None
+        train, val, best_val = (parse_score(data[name]) for name in ("train", "val", "best_val"))
+        tail = parse_score(data["tail"]) if run.config.holds_out_tail else None
     except (OSError, ValueError, TypeError, KeyError, RunError):
         return None
     if not (train and val and best_val) or (run.config.holds_out_tail and not tail):
@@ -185,7 +185,7 @@ def _read_single(run: Run, name: str) -> Score | None:
     scored = _read_scored(run)
     if name not in scored or scored.get("of") != identify_scored(run):
         return None
-    return _parse_score(scored[name])
+    return parse_score(scored[name])
 
 
 def _read_scored(run: Run) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _write(run: Run, name: str, values: Mapping[str, Any]) -> None:
     files.write_text(run.folder / name, json.dumps(values, indent=2))
 
 
-def _parse_score(values: Any) -> Score | None:
+def parse_score(values: Any) -> Score | None:
     """Return a stored score, if it is complete and its numbers are valid."""
     try:
         score = Score(**values)

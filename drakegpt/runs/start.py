@@ -1,16 +1,16 @@
 """Starts a new run: resolves its settings, finds its initial weights, makes its folder.
 
 This is the one place where settings become final: epochs and minutes become iterations,
-a trial may choose bfloat16 on a CPU, and the `fast` recipe's dropout is set by how often
-the text is read, so that the same settings give the same run on any machine.
+a trial may choose bfloat16 on a CPU, and the dropout of recipes `fast` and `best` is set by how
+often the text is read, so that the same settings give the same run on any machine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from drakegpt.config import TrainConfig, resolve
-from drakegpt.config.presets import PRESETS, needs_no_dropout
+from drakegpt.config.presets import PRESETS, choose_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.runs.create import create_run
@@ -39,22 +39,13 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     def at_length(iters: int) -> TrainConfig:
         return resolve(model, size, data.name, *layers, {"iters": iters, "minutes": 0.0})
 
-    length = resolve_length(config, data, at_length)
-    if length:
+    if length := resolve_length(config, data, at_length):
         config = resolve(model, size, data.name, *layers, length)
-    if not _is_dropout_given(config, layers):
-        tokens, _ = data.select_splits(tail=config.holds_out_tail)
-        if needs_no_dropout(asdict(config), len(tokens)):
-            layers = *layers, {"dropout": 0.0}
-            config = resolve(model, size, data.name, *layers, length or {})
-    return config
-
-
-def _is_dropout_given(config: TrainConfig, layers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a layer or the named preset sets the dropout."""
-    preset = PRESETS.get(config.preset)
-    named = [*layers, preset.settings] if preset else layers
-    return any(layer.get("dropout") is not None for layer in named)
+    tokens, _ = data.select_splits(tail=config.holds_out_tail)
+    dropout = choose_dropout(asdict(config), len(tokens))
+    for name in PRESETS[config.preset].settings if config.preset in PRESETS else ():
+        dropout.pop(name, None)
+    return resolve(model, size, data.name, dropout, *layers, length)
 
 
 def start_run(config: TrainConfig, data: Dataset, name: str | None = None) -> Run:

@@ -77,6 +77,21 @@ def test_fast_drops_nothing_from_a_wide_model_that_reads_its_text_a_few_times(pr
     assert dropout(50, embedding_dim=64) == 0.0  # narrow models never need it
 
 
+def test_the_best_recipe_drops_more_the_more_often_it_reads_its_text(prepared):
+    epoch = len(prepared.split("train")) / (32 * 8)  # iterations
+
+    def dropout(epochs, **changes):
+        given = {"recipe": "best", "iters": int(epochs * epoch)} | changes
+        config = resolve_run("TransformerLM", "default", prepared, given)
+        return config.dropout, config.embedding_dropout, config.token_dropout
+
+    assert dropout(4.9) == (0.0, 0.0, 0.0)
+    assert dropout(5.1) == dropout(24.9) == (0.1, 0.1, 0.0)
+    assert dropout(25.1) == (0.3, 0.3, 0.15)
+    assert dropout(4.9, token_dropout=0.2) == (0.0, 0.0, 0.2)
+    assert dropout(4.9, dropout=0.2) == (0.2, 0.2, 0.0)
+
+
 def test_dropout_of_a_system_stays(prepared):
     config = resolve_run("GPT1LM", "default", prepared, {"preset": "gpt1-small", "iters": 1})
     assert (config.recipe, config.dropout) == ("fast", 0.2)

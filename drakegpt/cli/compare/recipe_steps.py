@@ -6,7 +6,7 @@ from drakegpt.cli import console
 from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
-from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank, format_range
+from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -47,19 +47,20 @@ def compare_recipe_steps(
     title = f"What each idea of recipe best brings, on {data.name}"
     show_table(title, _COLUMNS, rows)
     unit = data.tokenizer.unit
-    means = describe_seeds(len(row.result.seeds) for row in rows)
+    means = describe_seeds(len(row.val_losses) for row in rows)
     console.show(
-        f"Losses: nats per {unit} over the whole splits, of the last weights. Each row has all "
-        f"ideas of the rows above it; the last two are trained longer. {NOISE} {means}".rstrip()
+        f"Losses: nats per {unit} over the whole splits, of the last weights. Each row has "
+        "the ideas of those above it. With n-gram counts: trained without the last tenth of the "
+        "training split, on which the weights of the counts are fitted. Seconds: training of a "
+        f"run, or of all runs of an ensemble. {NOISE} {means}".rstrip()
     )
 
 
 _COLUMNS: "tuple[Column[StepRow], ...]" = (
     Column("recipe", lambda row: row.name),
-    Column("iterations", lambda row: format_range(row.result.lengths), 2),
-    Column("train", lambda row: f"{row.result.train_loss:.4f}", 3),
-    Column("validation", lambda row: f"{row.result.val_loss:.4f}"),
-    Column("±", lambda row: format_or_blank(row.result.val_spread, ".4f"), 1),
+    Column("iterations", lambda row: f"{row.iterations:,}", 2),
+    Column("validation", lambda row: f"{row.val_loss:.4f}"),
+    Column("±", lambda row: format_or_blank(row.spread, ".4f"), 1),
     Column("Δ", lambda row: row.formatted_change),
-    Column("seconds", lambda row: format_or_blank(row.result.seconds, ".0f"), 4),
+    Column("seconds", lambda row: format_or_blank(row.seconds, ".0f"), 3),
 )
