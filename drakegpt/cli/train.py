@@ -154,9 +154,10 @@ def _start_run(given: dict[str, Any], name: str | None, group: "ProcessGroup") -
         raise UsageError("--minutes is measured with one process.", "Give --iters instead.")
     dataset = load_dataset(given.get("data"))
     resolved = _resolve(given, dataset)
+    run = start_run(resolved, dataset, name)  # checks first that it fits in memory
     if not given.get("minutes"):
         _note_long_training(resolved, dataset)
-    return start_run(resolved, dataset, name)
+    return run
 
 
 def _note_long_training(resolved: "TrainConfig", dataset: "Dataset") -> None:
