@@ -107,9 +107,9 @@ class Group(PlainHelp, TyperGroup):
 
 
 def _name_in_usage(argument: Any, _: Any) -> list[str]:
-    """Return an argument's name, in brackets if it may be left out."""
+    """Return an argument's name, in brackets if it may be left out, with dots if repeatable."""
     name = argument.metavar or argument.name.upper()
-    return [name if argument.required else f"[{name}]"]
+    return [(name if argument.required else f"[{name}]") + "..." * (argument.nargs == -1)]
 
 
 def _name_in_help(parameter: Any) -> str:
