@@ -47,6 +47,8 @@ from drakegpt.runs.scores import Scores, score_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.upstream import read_state_dict
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT_EXAMPLES = 150
 WEIGHTS_EXAMPLES = 150
 RUN_FILE_EXAMPLES = 150

@@ -25,6 +25,9 @@ from drakegpt.cli.app import app
 from drakegpt.config import MODEL_NAMES
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import UsageError
+from drakegpt.training import run_length
+
+pytestmark = pytest.mark.slow
 
 CODES = (0, 1, 2)  # a command that is not interrupted
 SECONDS = 60  # of the processor, for any of these small commands
@@ -222,6 +225,7 @@ def nothing_measured(monkeypatch):
         raise UsageError("Nothing is measured here.", "Look elsewhere.")
 
     monkeypatch.setattr(timing, "measure", measure)
+    monkeypatch.setattr(run_length, "estimate_seconds", lambda *_: 1.0)
 
 
 @pytest.mark.parametrize("name", NAMES)

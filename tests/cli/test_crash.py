@@ -22,7 +22,7 @@ from drakegpt.data import dataset
 from drakegpt.runs.info import Part
 from drakegpt.runs.run import open_run
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
 SAMPLE = 6  # of each command's changes, in each run of the tests
 CRASHED = 99
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink",

@@ -16,9 +16,12 @@ DRIVER = shutil.which("chromedriver")
 SCHEMES = ("light", "dark")
 PHONE, DESKTOP = 390, 1200
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver in the PATH"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver in the PATH"
+    ),
+]
 
 
 @pytest.fixture(scope="session")
