@@ -1,5 +1,13 @@
 """Settings of models and runs: their fields, presets, resolution, checks and files."""
 
+from drakegpt.config.lookup import (
+    changeable_settings,
+    choices,
+    incidental_settings,
+    searchable_settings,
+    setting_of,
+    type_of,
+)
 from drakegpt.config.resolve import (
     find_model,
     merge_layers,
@@ -26,11 +34,5 @@ from drakegpt.config.schema import (
     SelectOn,
     TrainConfig,
     add_model,
-    changeable_settings,
-    choices,
-    incidental_settings,
-    searchable_settings,
-    setting_of,
-    type_of,
 )
 from drakegpt.config.validate import check_setting, has_odd_heads, uneven_heads

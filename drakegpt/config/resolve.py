@@ -6,6 +6,7 @@ A later layer wins. What no layer gives comes from the size, the preset and the 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drakegpt.config.lookup import setting_of, type_of
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 from drakegpt.config.presets import (
     EVAL_ITERS,
@@ -20,8 +21,6 @@ from drakegpt.config.schema import (
     ModelConfig,
     ModelName,
     TrainConfig,
-    setting_of,
-    type_of,
 )
 from drakegpt.config.validate import check_setting, check_together, validate
 from drakegpt.errors import UsageError, shorten, show_value, suggest_name

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from drakegpt.config.lookup import choices, hints, setting_of
 from drakegpt.config.model_facts import MODEL_FACTS
-from drakegpt.config.schema import ModelConfig, TrainConfig, choices, hints, setting_of
+from drakegpt.config.schema import ModelConfig, TrainConfig
 from drakegpt.errors import UsageError, shorten, show_value, suggest_name
 
 if TYPE_CHECKING:

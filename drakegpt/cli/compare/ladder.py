@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drakegpt import files
 from drakegpt.cli import console
-from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
+from drakegpt.cli.compare.collecting import damaged_to_json, warn_of_damaged
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import SIZES
 from drakegpt.errors import RunError

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
+from drakegpt.cli.compare.collecting import collect_runs, damaged_to_json
 from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import RunError
@@ -34,15 +34,13 @@ def compare_low_bit(
 ) -> None:
     """Measure TransformerLM in each precision and show it; with `train`, train missing runs."""
     from drakegpt.bench.hardware import describe_machine
-    from drakegpt.cli.run_launcher import RunLauncher
     from drakegpt.compute.device import choose_device
-    from drakegpt.experiments.experiment import collect, list_seeds
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.low_bit import VARIANTS, measure, plan, summarize
 
     experiment = plan(settings, size, data, list_seeds(settings, seeds))
     device = choose_device(settings.get("device", "auto"))
-    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
-    warn_of_damaged(collected.damaged)
+    collected = collect_runs(experiment, data, train=train, quiet=quiet)
     if len(collected.runs["full"]) < seeds:
         raise RunError(
             f"The table needs a float32 run of TransformerLM on '{data.name}' with these settings "

@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
+from drakegpt.cli.compare.collecting import collect_all_runs, damaged_to_json
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.errors import RunError
 from drakegpt.experiments.formatting import NOISE, describe_seeds, format_or_blank
-from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -25,19 +23,11 @@ def compare_recipe_steps(
     quiet: bool,
 ) -> None:
     """Show the loss with one more idea at a time; with `train`, train missing runs."""
-    from drakegpt.cli.run_launcher import RunLauncher
-    from drakegpt.experiments.experiment import collect, list_seeds
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.recipe_steps import plan, score_rows
 
     experiment = plan(settings, size, data, list_seeds(settings, seeds))
-    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
-    warn_of_damaged(collected.damaged)
-    if missing := len(collected.missing):
-        raise RunError(
-            f"The table needs {pluralize(len(experiment.variants) * seeds, 'run')} on "
-            f"'{data.name}'; not trained yet: {missing}.",
-            "Train them: the same command with --train.",
-        )
+    collected = collect_all_runs(experiment, data, train=train, quiet=quiet)
     rows = score_rows(collected, settings.get("device", "auto"))
     if json:
         shown = [row.to_json() for row in rows]

@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.compare.damaged import damaged_to_json, warn_of_damaged
+from drakegpt.cli.compare.collecting import collect_all_runs, damaged_to_json
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.errors import RunError
 from drakegpt.experiments.formatting import describe_seeds, format_or_blank, format_range
-from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,20 +25,12 @@ def compare_regularization(
     quiet: bool,
 ) -> None:
     """Show the loss with each regularizer; with `train`, train missing runs."""
-    from drakegpt.cli.run_launcher import RunLauncher
-    from drakegpt.experiments.experiment import collect, list_seeds
+    from drakegpt.experiments.experiment import list_seeds
     from drakegpt.experiments.plots import draw_regularization
     from drakegpt.experiments.regularization import plan, score_rows, summarize
 
     experiment = plan(settings, size, data, list_seeds(settings, seeds))
-    collected = collect(experiment, data, RunLauncher(data, quiet=quiet) if train else None)
-    warn_of_damaged(collected.damaged)
-    if missing := len(collected.missing):
-        raise RunError(
-            f"The table needs {pluralize(len(experiment.variants) * seeds, 'run')} on "
-            f"'{data.name}'; not trained yet: {missing}.",
-            "Train them: the same command with --train.",
-        )
+    collected = collect_all_runs(experiment, data, train=train, quiet=quiet)
     regularized = score_rows(collected, settings.get("device", "auto"))
     figures = [str(path) for path in draw_regularization(data.name, regularized)]
     if json:
