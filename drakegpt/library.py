@@ -197,7 +197,7 @@ def generate(
     ones; it equals what `drakegpt generate` writes with the same `seed`, which is drawn if
     not given. `temperature`, `top_k` and `top_p` are those of `Sampling`; `best` takes the
     weights with the lowest estimated loss instead of the last. `counts` mixes in n-gram
-    counts of the training split, for runs trained with `select_on="training-tail"`.
+    counts of the training split.
     """
     named = run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
     members = [_find_pretrained(each) for each in named]

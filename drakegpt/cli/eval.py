@@ -108,7 +108,7 @@ def _mixture_to_json(loaded: "RunMixture", scores: "MixtureScores") -> dict[str,
         result["mixture"] = scores.mixture.to_json()
         result["weights"] = {
             **loaded.fitted.weights.to_json(),
-            "fitted_on": "training-tail",
+            "fitted_on": "training-tail" if loaded.fitted.tokens else "other texts",
             "fitted_tokens": loaded.fitted.tokens,
             "fitted_loss": loaded.fitted.loss,
         }
@@ -128,9 +128,13 @@ def _render_mixture(loaded: "RunMixture", scores: "MixtureScores") -> None:
     unit = loaded.data.tokenizer.unit
     show_table(f"Validation split of {loaded.data.name}", _list_columns("model", unit), rows)
     if loaded.fitted:
+        fitted = (
+            f"{loaded.fitted.tokens:,} {unit}s of the training split's last tenth, which no run "
+            "was trained on"
+        )
         console.show(
-            f"Weights of the counts: fitted on {loaded.fitted.tokens:,} {unit}s of the training "
-            "split's last tenth, which no run was trained on; the counts are of the whole split."
+            f"Weights of the counts: fitted on {fitted if loaded.fitted.tokens else 'other texts'}"
+            "; the counts are of the whole training split."
         )
 
 

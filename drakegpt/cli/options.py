@@ -165,7 +165,7 @@ Counts = Annotated[
     bool,
     typer.Option(
         "--counts",
-        help="Mix in n-gram counts of the training split; for runs of --select-on training-tail.",
+        help="Mix in n-gram counts of the training split.",
     ),
 ]
 Device = Annotated[

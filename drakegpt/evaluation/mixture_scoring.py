@@ -46,8 +46,8 @@ class FittedWeights:
 
     order: int  # of the counts
     weights: MixtureWeights
-    loss: float  # nats per token, on the text that they were fitted on
-    tokens: int  # number of tokens in it
+    loss: float | None = None  # nats per token, on the text that they were fitted on
+    tokens: int = 0  # number of tokens in it; none if they were fitted on other texts
 
 
 def score_mixture(
@@ -97,7 +97,7 @@ def fit_mixture_weights(
         weights = fit_weights(ensemble, *predicted)
         mixed = mix_with_counts(ensemble, predicted[0], weights.look_up(*predicted[1:]))
         fitted.append(FittedWeights(order, weights, -float(mixed.mean()), len(positions)))
-    return min(fitted, key=lambda each: each.loss)
+    return min(fitted, key=lambda each: each.loss or 0.0)
 
 
 def _mix_in_counts(

@@ -2,21 +2,18 @@
 
 The first variant is a usual recipe, AdamW as nanoGPT uses it. Each further one takes over some
 settings of recipe best, the last one all of them; ideas that the recipe does not use at the
-given size or length are left out. Then come an ensemble of the seeds, and the recipe mixed with
-n-gram counts, whose weights are fitted on the tail of the training split. The first and the last
-recipe are trained longer as well.
+given size or length are left out. Then come the recipe mixed with n-gram counts, and an ensemble
+of the seeds. The first and the last recipe are trained longer as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
 
 from drakegpt.compute.device import choose_device
-from drakegpt.config import TrainConfig
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError
 from drakegpt.evaluation.noise import Difference, compare_losses
@@ -54,7 +51,7 @@ IDEAS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 USUAL, COUNTED = "AdamW", "with n-gram counts"
 LONGER = 3  # times as many iterations
-LONGER_USUAL, LONGER_BEST, LONGER_COUNTED = "AdamW, longer", "recipe best, longer", "longer, counts"
+LONGER_USUAL, LONGER_BEST = "AdamW, longer", "recipe best, longer"
 
 
 def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int]) -> Experiment:
@@ -64,7 +61,6 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
     """
     fixed = {
         "recipe",
-        "select_on",
         *USUAL_RECIPE,
         *(name for idea in IDEAS.values() for name in idea),
     }
@@ -85,17 +81,10 @@ def plan(given: Mapping[str, Any], size: str, data: Dataset, seeds: Sequence[int
         variant = resolve_run(MODEL, size, data, common, settings)
         if variant not in variants.values():
             variants[name] = variant
-    variants[COUNTED] = _without_tail(best)
     longer = {"iters": LONGER * best.iters}
     variants[LONGER_USUAL] = resolve_run(MODEL, size, data, common, USUAL_RECIPE, longer)
     variants[LONGER_BEST] = resolve_run(MODEL, size, data, common, longer)
-    variants[LONGER_COUNTED] = _without_tail(variants[LONGER_BEST])
     return Experiment(variants, seeds)
-
-
-def _without_tail(config: TrainConfig) -> TrainConfig:
-    """Return the settings of a run that leaves text to fit the weights of counts on."""
-    return replace(config, select_on="training-tail")
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ class StepRow:
     iterations: int
     val_losses: tuple[float, ...]  # exact, nats per token: one for each seed, or of an ensemble
     seconds: float | None = None
-    change: Difference | None = None  # from the row above; of ensembles and counts, from the recipe
+    change: Difference | None = None  # from the row above; of mixtures, from the recipe
 
     @property
     def val_loss(self) -> float:
@@ -138,18 +127,12 @@ def score_rows(collection: Collection, device_name: str) -> list[StepRow]:
     if lacking := [name for name, runs in found.items() if not runs]:
         problem = next(iter(collection.damaged.values()), f"The variant {lacking[0]} is missing.")
         raise RunError(problem, "Train it again: the same command with --train.")
-    device = choose_device(device_name)
     rows: list[StepRow] = []
-    recipe: StepRow | None = None
-    for name, following in pairwise([*found, ""]):
-        if name in (COUNTED, LONGER_COUNTED):
-            rows.append(_score_with_counts(COUNTED, found[name], recipe, device))
-            continue
-        before = None if name == LONGER_USUAL else recipe
-        recipe = _score_recipe(name, found[name], before, device_name)
-        rows.append(recipe)
-        if following in (COUNTED, LONGER_COUNTED) and len(found[name]) > 1:
-            rows.append(_score_ensemble(found[name], recipe, device))
+    for (name, runs), following in zip(found.items(), [*list(found)[1:], ""], strict=True):
+        before = rows[-1] if rows and name != LONGER_USUAL else None
+        rows.append(_score_recipe(name, runs, before, device_name))
+        if following in (LONGER_USUAL, ""):
+            rows += _score_mixtures(runs, rows[-1], choose_device(device_name))
     return rows
 
 
@@ -162,20 +145,20 @@ def _score_recipe(
     return StepRow(name, runs[0].config.iters, losses, scored.seconds, change)
 
 
-def _score_ensemble(runs: Sequence[Run], recipe: StepRow, device: torch.device) -> StepRow:
-    loss = score_run_mixture(load_run_mixture(runs, device)).ensemble.loss
-    seconds = recipe.seconds and recipe.seconds * len(runs)
-    change = compare_losses(recipe.val_losses, [loss])
-    name = f"ensemble of {len(runs)} seeds"
-    return StepRow(name, recipe.iterations, (loss,), seconds, change)
-
-
-def _score_with_counts(
-    name: str, runs: Sequence[Run], recipe: StepRow | None, device: torch.device
-) -> StepRow:
-    """Score each run mixed with counts."""
+def _score_mixtures(
+    runs: Sequence[Run], recipe: StepRow, device: torch.device
+) -> Iterator[StepRow]:
+    """Score runs of a recipe each mixed with counts, and if there are several, as an ensemble."""
     mixed = [score_run_mixture(load_run_mixture([run], device, counts=True)) for run in runs]
-    losses = tuple(each.mixture.loss for each in mixed if each.mixture)
-    change = compare_losses(recipe.val_losses, losses) if recipe else None
-    seconds = fmean(float(run.last_evaluation["seconds"]) for run in runs)
-    return StepRow(name, runs[0].config.iters, losses, seconds, change)
+    losses = tuple(scores.mixture.loss for scores in mixed if scores.mixture)
+    change = compare_losses(recipe.val_losses, losses)
+    yield replace(recipe, name=COUNTED, val_losses=losses, change=change)
+    if len(runs) == 1:
+        return
+    scores = score_run_mixture(load_run_mixture(runs, device, counts=True))
+    seconds = recipe.seconds and recipe.seconds * len(runs)
+    name = f"ensemble of {len(runs)} seeds"
+    for title, score in ((name, scores.ensemble), (f"{name}, {COUNTED}", scores.mixture)):
+        if score:
+            change = compare_losses(recipe.val_losses, [score.loss])
+            yield StepRow(title, recipe.iterations, (score.loss,), seconds, change)

@@ -22,9 +22,12 @@ Not here: the counts (`data.ngrams`), scores (`evaluation.mixture_scoring`), and
 weights are fitted on (`runs.mixtures`).
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +45,7 @@ FOLLOWERS = (1, 2, 4, 8, 16)
 OCCURRENCES = (1, 2, 4, 8, 16, 32, 64)
 # All but the first, as arrays.
 _FOLLOWERS, _OCCURRENCES = np.array(FOLLOWERS[1:]), np.array(OCCURRENCES[1:])
+GENERAL_WEIGHTS = Path(__file__).with_name("mixture_weights.json")
 ITERATIONS = 60  # of expectation-maximization
 PRIOR_TOKENS = 20.0  # each weight is fitted as if it had these at the weight of all contexts
 
@@ -77,6 +81,15 @@ def weights_from_json(values: Mapping[str, Any]) -> MixtureWeights:
     if not ((table >= 0) & (table <= 1)).all():
         raise ValueError("they are not between 0 and 1")
     return MixtureWeights(table)
+
+
+@cache
+def load_general_weights() -> MixtureWeights:
+    """Load weights for any run: means, as log-odds, of weights fitted on the tails of three texts.
+
+    `GENERAL_WEIGHTS` names the texts and the runs.
+    """
+    return weights_from_json(json.loads(GENERAL_WEIGHTS.read_text(encoding="utf-8")))
 
 
 class Counts(Protocol):

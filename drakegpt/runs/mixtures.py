@@ -1,9 +1,9 @@
 """Ensembles of runs, and runs that are mixed with the n-gram counts of their training text.
 
-The weights of a mixture are fitted on the tail of the training split, so each run must have
-been trained without it (`select_on`), and the counts beside which they are fitted leave it out
-too. The validation split has no part in them. The counts that are mixed in are then counted
-again, with the tail: a longer text, for which the same weights are close to the best.
+Runs that were trained without the tail of the training split (`select_on`) have weights that are
+fitted on it, beside counts that leave it out too. The counts that are mixed in are then counted
+again, with the tail: a longer text, for which the same weights are close to the best. All other
+runs have general weights, fitted on other texts. The validation split has no part in either.
 
     runs/<name>/mixture.json          the weights of the last mixture of which the run was the first
     runs/<name>/mixture_scores.json   the scores of that mixture, or of the last ensemble
@@ -21,7 +21,7 @@ import torch
 
 from drakegpt import files
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.ngrams import NGrams, fit
+from drakegpt.data.ngrams import NGrams, fit, limit_order
 from drakegpt.data.stored_ngrams import load_ngrams
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.errors import UsageError
@@ -33,11 +33,15 @@ from drakegpt.evaluation.mixture_scoring import (
 )
 from drakegpt.evaluation.scoring import get_validation_tokens
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.mixture import Mixture, WeightedCounts, weights_from_json
+from drakegpt.models.mixture import (
+    Mixture,
+    WeightedCounts,
+    load_general_weights,
+    weights_from_json,
+)
 from drakegpt.runs.run import Run, open_run
 from drakegpt.runs.scores import count_validation_scoring, identify_scored, parse_score
 from drakegpt.runs.weights_file import PretrainedModel
-from drakegpt.wording import format_command
 
 WEIGHTS, SCORES = "mixture.json", "mixture_scores.json"
 HIGHEST_ORDER = 8  # of counts; 10 takes twice the memory and gains 0.0004 nats
@@ -60,17 +64,19 @@ def load_run_mixture(
 ) -> RunMixture:
     """Load the last weights of runs on one dataset as a mixture, with counts of its training split.
 
-    Raises `UsageError` if the runs are not on one version of a dataset or, with `counts`, were
-    trained on its tail; and what `Run.load_model` and `Run.load_dataset` raise.
+    Raises `UsageError` if the runs are not on one version of a dataset, and what
+    `Run.load_model` and `Run.load_dataset` raise.
     """
     _check_dataset(runs)
-    if counts:
-        _check_tail_is_unseen(runs)
     data = runs[0].load_dataset()
     models = tuple(run.load_model(device) for run in runs)
     if not counts:
         return RunMixture(tuple(runs), data, Mixture(models), device)
-    fitted = _read_weights(runs) or _fit_and_store(runs, models, data, device)
+    if all(run.config.holds_out_tail and not run.config.init_from for run in runs):
+        fitted = _read_weights(runs) or _fit_and_store(runs, models, data, device)
+    else:  # a run may have seen the tail
+        order = limit_order(data.tokenizer.vocab_size, HIGHEST_ORDER)
+        fitted = FittedWeights(order, load_general_weights())
     ngrams = load_ngrams(data, fitted.order)
     mixture = Mixture(models, WeightedCounts(ngrams, fitted.weights))
     return RunMixture(tuple(runs), data, mixture, device, ngrams, fitted)
@@ -205,21 +211,3 @@ def _check_tokenizer(name: str, tokenizer: Tokenizer, first_name: str, first: To
             f"{name} has another tokenizer than {first_name}.",
             "Name runs on one dataset: probabilities can be averaged for the same tokens only.",
         )
-
-
-def _check_tail_is_unseen(runs: Sequence[Run]) -> None:
-    """Raise `UsageError` if a run was, or may have been, trained on the tail."""
-    for run in runs:
-        if not run.config.holds_out_tail:
-            command = format_command("train", run.config.model, select_on="training-tail")
-            raise UsageError(
-                f"{run.name} was trained on the whole training split, so no text is left to fit "
-                "the weights of its counts on.",
-                f"Train a run that leaves its last tenth out: `{command}`.",
-            )
-        if run.config.init_from:
-            raise UsageError(
-                f"{run.name} started from the weights of {run.config.init_from}, which may have "
-                "been trained on the text that the weights of its counts are fitted on.",
-                "Name a run that started from random weights.",
-            )

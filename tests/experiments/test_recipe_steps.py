@@ -11,7 +11,6 @@ from drakegpt.experiments.recipe_steps import (
     IDEAS,
     LONGER,
     LONGER_BEST,
-    LONGER_COUNTED,
     LONGER_USUAL,
     USUAL,
     plan,
@@ -26,21 +25,20 @@ SMALL = {"context_length": 8, "embedding_dim": 8, "num_layers": 1, "batch_size":
 def test_each_variant_takes_over_one_idea_and_the_last_is_the_recipe(prepared):
     variants = plan(SMALL, "default", prepared, [1]).variants
     names = list(variants)
-    assert names[:1] + names[-4:] == [USUAL, COUNTED, LONGER_USUAL, LONGER_BEST, LONGER_COUNTED]
-    for before, name in pairwise(names[:-4]):
+    assert names[:1] + names[-2:] == [USUAL, LONGER_USUAL, LONGER_BEST]
+    for before, name in pairwise(names[:-2]):
         one, other = (dataclasses.asdict(variants[each]) for each in (before, name))
         changed = {key for key in other if other[key] != one[key]}
         assert changed
         assert changed <= set(IDEAS[name]), name
     best = resolve_run("TransformerLM", "default", prepared, SMALL | {"recipe": "best"})
-    assert variants[names[-5]] == best
-    assert variants[COUNTED] == dataclasses.replace(best, select_on="training-tail")
+    assert variants[names[-3]] == best
     longer = SMALL | {"recipe": "best", "iters": LONGER * best.iters}
     assert variants[LONGER_BEST] == resolve_run("TransformerLM", "default", prepared, longer)
     assert variants[LONGER_USUAL].optimizer == "adamw"
 
 
-@pytest.mark.parametrize("name", ["dropout", "recipe", "positions", "select_on"])
+@pytest.mark.parametrize("name", ["dropout", "recipe", "positions"])
 def test_what_is_compared_cannot_be_set(prepared, name):
     with pytest.raises(UsageError, match=f"Leave {name} out"):
         plan({name: "x"}, "default", prepared, [42])
@@ -51,18 +49,17 @@ def test_rows_are_the_recipes_their_ensembles_and_their_mixtures(prepared):
     experiment = plan(SMALL, "default", prepared, [42, 43])
     found = collect(experiment, prepared, lambda jobs: train_runs(jobs, prepared))
     rows = score_rows(found, "cpu")
-    recipes = [row for row in rows if row.name in experiment.variants and row.name != COUNTED]
-    assert [row.name for row in recipes] == [
-        name for name in experiment.variants if name not in (COUNTED, LONGER_COUNTED)
-    ]
+    recipes = [row for row in rows if row.name in experiment.variants]
+    assert [row.name for row in recipes] == list(experiment.variants)
     for before, row in pairwise(recipes[:-2]):
         change = row.val_loss - before.val_loss
         assert row.to_json()["change"] == pytest.approx(change, abs=1e-9)
     assert rows[0].formatted_change == recipes[-2].formatted_change == ""
-    for recipe, ensemble, mixed in (rows[-7:-4], rows[-3:]):
-        assert ensemble.name == "ensemble of 2 seeds"
+    for recipe, counted, ensemble, both in (rows[-9:-5], rows[-4:]):
+        assert [row.name for row in (counted, ensemble, both)] == [
+            COUNTED, "ensemble of 2 seeds", f"ensemble of 2 seeds, {COUNTED}"
+        ]  # fmt: skip
         assert ensemble.val_loss <= recipe.val_loss
-        assert mixed.name == COUNTED
-        assert mixed.val_loss < recipe.val_loss
-        assert (ensemble.iterations, mixed.iterations) == (recipe.iterations,) * 2
+        assert both.val_loss <= counted.val_loss < recipe.val_loss
+        assert {row.iterations for row in (recipe, counted, ensemble, both)} == {recipe.iterations}
     assert score_rows(found, "cpu") == rows, "scores that are stored are those that were made"

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from learning import prepare, small_text, train
@@ -10,6 +11,7 @@ from learning import prepare, small_text, train
 from drakegpt.data.ngrams import fit
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.mixture_scoring import fit_mixture_weights
+from drakegpt.models.mixture import GENERAL_WEIGHTS, load_general_weights
 from drakegpt.runs.lookup import find_pretrained
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_members, load_run_mixture, score_run_mixture
 from drakegpt.runs.scores import count_validation_scorings, score_run_on_validation
@@ -85,14 +87,25 @@ def test_each_scoring_of_the_validation_split_is_counted(run, prepared):
     assert loaded.fitted is loaded.ngrams is None
 
 
-def test_a_run_that_saw_the_tail_has_no_text_to_fit_on(run, prepared):
+def test_runs_that_may_have_seen_the_tail_have_general_weights(run, prepared):
     seen = train(prepared)
-    with pytest.raises(UsageError, match="trained on the whole") as caught:
-        load_run_mixture([run, seen], CPU, counts=True)
-    assert "drakegpt train TransformerLM --select-on training-tail" in caught.value.fix
     warm = replace(run, config=replace(run.config, init_from="another"))
-    with pytest.raises(UsageError, match="started from the weights of another"):
-        load_run_mixture([warm], CPU, counts=True)
+    for runs in ([run, seen], [seen], [warm]):
+        loaded = load_run_mixture(runs, CPU, counts=True)
+        assert loaded.fitted.weights is load_general_weights()
+        assert (loaded.fitted.order, loaded.fitted.tokens) == (HIGHEST_ORDER, 0)
+        assert loaded.ngrams.order == HIGHEST_ORDER
+    scores = score_run_mixture(load_run_mixture([seen], CPU, counts=True))
+    assert scores.mixture.loss < max(scores.ensemble.loss, scores.counts.loss)
+
+
+def test_general_weights_are_the_mean_of_those_of_three_texts():
+    stored = json.loads(GENERAL_WEIGHTS.read_text(encoding="utf-8"))
+    assert len(stored["fitted"]) == 3
+    odds = [np.log(table / (1 - table)) for text in stored["fitted"]
+            for table in [np.array(text["model_weights"])]]  # fmt: skip
+    expected = 1 / (1 + np.exp(-np.mean(odds, 0)))
+    np.testing.assert_allclose(load_general_weights().table, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

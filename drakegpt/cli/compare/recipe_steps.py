@@ -40,9 +40,9 @@ def compare_recipe_steps(
     means = describe_seeds(len(row.val_losses) for row in rows)
     console.show(
         f"Losses: nats per {unit} over the whole splits, of the last weights. Each row has "
-        "the ideas of those above it. With n-gram counts: trained without the last tenth of the "
-        "training split, on which the weights of the counts are fitted. Seconds: training of a "
-        f"run, or of all runs of an ensemble. {NOISE} {means}".rstrip()
+        "the ideas of those above it. Counts: n-grams of the training split, with weights that "
+        "were fitted on other texts. Seconds: training of a run, or of all runs of an ensemble. "
+        f"{NOISE} {means}".rstrip()
     )
 
 
