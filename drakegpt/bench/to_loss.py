@@ -29,8 +29,8 @@ from drakegpt.config import TrainConfig
 from drakegpt.config.files import to_command
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.scoring import score_validation_split
+from drakegpt.models.initialization import build_initial_model
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.registry import build_model
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Evaluation, Trainer
 
@@ -148,7 +148,7 @@ def _start_ours(config: TrainConfig, data: Dataset, device: torch.device) -> Pro
     shape = config.model_settings(data.tokenizer.vocab_size)
     set_thread_count(shape)
     torch.manual_seed(config.seed)
-    model = build_model(shape).to(device)
+    model = build_initial_model(shape, config.init).to(device)
     scored = copy.deepcopy(model)
     trainer = Trainer(config, model, *data.select_splits(tail=False), device)
     dtype = str(plan_execution(config, device).dtype).removeprefix("torch.")

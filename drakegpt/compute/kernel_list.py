@@ -54,16 +54,20 @@ def _compile_graph(kernels: list[Kernel]) -> Callable[[], None]:
         builder.add(kernel)
     run = builder.compile()
     tensors = torch._C.ScriptList(builder.tensors)
+    # Looked up here, so that a PyTorch without them runs the kernels from Python.
+    get_optimize = torch._C._get_graph_executor_optimize
+    set_optimize = torch._C._set_graph_executor_optimize
+    below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 
     def replay() -> None:
         """Run the graph below autograd, whose part in each call is a third of its time."""
-        optimize = torch._C._get_graph_executor_optimize()
-        torch._C._set_graph_executor_optimize(False)
+        optimize = get_optimize()
+        set_optimize(False)
         try:
-            with torch._C._AutoDispatchBelowADInplaceOrView():
+            with below_autograd():
                 run(tensors)
         finally:
-            torch._C._set_graph_executor_optimize(optimize)
+            set_optimize(optimize)
 
     return replay
 

@@ -1,15 +1,26 @@
-"""GPT-2's random initial weights, for any model."""
+"""A model with its random initial weights: its own, or GPT-2's for any model."""
 
 import math
 
 from torch import nn
 
+from drakegpt.config import ModelConfig
+from drakegpt.config.schema import InitialWeights
 from drakegpt.models.layers import LanguageModel
+from drakegpt.models.registry import build_model
 
 # Standard deviation of the weights (Radford et al. 2018, section 4.1).
 STD = 0.02
 # The two layers of a block whose results are added to its input.
 ADDED = (".projection", ".narrow")
+
+
+def build_initial_model(config: ModelConfig, init: InitialWeights) -> LanguageModel:
+    """Build the model that `config` describes, with the initial weights that `init` names."""
+    model = build_model(config)
+    if init == "gpt2":
+        initialize_gpt2_(model)
+    return model
 
 
 def initialize_gpt2_(model: LanguageModel) -> None:

@@ -29,8 +29,7 @@ from drakegpt.errors import (
     is_out_of_memory,
 )
 from drakegpt.files import remove_folder, remove_leftovers, write_text
-from drakegpt.models.initialization import initialize_gpt2_
-from drakegpt.models.registry import build_model
+from drakegpt.models.initialization import build_initial_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
@@ -323,9 +322,7 @@ def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
     device = choose_device(run.config.device)
     set_thread_count(run.model_config)
     torch.manual_seed(run.config.seed)
-    model = build_model(run.model_config)
-    if run.config.init == "gpt2":
-        initialize_gpt2_(model)
+    model = build_initial_model(run.model_config, run.config.init)
     if run.initial_weights.exists():
         weights, _ = load_weights(run.initial_weights)
         try:

@@ -81,3 +81,10 @@ def test_the_ratio_is_that_of_medians():
     ours = [attempt(OURS, seconds) for seconds in (1.0, 2.0, 9.0)]
     theirs = [attempt(NANOGPT, seconds) for seconds in (8.0, 1.0, 70.0)]
     assert compare_medians(ours + theirs) == 4.0
+
+
+def test_drakegpt_starts_from_the_initial_weights_of_its_settings(prepared):
+    wide = {"recipe": "best", "embedding_dim": 128}
+    config = resolve("TransformerLM", "default", prepared.name, wide)
+    program = to_loss._start_ours(config, prepared, CPU)
+    assert program.model.embedding.token.weight.std().item() == pytest.approx(0.02, rel=0.1)

@@ -34,18 +34,23 @@ def history(run):
     return [{k: v for k, v in line.items() if k not in times} for line in run.metrics]
 
 
-@pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 27, 30])
-@pytest.mark.parametrize("schedule", ["cyclic", "plateau"])
-def test_a_resumed_run_ends_with_the_same_bytes(prepared, stop, schedule):
-    """Even before the first checkpoint, and between a step and its evaluation."""
-    settings = {"schedule": schedule, "plateau_patience": 1, "grad_clip": 0.5}
-    whole, broken = new_run(prepared, **settings), new_run(prepared, **settings)
+def check_resumed(whole, broken, stop):
+    """Train `whole` in one go, and `broken`, which is equal, with an end after step `stop`."""
     record(whole)
     record(broken, until=stop)
     torch.rand(5)
     record(broken, resume=True)
     assert weights(broken) == weights(whole)
     assert history(broken) == history(whole)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 27, 30])
+@pytest.mark.parametrize("schedule", ["cyclic", "plateau"])
+def test_a_resumed_run_ends_with_the_same_bytes(prepared, stop, schedule):
+    """Even before the first checkpoint, and between a step and its evaluation."""
+    settings = {"schedule": schedule, "plateau_patience": 1, "grad_clip": 0.5}
+    whole, broken = new_run(prepared, **settings), new_run(prepared, **settings)
+    check_resumed(whole, broken, stop)
     best = "best.safetensors"
     assert (broken.folder / best).read_bytes() == (whole.folder / best).read_bytes()
 
@@ -55,12 +60,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(prepared, stop, schedule):
 def test_a_resumed_run_of_the_best_recipe_ends_with_the_same_bytes(prepared, model, stop):
     settings = {"recipe": "best", "warmup_iters": 5}
     whole, broken = (new_run(prepared, model, **settings) for _ in range(2))
-    record(whole)
-    record(broken, until=stop)
-    torch.rand(5)
-    record(broken, resume=True)
-    assert weights(broken) == weights(whole)
-    assert history(broken) == history(whole)
+    check_resumed(whole, broken, stop)
 
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(prepared):
@@ -317,7 +317,7 @@ def test_running_out_of_memory_is_one_error_and_leaves_no_run(prepared, monkeypa
 
     monkeypatch.setattr(Trainer, "_step", fail_later)
     if moment == "start":
-        monkeypatch.setattr(session_module, "build_model", fail)
+        monkeypatch.setattr(session_module, "build_initial_model", fail)
     with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
         record(run)
     assert e.value.fix.startswith("Take --batch-size 8 --grad-accumulation 4,")

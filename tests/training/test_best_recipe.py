@@ -12,8 +12,7 @@ from learning import CPU
 
 from drakegpt.config import resolve
 from drakegpt.data.sources import load_or_prepare_sample
-from drakegpt.models.initialization import initialize_gpt2_
-from drakegpt.models.registry import build_model
+from drakegpt.models.initialization import build_initial_model
 from drakegpt.training.trainer import Step, Trainer
 
 LOSSES = [
@@ -33,8 +32,8 @@ def test_fifty_losses_are_those_of_another_program():
     data, _ = load_or_prepare_sample(None)
     config = resolve("TransformerLM", "default", data.name, SETTINGS)
     torch.manual_seed(config.seed)
-    model = build_model(config.model_settings(data.tokenizer.vocab_size))
-    initialize_gpt2_(model)
+    shape = config.model_settings(data.tokenizer.vocab_size)
+    model = build_initial_model(shape, config.init)
     reports = Trainer(config, model, data.split("train"), data.split("val"), CPU).reports()
     losses = [report.loss.item() for report, _ in zip(reports, LOSSES, strict=False)
               if isinstance(report, Step)]  # fmt: skip
