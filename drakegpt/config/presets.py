@@ -56,9 +56,11 @@ EVAL_ITERS = 200
 EVALUATION_SHARE = 0.08
 MIN_EVALUATED_TOKENS = 2048
 WIDE = 96  # from this width on, most of the time is arithmetic
-# Below this number of epochs, `fast` and `best` have no dropout; from the second on, `best` has
-# the dropout of the scaled size: the trials are in .github/EXPERIMENTS.md.
-EPOCHS_WITHOUT_DROPOUT, EPOCHS_OF_STRONG_DROPOUT = 5, 25
+# How often a text is read before dropout pays: the trials are in .github/EXPERIMENTS.md. Wide
+# models with `fast` have none below the first number; `best` has the dropout of the last row that
+# starts at or below the epochs of the run: epochs, dropout, token dropout.
+FAST_EPOCHS_WITHOUT_DROPOUT = 5
+BEST_DROPOUT = ((0, 0.0, 0.0), (12, 0.1, 0.0), (25, 0.2, 0.0), (60, 0.3, 0.15))
 SIZE_SETTINGS: dict[str, dict[str, Any]] = {
     "default": _COMMON
     | {"context_length": 8, "embedding_dim": 32, "num_heads": 4, "num_layers": 3}
@@ -168,19 +170,23 @@ def _best_recipe() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def choose_dropout(settings: Mapping[str, Any], train_tokens: int) -> dict[str, float]:
+def choose_dropout(
+    settings: Mapping[str, Any], train_tokens: int, parameters: int
+) -> dict[str, float]:
     """Return the dropout of a run that reads its training text for some number of epochs.
 
     A text that is read a few times teaches something new at each step, so dropout only slows
-    that down. It applies to what is not given by a flag, a file or a preset.
+    that down; and a model with fewer parameters than the text has tokens cannot learn it by
+    heart. It applies to what is not given by a flag, a file or a preset.
     """
     tokens = settings["batch_size"] * settings["grad_accumulation"] * settings["context_length"]
     epochs = settings["iters"] * tokens / train_tokens
-    if settings["recipe"] == "best" and epochs < EPOCHS_OF_STRONG_DROPOUT:
-        few = epochs < EPOCHS_WITHOUT_DROPOUT
-        return {"dropout": 0.0 if few else 0.1, "token_dropout": 0.0}
+    if settings["recipe"] == "best":
+        reached = [row for row in BEST_DROPOUT if row[0] <= epochs]
+        _, dropout, token_dropout = reached[-1] if parameters > train_tokens else BEST_DROPOUT[0]
+        return {"dropout": dropout, "token_dropout": token_dropout}
     wide = settings["embedding_dim"] >= WIDE
-    if settings["recipe"] == "fast" and wide and epochs < EPOCHS_WITHOUT_DROPOUT:
+    if settings["recipe"] == "fast" and wide and epochs < FAST_EPOCHS_WITHOUT_DROPOUT:
         return {"dropout": 0.0}
     return {}
 

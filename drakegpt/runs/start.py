@@ -13,6 +13,7 @@ from drakegpt.config import TrainConfig, resolve
 from drakegpt.config.presets import PRESETS, choose_dropout
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
+from drakegpt.models.size import count_total_parameters
 from drakegpt.runs.create import create_run
 from drakegpt.runs.lookup import find_run
 from drakegpt.runs.run import Run
@@ -42,7 +43,8 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     if length := resolve_length(config, data, at_length):
         config = resolve(model, size, data.name, *layers, length)
     tokens, _ = data.select_splits(tail=config.holds_out_tail)
-    dropout = choose_dropout(asdict(config), len(tokens))
+    parameters = count_total_parameters(config.model_settings(data.tokenizer.vocab_size))
+    dropout = choose_dropout(asdict(config), len(tokens), parameters)
     for name in PRESETS[config.preset].settings if config.preset in PRESETS else ():
         dropout.pop(name, None)
     return resolve(model, size, data.name, dropout, *layers, length)

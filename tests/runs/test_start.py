@@ -85,11 +85,15 @@ def test_the_best_recipe_drops_more_the_more_often_it_reads_its_text(prepared):
         config = resolve_run("TransformerLM", "default", prepared, given)
         return config.dropout, config.embedding_dropout, config.token_dropout
 
-    assert dropout(4.9) == (0.0, 0.0, 0.0)
-    assert dropout(5.1) == dropout(24.9) == (0.1, 0.1, 0.0)
-    assert dropout(25.1) == (0.3, 0.3, 0.15)
+    assert dropout(11.9) == (0.0, 0.0, 0.0)
+    assert dropout(12.1) == dropout(24.9) == (0.1, 0.1, 0.0)
+    assert dropout(25.1) == dropout(59.9) == (0.2, 0.2, 0.0)
+    assert dropout(60.1) == (0.3, 0.3, 0.15)
     assert dropout(4.9, token_dropout=0.2) == (0.0, 0.0, 0.2)
     assert dropout(4.9, dropout=0.2) == (0.2, 0.2, 0.0)
+    # A model with fewer parameters than the text has tokens.
+    small = {"embedding_dim": 4, "num_heads": 1, "num_layers": 1}
+    assert dropout(12.1, **small) == (0.0, 0.0, 0.0)
 
 
 def test_dropout_of_a_system_stays(prepared):
