@@ -36,11 +36,12 @@ from drakegpt.runs.scores import Scores
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_run
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.trainer import Report
 from drakegpt.wording import pluralize
 
-# Called with each report of the trainer: a step, or an evaluation with its losses.
-TrainingProgress = Callable[[Step | Evaluation], object]
+# Called with each report of the trainer: a step, an evaluation with its losses, or an estimate of
+# the length of a run with a time.
+TrainingProgress = Callable[[Report], object]
 
 RunName = Run | str | PathLike[str]
 
@@ -249,7 +250,7 @@ class _Reports(Observer):
         return nullcontext(self._progress)
 
 
-def _ignore(_: Step | Evaluation) -> None:
+def _ignore(_: Report) -> None:
     """Take a report that nobody asked for."""
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
-    from drakegpt.training.trainer import Evaluation, Step
+    from drakegpt.training.trainer import Evaluation, Report, Step
 
 REDRAW_SECONDS = 0.2
 DELAY_SECONDS = 2.0  # before a bar is drawn
@@ -159,7 +159,7 @@ def _loss(evaluation: "Mapping[str, Any]") -> str:
 @contextmanager
 def training_progress(
     run: "Run", processes: int = 1, *, quiet: bool
-) -> "Iterator[Callable[[Step | Evaluation], None]]":
+) -> "Iterator[Callable[[Report], None]]":
     """Show the progress of one run; yields a callback for its reports."""
     from drakegpt.compute.device import choose_device
     from drakegpt.training.step_runner import plan_execution
@@ -200,10 +200,15 @@ class TrainingProgress:
         if self._live:
             self._live.stop()
 
-    def report(self, report: "Step | Evaluation") -> None:
+    def report(self, report: "Report") -> None:
         """Record a report, and redraw if it is time."""
+        from drakegpt.training.time_limit import Estimate
         from drakegpt.training.trainer import Evaluation
 
+        if isinstance(report, Estimate):
+            self._config = replace(self._config, iters=report.iters)
+            self._pace.config = self._config
+            return
         if not isinstance(report, Evaluation):
             self._step = report
         else:
@@ -292,13 +297,13 @@ class _Pace:
     WARM_UP = 5  # the first steps are slower
 
     def __init__(self, config: "TrainConfig", work: ScoringWork) -> None:
-        self._config, self._work = config, work
+        self.config, self._work = config, work
         self._last: float | None = None
         self._seen = 0
         self._step_seconds, self._steps = 0.0, 0
         self._evaluation_seconds, self._evaluations = 0.0, 0
 
-    def record(self, report: "Step | Evaluation", now: float) -> None:
+    def record(self, report: "Report", now: float) -> None:
         """Record the time since the last report."""
         from drakegpt.training.trainer import Evaluation
 
@@ -318,7 +323,7 @@ class _Pace:
         """
         if not self._steps:
             return None
-        config = self._config
+        config = self.config
         step = self._step_seconds / self._steps
         # Until an evaluation is measured: a forward pass is a third of a step.
         batch = config.batch_size * config.grad_accumulation * config.context_length

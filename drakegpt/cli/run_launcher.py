@@ -16,7 +16,7 @@ from drakegpt.wording import format_command, format_option, join, pluralize
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
-    from drakegpt.training.trainer import Evaluation, Step
+    from drakegpt.training.trainer import Report
 
 
 class RunLauncher:
@@ -81,7 +81,7 @@ class _TrainingScreen(Observer):
         console.note(f"Resuming {run.name}")
 
     @contextmanager
-    def train(self, run: "Run") -> "Iterator[Callable[[Step | Evaluation], Any]]":
+    def train(self, run: "Run") -> "Iterator[Callable[[Report], Any]]":
         with training_progress(run, quiet=self._quiet) as progress:
             yield progress
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -84,6 +85,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model (also with torchrun, on several processes or GPUs)."""
+    started = time.monotonic()
     if list_presets:
         from drakegpt.cli.presets import show_presets
 
@@ -99,7 +101,7 @@ def train(
     if resume is not None and name is not None:
         raise UsageError("A resumed run keeps its name.", "Leave out --name, or --resume.")
     if seeds == 1:
-        _train_run(given, name, resume, json=json, quiet=quiet)
+        _train_run(given, name, resume, started, json=json, quiet=quiet)
     elif resume is None:
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
     else:
@@ -123,9 +125,19 @@ def _print_config(given: dict[str, Any]) -> None:
 
 
 def _train_run(
-    given: dict[str, Any], name: str | None, resume: str | None, *, json: bool, quiet: bool
+    given: dict[str, Any],
+    name: str | None,
+    resume: str | None,
+    started: float,
+    *,
+    json: bool,
+    quiet: bool,
 ) -> None:
-    """Train a new run, or resume one, and show its losses."""
+    """Train a new run, or resume one, and show its losses.
+
+    `started`: when the command was, in seconds of `time.monotonic`; the time of a run counts
+    from there.
+    """
     from drakegpt.cli.train_output import show_finished, show_run
     from drakegpt.runs.scores import score_run
 
@@ -141,7 +153,7 @@ def _train_run(
             console.note(f"Resuming {run.name}")
         else:
             run = _start_run(given, name, group)
-        _train_with_progress(run, group, resume=resume is not None, quiet=quiet)
+        _train_with_progress(run, group, started, resume=resume is not None, quiet=quiet)
         scores = score_run(run, run.config.device)
     show_run(run, scores, json=json)
 
@@ -196,6 +208,7 @@ def _train_seeds(
         )
     dataset = load_dataset(given.get("data"))
     first = _resolve(given, dataset)
+    first = replace(first, minutes=0.0, max_epochs=0)  # the same number of iterations for all
     if first.init_from:  # looked up once: for the next seed, a model's name would mean the first
         first = replace(first, init_from=find_run(first.init_from).name)
     common = asdict(first)
@@ -241,6 +254,8 @@ def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
     from drakegpt.runs.start import resolve_run
 
     model = require_model(given, EXAMPLE)
+    if given.get("minutes"):
+        console.note("Measuring how fast this machine is…")
     resolved = resolve_run(model, given.get("size", "default"), dataset, given)
     iterations = pluralize(resolved.iters, "iteration")
     if epochs := given.get("epochs"):
@@ -250,7 +265,9 @@ def _resolve(given: dict[str, Any], dataset: "Dataset") -> "TrainConfig":
     return resolved
 
 
-def _train_with_progress(run: "Run", group: "ProcessGroup", *, resume: bool, quiet: bool) -> None:
+def _train_with_progress(
+    run: "Run", group: "ProcessGroup", started: float, *, resume: bool, quiet: bool
+) -> None:
     """Train a run; when interrupted, save it, say how to resume it, and exit with 130."""
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.cli.progress import training_progress
@@ -258,7 +275,12 @@ def _train_with_progress(run: "Run", group: "ProcessGroup", *, resume: bool, qui
 
     with Interrupts() as interrupts, training_progress(run, group.size, quiet=quiet) as progress:
         finished = train_run(
-            run, resume=resume, progress=progress, stop=lambda: interrupts.requested, group=group
+            run,
+            resume=resume,
+            progress=progress,
+            stop=lambda: interrupts.requested,
+            group=group,
+            started=started,
         )
     if not finished:
         saved = run.checkpoints[-1].iteration
@@ -281,9 +303,11 @@ def _find_run_to_resume(target: str, given: dict[str, Any]) -> "tuple[Run, Run]"
 
 
 def _is_over(run: "Run", resumed: "Run") -> bool:
-    """Return whether `run` is finished, and `resumed` has no more iterations or patience."""
-    ending = run.ending
-    if not ending or run.config.patience != resumed.config.patience:
+    """Return whether `run` is finished, and `resumed` has no more iterations, time or patience."""
+    ending, same = run.ending, run.config.patience == resumed.config.patience
+    if not ending or not same or run.config.minutes != resumed.config.minutes:
         return False
+    if run.config.minutes:
+        return True
     whole = ending["iteration"] >= resumed.config.iters
     return whole or (ending["reason"] == "patience" and run.config.iters == resumed.config.iters)

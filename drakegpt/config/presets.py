@@ -41,6 +41,7 @@ _COMMON: dict[str, Any] = {
     "patience": 0,
     "select_on": "validation",
     "minutes": 0.0,
+    "max_epochs": 0,
     "init_from": "",
     "save_interval": 0,
     "wandb": "off",

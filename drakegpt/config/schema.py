@@ -291,11 +291,22 @@ class TrainConfig:
     minutes: Annotated[
         Annotated[float, Ge(0.0), Le(100_000.0)],
         Setting(
-            "Training time in minutes; sets --iters by a short trial.",
+            "Time of the whole command in minutes: the number of iterations is estimated, and "
+            "estimated anew while it trains.",
             "Common",
-            incidental=True,
+            changeable=True,
             searchable=False,
             zero="off",
+        ),
+    ]
+    max_epochs: Annotated[
+        NonNegativeInt,
+        Setting(
+            "With --minutes: end after this many epochs, if there is time for more.",
+            "Schedule",
+            changeable=True,
+            searchable=False,
+            zero="no limit",
         ),
     ]
     eval_interval: Annotated[

@@ -120,6 +120,10 @@ def check_together(config: TrainConfig) -> TrainConfig:
         )
     if config.epochs and config.minutes:
         raise UsageError("minutes and epochs both set the length of a run.", "Give one of them.")
+    if config.max_epochs and not config.minutes:
+        raise UsageError(
+            "max_epochs limits a run with a time.", "Give --epochs instead, or --minutes as well."
+        )
     if config.schedule == "two-stage" and config.bits == "full":
         raise UsageError(
             "two-stage is a schedule for low-bit weights.",

@@ -38,7 +38,7 @@ from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.trainer import Report
 from drakegpt.wording import format_command
 
 # Floating-point operations of all runs from which starting processes pays: some seconds.
@@ -77,7 +77,7 @@ class Observer:
     def train(
         self,
         run: Run,  # noqa: ARG002
-    ) -> AbstractContextManager[Callable[[Step | Evaluation], object]]:
+    ) -> AbstractContextManager[Callable[[Report], object]]:
         """Return a context whose value is called with the run's reports."""
         return nullcontext(lambda _: None)
 

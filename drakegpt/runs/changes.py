@@ -28,6 +28,8 @@ def change_settings(run: Run, given: Mapping[str, Any]) -> Run:
             f"A resumed run keeps its settings; these cannot change: {listed}.",
             f"Leave them out, or start a new run. These can change: {', '.join(CHANGEABLE)}.",
         )
+    if "iters" in changes and run.config.minutes and not changes.get("minutes"):
+        changes |= {"minutes": 0.0, "max_epochs": 0}  # from now on a fixed length
     done = run.checkpoints[-1].iteration if run.checkpoints else 0
     if done and changes.get("iters", done + 1) <= done:
         raise UsageError(

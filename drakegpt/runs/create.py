@@ -83,10 +83,9 @@ def _check_final(
     config: TrainConfig, initial: Mapping[str, Tensor] | None, *, made_elsewhere: bool
 ) -> None:
     """Raise `UsageError` for settings that a run would record but not follow."""
-    if config.epochs or config.minutes:
+    if config.epochs:
         raise UsageError(
-            f"A run is made with a number of iterations, not with {config.epochs:,} epochs or "
-            f"{config.minutes:g} minutes.",
+            f"A run is made with a number of iterations, not with {config.epochs:,} epochs.",
             "Resolve its settings with resolve_run, or give iters.",
         )
     if not made_elsewhere and (initial is not None) != bool(config.init_from):

@@ -40,7 +40,7 @@ from drakegpt.models.packed_linear import Packing, pack_
 from drakegpt.runs.checkpoint import Checkpoint, list_checkpoints, load_weights
 from drakegpt.runs.info import FORMAT, Part, check_info, list_earlier_parts
 from drakegpt.runs.metrics import get_file_signature, read_last_evaluation, read_metrics
-from drakegpt.wording import format_command
+from drakegpt.wording import format_command, pluralize
 
 log = logging.getLogger("drakegpt")
 
@@ -132,13 +132,18 @@ class Run:
     @property
     def has_single_part(self) -> bool:
         """Whether it was trained on one schedule, so that its settings alone reproduce it."""
-        return not list_earlier_parts(self.info)
+        return not (list_earlier_parts(self.info) or self.config.minutes)
 
     @property
     def history(self) -> str:
         """A sentence's end that names the parts it was trained in; nothing for a single one."""
         if self.has_single_part:
             return ""
+        if self.config.minutes:
+            return (
+                f"trained for {pluralize(self.config.minutes, 'minute')}: its number of iterations "
+                "was estimated while it trained"
+            )
         parts = [f"to {part.to:,} on the schedule of {part.iters:,}" for part in self.parts]
         return f"trained in {len(parts)} parts: iterations {', then '.join(parts)}"
 

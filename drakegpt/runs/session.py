@@ -28,7 +28,7 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.files import remove_folder, remove_leftovers, write_text
+from drakegpt.files import parse_json, remove_folder, remove_leftovers, write_text
 from drakegpt.models.initialization import build_initial_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
@@ -38,22 +38,36 @@ from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.run_length import iters_for_epochs
+from drakegpt.training.time_limit import Estimate, TimeLimit
+from drakegpt.training.trainer import Evaluation, Report, Step, Trainer
 from drakegpt.wording import format_command, pluralize
 
 # Without a save interval, a checkpoint is due once training has taken this many times as long as
 # the last one took to save: with the first and the last, which are always saved, that is under
 # 2 % of the time of runs of more than a second or two.
 TRAIN_TO_SAVE_RATIO = 100
+LENGTHS = "lengths.jsonl"  # in which a run with a time keeps each estimate of its length
 
 
 class TrainingSession:
     """A run in training. In a `with` statement it holds the run's lock against other processes."""
 
     def __init__(
-        self, run: Run, *, resume: bool = False, group: ProcessGroup = SINGLE_PROCESS
+        self,
+        run: Run,
+        *,
+        resume: bool = False,
+        group: ProcessGroup = SINGLE_PROCESS,
+        started: float | None = None,
+        seconds_after: float = 0.0,
+        tokens_after: int | None = None,
     ) -> None:
         """Build the run's trainer; with `resume`, restore it from the last intact checkpoint.
+
+        A run with a time ends early enough for what comes after training: scoring `tokens_after`
+        tokens, by default those of whole splits, and `seconds_after` of other work. Its time
+        counts from `started`, in seconds of `time.monotonic`, by default from now.
 
         In a process group only the main process has a session; the others call `follow`.
         Raises `RunError` if no checkpoint is intact or the dataset is missing, `UsageError`
@@ -63,6 +77,8 @@ class TrainingSession:
         self.group = group
         self._lock = _make_lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
+        self._started = time.monotonic() if started is None else started
+        self._after = seconds_after, tokens_after
         self._saved_at, self._save_seconds = (-1, 0), 0.0
         self._saved_time = time.monotonic()
         with _explain_memory(run):
@@ -81,6 +97,9 @@ class TrainingSession:
         try:
             if self._resume:
                 self._restore()
+            if self.run.config.minutes:
+                self._limit_time()
+            if self._resume:
                 record_changes(self.run, self.trainer.iteration)
             self._tracker = self._start_mirror()
             self.group.broadcast()  # the other processes may read the run now
@@ -96,7 +115,7 @@ class TrainingSession:
         if kind and issubclass(kind, NotEnoughMemoryError):
             _remove_without_checkpoint(self.run)
 
-    def reports(self) -> Iterator[Step | Evaluation]:
+    def reports(self) -> Iterator[Report]:
         """Train, and yield the trainer's reports, each after it was written.
 
         Raises `DivergedError` if the loss or the weights are no longer finite,
@@ -106,7 +125,7 @@ class TrainingSession:
         with _explain_memory(self.run):
             yield from self._write_reports()
 
-    def _write_reports(self) -> Iterator[Step | Evaluation]:
+    def _write_reports(self) -> Iterator[Report]:
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
                 self._append({"event": "evaluation", **asdict(report)})
@@ -114,6 +133,8 @@ class TrainingSession:
                     self._tracker.log(report)
                 if report is self.trainer.best:
                     self._best = report, _clone(self.trainer.weights())
+            if isinstance(report, Estimate):
+                self._append_line(LENGTHS, asdict(report))
             if self._is_save_due(report):
                 self.save()
             yield report
@@ -175,7 +196,7 @@ class TrainingSession:
         path, select_on = self.run.folder / "curves.png", self.run.config.select_on
         return draw_losses(self.run.evaluations, self.run.name, unit, select_on, path)
 
-    def _is_save_due(self, report: Step | Evaluation) -> bool:
+    def _is_save_due(self, report: Report) -> bool:
         """Whether to save: at the save interval if one is set, else at evaluations while cheap."""
         if interval := self.run.config.save_interval:
             return isinstance(report, Step) and report.iteration % interval == 0
@@ -189,6 +210,7 @@ class TrainingSession:
         folder = self.run.folder
         remove_leftovers(folder)
         remove_leftovers(folder / "checkpoints")
+        self.trainer.estimates = read_lengths(folder)
         if self.run.checkpoints:
             checkpoint = _restore_trainer(self.run, self.trainer)
             self._saved_at = (self.trainer.iteration, len(self.trainer.evaluations))
@@ -200,6 +222,25 @@ class TrainingSession:
         ]
         write_text(folder / "metrics.jsonl", "".join(lines))
 
+    def _limit_time(self) -> None:
+        """Have the trainer end in time; a finished run that has more time begins a new part."""
+        run, trainer = self.run, self.trainer
+        data, config = run.load_dataset(), run.config
+        seconds, tokens = self._after
+        if tokens is None:
+            tokens = data.metadata.train_tokens + 2 * data.metadata.val_tokens
+        deadline = self._started + config.minutes * 60 - trainer.spent_before - seconds
+        most = iters_for_epochs(config, data, config.max_epochs) if config.max_epochs else 0
+        trainer.limit = TimeLimit(deadline, most=most, tokens_at_end=tokens)
+        done = trainer.iteration
+        if "minutes" in run.changes and 0 < trainer.config.iters <= done:
+            pace = trainer.spent_before / done
+            more = max(1, int((deadline - time.monotonic()) / pace))
+            iters = min(done + more, most) if most else done + more
+            estimate = Estimate(done, max(done, iters), start=done)
+            self._append_line(LENGTHS, asdict(estimate))
+            trainer.take_estimate(estimate)
+
     def _summarize_ending(self) -> dict[str, Any]:
         best = self.trainer.best
         return asdict(self.trainer.evaluations[-1]) | {
@@ -209,7 +250,10 @@ class TrainingSession:
 
     def _append(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl and flush it to the disk."""
-        path = self.run.folder / "metrics.jsonl"
+        self._append_line("metrics.jsonl", values)
+
+    def _append_line(self, name: str, values: dict[str, Any]) -> None:
+        path = self.run.folder / name
         with self._explain_write_errors(), path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(_format_line(values))
             file.flush()
@@ -241,23 +285,43 @@ def train_run(
     run: Run,
     *,
     resume: bool = False,
-    progress: Callable[[Step | Evaluation], object] = lambda _: None,
+    progress: Callable[[Report], object] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     group: ProcessGroup = SINGLE_PROCESS,
+    **timing: Any,
 ) -> bool:
     """Train a run, or with `resume` the rest of it, and return whether it is finished.
 
     `progress` is called with each report of the trainer. Once `stop` returns true the run
-    is saved, to be resumed later. Raises what `TrainingSession` raises.
+    is saved, to be resumed later. `timing`: when a run with a time should end, as in
+    `TrainingSession`, which also says what is raised.
     """
     group.broadcast(str(run.folder))
-    with TrainingSession(run, resume=resume, group=group) as session:
+    with TrainingSession(run, resume=resume, group=group, **timing) as session:
         for report in session.reports():
             progress(report)
             if stop():
                 session.save()
                 return False
     return True
+
+
+def read_lengths(folder: Path) -> dict[int, Estimate]:
+    """Read the estimates of a run's length by their iteration; a line cut off is left out."""
+    try:
+        lines = (folder / LENGTHS).read_text(encoding="utf-8").split("\n")[:-1]
+        estimates = [Estimate(**parse_json(line)) for line in lines]
+        numbers = [number for each in estimates for number in vars(each).values()]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("not whole numbers")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{LENGTHS} of {folder.name} is damaged: {error}.",
+            "Its weights can still be used; to train, start a new run.",
+        ) from error
+    return {each.iteration: each for each in estimates}
 
 
 def is_training(run: Run) -> bool:

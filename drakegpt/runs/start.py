@@ -1,6 +1,7 @@
 """Starts a new run: resolves its settings, finds its initial weights, makes its folder.
 
-This is the one place where settings become final: epochs and minutes become iterations,
+This is the one place where settings become final: epochs become iterations, minutes a first
+estimate of them,
 a trial may choose bfloat16 on a CPU, and the dropout of recipes `fast` and `best` is set by how
 often the text is read, so that the same settings give the same run on any machine.
 """
@@ -38,7 +39,7 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
         config = resolve(model, size, data.name, *layers)
 
     def at_length(iters: int) -> TrainConfig:
-        return resolve(model, size, data.name, *layers, {"iters": iters, "minutes": 0.0})
+        return resolve(model, size, data.name, *layers, {"iters": iters})
 
     if length := resolve_length(config, data, at_length):
         config = resolve(model, size, data.name, *layers, length)

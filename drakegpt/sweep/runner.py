@@ -27,7 +27,7 @@ from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.trainer import Evaluation, Report
 from drakegpt.wording import format_command
 
 ALWAYS_KILLED = (
@@ -35,7 +35,7 @@ ALWAYS_KILLED = (
     "There may be too little memory for it."
 )
 
-Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Step | Evaluation], None]]]
+Show = Callable[[TrainConfig], AbstractContextManager[Callable[[Report], None]]]
 
 
 def run_trial(definition: Definition, trial: Trial, show: Show, stop: Callable[[], bool]) -> State:

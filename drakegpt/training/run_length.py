@@ -1,8 +1,8 @@
 """Convert a run's epochs or minutes into iterations.
 
-Epochs are counted. Minutes are converted by a short trial on this machine. The result
-becomes the run's `iters`, so that schedules fit the time, and the same number of
-iterations reproduces the run on any machine.
+Epochs are counted. For minutes, a short trial on this machine gives a first estimate, which
+becomes the run's `iters`, so that schedules fit the time; a run with a time estimates it anew
+while it trains (`time_limit`).
 """
 
 import dataclasses
@@ -22,8 +22,7 @@ from drakegpt.models.registry import build_model
 from drakegpt.models.size import count_total_parameters
 from drakegpt.training.dtype_trial import choose_run_dtype
 from drakegpt.training.memory import check_memory
-from drakegpt.training.step_runner import plan_execution
-from drakegpt.training.trainer import Evaluation, Step, Trainer, count_evaluated_tokens
+from drakegpt.training.trainer import Report, Step, Trainer, count_evaluated_tokens
 
 # The first steps are slower: one of them is recorded, compiled or captured.
 WARM_UP_STEPS = 6
@@ -31,8 +30,6 @@ TRIAL_STEPS = 20
 # Limits of the trial of `estimate_seconds`: floating-point operations per step, seconds in all.
 TRIAL_OPERATIONS = 10**11
 TRIAL_SECONDS = 1.5
-# Batches of each split that an evaluation in a trial scores at most.
-TRIAL_EVAL_ITERS = 20
 
 # The settings of a run, given its iterations.
 AtLength = Callable[[int], TrainConfig]
@@ -41,7 +38,7 @@ AtLength = Callable[[int], TrainConfig]
 def resolve_length(
     config: TrainConfig, data: Dataset, at_length: AtLength | None = None
 ) -> dict[str, Any]:
-    """Return the settings that replace epochs or minutes by `iters`; empty if neither is set.
+    """Return `iters` for the given epochs or minutes, and what it replaces; empty without them.
 
     `at_length` tells what else follows from the length; without it, nothing does. Raises
     `CorpusError` for a dataset too short for the context, `UsageError` for a time too short
@@ -52,18 +49,18 @@ def resolve_length(
     data.check_context(config.context_length, tail=config.holds_out_tail)
     if config.epochs:
         return {"iters": iters_for_epochs(config, data), "epochs": 0, "window_order": "epoch"}
-    return {"iters": iters_for_minutes(config, data, at_length), "minutes": 0.0}
+    return {"iters": iters_for_minutes(config, data, at_length)}
 
 
-def iters_for_epochs(config: TrainConfig, data: Dataset) -> int:
-    """Return the iterations that read each training window `config.epochs` times.
+def iters_for_epochs(config: TrainConfig, data: Dataset, epochs: int | None = None) -> int:
+    """Return the iterations that read each training window `epochs`, or `config.epochs`, times.
 
     The last iteration is filled up with the first windows of one more epoch.
     """
     train_tokens, _ = data.select_splits(tail=config.holds_out_tail)
     windows = count_windows(len(train_tokens), config.context_length)
     at_once = config.batch_size * config.grad_accumulation
-    return -(-config.epochs * windows // at_once)
+    return -(-(epochs or config.epochs) * windows // at_once)
 
 
 def count_operations(config: TrainConfig, vocab_size: int) -> int:
@@ -80,8 +77,16 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
     """Estimate how many seconds a run takes here, by a trial of one or two seconds.
 
     `learnt` and `validated`: tokens of the training and the validation split. Includes
-    evaluations, and the final scoring of both splits. The trial uses random tokens and,
-    on a CPU, only a few windows of a large batch.
+    evaluations, and the final scoring of both splits.
+    """
+    return _count_seconds(config, measure_step(config, vocab_size), learnt, validated)
+
+
+def measure_step(config: TrainConfig, vocab_size: int) -> float:
+    """Measure how many seconds a step of training takes here, in one or two seconds.
+
+    The trial uses random tokens and, on a CPU, only a few windows of a large batch. It is not
+    compiled.
     """
     config = dataclasses.replace(config, dtype=choose_run_dtype(config, vocab_size))
     device = choose_device(config.device)
@@ -99,6 +104,7 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
         grad_accumulation=1,
         iters=max(config.iters, WARM_UP_STEPS + TRIAL_STEPS),
         eval_interval=max(config.iters, WARM_UP_STEPS + TRIAL_STEPS),
+        minutes=0.0,
         compile=False,
     )
     length = max(10_000, 2 * config.context_length)
@@ -110,7 +116,11 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
         len(seconds) < WARM_UP_STEPS + TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS
     ):
         seconds.append(next(timed)[1])
-    step = min(seconds[1:][-5:]) * config.batch_size * config.grad_accumulation / windows
+    return min(seconds[1:][-5:]) * config.batch_size * config.grad_accumulation / windows
+
+
+def _count_seconds(config: TrainConfig, step: float, learnt: int, validated: int) -> float:
+    """Return the seconds of a run whose steps take `step` seconds each."""
     evaluations = -(-config.iters // config.eval_interval)
     # At the end, validation is scored with the best weights too.
     scored = evaluations * count_evaluated_tokens(config, validated) + learnt + 2 * validated
@@ -119,7 +129,7 @@ def estimate_seconds(config: TrainConfig, vocab_size: int, learnt: int, validate
     return step * (config.iters + scored / at_once / 3)
 
 
-def _time_reports(trainer: Trainer) -> Iterator[tuple[Step | Evaluation, float]]:
+def _time_reports(trainer: Trainer) -> Iterator[tuple[Report, float]]:
     """Yield the reports of a trainer, each with the seconds that it took."""
     watch, reports = Stopwatch(), trainer.reports()
     while True:
@@ -133,53 +143,18 @@ def _time_reports(trainer: Trainer) -> Iterator[tuple[Step | Evaluation, float]]
 
 
 def iters_for_minutes(config: TrainConfig, data: Dataset, at_length: AtLength | None = None) -> int:
-    """Return the iterations that fit in `config.minutes`, evaluations and final scoring included.
+    """Estimate the iterations that fit in `config.minutes`, evaluations and scoring included.
 
-    Raises `UsageError` if those alone would take longer. Only long runs are compiled,
-    which changes their speed: so the trial is eager first, and is repeated compiled if
-    the run turns out to be long enough.
+    The run estimates them again while it trains (`time_limit`). Raises `UsageError` if scoring
+    alone would take longer.
     """
     check_memory(config, data)
-    device = choose_device(config.device)
-    eager = dataclasses.replace(config, compile=config.compile or False)
     at_length = at_length or (lambda iters: dataclasses.replace(config, iters=iters))
-    iterations = _try_iterations(eager, data, device, at_length)
-    if plan_execution(at_length(iterations), device).compiled and not eager.compile:
-        compiled = dataclasses.replace(config, compile=True)
-        iterations = _try_iterations(compiled, data, device, at_length)
-    return iterations
-
-
-def _try_iterations(
-    config: TrainConfig, data: Dataset, device: torch.device, at_length: AtLength
-) -> int:
-    model_config = config.model_settings(data.tokenizer.vocab_size)
-    set_thread_count(model_config)
-    trial = dataclasses.replace(
-        config,
-        eval_interval=WARM_UP_STEPS + TRIAL_STEPS,
-        eval_iters=min(config.eval_iters, TRIAL_EVAL_ITERS),
-        patience=0,
-    )
-    model = build_model(model_config).to(device)
-    train_tokens, held_out = data.select_splits(tail=config.holds_out_tail)
-    trainer = Trainer(trial, model, train_tokens, held_out, device)
-    seconds = []
-    for report, duration in _time_reports(trainer):
-        seconds.append(duration)
-        if isinstance(report, Evaluation):
-            break
-    step = sum(seconds[WARM_UP_STEPS:-1]) / TRIAL_STEPS
-    token = seconds[-1] / count_evaluated_tokens(trial, len(held_out))
-    # At the end both splits are scored, and validation with the best weights too.
-    whole = data.metadata.train_tokens + 2 * data.metadata.val_tokens
+    step = measure_step(config, data.tokenizer.vocab_size)
+    learnt, validated = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
 
     def count_seconds(iters: int) -> float:
-        """Return the time of the trial and of a run of that length."""
-        run = at_length(iters)
-        evaluations = -(-iters // run.eval_interval)
-        scored = evaluations * count_evaluated_tokens(run, len(held_out)) + whole
-        return sum(seconds) + iters * step + scored * token
+        return _count_seconds(at_length(iters), step, learnt, validated)
 
     available = config.minutes * 60
     iterations = bisect_right(range(1, int(available / step) + 1), available, key=count_seconds)
@@ -189,4 +164,6 @@ def _try_iterations(
             f"scoring whole splits at the end take {count_seconds(1) / 60:.2f} minutes here.",
             "Give more --minutes, or fewer --eval-iters.",
         )
+    if config.max_epochs:
+        iterations = min(iterations, iters_for_epochs(config, data, config.max_epochs))
     return iterations

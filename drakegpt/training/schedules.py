@@ -61,9 +61,15 @@ class LossHistory:
         return False
 
 
-def learning_rate(config: TrainConfig, iteration: int, losses: LossHistory) -> float:
-    """Return the learning rate of the step after `iteration` steps."""
-    warmup = min(1.0, (iteration + 1) / config.warmup_iters) if config.warmup_iters else 1.0
+def learning_rate(
+    config: TrainConfig, iteration: int, losses: LossHistory, start: int = 0
+) -> float:
+    """Return the learning rate of the step after `iteration` steps, of which `start` came before.
+
+    The rate warms up from `start` on: there a finished run was taken up again.
+    """
+    done = iteration - start + 1
+    warmup = min(1.0, done / config.warmup_iters) if config.warmup_iters else 1.0
     return warmup * _compute_scheduled_rate(config, iteration, losses)
 
 

@@ -6,6 +6,7 @@ are all that is needed to resume bit-exactly.
 """
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,7 @@ from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.parallel_step import ParallelStep
 from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
+from drakegpt.training.time_limit import ESTIMATES_PER_EVALUATION, Estimate, TimeLimit
 
 
 def scores_whole_validation(config: TrainConfig, tokens: int) -> bool:
@@ -83,8 +85,15 @@ class Evaluation:
     scored_on: str = "validation"  # the held-out split, as in the setting `select_on`
 
 
+Report = Step | Evaluation | Estimate
+
+
 class Trainer:
-    """Trains a model: holds the model, its optimizer, and their progress."""
+    """Trains a model: holds the model, its optimizer, and their progress.
+
+    `config.iters` is the length of the run. With a `limit` it is estimated anew while it trains;
+    what is in `estimates`, by iteration, is taken instead of a new estimate.
+    """
 
     def __init__(
         self,
@@ -110,6 +119,9 @@ class Trainer:
         self.plan = plan if replay else replace(plan, mode="eager")
         self.optimizer = Optimizer(config, model)
         self.iteration = 0
+        self.limit: TimeLimit | None = None
+        self.estimates: dict[int, Estimate] = {}
+        self._part_start = 0
         self.evaluations: list[Evaluation] = []
         self.best: Evaluation | None = None  # the first with the lowest `val_loss`
         self._losses = LossHistory(config.plateau_patience)
@@ -136,15 +148,20 @@ class Trainer:
         self._runner = StepRunner(self.plan.mode, device)
         self._parallel = self._divide_step() if self.plan.shares > 1 else None
         self._step_time, self._evaluation_time = Stopwatch(), Stopwatch()
+        self.spent_before, self._resumed_at = 0.0, time.monotonic()
 
-    def reports(self) -> Iterator[Step | Evaluation]:
-        """Train to the last iteration or early stopping; yield each step and evaluation.
+    def reports(self) -> Iterator[Report]:
+        """Train to the last iteration or early stopping; yield steps, evaluations and estimates.
 
         Raises `DivergedError` if a loss is not finite.
         """
         self._active_model.train()
+        if self.limit:
+            self.limit.pass_iteration(self.iteration)
         try:
             while True:
+                if self._is_estimate_due():
+                    yield from self._update_length()
                 if self._is_evaluation_due():
                     yield self.evaluate()
                 if self.iteration >= self.config.iters or self.out_of_patience:
@@ -154,6 +171,45 @@ class Trainer:
                 yield step
         finally:
             self._reset_recorded()
+
+    @property
+    def spent_seconds(self) -> float:
+        """The time since the trainer was made, saving included, and before it was restored."""
+        return self.spent_before + time.monotonic() - self._resumed_at
+
+    def take_estimate(self, estimate: Estimate) -> None:
+        """Set the length of the run, from the current iteration on."""
+        self.estimates[estimate.iteration] = estimate
+        self.config = replace(self.config, iters=estimate.iters)
+        self._part_start = estimate.start
+
+    def _is_estimate_due(self) -> bool:
+        """Whether the length is estimated anew, or an earlier estimate begins to count."""
+        if not self.config.minutes or not 0 < self.iteration < self.config.iters:
+            return False
+        interval = max(1, self.config.eval_interval // ESTIMATES_PER_EVALUATION)
+        return self.iteration % interval == 0
+
+    def _update_length(self) -> Iterator[Estimate]:
+        """Take the estimate that was made after this iteration, or make one and yield it first."""
+        estimate = self.estimates.get(self.iteration)
+        if self.limit:
+            self.limit.pass_iteration(self.iteration)
+        if not estimate and self.limit:
+            iters = self.limit.estimate(self.iteration, self._seconds_per_scored_token())
+            estimate = Estimate(self.iteration, iters, self._part_start)
+            yield estimate
+        if estimate:
+            self.take_estimate(estimate)
+
+    def _seconds_per_scored_token(self) -> float:
+        """Return the time of scoring a token; before an evaluation, a third of training on it."""
+        config, held_out = self.config, len(self._splits[Stream.ESTIMATE_VAL])
+        if self.evaluations:
+            tokens = len(self.evaluations) * count_evaluated_tokens(config, held_out)
+            return self._evaluation_time.seconds / tokens
+        windows = self.iteration * config.batch_size * config.grad_accumulation
+        return self._step_time.seconds / (windows * config.context_length) / 3
 
     def _reset_recorded(self) -> None:
         self._runner.reset()
@@ -185,10 +241,13 @@ class Trainer:
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "learning_rate": self._last_rate,
             "seconds": (self._step_time.seconds, self._evaluation_time.seconds),
+            "spent": self.spent_seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; load `weights()` into the model before.
+
+        `estimates` must be known, too.
 
         Raises `ValueError` if it is the state of another model or recipe.
         """
@@ -197,6 +256,8 @@ class Trainer:
             self._average.average.copy_(self.optimizer.weights.values)
             self.optimizer.weights.values.copy_(state["trained_weights"])
         self.iteration = state["iteration"]
+        if begun := [each for each in self.estimates if each <= self.iteration]:
+            self.take_estimate(self.estimates[max(begun)])
         self.evaluations, self._losses = [], LossHistory(self.config.plateau_patience)
         for values in state["evaluations"]:
             self._record_evaluation(Evaluation(**values))
@@ -207,10 +268,14 @@ class Trainer:
         if state["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self._step_time.seconds, self._evaluation_time.seconds = state["seconds"]
+        self.spent_before, self._resumed_at = (
+            state.get("spent", sum(state["seconds"])),
+            time.monotonic(),
+        )
 
     def _step(self) -> Step:
         """Draw windows, compute their loss and its gradient, update the weights."""
-        rate = learning_rate(self.config, self.iteration, self._losses)
+        rate = learning_rate(self.config, self.iteration, self._losses, self._part_start)
         self.optimizer.set_learning_rate(rate)
         self._update_weight_decay()
         self.group.seed_rank(self.config.seed, self.iteration)
