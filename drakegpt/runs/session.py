@@ -210,7 +210,8 @@ class TrainingSession:
         folder = self.run.folder
         remove_leftovers(folder)
         remove_leftovers(folder / "checkpoints")
-        self.trainer.estimates = read_lengths(folder)
+        if self.run.config.minutes:
+            self.trainer.estimates = read_lengths(folder)
         if self.run.checkpoints:
             checkpoint = _restore_trainer(self.run, self.trainer)
             self._saved_at = (self.trainer.iteration, len(self.trainer.evaluations))

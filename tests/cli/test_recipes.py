@@ -139,7 +139,7 @@ def test_a_finished_run_goes_on_with_more_iterations(drakegpt, song):
 
 
 @pytest.mark.slow
-def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
+def test_a_time_budget_is_kept(drakegpt, song, home):
     started = time.monotonic()
     done = drakegpt("train", "MultiHeadAttentionLM", "--minutes", 0.15, "--eval-iters", 2,
                     "--name", "r", "--json", "--schedule", "cosine")  # fmt: skip
@@ -149,9 +149,8 @@ def test_a_time_budget_is_kept_and_can_be_repeated(drakegpt, song, home):
     assert 3 < done.json["seconds"] < 18
     assert took < 40
     settings = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())
-    assert settings["minutes"] == 0
-    assert settings["iters"] == done.json["iterations"] > 100
-    assert len(done.json["evaluations"]) in (20, 21)
+    assert settings["minutes"] == 0.15
+    assert done.json["iterations"] > 100
     # the schedule fits the time: the last rate is near the floor
     assert done.json["evaluations"][-1]["learning_rate"] < 1.1e-3
 

@@ -178,7 +178,7 @@ def test_incidental_settings_and_seeds_do_not_part_runs(prepared):
     first = train(prepared, "BigramLM")
     other = train(prepared, "BlocksLM", seed=3, save_interval=2, device="cpu", wandb="off")
     assert agrees(first, get_shared_settings(other))
-    assert set(INCIDENTAL) == {"device", "minutes", "wandb", "save_interval"}
+    assert set(INCIDENTAL) == {"device", "wandb", "save_interval"}
     comparison = compare(prepared, select_runs(prepared))
     assert not any(row.differs for row in comparison.rows)
 
@@ -213,7 +213,7 @@ def test_groups_are_found_in_step_with_the_number_of_runs(monkeypatch):
     )
     rates = [0.01 + i / 10_000 for i in range(60)]
     configs = [resolve("BigramLM", "default", "d", {"max_lr": rate}) for rate in rates]
-    again = [replace(config, seed=7, minutes=1.0) for config in configs]
+    again = [replace(config, seed=7, save_interval=3) for config in configs]
     runs = [
         Run(Path("r"), config, {"created_at": f"{number:03}"}, None)
         for number, config in enumerate(configs + again)

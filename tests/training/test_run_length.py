@@ -18,7 +18,7 @@ from drakegpt.training.run_length import (
     iters_for_epochs,
     resolve_length,
 )
-from drakegpt.training.trainer import Evaluation, count_evaluated_tokens
+from drakegpt.training.trainer import count_evaluated_tokens
 
 
 def configured(data, **settings):
@@ -98,25 +98,18 @@ def test_the_time_of_a_run_has_all_that_is_scored(monkeypatch):
     assert twice == pytest.approx(usual * (2 * 100 + 20 * 2 / 3))
 
 
-@pytest.mark.parametrize("per_token", [0.0, 1e-5])
-def test_minutes_are_those_of_steps_evaluations_and_scoring(prepared, monkeypatch, per_token):
-    """By a clock on which a step takes 0.1 s, and a token scored `per_token` s."""
-
-    def timed(trainer):
-        evaluated = count_evaluated_tokens(trainer.config, prepared.metadata.val_tokens)
-        for _ in range(run_length.WARM_UP_STEPS + run_length.TRIAL_STEPS):
-            yield None, 0.1
-        yield object.__new__(Evaluation), evaluated * per_token
-
-    monkeypatch.setattr(run_length, "_time_reports", timed)
+def test_minutes_are_those_of_steps_evaluations_and_scoring(prepared, monkeypatch):
+    """By a measurement of 0.1 s a step; to score a token takes a third of learning it."""
+    monkeypatch.setattr(run_length, "measure_step", lambda *_: 0.1)
     given = {"minutes": 10.0, "recipe": "fast", "batch_size": 2, "device": "cpu"}
     config = resolve_run("BigramLM", "default", prepared, given)
     evaluations = -(-config.iters // config.eval_interval)
     scored = evaluations * count_evaluated_tokens(config, prepared.metadata.val_tokens)
     scored += prepared.metadata.train_tokens + 2 * prepared.metadata.val_tokens
-    needed = 2.6 + config.iters * 0.1 + scored * per_token
-    assert 598 < needed < 600.5
+    assert 599 < config.iters * 0.1 + scored * 0.1 / (2 * 8) / 3 < 600.2
     assert config.eval_iters == max(128, int(0.12 * config.eval_interval))
+    limited = resolve_run("BigramLM", "default", prepared, given | {"max_epochs": 1})
+    assert limited.iters == iters_for_epochs(limited, prepared, 1) < config.iters
 
 
 def test_epochs_and_minutes_are_not_given_together(prepared):
