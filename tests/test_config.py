@@ -358,7 +358,8 @@ def test_what_else_a_setting_is_stands_in_its_metadata():
     others = {field.name for field in dataclasses.fields(TrainConfig)} - {*searchable_settings()}
     assert others == {
         "model", "size", "preset", "data", "init_from", "minutes", "max_epochs", "epochs",
-        "eval_interval", "eval_iters", "device", "dtype", "compile", "wandb", "save_interval", "select_on",
+        "eval_interval", "eval_iters", "device", "dtype", "compile", "wandb", "save_interval",
+        "select_on",
     }  # fmt: skip
 
 

@@ -51,15 +51,23 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     return resolve(model, size, data.name, dropout, *layers, length)
 
 
-def start_run(config: TrainConfig, data: Dataset, name: str | None = None) -> Run:
+def start_run(
+    config: TrainConfig,
+    data: Dataset,
+    name: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Run:
     """Make the folder of a new run, with the weights of the run `config.init_from`, if any.
+
+    `facts` are added to run.json.
 
     Raises `NotEnoughMemoryError` if training would not fit in memory, and what
     `find_run`, `load_init_weights` and `create_run` raise.
     """
     check_memory(config, data)
     if not config.init_from:
-        return create_run(config, data, name)
+        return create_run(config, data, name, facts=facts)
     source = find_run(config.init_from)
     initial = load_init_weights(source, config, data)
-    return create_run(replace(config, init_from=source.name), data, name, initial=initial)
+    config = replace(config, init_from=source.name)
+    return create_run(config, data, name, facts=facts, initial=initial)

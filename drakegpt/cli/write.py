@@ -1,0 +1,250 @@
+"""`drakegpt write`: from a text to more like it, with one command.
+
+It prepares the text, trains a model that suits it for some minutes, and writes. Called again, it
+only writes. In a terminal, without a prompt, it then takes prompts line by line
+(`write_prompt`).
+"""
+
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drakegpt.cli import console, options
+from drakegpt.config import LARGEST_FLOAT
+from drakegpt.wording import format_command, pluralize
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.verdict import Verdict
+    from drakegpt.runs.run import Run
+
+MINUTES = 5.0
+TEMPERATURE = 0.8
+PIECES = 3
+LONGEST_PIECE, LONGEST_SONG = 400, 1500  # characters
+SECONDS_AFTER = 4.0  # for loading the weights and writing the pieces, before the time is over
+
+
+def write(
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEXT]",
+            help="A file, a folder of songs, - for stdin, or a dataset's name; default: the "
+            "bundled songs.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="What to continue.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=100_000,
+            metavar="N",
+            help="Minutes to train a new text (default: 5), or to train a known one further.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=LARGEST_FLOAT,
+            metavar="X",
+            help="Sampling temperature; 0 always takes the likeliest token.",
+        ),
+    ] = TEMPERATURE,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, metavar="N", help="Random seed; default: drawn."),
+    ] = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on a text, and write more like it; known texts are not trained again."""
+    started = time.monotonic() - time.process_time()  # about when the program was started
+    data = _prepare(text)
+    run, trained = _find_or_train(data, minutes, seed, device, started, quiet=quiet)
+    interactive = prompt is None and not json and sys.stdin.isatty() and sys.stdout.isatty()
+    if json or trained or not interactive:
+        _write_pieces(run, prompt, temperature, seed, device, json=json, trained=trained)
+    if interactive:
+        from drakegpt.cli.write_prompt import converse
+
+        converse(run, temperature, seed, device)
+
+
+def _prepare(text: str | None) -> "Dataset":
+    """Prepare a text as tokens that suit its length."""
+    from drakegpt.cli.progress import fetch_progress
+    from drakegpt.data import dataset, sources
+    from drakegpt.data.reencode import encode_as_bpe
+
+    wanted = text or "sample"
+    if text is not None and text in dataset.list_names():
+        data = dataset.load(text)
+    else:
+        with fetch_progress(wanted) as progress:
+            fetched = sources.fetch(wanted, progress=progress)
+        data = fetched.dataset
+        for sentence in (*fetched.summary, *fetched.notes):
+            console.note(sentence)
+    with fetch_progress(data.name) as progress:
+        return encode_as_bpe(data, progress)
+
+
+def _find_or_train(
+    data: "Dataset",
+    minutes: float | None,
+    seed: int | None,
+    device: str,
+    started: float,
+    *,
+    quiet: bool,
+) -> "tuple[Run, bool]":
+    """Return the run that writes from a text, and whether it was trained just now."""
+    from drakegpt.runs.changes import change_settings
+    from drakegpt.runs.writers import find_writer, has_learned_text, has_older_writer, start_writer
+
+    run = find_writer(data)
+    size = pluralize(data.metadata.characters, "character")
+    if run is None:
+        if has_older_writer(data):
+            console.note(f"{data.name} has changed: a new model is trained on it.", style="")
+        console.note(f"{size}. Measuring how fast this machine is…")
+        given = {"device": device} | ({} if seed is None else {"seed": seed})
+        run = start_writer(data, minutes or MINUTES, **given)
+        _train(run, started, minutes or MINUTES, resume=False, quiet=quiet)
+    elif not run.finished:
+        console.note(f"Resuming {run.name}, whose training was interrupted.", style="")
+        _train(run, started, run.config.minutes, resume=True, quiet=quiet)
+    elif minutes is None:
+        return run, False
+    elif has_learned_text(run):
+        console.note(_describe_learned(data), style="")
+        return run, False
+    else:
+        longer = change_settings(run, {"minutes": run.config.minutes + minutes})
+        console.note(f"Training {run.name} for {pluralize(minutes, 'more minute')}.", style="")
+        _train(longer, started, minutes, resume=True, quiet=quiet)
+        run = replace(longer, changes={})
+    if has_learned_text(run):
+        console.note(_describe_learned(data), style="")
+    return run, True
+
+
+def _describe_learned(data: "Dataset") -> str:
+    kilobytes = data.metadata.characters / 1000
+    return f"{kilobytes:,.0f} KB are learned; more text would help, more time would not."
+
+
+def _train(run: "Run", started: float, minutes: float, *, resume: bool, quiet: bool) -> None:
+    """Train a run in its time, and show what it writes meanwhile."""
+    from drakegpt.cli.interrupts import Interrupts
+    from drakegpt.cli.write_progress import writing_progress
+    from drakegpt.runs.session import train_run
+
+    tokens = 2 * run.load_dataset().metadata.val_tokens
+    deadline = started + minutes * 60
+    with Interrupts() as interrupts, writing_progress(run, deadline, quiet=quiet) as progress:
+        finished = train_run(
+            run,
+            resume=resume,
+            progress=progress,
+            stop=lambda: interrupts.requested,
+            started=started,
+            tokens_after=tokens,
+            seconds_after=SECONDS_AFTER,
+        )
+    if not finished:
+        console.note("Stopped, and saved. The same command goes on from there.", style="")
+        raise typer.Exit(console.INTERRUPTED)
+
+
+def _write_pieces(
+    run: "Run",
+    prompt: str | None,
+    temperature: float,
+    seed: int | None,
+    device: str,
+    *,
+    json: bool,
+    trained: bool,
+) -> None:
+    """Write one text after a prompt, or three of their own, and say what they are worth."""
+    from drakegpt.evaluation.copying import find_longest_copy
+    from drakegpt.runs.verdicts import judge_run
+
+    pieces = _generate(run, prompt, temperature, seed, device)
+    source = "".join(run.load_dataset().iter_text("train"))
+    copied = max((find_longest_copy(piece, source) for piece in pieces), key=len)
+    verdict = judge_run(run, device) if trained or json else None
+    if json:
+        console.show_json(_to_json(run, pieces, copied, verdict))
+        return
+    console.show_text(
+        f"\n{'-' * 24}\n\n".join(piece.strip("\n") + "\n" for piece in pieces).rstrip()
+    )
+    for line in verdict.lines if verdict else ():
+        console.note(line, style="")
+    console.note(
+        f"Longest run copied from the text: {pluralize(len(copied), 'character')}"
+        + (f", {copied.strip()!r}." if copied else "."),
+        style="",
+    )
+    name = data.metadata.source if run.config.data.endswith("-bpe") else run.config.data
+    console.next_commands(
+        [
+            format_command("write", name, prompt="late night"),
+            format_command("generate", run.name, num_samples=20, temperature=temperature),
+            format_command("eval", run.name, counts=True),
+        ]
+    )
+
+
+def _generate(
+    run: "Run", prompt: str | None, temperature: float, seed: int | None, device: str
+) -> list[str]:
+    """Generate the text after a prompt, or three texts: whole songs, where they have an end."""
+    import os
+
+    from drakegpt.compute.device import choose_device
+    from drakegpt.generation.prompt import fit_prompt
+    from drakegpt.generation.sampling import Sampling
+    from drakegpt.generation.text import generate_texts
+
+    tokenizer, model = run.tokenizer, run.load_model(choose_device(device), best=True)
+    given = fit_prompt(prompt or "", tokenizer, skip_unknown=True).text
+    first = int.from_bytes(os.urandom(4)) >> 1 if seed is None else seed
+    songs = tokenizer.end is not None and bool(run.load_dataset().metadata.songs)
+    characters = LONGEST_SONG if songs else LONGEST_PIECE
+    length = characters if tokenizer.unit == "character" else characters // 2
+    seeds = [first] if prompt is not None else [first + number for number in range(PIECES)]
+    pieces = [""] * len(seeds)
+    for parts in generate_texts(
+        model, tokenizer, given, length, Sampling(temperature), seeds, stop=songs
+    ):
+        pieces = [piece + part for piece, part in zip(pieces, parts, strict=True)]
+    return [given + piece[:characters] for piece in pieces]
+
+
+def _to_json(
+    run: "Run", pieces: list[str], copied: str, verdict: "Verdict | None"
+) -> dict[str, Any]:
+    return {
+        "run": str(run.folder),
+        "data": run.config.data,
+        "model": run.config.model,
+        "iterations": run.last_evaluation["iteration"],
+        "minutes": run.config.minutes,
+        "val_loss": run.last_evaluation["val_loss"],
+        "texts": pieces,
+        "longest_copy": copied,
+        "verdict": verdict and verdict.to_json(),
+    }

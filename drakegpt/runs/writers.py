@@ -1,0 +1,69 @@
+"""The runs that `drakegpt write` trains: one for each version of a text, and goes on with.
+
+Not here: which settings suit a text (`config.text_settings`), and what is written
+(`generation.text`).
+"""
+
+from typing import Any
+
+from drakegpt.config import TrainConfig
+from drakegpt.config.text_settings import REFERENCE, choose_model, choose_text_settings
+from drakegpt.data.dataset import Dataset
+from drakegpt.runs.lookup import list_runs
+from drakegpt.runs.run import Run
+from drakegpt.runs.start import resolve_run, start_run
+from drakegpt.training.run_length import count_operations, iters_for_epochs, measure_step
+
+PURPOSE = "write"
+SHARE_OF_TRAINING = 0.9  # of the time: the rest is for evaluations, scoring and writing
+
+
+def find_writer(data: Dataset) -> Run | None:
+    """Find the run that writes from this version of a text, whether it is finished or not."""
+    writers = [run for run in _list_writers(data) if _is_on(run, data)]
+    return writers[-1] if writers else None
+
+
+def has_older_writer(data: Dataset) -> bool:
+    """Whether a run writes from another version of this text."""
+    return any(not _is_on(run, data) for run in _list_writers(data))
+
+
+def _list_writers(data: Dataset) -> list[Run]:
+    return [
+        run
+        for run in list_runs()
+        if run.info.get("purpose") == PURPOSE and run.config.data == data.name
+    ]
+
+
+def _is_on(run: Run, data: Dataset) -> bool:
+    return bool(run.info["dataset_version"] == data.metadata.version)
+
+
+def start_writer(data: Dataset, minutes: float, **changes: Any) -> Run:
+    """Start the run that suits a text and a time; `changes` are further settings, such as a seed.
+
+    Measures first, in a second or two, how fast this machine trains.
+    """
+    bpe = data.tokenizer.unit != "character"
+    device = {"device": changes.get("device", "auto")}
+    reference = resolve_run("TransformerLM", "default", data, REFERENCE | {"iters": 1} | device)
+    vocab_size = data.tokenizer.vocab_size
+    rate = count_operations(reference, vocab_size) / measure_step(reference, vocab_size)
+    settings = choose_text_settings(rate * minutes * 60 * SHARE_OF_TRAINING, bpe=bpe)
+    given = settings | {"minutes": minutes, "seed": 1} | changes
+    config = resolve_run(choose_model(bpe=bpe), "default", data, given)
+    return start_run(config, data, facts={"purpose": PURPOSE})
+
+
+def has_learned_text(run: Run) -> bool:
+    """Whether a run ended because it had read its text as often as helps."""
+    return run.last_evaluation.get("iteration", 0) >= count_most_iterations(run.config, run)
+
+
+def count_most_iterations(config: TrainConfig, run: Run) -> float:
+    """Return the iterations after which more time would not help."""
+    if not config.max_epochs:
+        return float("inf")
+    return iters_for_epochs(config, run.load_dataset(), config.max_epochs)
