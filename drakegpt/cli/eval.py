@@ -10,10 +10,10 @@ from drakegpt.wording import pluralize
 if TYPE_CHECKING:
     from drakegpt.cli.tables import Column
     from drakegpt.evaluation.mixture_scoring import MixtureScores
-    from drakegpt.evaluation.scoring import Score
+    from drakegpt.evaluation.score import Score
     from drakegpt.runs.mixtures import RunMixture
     from drakegpt.runs.run import Run
-    from drakegpt.runs.scores import Scores
+    from drakegpt.runs.stored_scores import Scores
 
 
 def eval_(

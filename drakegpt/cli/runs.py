@@ -59,7 +59,7 @@ def show(run: RunName, json: options.Json = False) -> None:
     """Show a run: its settings, evaluations and folder."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import count_validation_scorings
+    from drakegpt.runs.stored_scores import count_validation_scorings
 
     found = find_run(run)
     scored = count_validation_scorings(found)

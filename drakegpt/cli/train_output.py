@@ -11,7 +11,7 @@ from drakegpt.wording import format_command, pluralize
 if TYPE_CHECKING:
     from drakegpt.experiments.results import ResultRow, RunResult
     from drakegpt.runs.run import Run
-    from drakegpt.runs.scores import Scores
+    from drakegpt.runs.stored_scores import Scores
 
 SAMPLE_LENGTH = 200
 

@@ -23,12 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drakegpt.config.schema import PackedBits
 from drakegpt.errors import is_out_of_memory
 from drakegpt.models.bitlinear import (
     MAX_CODE,
@@ -43,8 +44,6 @@ from drakegpt.models.bitlinear import (
 )
 
 log = logging.getLogger(__name__)
-
-PackedBits = Literal["8", "1.58", "1"]
 
 # Weights in a byte, and the number of values of each.
 PER_BYTE: dict[PackedBits, int] = {"8": 1, "1.58": 5, "1": 8}

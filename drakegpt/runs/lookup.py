@@ -6,21 +6,23 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drakegpt import home
 from drakegpt.config import MODEL_NAMES, TrainConfig, find_model, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, suggest_name
-from drakegpt.evaluation.scoring import Score
+from drakegpt.evaluation.score import Score
 from drakegpt.runs.changes import change_settings
 from drakegpt.runs.info import CHANGEABLE
+from drakegpt.runs.lock import is_training
 from drakegpt.runs.run import Run, open_run
-from drakegpt.runs.scores import read_tail_score, read_validation_score
-from drakegpt.runs.session import is_training
-from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
+from drakegpt.runs.stored_scores import read_tail_score, read_validation_score
 from drakegpt.wording import format_command
+
+if TYPE_CHECKING:
+    from drakegpt.runs.weights_file import PretrainedModel
 
 log = logging.getLogger("drakegpt")
 
@@ -109,8 +111,10 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 
 def find_pretrained(
     target: str | None, *, scaled: bool = False, data: str | None = None
-) -> PretrainedModel:
+) -> "PretrainedModel":
     """Find a model to generate with: a weights file, or the run that `find_run` finds."""
+    from drakegpt.runs.weights_file import pretrained_from_file, pretrained_from_run
+
     if target and not _find_folder(target) and Path(target).is_file():
         if scaled or data:
             raise UsageError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 
 from drakegpt.compute.device import choose_device, set_thread_count
@@ -33,6 +33,7 @@ from drakegpt.models.initialization import build_initial_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
+from drakegpt.runs.lock import make_lock
 from drakegpt.runs.run import Run, describe_mismatch, open_run
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
@@ -61,7 +62,7 @@ class TrainingSession:
         """
         self.run = run
         self.group = group
-        self._lock = _make_lock(run)
+        self._lock = make_lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._saved_at, self._save_seconds = (-1, 0), 0.0
         self._saved_time = time.monotonic()
@@ -260,15 +261,6 @@ def train_run(
     return True
 
 
-def is_training(run: Run) -> bool:
-    """Whether a process is training the run now."""
-    try:
-        with _make_lock(run):
-            return False
-    except Timeout:
-        return True
-
-
 def follow(folder: Path, group: ProcessGroup, *, resume: bool = False) -> None:
     """Train along with the main process, which has the session; nothing is written here."""
     group.broadcast()  # waits until the run can be read
@@ -308,11 +300,6 @@ def _remove_without_checkpoint(run: Run) -> None:
     if not run.checkpoints:
         with suppress(OSError):
             remove_folder(run.folder)
-
-
-def _make_lock(run: Run) -> FileLock:
-    """Make the lock that the process training the run holds; it ends with that process."""
-    return FileLock(run.folder / ".lock", timeout=0)
 
 
 def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:

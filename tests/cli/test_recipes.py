@@ -14,8 +14,8 @@ from drakegpt.data import dataset
 from drakegpt.runs.create import create_run
 from drakegpt.runs.info import FORMAT
 from drakegpt.runs.run import open_run
-from drakegpt.runs.scores import read_scores
 from drakegpt.runs.session import TrainingSession
+from drakegpt.runs.stored_scores import read_scores
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 SHORT = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4)
