@@ -107,7 +107,13 @@ def generate(
     data: options.Data = None,
     scaled: options.Scaled = False,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="PATH", help="The same as naming RUN.")
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="PATH",
+            help="The same as naming RUN.",
+            autocompletion=options.complete_target,
+        ),
     ] = None,
     context_window: Annotated[
         Literal["exact", "cached"] | None,

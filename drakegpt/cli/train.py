@@ -52,11 +52,15 @@ def train(
     scaled: options.Scaled = False,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the run; default: model, dataset and time."),
+        typer.Option(metavar="NAME", help="Name of the run; default: dataset and number."),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="[RUN]", help="Resume RUN, or the latest unfinished run (of MODEL)."),
+        typer.Option(
+            metavar="[RUN]",
+            help="Resume RUN, or the latest unfinished run (of MODEL).",
+            autocompletion=options.complete_run,
+        ),
     ] = None,
     seeds: Annotated[
         int,

@@ -27,7 +27,13 @@ from drakegpt.data.songs import SONGS, Song, songs_from_json
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.display import Displayable, Table
-from drakegpt.errors import CorpusError, DamagedDatasetError, UsageError, is_out_of_memory
+from drakegpt.errors import (
+    CorpusError,
+    DamagedDatasetError,
+    UsageError,
+    is_out_of_memory,
+    suggest_name,
+)
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
@@ -187,6 +193,7 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         here = ", ".join(list_names()) or "none yet"
         raise CorpusError(
             f"There is no dataset named '{name or 'drake'}'; prepared are: {here}.",
+            f"{suggest_name(name or '', list_names())}"
             "Run `drakegpt data fetch` with a source or a file of your own, "
             "or `drakegpt data list` to see what there is.",
         )

@@ -312,9 +312,11 @@ def prepare_packed_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.M
     _check_bits(bits)
     for name, linear in find_quantizable(model):
         N, K = linear.weight.shape
-        scales = linear.weight.new_ones(N if bits == "8" else count_parts(name))
+        device = linear.weight.device
+        # By shape: functions of a tensor on the meta device would load PyTorch's compiler.
+        scales = torch.ones(N if bits == "8" else count_parts(name), device=device)
         norm = nn.LayerNorm(K).to(linear.weight) if normed and needs_norm(name) else nn.Identity()
-        codes = torch.ones_like(linear.weight, dtype=torch.int8)
+        codes = torch.ones((N, K), dtype=torch.int8, device=device)
         _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, norm))
     return model.requires_grad_(False)
 
