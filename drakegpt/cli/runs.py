@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.inputs import prepare_if_file
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
 from drakegpt.errors import RunError, UsageError, suggest_name
@@ -159,7 +160,7 @@ def import_(
     from drakegpt.runs.scores import score_run
     from drakegpt.runs.upstream import import_original
 
-    dataset = datasets.load(data)
+    dataset = datasets.load(data and prepare_if_file(data))
     config = resolve(model, "scaled" if scaled else "default", dataset.name)
     run = import_original(file, config, dataset, name)
     scores = score_run(run, config.device)

@@ -39,7 +39,7 @@ from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.trainer import Evaluation, Step, Trainer, suggest_lower_rates
 from drakegpt.wording import format_command, pluralize
 
 # Without a save interval, a checkpoint is due once training has taken this many times as long as
@@ -131,7 +131,7 @@ class TrainingSession:
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise DivergedError(
                 f"The weights are no longer finite after iteration {self.trainer.iteration}.",
-                "Train again with a lower --max-lr, or with --grad-clip 1.",
+                suggest_lower_rates(self.run.config),
             )
         with self._explain_write_errors():
             if self._best:
