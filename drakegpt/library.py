@@ -32,9 +32,9 @@ from drakegpt.runs import scores
 from drakegpt.runs.lookup import find_pretrained, find_run
 from drakegpt.runs.mixtures import load_members
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import Scores
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import resolve_run, start_run
+from drakegpt.runs.stored_scores import Scores
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_run
 from drakegpt.training.trainer import Report
 from drakegpt.wording import pluralize

@@ -43,8 +43,9 @@ from drakegpt.runs.checkpoint import METADATA_KEY, list_checkpoints, load_weight
 from drakegpt.runs.create import create_run
 from drakegpt.runs.lookup import get_val_loss
 from drakegpt.runs.run import open_run
-from drakegpt.runs.scores import Scores, score_run
+from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import TrainingSession
+from drakegpt.runs.stored_scores import Scores
 from drakegpt.runs.upstream import read_state_dict
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,7 @@
 """The program: the table of its commands, and what becomes of errors."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,12 @@ from drakegpt.cli import eval as eval_
 from drakegpt.cli import train as train_
 from drakegpt.cli.compare import command as compare
 from drakegpt.cli.options import Command, Group
-from drakegpt.errors import DrakeGPTError, NotEnoughMemoryError, is_out_of_memory
+from drakegpt.errors import (
+    DrakeGPTError,
+    NotEnoughMemoryError,
+    is_out_of_memory,
+    suggest_name,
+)
 from drakegpt.version import __version__
 
 
@@ -122,8 +128,19 @@ def _safe_errors() -> Iterator[None]:
                 source = ctx.get_parameter_source(param.name)
                 if source and source.name == "ENVIRONMENT":
                     vars(error)["param_hint"] = param.envvar
-            vars(error)["message"] = console.messages().text(str(getattr(error, "message", "")))
+            message = _add_suggestion(str(getattr(error, "message", "")))
+            vars(error)["message"] = console.messages().text(message)
         raise
+
+
+def _add_suggestion(message: str) -> str:
+    """Add the closest choice to typer's message about a value that is none of the choices."""
+    found = re.fullmatch(r"(?:Value error, )?('(.*)' is not one of ('.*')\.)", message, re.DOTALL)
+    if not found:
+        return message
+    sentence, value, listed = found.groups()
+    known = re.findall("'([^']*)'", listed)
+    return f"{sentence} {suggest_name(value, known)}".strip()
 
 
 def _make_app() -> typer.Typer:

@@ -248,11 +248,13 @@ def warn(text: str) -> None:
     _print_message(("Note: ", "yellow"), (text, ""))
 
 
-def _print_message(*parts: tuple[str, str]) -> None:
+def _print_message(*parts: tuple[str, str], wrapped: bool = True) -> None:
+    """Print a message; on a terminal its lines end between words, unless it is to be copied."""
     screen = messages()
     if screen.is_terminal:
         message = Text.assemble(*(styled(text, style, screen) for text, style in parts))
-        screen.print(message, soft_wrap=True)
+        # A word that is longer than a line stays whole: it may be a path.
+        screen.print(message, no_wrap=not wrapped, overflow="ignore", crop=False)
     else:
         screen.print_line("".join(text for text, _ in parts))
 
@@ -287,7 +289,7 @@ def fail(error: DrakeGPTError) -> int:
 def next_commands(commands: Iterable[str]) -> None:
     """Print commands to try next, on stderr."""
     for command in commands:
-        _print_message(("Next: ", "dim"), (command, "cyan"))
+        _print_message(("Next: ", "dim"), (command, "cyan"), wrapped=False)
 
 
 def use_utf8() -> None:

@@ -132,7 +132,11 @@ def list_(json: options.Json = False) -> None:
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Dataset; default: the one fetched last."),
+        typer.Argument(
+            metavar="NAME",
+            help="Dataset; default: the one fetched last.",
+            autocompletion=options.complete_dataset,
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -5,15 +5,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console, options
+from drakegpt.cli.inputs import prepare_if_file
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.cli.tables import Column
     from drakegpt.evaluation.mixture_scoring import MixtureScores
-    from drakegpt.evaluation.scoring import Score
+    from drakegpt.evaluation.score import Score
     from drakegpt.runs.mixtures import RunMixture
     from drakegpt.runs.run import Run
-    from drakegpt.runs.scores import Scores
+    from drakegpt.runs.stored_scores import Scores
 
 
 def eval_(
@@ -32,6 +33,7 @@ def eval_(
     from drakegpt.runs.lookup import find_run
 
     named: Sequence[str | None] = targets or [None]
+    data = data and prepare_if_file(data)
     runs = [find_run(target, scaled=scaled, data=data) for target in named]
     data_name = runs[0].config.data
     if not targets:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.inputs import prepare_if_file
 from drakegpt.wording import format_command, pluralize
 
 
@@ -30,6 +31,7 @@ def packed(
     from drakegpt.runs.lookup import find_run
     from drakegpt.runs.packing import pack_run
 
+    data = data and prepare_if_file(data)
     run = find_run(target, scaled=scaled, data=data)
     trained = run.config.bits
     chosen = bits or ("8" if trained == "full" else trained)

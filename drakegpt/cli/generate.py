@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.inputs import prepare_if_file
 from drakegpt.config import LARGEST_FLOAT, LARGEST_NUMBER
-from drakegpt.errors import UsageError
+from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -107,7 +108,13 @@ def generate(
     data: options.Data = None,
     scaled: options.Scaled = False,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="PATH", help="The same as naming RUN.")
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="PATH",
+            help="The same as naming RUN.",
+            autocompletion=options.complete_target,
+        ),
     ] = None,
     context_window: Annotated[
         Literal["exact", "cached"] | None,
@@ -135,6 +142,7 @@ def generate(
     from drakegpt.runs.mixtures import load_members
 
     named = _list_targets(targets, run)
+    data = data and prepare_if_file(data)
     members = [find_pretrained(target, scaled=scaled, data=data) for target in named]
     pretrained = members[0]
     fitted = fit_prompt(_read_prompt(prompt), pretrained.tokenizer, skip_unknown=unknown == "skip")
@@ -190,11 +198,11 @@ class _Ending(Enum):
 
 def _generate_and_save(
     pretrained: "PretrainedModel", task: _Task, seed: int, num_samples: int, display: _Display
-) -> tuple[list[dict[str, str]], float, _Ending]:
+) -> tuple[list[dict[str, Any]], float, _Ending]:
     """Generate all texts and save each in a file; return them, the seconds, and the ending."""
     from drakegpt.generation.text import save_generation
 
-    samples: list[dict[str, str]] = []
+    samples: list[dict[str, Any]] = []
     seconds, ending = 0.0, _Ending.COMPLETE
     while len(samples) < num_samples and ending is _Ending.COMPLETE:
         first, left = seed + len(samples), num_samples - len(samples)
@@ -206,11 +214,12 @@ def _generate_and_save(
         seconds += time.perf_counter() - started
         streamed = num_samples == 1 and display is _Display.STREAM
         if not streamed and display is not _Display.NONE:
-            ending = _show(texts, ending, first=not samples)
+            ending = _show(texts, ending, first=seed, done=len(samples), several=num_samples > 1)
         for text in texts:
             path = str(save_generation(text, pretrained.model, pretrained.size))
-            samples.append({"text": text, "path": path})
-            console.note(f"Saved as {path}")
+            number = seed + len(samples)
+            samples.append({"text": text, "path": path, "seed": number})
+            console.note(f"Saved as {path}" + (f" (seed {number})" if num_samples > 1 else ""))
     return samples, seconds, ending
 
 
@@ -246,11 +255,17 @@ def _generate_batch(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
     return [task.prompt + text for text in texts], ending
 
 
-def _show(texts: list[str], ending: _Ending, *, first: bool) -> _Ending:
-    """Print texts, a blank line between them."""
-    for number, text in enumerate(texts):
-        pieces = [text] if first and number == 0 else ["\n", text]
-        _, shown = _stream(iter(pieces), silent=False)
+def _show(texts: list[str], ending: _Ending, *, first: int, done: int, several: bool) -> _Ending:
+    """Print texts after `done` others, the first of which has the seed `first`.
+
+    On a terminal each has a line with its seed above it; in a pipe, where every line is the
+    text's own, there is only a blank line between two, and --json tells them apart.
+    """
+    headed = several and sys.stdout.isatty()
+    for number, text in enumerate(texts, done):
+        heading = [f"── seed {first + number} ──\n"] if headed else []
+        later = ["\n"] if number else []
+        _, shown = _stream(iter([*later, *heading, text]), silent=False)
         if shown is not _Ending.COMPLETE:
             return shown
     return ending
@@ -326,6 +341,22 @@ def _check_stop(pretrained: "PretrainedModel", *, stop: bool) -> None:
             f"{pretrained.name} has a character tokenizer, without an end-of-song token.",
             "Leave out --stop; it is for runs on data fetched with --tokenizer bpe.",
         )
+    if stop and _has_one_song(pretrained.data):
+        raise UsageError(
+            f"'{pretrained.data}' is not divided into songs, so {pretrained.name} has learned "
+            "no end of one.",
+            "Leave out --stop; it is for texts of songs.",
+        )
+
+
+def _has_one_song(data: str) -> bool:
+    """Return whether a dataset is here and has no end of a song between two songs."""
+    from drakegpt.data import dataset
+
+    try:
+        return (dataset.load(data).metadata.songs or 1) < 2
+    except DrakeGPTError:
+        return False  # removed, or damaged: the model may know better
 
 
 def _note_models_and_prompt(

@@ -1,6 +1,7 @@
 """What several commands read before they start: the model and the dataset that are meant."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
@@ -12,10 +13,37 @@ if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
 
 
+def prepare_if_file(name: str) -> str:
+    """Return the name of a dataset: the one given, or that of the file at this path, prepared.
+
+    A dataset's name wins over a file of that name.
+    """
+    from drakegpt.data.dataset import list_names
+
+    if name in list_names() or not Path(name).expanduser().is_file():
+        return name
+    from drakegpt.cli.progress import fetch_progress
+    from drakegpt.data.sources import fetch
+
+    with fetch_progress(name) as progress:
+        fetched = fetch(name, progress=progress)
+    prepared = fetched.dataset.name
+    done = {"already there": "is prepared already as", "changed": "has changed: a new version of"}
+    console.warn(
+        f"{name} {done.get(fetched.outcome, 'is prepared as')} the dataset '{prepared}', with one "
+        "token per character, as by `drakegpt data fetch`."
+    )
+    return prepared
+
+
 def load_dataset(name: str | None) -> "Dataset":
-    """Load a dataset; without a name the default, or the sample if nothing was fetched."""
+    """Load a dataset; without a name the default, or the sample if nothing was fetched.
+
+    A file is prepared first, as `prepare_if_file` does.
+    """
     from drakegpt.data.sources import load_or_prepare_sample
 
+    name = name and prepare_if_file(name)
     dataset, newly_prepared = load_or_prepare_sample(name)
     if newly_prepared:
         console.warn(

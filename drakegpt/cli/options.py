@@ -1,7 +1,7 @@
 """What commands share: their class, which checks words and shows help, and common options."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -98,6 +98,12 @@ class Command(PlainHelp, TyperCommand):
 class Group(PlainHelp, TyperGroup):
     """A group of commands."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `help COMMAND` for `COMMAND --help`."""
+        if args[:1] == ["help"] and "help" not in self.commands:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands in plain help, where typer would cut what they do."""
         names = self.list_commands(ctx)
@@ -118,6 +124,29 @@ def _name_in_help(parameter: Any) -> str:
     return flag if flag.startswith("-") else (parameter.metavar or flag).upper()
 
 
+def complete_run(incomplete: str) -> list[str]:
+    """List the runs, and the words that stand for one, that begin with what was typed."""
+    from drakegpt.runs.lookup import BEST, LATEST, list_run_names
+
+    return _filter((*list_run_names(), LATEST, BEST), incomplete)
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """List the models and the runs that begin with what was typed."""
+    return [*_filter(config.MODEL_NAMES, incomplete), *complete_run(incomplete)]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """List the datasets that begin with what was typed."""
+    from drakegpt.data.dataset import list_names
+
+    return _filter(list_names(), incomplete)
+
+
+def _filter(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print results as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Scaled = Annotated[
@@ -136,8 +165,9 @@ OptionalModel = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME",
-        help="Dataset; default: the one fetched last.",
+        metavar="NAME|FILE",
+        help="Dataset, or a text to prepare as one; default: the one fetched last.",
+        autocompletion=complete_dataset,
         envvar="DRAKEGPT_DATA",
         show_envvar=False,
         show_default=False,
@@ -147,8 +177,9 @@ Target = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL|RUN",
-        help="A run by name or folder, or the latest run of a model. "
-        "Default: the run with the lowest validation loss.",
+        help="A run by name, its beginning or its folder; latest; or the latest run of a model. "
+        "Default: best, the run with the lowest validation loss.",
+        autocompletion=complete_target,
         show_default=False,
     ),
 ]
@@ -156,8 +187,10 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL|RUN",
-        help="A run by name or folder, or the latest run of a model; several are averaged as an "
-        "ensemble. Default: the run with the lowest validation loss.",
+        help="A run by name, its beginning or its folder; latest; or the latest run of a model. "
+        "Several are averaged as an ensemble. Default: best, the run with the lowest validation "
+        "loss.",
+        autocompletion=complete_target,
         show_default=False,
     ),
 ]

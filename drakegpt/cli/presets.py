@@ -17,34 +17,46 @@ _SIZES = {
 }
 
 
-def show_presets(*, json: bool, quiet: bool) -> None:
-    """List every preset: description, command, size, and the time that it takes here."""
+def show_presets(*, measure: bool, json: bool, quiet: bool) -> None:
+    """List every preset: description, command, size, and the time that it takes here.
+
+    Times are those that were measured on this machine; with `measure`, missing ones are
+    measured first, which takes seconds for each.
+    """
     from drakegpt.cli.progress import counting
 
     names = [*_SIZES, *PRESETS]
     rows = []
-    with counting("Measuring", quiet=quiet) as progress:
+    with counting("Measuring", quiet=quiet or not measure) as progress:
         for done, name in enumerate(names):
             progress(name, done, len(names))
-            rows.append(_measure(name))
+            rows.append(_collect(name, measure=measure))
     if json:
         console.show_json({"presets": rows})
         return
-    show_table("Presets, and their time on this machine", _COLUMNS, rows)
+    show_table("Presets", _COLUMNS, rows)
+    known = [row["seconds"] is not None for row in rows]
+    if any(known):
+        console.show(
+            "Time: on this machine, estimated from a short trial; includes evaluations, and the "
+            f"scoring of a text of {TRAIN_TOKENS + VAL_TOKENS:,} tokens at the end."
+        )
     console.show(
-        "Time: estimated from a short trial; includes evaluations, and the scoring of a text of "
-        f"{TRAIN_TOKENS + VAL_TOKENS:,} tokens at the end. Parameters: for the vocabulary shown. "
-        "The first two rows are sizes for every model, here TransformerLM."
+        "Parameters: for the vocabulary shown. The first two rows are sizes for every model, here "
+        "TransformerLM."
     )
+    if not all(known):
+        console.note("Times are measured once, on request:")
+        console.next_commands(["drakegpt train --list-presets --times"])
     for row in rows:
         console.show(f"\n{row['name']}: {row['description']}.")
         console.show(f"  {row['command']}")
 
 
-def _measure(name: str) -> dict[str, Any]:
-    """Return the figures of one preset, its time from a short trial."""
+def _collect(name: str, *, measure: bool) -> dict[str, Any]:
+    """Return the figures of one preset; its time is `None` if it was never measured here."""
     from drakegpt.models.size import count_total_parameters
-    from drakegpt.training.run_length import estimate_seconds
+    from drakegpt.training.stored_times import read_or_estimate_seconds
 
     config, description, vocab_size, command = _describe(name)
     parameters = count_total_parameters(config.model_settings(vocab_size))
@@ -63,7 +75,9 @@ def _measure(name: str) -> dict[str, Any]:
         "tokens_per_iteration": config.batch_size
         * config.grad_accumulation
         * config.context_length,
-        "seconds": estimate_seconds(config, vocab_size, TRAIN_TOKENS, VAL_TOKENS),
+        "seconds": read_or_estimate_seconds(
+            config, vocab_size, TRAIN_TOKENS, VAL_TOKENS, estimate=measure
+        ),
     }
 
 
@@ -82,6 +96,10 @@ def _describe(name: str) -> tuple["TrainConfig", str, int, str]:
     return config, preset.description, preset.vocab_size, command
 
 
+def _format_time(seconds: float | None) -> str:
+    return "" if seconds is None else format_estimate(seconds)
+
+
 _COLUMNS: "tuple[Column[dict[str, Any]], ...]" = (
     Column("preset", lambda row: row["name"]),
     Column("model", lambda row: row["model"], 2),
@@ -92,5 +110,5 @@ _COLUMNS: "tuple[Column[dict[str, Any]], ...]" = (
     Column("parameters", lambda row: f"{row['parameters']:,}", 3),
     Column("iterations", lambda row: f"{row['iterations']:,}", 1),
     Column("tokens per\niteration", lambda row: f"{row['tokens_per_iteration']:,}", 8),
-    Column("time", lambda row: format_estimate(row["seconds"])),
+    Column("time", lambda row: _format_time(row["seconds"])),
 )

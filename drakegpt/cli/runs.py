@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.inputs import prepare_if_file
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config import LADDER, parse_model
-from drakegpt.errors import RunError, UsageError
+from drakegpt.errors import RunError, UsageError, suggest_name
 from drakegpt.experiments.formatting import format_or_blank
 from drakegpt.wording import SHORT_SPLITS, format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.runs.run import Run
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name or folder.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run's name, its beginning or its folder; latest or best.",
+        autocompletion=options.complete_run,
+    ),
+]
 
 
 def list_by_default(context: typer.Context, json: options.Json = False) -> None:
@@ -59,7 +67,7 @@ def show(run: RunName, json: options.Json = False) -> None:
     """Show a run: its settings, evaluations and folder."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
-    from drakegpt.runs.scores import count_validation_scorings
+    from drakegpt.runs.stored_scores import count_validation_scorings
 
     found = find_run(run)
     scored = count_validation_scorings(found)
@@ -90,17 +98,26 @@ def show(run: RunName, json: options.Json = False) -> None:
 
 
 def remove(
-    run: RunName,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="The run's whole name or folder.",
+            autocompletion=options.complete_run,
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Remove a run, with everything in its folder."""
     from drakegpt import files, home
+    from drakegpt.runs.lookup import list_run_names
 
     folder = Path(run) if "/" in run or os.sep in run else home.runs() / run
     if not run or run in (".", "..") or not folder.is_dir():
         raise RunError(
             f"There is no run named '{run}'.",
-            "Give its exact name, as `drakegpt runs` lists it, or its folder.",
+            f"{suggest_name(run, list_run_names())}"
+            "Give its whole name, as `drakegpt runs` lists it, or its folder.",
         )
     if folder.parent.resolve() != home.runs().resolve():
         raise UsageError(
@@ -143,7 +160,7 @@ def import_(
     from drakegpt.runs.scores import score_run
     from drakegpt.runs.upstream import import_original
 
-    dataset = datasets.load(data)
+    dataset = datasets.load(data and prepare_if_file(data))
     config = resolve(model, "scaled" if scaled else "default", dataset.name)
     run = import_original(file, config, dataset, name)
     scores = score_run(run, config.device)
@@ -178,6 +195,11 @@ def _summarize(run: "Run") -> dict[str, Any]:
     }
 
 
+def _model(row: dict[str, Any]) -> str:
+    scaled = " (scaled)" if row.get("size") == "scaled" else ""
+    return (row.get("model") or "") + scaled
+
+
 def _loss(row: dict[str, Any]) -> str:
     tail = " (tail)" if row.get("scored_on") == "training-tail" else ""
     loss = format_or_blank(row.get("val_loss"), ".4f")
@@ -191,6 +213,8 @@ def _state(row: dict[str, Any]) -> str:
 
 _COLUMNS: tuple[Column[dict[str, Any]], ...] = (
     Column("run", lambda row: row["run"].replace("\n", "\\n")),
+    Column("model", _model, 4),
+    Column("data", lambda row: row.get("data") or "", 6),
     Column("iterations", lambda row: format_or_blank(row.get("iteration"), ","), 3),
     Column("validation", _loss, 1),
     Column("state", _state, 2),

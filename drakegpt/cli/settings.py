@@ -22,6 +22,7 @@ from drakegpt.config import PANELS, TrainConfig
 from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.errors import UsageError, suggest_name
 
+LR_VARIABLE = "DRAKEGPT_LR"  # of `train --lr`, which sets several settings
 CHOICES_WIDTH = 14  # columns of the help that the choices of an option take
 
 # All settings but those that commands have options of their own for, as the help shows them.
@@ -49,15 +50,17 @@ class SettingsCommand(Command):
         except Exception as error:
             flag = str(getattr(error, "option_name", ""))
             name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-            if type(error).__name__ != "NoSuchOption" or name not in _SETTINGS:
+            if type(error).__name__ != "NoSuchOption" or name not in (*_SETTINGS, "lr"):
                 raise
+            if name == "lr":
+                name = "max_lr"
             fix = self.without.get(name, f"Write it as --set {name}=VALUE.")
             raise UsageError(f"{flag} is a flag of `drakegpt train`.", fix) from None
 
 
 def describe_misspelt_variables() -> list[str]:
     """Return a sentence for each environment variable that looks like a setting and is none."""
-    known = [home.HOME_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
+    known = [home.HOME_VARIABLE, LR_VARIABLE, *(_variable(name) for name in ("data", *_SETTINGS))]
     names = [name for name in os.environ if name.startswith("DRAKEGPT_") and name not in known]
     return [f"{name} is not a variable of drakegpt. {suggest_name(name, known)}".strip()
             for name in sorted(names)]  # fmt: skip

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 from drakegpt import config
 from drakegpt.cli import console, options
 from drakegpt.cli.inputs import load_dataset, require_model
-from drakegpt.cli.settings import with_settings
+from drakegpt.cli.settings import LR_VARIABLE, with_settings
 from drakegpt.config import files
 from drakegpt.errors import UsageError
 from drakegpt.wording import format_command, pluralize
@@ -49,15 +49,30 @@ class TrainCommand(options.Command):
 def train(
     settings: dict[str, Any],
     model: options.OptionalModel = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Peak learning rate; --base-lr and --muon-lr keep their ratio to it. With a "
+            "schedule that does not go down to --base-lr, such as constant, it is both.",
+            rich_help_panel="Common settings",
+            envvar=LR_VARIABLE,
+            show_envvar=False,
+        ),
+    ] = None,
     data: options.Data = None,
     scaled: options.Scaled = False,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the run; default: model, dataset and time."),
+        typer.Option(metavar="NAME", help="Name of the run; default: dataset and number."),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="[RUN]", help="Resume RUN, or the latest unfinished run (of MODEL)."),
+        typer.Option(
+            metavar="[RUN]",
+            help="Resume RUN, or the latest unfinished run (of MODEL).",
+            autocompletion=options.complete_run,
+        ),
     ] = None,
     seeds: Annotated[
         int,
@@ -78,7 +93,13 @@ def train(
     list_presets: Annotated[
         bool,
         typer.Option(
-            "--list-presets", help="List the presets, with their time on this machine, and exit."
+            "--list-presets", help="List the presets, with the times that are known, and exit."
+        ),
+    ] = False,
+    times: Annotated[
+        bool,
+        typer.Option(
+            "--times", help="With --list-presets: measure how long each takes on this machine."
         ),
     ] = False,
     json: options.Json = False,
@@ -89,11 +110,16 @@ def train(
     if list_presets:
         from drakegpt.cli.presets import show_presets
 
-        show_presets(json=json, quiet=quiet)
+        show_presets(measure=times, json=json, quiet=quiet)
         return
+    if times:
+        raise UsageError("--times is for --list-presets.", "Add that, or leave it out.")
     given = files.from_file(config_file) if config_file else {}
     flags = {"model": model, "size": "scaled" if scaled else None, "data": data}
     given |= {key: value for key, value in flags.items() if value is not None}
+    if lr is not None:
+        given.pop("max_lr", None)  # of the file, over which flags win
+        settings |= _expand_lr(lr, given, settings)
     given |= settings
     if print_config:
         _print_config(given)
@@ -106,6 +132,14 @@ def train(
         _train_seeds(given, seeds, name, json=json, quiet=quiet)
     else:
         raise UsageError("--seeds makes new runs.", "Resume each run by its name.")
+
+
+def _expand_lr(
+    lr: float, given: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the learning rates that `--lr` stands for, beside those of a file and of flags."""
+    model = require_model({**given, **settings}, EXAMPLE)
+    return config.expand_lr(lr, model, given.get("size", "default"), given, settings)
 
 
 def _print_config(given: dict[str, Any]) -> None:
@@ -164,12 +198,20 @@ def _start_run(given: dict[str, Any], name: str | None, group: "ProcessGroup") -
 
     if group.size > 1 and given.get("minutes"):
         raise UsageError("--minutes is measured with one process.", "Give --iters instead.")
-    dataset = load_dataset(given.get("data"))
+    dataset = _load_dataset(given)
     resolved = _resolve(given, dataset)
     run = start_run(resolved, dataset, name)  # checks first that it fits in memory
     if not given.get("minutes"):
         _note_long_training(resolved, dataset)
     return run
+
+
+def _load_dataset(given: dict[str, Any]) -> "Dataset":
+    """Load the dataset that is named, or prepare the file; `given` names the dataset then."""
+    dataset = load_dataset(given.get("data"))
+    if "data" in given:
+        given["data"] = dataset.name
+    return dataset
 
 
 def _note_long_training(resolved: "TrainConfig", dataset: "Dataset") -> None:
@@ -206,7 +248,7 @@ def _train_seeds(
         raise UsageError(
             "torchrun's processes train one run together.", "Leave out torchrun, or --seeds."
         )
-    dataset = load_dataset(given.get("data"))
+    dataset = _load_dataset(given)
     first = _resolve(given, dataset)
     first = replace(first, minutes=0.0, max_epochs=0)  # the same number of iterations for all
     if first.init_from:  # looked up once: for the next seed, a model's name would mean the first

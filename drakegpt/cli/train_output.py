@@ -11,7 +11,7 @@ from drakegpt.wording import format_command, pluralize
 if TYPE_CHECKING:
     from drakegpt.experiments.results import ResultRow, RunResult
     from drakegpt.runs.run import Run
-    from drakegpt.runs.scores import Scores
+    from drakegpt.runs.stored_scores import Scores
 
 SAMPLE_LENGTH = 200
 
@@ -37,13 +37,11 @@ def show_finished(run: "Run", *, json: bool) -> None:
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
     console.note(f"{run.name} is finished after {pluralize(last, 'iteration')}{early}.", style="")
-    longer = format_command("train", resume=run.name, iters=2 * last)
+    console.note(f"More {'patience' if early else 'iterations'} would train it further.")
+    more: dict[str, int] = {"patience": 2 * run.config.patience} if early else {"iters": 2 * last}
+    longer = format_command("train", resume=run.name, **more)
     console.next_commands(
-        [
-            format_command("generate", run.name),
-            format_command("eval", run.name),
-            *([] if early else [longer]),
-        ]
+        [longer, format_command("generate", run.name), format_command("eval", run.name)]
     )
 
 

@@ -9,6 +9,7 @@ from drakegpt.config.lookup import (
     type_of,
 )
 from drakegpt.config.resolve import (
+    expand_lr,
     find_model,
     merge_layers,
     parse_model,

@@ -3,6 +3,7 @@
 A later layer wins. What no layer gives comes from the size, the preset and the recipe.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from drakegpt.config.presets import (
     recipe_settings,
 )
 from drakegpt.config.schema import (
+    LARGEST_FLOAT,
     MODEL_NAMES,
     ModelConfig,
     ModelName,
@@ -33,6 +35,36 @@ def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> Tra
     setting and the values it can have.
     """
     return check_together(validate(merge_layers(model, size, data, *layers)))
+
+
+# Schedules that never go down to `base_lr`.
+WITHOUT_LOWEST_RATE = ("constant", "step", "plateau")
+
+
+def expand_lr(lr: float, model: str, size: str, *layers: Mapping[str, Any]) -> dict[str, float]:
+    """Return the learning rates that `lr`, the peak of the schedule, stands for.
+
+    The other rates keep their ratio to it: `base_lr` where the schedule goes down to it, else
+    it is `lr` too, and with Muon `muon_lr`. What the layers give explicitly stays as it is.
+    Raises `UsageError` for a rate that is not valid, or if the layers give `max_lr`.
+    """
+    if not (math.isfinite(lr) and 0 < lr <= LARGEST_FLOAT):
+        raise UsageError(f"lr cannot be {lr}: it is a number above 0.", "Give it another value.")
+    given = {key: value for layer in layers for key, value in layer.items() if value is not None}
+    if "max_lr" in given:
+        raise UsageError(
+            "lr and max_lr both set the peak learning rate.", "Leave one of the two out."
+        )
+    settings = merge_layers(model, size, "", given)
+    if not isinstance(settings.get("max_lr"), float):  # a size or preset that does not exist
+        return {"max_lr": lr}
+    factor = lr / settings["max_lr"]
+    rates = {"max_lr": lr, "base_lr": factor * settings["base_lr"]}
+    if settings["schedule"] in WITHOUT_LOWEST_RATE:
+        rates["base_lr"] = lr
+    if settings["optimizer"] == "muon":
+        rates["muon_lr"] = factor * settings["muon_lr"]
+    return {name: rate for name, rate in rates.items() if name not in given}
 
 
 def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-smal
 Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast", "best"]
 Bits = Literal["full", "1.58", "1"]
+PackedBits = Literal["8", "1.58", "1"]  # of the weights of a packed run
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["cyclic", "constant", "cosine", "hold", "step", "plateau", "two-stage"]
 OptimizerName = Literal["adamw", "muon"]

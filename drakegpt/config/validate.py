@@ -3,7 +3,7 @@
 Imports pydantic only once there is something to validate, so that `--help` stays quick.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,8 @@ def _validate_setting(name: str, value: Any, settings: Mapping[str, Any]) -> Any
     except ValidationError as error:
         raise _explain(name, error, settings) from error
     if name == "model" and checked not in MODEL_FACTS:
-        raise _explain_wrong_value(name, value, f"input should be {_list_choices(name, settings)}")
+        wanted = f"input should be {_list_choices(name, settings)}"
+        raise _explain_wrong_value(name, value, wanted, choices(name, settings))
     return checked
 
 
@@ -69,7 +70,7 @@ def _explain(name: str, error: "ValidationError", settings: Mapping[str, Any]) -
     wanted = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "literal_error":
         wanted = f"input should be {_list_choices(name, settings)}"
-    return _explain_wrong_value(name, first["input"], wanted)
+    return _explain_wrong_value(name, first["input"], wanted, choices(name, settings))
 
 
 def _list_choices(name: str, settings: Mapping[str, Any]) -> str:
@@ -77,10 +78,13 @@ def _list_choices(name: str, settings: Mapping[str, Any]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def _explain_wrong_value(name: str, value: Any, wanted: str) -> UsageError:
+def _explain_wrong_value(
+    name: str, value: Any, wanted: str, known: Sequence[str] = ()
+) -> UsageError:
+    meant = suggest_name(value, known) if isinstance(value, str) else ""
     return UsageError(
         f"{name} cannot be {show_value(value)}: {wanted}.",
-        f"Give {name} another value. It is: {setting_of(name).help}",
+        f"{meant}Give {name} another value. It is: {setting_of(name).help}",
     )
 
 

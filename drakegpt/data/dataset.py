@@ -19,19 +19,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from drakegpt import files, home
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.songs import SONGS, Song, songs_from_json
-from drakegpt.data.tokenizers.base import Tokenizer
+from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.tokenizers.load import tokenizer_from_json
 from drakegpt.display import Displayable, Table
-from drakegpt.errors import CorpusError, DamagedDatasetError, UsageError, is_out_of_memory
+from drakegpt.errors import (
+    CorpusError,
+    DamagedDatasetError,
+    UsageError,
+    is_out_of_memory,
+    suggest_name,
+)
 from drakegpt.wording import format_command, pluralize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A name that is safe as a folder on every system.
 NAME_PATTERN = re.compile(r"(?!default$)[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
@@ -84,11 +90,19 @@ class Dataset(Displayable):
         # A process killed while it updated a version may have left the songs of the update.
         return songs if len(songs) == self.metadata.songs else ()
 
-    def split(self, name: str) -> Tensor:
+    def split(self, name: str) -> "Tensor":
         """Map the tokens of "train" or "val" from the disk, (N,), uint8 or wider.
 
         Raises `DamagedDatasetError`.
         """
+        import torch
+
+        return torch.from_numpy(self.map_split(name))
+
+    def map_split(self, name: str) -> Tokens:
+        """Do what `split` does, for what reads a text without PyTorch: an array, (N,)."""
+        import numpy as np
+
         try:
             with warnings.catch_warnings(action="error"):  # numpy warns if it guesses a header
                 array = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
@@ -103,14 +117,14 @@ class Dataset(Displayable):
             )
         if not np.issubdtype(array.dtype, np.integer):
             raise _damaged(self.name, f"{name}.npy holds {array.dtype}, not tokens")
-        return torch.from_numpy(array)
+        return array
 
     @property
     def tail_tokens(self) -> int:
         """Number of tokens in the tail of the training split, its last tenth."""
         return self.metadata.train_tokens // TAIL_FRACTION
 
-    def select_splits(self, *, tail: bool) -> tuple[Tensor, Tensor]:
+    def select_splits(self, *, tail: bool) -> "tuple[Tensor, Tensor]":
         """Return what a run trains on and what its evaluations score, (N,) each.
 
         These are the training and the validation split, or with `tail` the training split
@@ -125,7 +139,7 @@ class Dataset(Displayable):
     def verify(self) -> None:
         """Check the tokens against their checksums; raises `DamagedDatasetError`."""
         for name, checksum in self.metadata.array_sha256.items():
-            if files.compute_checksum(self.split(name).numpy()) != checksum:
+            if files.compute_checksum(self.map_split(name)) != checksum:
                 raise _damaged(self.name, f"{name}.npy has another checksum")
 
     def check_context(self, context_length: int, *, tail: bool = False) -> None:
@@ -148,15 +162,16 @@ class Dataset(Displayable):
 
     def text(self, split: str, length: int) -> str:
         """Decode the first `length` tokens of a split, without an incomplete last character."""
-        tokens = self._decode_to_bytes(self.split(split)[:length])
+        tokens = self._decode_to_bytes(self.map_split(split)[:length])
         return codecs.getincrementaldecoder("utf-8")("replace").decode(tokens)
 
     def iter_text(self, split: str) -> Iterator[str]:
         """Decode a whole split, piece by piece."""
-        blocks = self.split(split).split(DECODED_TOKENS)
+        tokens = self.map_split(split)
+        blocks = (tokens[i : i + DECODED_TOKENS] for i in range(0, len(tokens), DECODED_TOKENS))
         return codecs.iterdecode(map(self._decode_to_bytes, blocks), "utf-8", "replace")
 
-    def _decode_to_bytes(self, tokens: Tensor) -> bytes:
+    def _decode_to_bytes(self, tokens: Tokens) -> bytes:
         """Decode tokens (N,) to UTF-8; raises `DamagedDatasetError` for numbers out of range."""
         if (
             len(tokens)
@@ -178,6 +193,7 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         here = ", ".join(list_names()) or "none yet"
         raise CorpusError(
             f"There is no dataset named '{name or 'drake'}'; prepared are: {here}.",
+            f"{suggest_name(name or '', list_names())}"
             "Run `drakegpt data fetch` with a source or a file of your own, "
             "or `drakegpt data list` to see what there is.",
         )

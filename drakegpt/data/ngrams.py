@@ -137,14 +137,14 @@ class NGrams:
             yield Predictions(found, followers, occurrences)
             below = _interpolate(level.lower, grams, found_contexts, below)
 
-    def distribution(self, context: Sequence[int] | Tokens) -> FloatArray:
+    def distribution(self, context: "Sequence[int] | Tokens") -> FloatArray:
         """Compute the probability of every token after a context of any length, (V,).
 
         Only the last n - 1 tokens are used.
         """
         return self.predict_next(context).probabilities
 
-    def predict_next(self, context: Sequence[int] | Tokens) -> Predictions:
+    def predict_next(self, context: "Sequence[int] | Tokens") -> Predictions:
         """Predict every token after a context: its `distribution`, and what is known of it.
 
         What the last few tokens of a longer context predict is computed once and kept.
@@ -161,7 +161,7 @@ class NGrams:
         return self._extend(short, context, range(KEPT_LENGTH + 1, highest), highest)
 
     def _extend(
-        self, below: Predictions, context: Sequence[int] | Tokens, lengths: range, highest: int
+        self, below: Predictions, context: "Sequence[int] | Tokens", lengths: range, highest: int
     ) -> Predictions:
         """Add the levels of contexts of these `lengths` to a prediction by shorter ones.
 
@@ -185,7 +185,7 @@ class NGrams:
             probabilities[level.grams[known] - key * base] += estimate.shares[known]
         return Predictions(probabilities, followers, occurrences)
 
-    def _encode(self, context: Sequence[int] | Tokens, length: int) -> int:
+    def _encode(self, context: "Sequence[int] | Tokens", length: int) -> int:
         """Encode the last tokens of a context as a key."""
         key = 0
         for place in range(length, 0, -1):

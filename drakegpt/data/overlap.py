@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drakegpt.data.corpus import ByteProgress, Corpus, iter_parts
+from drakegpt.data.metadata import SHORTEST_LINE
 from drakegpt.data.preprocess import CorpusStats, split_stream
 
-SHORTEST_LINE = 20  # characters; shorter lines occur in different songs by chance
 BATCH = 1 << 16  # lines looked up together
 
 

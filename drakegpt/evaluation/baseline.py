@@ -19,7 +19,8 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.ngrams import TOKENS_PER_PART, NGrams, fit
 from drakegpt.data.tokenizers.base import Tokens
 from drakegpt.data.windows import count_known_tokens
-from drakegpt.evaluation.scoring import Score, count_characters, get_validation_tokens
+from drakegpt.evaluation.score import Score
+from drakegpt.evaluation.scoring import count_characters, get_validation_tokens
 
 HIGHEST_ORDER = 7
 

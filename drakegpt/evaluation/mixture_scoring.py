@@ -15,7 +15,8 @@ from torch import Tensor
 from drakegpt.data.ngrams import FloatArray, IntArray, NGrams
 from drakegpt.data.tokenizers.base import Tokenizer, Tokens
 from drakegpt.data.windows import count_known_tokens, sequential_windows
-from drakegpt.evaluation.scoring import Score, count_characters
+from drakegpt.evaluation.score import Score
+from drakegpt.evaluation.scoring import count_characters
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import choose_batch_tokens, token_losses
 from drakegpt.models.mixture import (

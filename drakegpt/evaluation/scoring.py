@@ -6,52 +6,17 @@ windows, so a score has no sampling error and is the same every time.
 Not here: which weights of a run are scored, and storing scores (`runs.scores`).
 """
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.windows import sequential_windows
+from drakegpt.evaluation.score import Score
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import choose_batch_tokens, mean_loss
 
 COUNT_CHUNK = 2**20  # tokens whose characters are counted at once
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well a model predicts a split.
-
-    Bits per character can be compared between tokenizers. Losses cannot: a token may be
-    a letter or a word.
-    """
-
-    loss: float  # nats per token
-    tokens: int  # number scored
-    characters: int  # number that these tokens encode
-
-    @property
-    def bits_per_character(self) -> float:
-        """The mean number of bits to encode a character with the model."""
-        return self.loss / math.log(2) * self.tokens / self.characters
-
-    @property
-    def perplexity(self) -> float:
-        """The number of equally likely tokens that would be as hard to guess."""
-        return math.exp(min(self.loss, 700.0))
-
-    def to_json(self) -> dict[str, float | int]:
-        """Return all five figures."""
-        return {
-            "loss": self.loss,
-            "bits_per_character": self.bits_per_character,
-            "perplexity": self.perplexity,
-            "tokens": self.tokens,
-            "characters": self.characters,
-        }
 
 
 def score_validation_split(model: LanguageModel, data: Dataset, device: torch.device) -> Score:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines
+from drakegpt.data.metadata import SHORTEST_LINE
+from drakegpt.data.overlap import find_shared_lines
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.loss import choose_batch_tokens

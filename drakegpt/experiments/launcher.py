@@ -39,7 +39,7 @@ from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
 from drakegpt.training.trainer import Report
-from drakegpt.wording import format_command
+from drakegpt.wording import format_command, pluralize
 
 # Floating-point operations of all runs from which starting processes pays: some seconds.
 PARALLEL_FLOPS = 3 * 10**11
@@ -94,7 +94,7 @@ class TrainingStoppedError(Exception):
 
     def __init__(self, saved: Sequence[Run], rest: Sequence[Job]) -> None:
         """`saved`: runs that can be resumed; `rest`: jobs that have no run yet."""
-        super().__init__(f"{len(saved)} runs saved, {len(rest)} not started")
+        super().__init__(f"{pluralize(len(saved), 'run')} saved, {len(rest)} not started")
         self.saved, self.rest = tuple(saved), tuple(rest)
 
 

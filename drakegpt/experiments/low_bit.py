@@ -19,10 +19,11 @@ import torch
 from drakegpt.bench.timing import Progress
 from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
+from drakegpt.config.schema import PackedBits
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.noise import Difference, compare_losses, find_lowest
-from drakegpt.evaluation.scoring import Score
+from drakegpt.evaluation.score import Score
 from drakegpt.experiments.experiment import Experiment
 from drakegpt.experiments.low_bit_costs import (
     BATCHES,
@@ -33,7 +34,6 @@ from drakegpt.experiments.low_bit_costs import (
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import (
-    PackedBits,
     Packing,
     count_bytes,
     prepare_packed_,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from drakegpt.config import ModelConfig
 from drakegpt.models.layers import LanguageModel
@@ -29,8 +29,27 @@ def load_model(
         model = build_model(replace(config, bits="full") if packing else config).to(dtype)
         if packing:
             prepare_packed_(model, packing.bits, normed=packing.trained)
-    load_packed_(model.to_empty(device="cpu"), weights)
+    _allocate_(model)
+    load_packed_(model, weights)
     return model.eval()
+
+
+def _allocate_(model: nn.Module) -> None:
+    """Give a model on the meta device uninitialized memory on the CPU, in place; ties stay.
+
+    As `model.to_empty(device="cpu")`, for which PyTorch would import its compiler and SymPy.
+    """
+    allocated: dict[Tensor, Tensor] = {}
+    for module in model.modules():
+        for name, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ):
+            if tensor not in allocated:
+                empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                trained = isinstance(tensor, nn.Parameter)
+                allocated[tensor] = nn.Parameter(empty, tensor.requires_grad) if trained else empty
+            setattr(module, name, allocated[tensor])
 
 
 def _check_weight_count(

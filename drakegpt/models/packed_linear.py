@@ -23,12 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drakegpt.config.schema import PackedBits
 from drakegpt.errors import is_out_of_memory
 from drakegpt.models.bitlinear import (
     MAX_CODE,
@@ -43,8 +44,6 @@ from drakegpt.models.bitlinear import (
 )
 
 log = logging.getLogger(__name__)
-
-PackedBits = Literal["8", "1.58", "1"]
 
 # Weights in a byte, and the number of values of each.
 PER_BYTE: dict[PackedBits, int] = {"8": 1, "1.58": 5, "1": 8}
@@ -313,9 +312,11 @@ def prepare_packed_(model: nn.Module, bits: PackedBits, *, normed: bool) -> nn.M
     _check_bits(bits)
     for name, linear in find_quantizable(model):
         N, K = linear.weight.shape
-        scales = linear.weight.new_ones(N if bits == "8" else count_parts(name))
+        device = linear.weight.device
+        # By shape: functions of a tensor on the meta device would load PyTorch's compiler.
+        scales = torch.ones(N if bits == "8" else count_parts(name), device=device)
         norm = nn.LayerNorm(K).to(linear.weight) if normed and needs_norm(name) else nn.Identity()
-        codes = torch.ones_like(linear.weight, dtype=torch.int8)
+        codes = torch.ones((N, K), dtype=torch.int8, device=device)
         _replace(model, name, PackedLinear(codes, scales, bits, linear.bias, norm))
     return model.requires_grad_(False)
 

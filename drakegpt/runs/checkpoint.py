@@ -18,12 +18,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from drakegpt.errors import RunError, is_out_of_memory
 from drakegpt.files import (
@@ -33,6 +30,9 @@ from drakegpt.files import (
     write_folder_atomically,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = "1"
 FILES = ("weights.safetensors", "state.pt")
@@ -70,6 +70,8 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """Load the training state; raises `RunError` if it is damaged or empty."""
+        import torch
+
         path = self.folder / "state.pt"
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -92,11 +94,13 @@ _FIX = "Train again, or take another run: `drakegpt runs` lists them."
 def save_checkpoint(
     parent: Path,
     iteration: int,
-    weights: Mapping[str, Tensor],
+    weights: "Mapping[str, Tensor]",
     state: Mapping[str, Any],
     metadata: Mapping[str, str],
 ) -> Checkpoint:
     """Write a checkpoint into `parent`, and remove all but the last `KEPT`."""
+    import torch
+
     final = parent / f"{iteration:08d}"
     with write_folder_atomically(final) as temporary:
         save_weights(temporary / "weights.safetensors", weights, metadata)
@@ -123,8 +127,10 @@ def list_checkpoints(parent: Path) -> list[Checkpoint]:
     return [Checkpoint(parent / name) for name in ordered]
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def save_weights(path: Path, weights: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata as safetensors, atomically."""
+    from safetensors.torch import save
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # As one entry: safetensors writes several in any order, and equal weights shall give equal
     # bytes.
@@ -133,7 +139,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
         file.write(save(tensors, {METADATA_KEY: described}))
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_weights(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Load the tensors and metadata of a weights file; raises `RunError` if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -6,6 +6,7 @@ The folder takes its name once all of it is on the disk; a run never overwrites 
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,8 +55,6 @@ def create_run(
     _check_final(config, initial, made_elsewhere=fill is not None)
     data.check_context(config.context_length, tail=config.holds_out_tail)
     device = choose_device(config.device)
-    timestamp = datetime.now()
-    kind = config.size if config.bits == "full" else f"{config.size}_{config.bits}bit"
     info = {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(),
@@ -75,8 +74,7 @@ def create_run(
         files.write_text(run.folder / "config.toml", config_files.to_toml(config))
         if fill:
             fill(run)
-        stem = f"{config.model}_{kind}_{data.name}_{timestamp:%Y%m%d_%H%M%S}"
-        return replace(run, folder=_move_to_name(run.folder, name, stem))
+        return replace(run, folder=_move_to_name(run.folder, name, data.name))
 
 
 def _check_final(
@@ -146,11 +144,11 @@ def _explain_taken(name: str) -> UsageError:
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 
 
-def _move_to_name(made: Path, name: str | None, stem: str) -> Path:
-    """Move a finished folder to `name`, or to the first free name that begins with `stem`."""
-    number = 1
+def _move_to_name(made: Path, name: str | None, data: str) -> Path:
+    """Move a finished folder to `name`, or to a name of the dataset's and the next number."""
+    number = 0 if name else _find_last_number(data) + 1
     while True:
-        folder = home.runs() / (name or (stem if number == 1 else f"{stem}_{number}"))
+        folder = home.runs() / (name or f"{data}-{number}")
         try:
             files.move_exclusively(made, folder)
         except FileExistsError:
@@ -159,3 +157,11 @@ def _move_to_name(made: Path, name: str | None, stem: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def _find_last_number(data: str) -> int:
+    """Return the highest number in the names `DATA-NUMBER` of runs; 0 if there are none."""
+    pattern = re.compile(re.escape(data) + "-([1-9][0-9]{0,8})", re.IGNORECASE)
+    folders = home.runs().iterdir() if home.runs().is_dir() else ()
+    numbers = (found[1] for each in folders if (found := pattern.fullmatch(each.name)))
+    return max(map(int, numbers), default=0)

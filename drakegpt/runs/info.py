@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from drakegpt.config import changeable_settings
-from drakegpt.models.packed_linear import PackedBits
+from drakegpt.config.schema import PackedBits
 
 # Of a run's folder. It grows when older runs would be misread: when settings are removed or
 # change their meaning.

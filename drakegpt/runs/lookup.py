@@ -6,26 +6,30 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drakegpt import home
 from drakegpt.config import MODEL_NAMES, TrainConfig, find_model, incidental_settings
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import RunError, UsageError, suggest_name
-from drakegpt.evaluation.scoring import Score
+from drakegpt.evaluation.score import Score
 from drakegpt.runs.changes import change_settings
 from drakegpt.runs.info import CHANGEABLE
+from drakegpt.runs.lock import is_training
 from drakegpt.runs.run import Run, open_run
-from drakegpt.runs.scores import read_tail_score, read_validation_score
-from drakegpt.runs.session import is_training
-from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_file, pretrained_from_run
-from drakegpt.wording import format_command
+from drakegpt.runs.stored_scores import read_tail_score, read_validation_score
+from drakegpt.wording import format_command, pluralize
+
+if TYPE_CHECKING:
+    from drakegpt.runs.weights_file import PretrainedModel
 
 log = logging.getLogger("drakegpt")
 
 # Settings that may differ between runs that count as the same.
 INCIDENTAL = incidental_settings()
+# Words that stand for a run, unless a run has that name.
+LATEST, BEST = "latest", "best"
 
 
 def list_runs(*, with_checkpoint: bool = True) -> list[Run]:
@@ -66,26 +70,23 @@ def list_runs_on(data: Dataset, runs: Sequence[Run] | None = None) -> list[Run]:
 
 
 def find_run(target: str | None, *, scaled: bool = False, data: str | None = None) -> Run:
-    """Find the run that `target` names: a folder, a run's name, or a model (its latest run).
+    """Find the run that `target` names.
 
-    If all runs of a model are trials, it is the one of its latest sweep with the lowest
-    selection loss. Without a target it is the run with the lowest validation loss on `data`,
-    or else on the default dataset: losses on different texts cannot be compared. `scaled`
-    asks for the scaled size.
+    It is a run's name or a unique beginning of one, a folder, a model (its latest run),
+    `latest`, or `best`, which is the same as no target: the run with the lowest validation
+    loss on `data`, or else on the default dataset, for losses on different texts cannot be
+    compared. A run's own name wins over a word, a word over a folder, and that over a
+    beginning. If all runs of a model are trials, it is the one of its latest sweep with the
+    lowest selection loss. `scaled` asks for the scaled size.
 
     Raises `RunError` with the command that makes such a run, `CorpusError` for a
-    missing dataset, `UsageError` for an empty target.
+    missing dataset, `UsageError` for an empty target or the beginning of several names.
     """
     model = _match_model(target)
-    if target and not model:
-        if folder := _find_folder(target):
-            return open_run(folder)
-        raise RunError(
-            f"There is no model, run or folder named '{target}'.",
-            f"{suggest_name(target, MODEL_NAMES)}Models: {', '.join(MODEL_NAMES)}. "
-            f"Runs: {_list_latest_names()}.",
-        )
-    ranked_on = data or (None if model else dataset.get_default_name())
+    word = _match_word(target)
+    if target and not (model or word):
+        return open_run(_find_folder(target) or _find_by_beginning(target))
+    ranked_on = data or (None if model or word == LATEST else dataset.get_default_name())
     runs = [
         run
         for run in (list_runs_on(dataset.load(ranked_on)) if ranked_on else list_runs())
@@ -100,7 +101,7 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
             "Train it: "
             f"`{format_command('train', model or 'TransformerLM', scaled=scaled, data=data)}`.",
         )
-    if not model:
+    if not model and word != LATEST:
         return _find_best(runs)
     if untuned := [run for run in runs if not run.sweep]:
         return untuned[-1]
@@ -109,9 +110,11 @@ def find_run(target: str | None, *, scaled: bool = False, data: str | None = Non
 
 def find_pretrained(
     target: str | None, *, scaled: bool = False, data: str | None = None
-) -> PretrainedModel:
+) -> "PretrainedModel":
     """Find a model to generate with: a weights file, or the run that `find_run` finds."""
-    if target and not _find_folder(target) and Path(target).is_file():
+    from drakegpt.runs.weights_file import pretrained_from_file, pretrained_from_run
+
+    if target and not _match_word(target) and not _find_folder(target) and Path(target).is_file():
         if scaled or data:
             raise UsageError(
                 f"The weights in {target} have a size and a dataset.",
@@ -122,14 +125,14 @@ def find_pretrained(
 
 
 def find_unfinished(target: str | None, *, size: str | None = None, data: str | None = None) -> Run:
-    """Find the run to resume: a folder, a run's name, or a model's latest unfinished run.
+    """Find the run to resume: as `find_run` does, but of models and `latest` the unfinished ones.
 
     A run that is named may be finished, for more iterations extend it. Trials of a
     sweep are found by name only. Raises `RunError` if there is none.
     """
     model = _match_model(target)
-    if target and not model:
-        return find_run(target)
+    if target and not model and _match_word(target) != LATEST:
+        return find_run(target, data=data)
     runs = [
         run
         for run in list_runs(with_checkpoint=False)
@@ -244,6 +247,38 @@ def _match_model(text: str | None) -> str | None:
     if not text.strip():
         raise UsageError("The name of a run is empty.", "`drakegpt runs` lists them.")
     return find_model(text)
+
+
+def _match_word(target: str | None) -> str | None:
+    """Return `latest` or `best` if the target is that word, and no run has it as its name."""
+    return target if target in (LATEST, BEST) and not (home.runs() / target).is_dir() else None
+
+
+def _find_by_beginning(target: str) -> Path:
+    """Find the only run whose name begins with `target`; raises `UsageError` or `RunError`."""
+    names = list_run_names()
+    found = [name for name in names if name.startswith(target)]
+    if len(found) == 1:
+        return home.runs() / found[0]
+    if found:
+        listed = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+        raise UsageError(
+            f"{pluralize(len(found), 'run')} have names that begin with '{target}': {listed}.",
+            "Give more of the name.",
+        )
+    known = (*MODEL_NAMES, *names, LATEST, BEST)
+    raise RunError(
+        f"There is no model, run or folder named '{target}'.",
+        f"{suggest_name(target, known)}Models: {', '.join(MODEL_NAMES)}. "
+        f"Runs: {_list_latest_names()}.",
+    )
+
+
+def list_run_names() -> list[str]:
+    """List the names of the folders of runs, sorted, without opening them."""
+    parent = home.runs()
+    folders = parent.iterdir() if parent.is_dir() else ()
+    return sorted(each.name for each in folders if each.name[:1] != "." and each.is_dir())
 
 
 def _find_folder(target: str) -> Path | None:

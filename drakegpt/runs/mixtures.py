@@ -40,7 +40,7 @@ from drakegpt.models.mixture import (
     weights_from_json,
 )
 from drakegpt.runs.run import Run, open_run
-from drakegpt.runs.scores import count_validation_scoring, identify_scored, parse_score
+from drakegpt.runs.stored_scores import count_validation_scoring, identify_scored, parse_score
 from drakegpt.runs.weights_file import PretrainedModel
 
 WEIGHTS, SCORES = "mixture.json", "mixture_scores.json"

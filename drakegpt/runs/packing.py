@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from drakegpt.config.schema import PackedBits
 from drakegpt.errors import RunError, UsageError
 from drakegpt.models.load import load_model
-from drakegpt.models.packed_linear import PackedBits, pack_, quantize_after_training_
+from drakegpt.models.packed_linear import pack_, quantize_after_training_
 from drakegpt.runs.checkpoint import load_weights, save_checkpoint
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import Run, describe_mismatch

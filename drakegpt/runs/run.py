@@ -16,31 +16,30 @@ folder during training (`session`).
 import errno
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from drakegpt import config as settings
 from drakegpt import home
-from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig, files
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.data.tokenizers.load import tokenizer_from_json
-from drakegpt.errors import RunError, UsageError, is_out_of_memory
+from drakegpt.errors import RunError, UsageError
 from drakegpt.files import parse_json
-from drakegpt.models.layers import LanguageModel
-from drakegpt.models.load import load_model
-from drakegpt.models.packed_linear import Packing, pack_
 from drakegpt.runs.checkpoint import Checkpoint, list_checkpoints, load_weights
 from drakegpt.runs.info import FORMAT, Part, check_info, list_earlier_parts
 from drakegpt.runs.metrics import get_file_signature, read_last_evaluation, read_metrics
 from drakegpt.wording import format_command, pluralize
+
+if TYPE_CHECKING:
+    import torch
+
+    from drakegpt.models.layers import LanguageModel
 
 log = logging.getLogger("drakegpt")
 
@@ -202,8 +201,11 @@ class Run:
             )
         return data
 
-    def load_model(self, device: torch.device, *, best: bool = False) -> LanguageModel:
+    def load_model(self, device: "torch.device", *, best: bool = False) -> "LanguageModel":
         """Load the model onto `device`, in evaluation mode, with the last or the best weights."""
+        from drakegpt.models.packed_linear import Packing
+        from drakegpt.runs.inference import load_for_inference
+
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
         tensors, _ = load_weights(path)
         packed = self.info.get("packed")
@@ -250,26 +252,6 @@ def _open_cached(folder: Path, _: tuple[tuple[int, ...], ...]) -> Run:
 
 
 _parse_tokenizer = lru_cache(maxsize=8)(tokenizer_from_json)  # most runs share one
-
-
-def load_for_inference(
-    config: ModelConfig,
-    weights: Mapping[str, torch.Tensor],
-    packing: Packing | None,
-    device: torch.device,
-    explain: Callable[[Exception], RunError],
-) -> LanguageModel:
-    """Load a model onto `device`, in evaluation mode; raises `explain(error)` for other weights."""
-    set_thread_count(config)
-    try:
-        model = load_model(config, weights, packing)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise explain(error) from error
-    if config.bits != "full" and not packing:
-        pack_(model)  # computes the same without quantizing its weights in each forward pass
-    return model.to(device)
 
 
 def describe_mismatch(run: Run, error: Exception) -> RunError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 
 from drakegpt.compute.device import choose_device, set_thread_count
@@ -33,6 +33,7 @@ from drakegpt.models.initialization import build_initial_model
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
+from drakegpt.runs.lock import make_lock
 from drakegpt.runs.run import Run, describe_mismatch, open_run
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
@@ -40,7 +41,7 @@ from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.memory import check_memory
 from drakegpt.training.run_length import iters_for_epochs
 from drakegpt.training.time_limit import Estimate, TimeLimit
-from drakegpt.training.trainer import Evaluation, Report, Step, Trainer
+from drakegpt.training.trainer import Evaluation, Report, Step, Trainer, suggest_lower_rates
 from drakegpt.wording import format_command, pluralize
 
 # Without a save interval, a checkpoint is due once training has taken this many times as long as
@@ -75,7 +76,7 @@ class TrainingSession:
         """
         self.run = run
         self.group = group
-        self._lock = _make_lock(run)
+        self._lock = make_lock(run)
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
         self._started = time.monotonic() if started is None else started
         self._after = seconds_after, tokens_after
@@ -151,7 +152,7 @@ class TrainingSession:
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise DivergedError(
                 f"The weights are no longer finite after iteration {self.trainer.iteration}.",
-                "Train again with a lower --max-lr, or with --grad-clip 1.",
+                suggest_lower_rates(self.run.config),
             )
         with self._explain_write_errors():
             if self._best:
@@ -325,15 +326,6 @@ def read_lengths(folder: Path) -> dict[int, Estimate]:
     return {each.iteration: each for each in estimates}
 
 
-def is_training(run: Run) -> bool:
-    """Whether a process is training the run now."""
-    try:
-        with _make_lock(run):
-            return False
-    except Timeout:
-        return True
-
-
 def follow(folder: Path, group: ProcessGroup, *, resume: bool = False) -> None:
     """Train along with the main process, which has the session; nothing is written here."""
     group.broadcast()  # waits until the run can be read
@@ -373,11 +365,6 @@ def _remove_without_checkpoint(run: Run) -> None:
     if not run.checkpoints:
         with suppress(OSError):
             remove_folder(run.folder)
-
-
-def _make_lock(run: Run) -> FileLock:
-    """Make the lock that the process training the run holds; it ends with that process."""
-    return FileLock(run.folder / ".lock", timeout=0)
 
 
 def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:

@@ -20,7 +20,8 @@ from drakegpt.files import parse_json
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed_linear import Packing
 from drakegpt.runs.checkpoint import load_weights
-from drakegpt.runs.run import Run, load_for_inference
+from drakegpt.runs.inference import load_for_inference
+from drakegpt.runs.run import Run
 
 
 @dataclass(frozen=True)

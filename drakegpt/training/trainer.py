@@ -445,16 +445,21 @@ class Trainer:
             windows = spread_windows(tokens, config.context_length, count)
         return zip(*(part.split(at_once) for part in windows), strict=True)
 
-    def _suggest_muon_lr(self) -> str:
-        muon = self.config.optimizer == "muon"
-        return f"--muon-lr {self.config.muon_lr / 4:g} " if muon else ""
-
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise DivergedError(
                 f"The loss became {loss} at iteration {self.iteration}; training stopped there.",
-                "The learning rate is too high for this model: "
-                f"try --base-lr {self.config.base_lr / 4:g} --max-lr {self.config.max_lr / 4:g} "
-                f"{self._suggest_muon_lr()}"
-                "or --grad-clip 1, under another --name.",
+                suggest_lower_rates(self.config),
             )
+
+
+def suggest_lower_rates(config: TrainConfig) -> str:
+    """Return what to do about a run that diverged: the rates that its optimizer uses, lowered."""
+    rates = f"--lr {config.max_lr / 4:g}"
+    if config.optimizer == "muon":
+        rates += f" --muon-lr {config.muon_lr / 4:g}"
+    clip = "" if 0 < config.grad_clip <= 1 else ", or --grad-clip 1"
+    return (
+        f"The learning rate is too high for this model: train again with {rates}{clip}. "
+        "Resumed, it would diverge again."
+    )

@@ -232,7 +232,7 @@ def test_train_prints_plain_lines_off_a_terminal_and_results_on_stdout(drakegpt,
     assert re.fullmatch(line % (20, r"1\.80e-03", "  .* left"), lines[-1])
     assert "\x1b" not in done.out + done.err
     assert "validation loss" in done.out
-    assert "Next: drakegpt generate BlocksLM_default_song_" in done.err
+    assert "Next: drakegpt generate song-1\n" in done.err
 
 
 def test_train_again_gives_the_same_losses(drakegpt, song):
@@ -540,7 +540,7 @@ def test_runs_with_losses_that_are_not_finite_are_shown_without_a_verdict(drakeg
     )
     assert "--at:nan" not in text
     assert drakegpt("compare").code == 0
-    assert drakegpt("eval", "--json").json["run"].split("/")[-1].startswith("BigramLM")
+    assert drakegpt("eval", "--json").json["model"] == "BigramLM"
 
 
 def test_a_row_that_was_trained_otherwise_is_marked_with_what_differs(drakegpt, song, tmp_path):

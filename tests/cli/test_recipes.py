@@ -14,8 +14,8 @@ from drakegpt.data import dataset
 from drakegpt.runs.create import create_run
 from drakegpt.runs.info import FORMAT
 from drakegpt.runs.run import open_run
-from drakegpt.runs.scores import read_scores
 from drakegpt.runs.session import TrainingSession
+from drakegpt.runs.stored_scores import read_scores
 
 TEXT = "one two three four five six seven eight nine ten\n" * 80
 SHORT = ("--iters", 12, "--eval-iters", 2, "--eval-interval", 4)
@@ -245,7 +245,7 @@ def test_a_failing_loss_names_the_iteration_and_the_remedy(drakegpt, song):
     done = drakegpt("train", "TransformerLM", *BRIEF, "--max-lr", 1e30, "--schedule", "constant")
     assert done.code == 1
     assert "at iteration" in done.err
-    assert "--max-lr" in done.err
+    assert "--lr" in done.err
     assert "Traceback" not in done.err
 
 

@@ -20,8 +20,9 @@ from drakegpt.errors import RunError
 from drakegpt.experiments import launcher
 from drakegpt.experiments.launcher import Job, Observer
 from drakegpt.runs.create import create_run
+from drakegpt.runs.lock import is_training
 from drakegpt.runs.run import open_run
-from drakegpt.runs.session import TrainingSession, is_training
+from drakegpt.runs.session import TrainingSession
 
 TEXT = "the quick brown fox jumps over the lazy dog and then it runs away\n" * 60
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

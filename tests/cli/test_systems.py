@@ -135,8 +135,11 @@ def test_epochs_from_a_yaml_file(drakegpt, prepared, home, tmp_path):
 
 @pytest.mark.slow
 def test_presets_are_measured_here(drakegpt):
-    result = drakegpt("train", "--list-presets", "--json", "--quiet")
+    listed = drakegpt("train", "--list-presets", "--json").json["presets"]
+    assert {row["seconds"] for row in listed} == {None}
+    result = drakegpt("train", "--list-presets", "--times", "--json", "--quiet")
     assert result.code == 0, result.err
+    assert drakegpt("train", "--list-presets", "--json").json == result.json  # from its notes
     rows = {row["name"]: row for row in result.json["presets"]}
     assert list(rows) == [
         "default", "scaled", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from drakegpt.data import dataset, overlap, preprocess
 from drakegpt.data.corpus import Document, Text
-from drakegpt.data.overlap import SHORTEST_LINE, find_shared_lines, iter_lines
+from drakegpt.data.metadata import SHORTEST_LINE
+from drakegpt.data.overlap import find_shared_lines, iter_lines
 from drakegpt.data.prepare import prepare_dataset
 
 ABOUT = {"source": "t", "provenance": "t", "source_sha256": ""}

@@ -14,7 +14,8 @@ from drakegpt.evaluation.mixture_scoring import fit_mixture_weights
 from drakegpt.models.mixture import GENERAL_WEIGHTS, load_general_weights
 from drakegpt.runs.lookup import find_pretrained
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_members, load_run_mixture, score_run_mixture
-from drakegpt.runs.scores import count_validation_scorings, score_run_on_validation
+from drakegpt.runs.scores import score_run_on_validation
+from drakegpt.runs.stored_scores import count_validation_scorings
 from drakegpt.runs.weights_file import pretrained_from_run
 
 CPU = torch.device("cpu")

@@ -154,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(prepared):
         training.model.head.weight.fill_(math.nan)
     with pytest.raises(RunError, match="nan at iteration 2") as caught:
         list(steps)
-    assert "--max-lr" in caught.value.fix
+    assert "--lr" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The interface of tokenizers, and arrays of tokens."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Tokens = NDArray[np.integer[Any]]
+# In quotes, as all that needs NumPy here: what lists runs and datasets reads no text.
+Tokens: TypeAlias = "NDArray[np.integer[Any]]"
 
 BATCH = 1 << 18  # characters encoded together: BPE's library needs about 100 bytes per token
 
@@ -45,7 +47,7 @@ class Tokenizer(Protocol):
     def to_bytes(self, tokens: Iterable[int]) -> bytes:
         """Decode tokens to UTF-8, which may start or end inside a character."""
 
-    def count_characters(self) -> NDArray[np.int64]:
+    def count_characters(self) -> "NDArray[np.int64]":
         """Count the characters that start in each token, (V,).
 
         The sum over the tokens of a text is its number of characters, even if a character
@@ -73,8 +75,10 @@ def batch_pieces(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
         yield batch
 
 
-def token_type(vocab_size: int) -> type[np.integer[Any]]:
+def token_type(vocab_size: int) -> "type[np.integer[Any]]":
     """Return the smallest integer type for tokens that PyTorch supports."""
+    import numpy as np
+
     if vocab_size <= 2**8:
         return np.uint8
     return np.int16 if vocab_size <= 2**15 else np.int32

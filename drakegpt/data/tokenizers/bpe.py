@@ -9,14 +9,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from drakegpt.data.tokenizers.base import Tokens, batch_pieces, token_type
 from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEFAULT_VOCAB_SIZE = 20_000
 # RoBERTa's special tokens, in its order: tokens 0 to 4.
@@ -91,6 +92,8 @@ class BPETokenizer:
 
     def encode(self, text: str) -> Tokens:
         """Encode any text, (N,); raises `ValueError` for a lone surrogate."""
+        import numpy as np
+
         none = np.zeros(0, token_type(self.vocab_size))
         return np.concatenate([none, *self.encode_parts([text])])
 
@@ -100,6 +103,8 @@ class BPETokenizer:
             yield self._encode(pieces)
 
     def _encode(self, pieces: list[str | None]) -> Tokens:
+        import numpy as np
+
         texts = [piece for piece in pieces if piece is not None]
         if unknown := self.unknown("".join(texts)):
             raise ValueError(f"lone surrogates: {unknown}")
@@ -118,8 +123,10 @@ class BPETokenizer:
         """Decode tokens to UTF-8: `END` to a line feed, other special tokens to nothing."""
         return b"".join(map(self._bytes.__getitem__, tokens))
 
-    def count_characters(self) -> NDArray[np.int64]:
+    def count_characters(self) -> "NDArray[np.int64]":
         """Count the bytes of each token that are not UTF-8 continuation bytes, (V,)."""
+        import numpy as np
+
         return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
 
     def unknown(self, text: str) -> list[str]:

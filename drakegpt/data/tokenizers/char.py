@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from drakegpt.data.tokenizers.base import Tokens, batch_pieces, token_type
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class CharTokenizer:
@@ -19,10 +22,16 @@ class CharTokenizer:
     def __init__(self, characters: str) -> None:
         """`characters`: the vocabulary, each character once, sorted by code point."""
         self.characters = characters
-        codes = _code_points(characters)
-        # The token of every code point up to the last known one; -1 for unknown ones and beyond.
-        self._tokens = np.full(int(codes[-1]) + 2 if len(codes) else 1, -1, np.int32)
-        self._tokens[codes] = np.arange(len(codes))
+
+    @cached_property
+    def _tokens(self) -> "NDArray[np.int32]":
+        """The token of each code point up to the last known one; -1 for unknown ones and beyond."""
+        import numpy as np
+
+        codes = _code_points(self.characters)
+        tokens = np.full(int(codes[-1]) + 2 if len(codes) else 1, -1, np.int32)
+        tokens[codes] = np.arange(len(codes))
+        return tokens
 
     @classmethod
     def from_text(cls, text: str) -> "CharTokenizer":
@@ -56,8 +65,10 @@ class CharTokenizer:
         """Decode tokens to UTF-8."""
         return self.decode(tokens).encode("utf-8", "surrogatepass")
 
-    def count_characters(self) -> NDArray[np.int64]:
+    def count_characters(self) -> "NDArray[np.int64]":
         """Return 1 for every token, (V,)."""
+        import numpy as np
+
         return np.ones(self.vocab_size, np.int64)
 
     def unknown(self, text: str) -> list[str]:
@@ -74,6 +85,8 @@ class CharacterSet:
     """Collects the characters of a text that comes in pieces."""
 
     def __init__(self) -> None:
+        import numpy as np
+
         self._seen = np.zeros(0x110000, bool)
 
     def add(self, text: str) -> None:
@@ -82,8 +95,12 @@ class CharacterSet:
 
     def characters(self) -> str:
         """Return all characters added so far, each once, sorted by code point."""
+        import numpy as np
+
         return "".join(map(chr, np.flatnonzero(self._seen)))
 
 
-def _code_points(text: str) -> NDArray[np.uint32]:
+def _code_points(text: str) -> "NDArray[np.uint32]":
+    import numpy as np
+
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
