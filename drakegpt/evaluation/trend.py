@@ -51,21 +51,23 @@ def judge_trend(evaluations: Evaluations, exact: tuple[float, float] | None = No
     `exact`: exact validation losses of the last and the best weights, if they are known.
 
     The fall is that of the second half: the mean difference of the last evaluations from those
-    half a run before, which with the cyclic schedule are at the same height of a cycle.
+    half a run before, which with the cyclic schedule are at the same height of a cycle. A loss
+    that does not fall in the last quarter does not fall any more.
     """
     if len(evaluations) < FEWEST or not all(math.isfinite(_get_loss(e)) for e in evaluations):
         return Trend("unknown")
     best = min(evaluations, key=_get_loss)
     deviation = STANDARD_ERRORS * _estimate_deviation(evaluations)
-    noise = max(MIN_NOISE, deviation / AVERAGED**0.5)
+    noise = max(MIN_NOISE, deviation * (2 / AVERAGED) ** 0.5)  # of a difference of two means
     if exact:
         rise = exact[0] - exact[1]
     else:
         rise = _get_loss(evaluations[-1]) - _get_loss(best) - max(MIN_NOISE, deviation)
     if rise > OVERFITTING_NATS:
         return _judge_rise(evaluations, best, rise, noise)
-    fall = _measure_fall(evaluations)
-    if fall > max(LEVEL_NATS, noise):
+    fall = _measure_fall(evaluations, len(evaluations) // 2)
+    lately = _measure_fall(evaluations, len(evaluations) // 4)
+    if fall > max(LEVEL_NATS, noise) and lately > max(LEVEL_NATS / 2, noise):
         return Trend("falls", int(evaluations[-1]["iteration"]), fall)
     return Trend("level", _find_level_start(evaluations, noise), fall)
 
@@ -85,17 +87,15 @@ def _judge_rise(
     return Trend("level", since, -rise)
 
 
-def _measure_fall(evaluations: Evaluations) -> float:
-    """Return by how much the loss fell in the second half."""
-    half = len(evaluations) // 2
-    last = evaluations[-AVERAGED:]
-    before = evaluations[-AVERAGED - half : -half]
-    return _average(before) - _average(last)
+def _measure_fall(evaluations: Evaluations, number: int) -> float:
+    """Return by how much the loss fell over the last `number` evaluations."""
+    before = evaluations[-AVERAGED - number : -number]
+    return _average(before) - _average_last(evaluations)
 
 
 def _find_level_start(evaluations: Evaluations, noise: float) -> int:
     """Return the first iteration from which on no mean of evaluations is above the last one."""
-    end = _average_last(evaluations) + max(LEVEL_NATS, noise)
+    end = _average_last(evaluations) + max(LEVEL_NATS, 2 * noise)  # many are compared
     starts = range(len(evaluations) - AVERAGED + 1)
     above = [start for start in starts if _average(evaluations[start : start + AVERAGED]) > end]
     return int(evaluations[above[-1] + 1 if above else 0]["iteration"])

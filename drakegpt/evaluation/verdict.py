@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drakegpt.config import LADDER, TrainConfig
+from drakegpt.config import LADDER, TrainConfig, resolve
+from drakegpt.config.model_facts import MODEL_FACTS
 from drakegpt.evaluation.noise import MIN_NOISE, STANDARD_ERRORS
 from drakegpt.evaluation.standing import Counting, Standing
 from drakegpt.evaluation.trend import Trend
@@ -28,8 +29,11 @@ WORDS = {2: "pairs", 3: "threes"}
 NUMBERS = ("four", "five", "six", "seven", "eight", "nine", "ten")
 # Twice as many iterations lowered the loss by these shares of its fall in the second half.
 DOUBLING_SHARES = 0.25, 0.75
+TOO_HIGH = 4  # a learning rate this many times that of the recipe only raises the loss
 TOO_SHORT = 0.15  # nats of such a fall, from which nothing helps as much as more iterations
+RESIDUAL_MODEL, DEEP_MODEL = "ResidualBlocksLM", "TransformerLM"  # of the ladder
 TINY_TOKENS = 30_000  # of a training text, below which nothing helps as much as more text
+MANY_EPOCHS = 5  # after which a text has little left to teach
 LITTLE = 0.03  # nats that are worth a sentence
 CONTEXT_GAIN = 0.05  # nats that counting gains by seeing more than the model's context
 ENOUGH_DROPOUT = 0.2
@@ -208,37 +212,49 @@ def _describe_trend(facts: Facts) -> str:
 
 def _advise_lower_rate(facts: Facts) -> str:
     config = facts.config
-    if facts.trend.kind != "diverges":
+    usual = _get_recipe_rate(config)
+    too_high = config.max_lr >= TOO_HIGH * usual
+    if facts.trend.kind != "diverges" and not too_high:
         return ""
-    muon = f" --muon-lr {config.muon_lr / 4:g}" if config.optimizer == "muon" else ""
-    base = f" --base-lr {config.base_lr / 4:g}" if config.schedule == "constant" else ""
-    return f"What helps most: a lower learning rate, `--max-lr {config.max_lr / 4:g}{base}{muon}`."
+    rate = usual if too_high else config.max_lr / 4
+    base = f" --base-lr {rate:g}" if config.schedule == "constant" else ""
+    with_muon = config.optimizer == "muon" and not too_high
+    muon = f" --muon-lr {config.muon_lr / 4:g}" if with_muon else ""
+    return f"What helps most: a lower learning rate, `--max-lr {rate:g}{base}{muon}`."
+
+
+def _get_recipe_rate(config: TrainConfig) -> float:
+    """Return the peak learning rate that the recipe has for a model of this kind and width."""
+    names = ("preset", "recipe", "embedding_dim", "num_heads", "bits")
+    given = {name: getattr(config, name) for name in names}
+    return resolve(config.model, config.size, config.data, given).max_lr
 
 
 def _advise_next_model(facts: Facts) -> str:
-    """A bigram model is a table of pairs: it cannot get below counting them."""
-    if facts.config.model != LADDER[0] or _is_too_short(facts):
+    """The first models of the ladder lack what makes a deep one learn: residual connections."""
+    model, target = facts.config.model, DEEP_MODEL
+    if model not in LADDER[: LADDER.index(RESIDUAL_MODEL)] or _is_too_short(facts):
         return ""
-    return (
-        f"What helps most: a model that sees more than the last {facts.unit}, `{LADDER[1]}` or "
-        "one after it; this one can learn no more than counts of pairs."
-    )
+    if model == LADDER[0]:
+        return (
+            f"What helps most: a model that sees more than the last {facts.unit}, as `{target}`; "
+            "this one can learn no more than counts of pairs."
+        )
+    return f"What helps most: a deep model with residual connections, `{target}`."
 
 
 def _advise_more_text(facts: Facts) -> str:
-    if facts.train_tokens >= TINY_TOKENS or not _has_read_all(facts):
+    if facts.train_tokens >= TINY_TOKENS or facts.epochs < MANY_EPOCHS:
         return ""
+    until_then = f"; until then, `--dropout {ENOUGH_DROPOUT}`" if _lacks_dropout(facts) else ""
     return (
         f"What helps most: more text; {pluralize(facts.train_tokens, facts.unit)} were read "
-        f"{facts.epochs:.0f} times."
+        f"{facts.epochs:.0f} times{until_then}."
     )
 
 
 def _advise_dropout(facts: Facts) -> str:
-    config = facts.config
-    if facts.trend.kind != "overfits" or not config.model_settings(2).facts.has_dropout:
-        return ""
-    if config.dropout >= ENOUGH_DROPOUT:
+    if facts.trend.kind != "overfits" or not _lacks_dropout(facts):
         return ""
     return f"What helps most: `--dropout {ENOUGH_DROPOUT}`, or more text."
 
@@ -265,17 +281,19 @@ def _advise_longer(facts: Facts) -> str:
 
 
 def _advise_context(facts: Facts) -> str:
-    standing, length = facts.standing, facts.config.context_length
-    lowest = standing.lowest_counting
+    """Counting tells what a longer context is worth; a model that is to use it must be wider."""
+    standing, config = facts.standing, facts.config
+    lowest, length = standing.lowest_counting, config.context_length
     if standing.long_counting is None or lowest is None:
         return ""
     gain = lowest.loss - standing.long_counting
     if gain < CONTEXT_GAIN:
         return ""
     longer = min(64, max(16, 4 * length))
+    wider = f" --embedding-dim {2 * config.embedding_dim}" if config.embedding_dim < WIDE else ""
     return (
-        f"What helps most: a larger context, `--context-length {longer}`: even counting gains "
-        f"{gain:.2f} nats where it sees more than {pluralize(length, facts.unit)}."
+        f"What helps most: a larger context, `--context-length {longer}{wider}`: even counting "
+        f"gains {gain:.2f} nats where it sees more than {pluralize(length, facts.unit)}."
     )
 
 
@@ -317,9 +335,9 @@ def _is_too_short(facts: Facts) -> bool:
     return facts.trend.kind == "falls" and facts.trend.nats >= TOO_SHORT
 
 
-def _has_read_all(facts: Facts) -> bool:
-    """Whether the text was read more than a few times, so that it has no more to teach."""
-    return facts.epochs >= 5
+def _lacks_dropout(facts: Facts) -> bool:
+    config = facts.config
+    return MODEL_FACTS[config.model].has_dropout and config.dropout < ENOUGH_DROPOUT
 
 
 def _describe_longer(facts: Facts) -> str:
