@@ -64,7 +64,7 @@ def judge_trend(evaluations: Evaluations, exact: tuple[float, float] | None = No
     else:
         rise = _get_loss(evaluations[-1]) - _get_loss(best) - max(MIN_NOISE, deviation)
     if rise > OVERFITTING_NATS:
-        return _judge_rise(evaluations, best, rise, noise)
+        return _judge_rise(evaluations, best, rise, deviation, noise)
     fall = _measure_fall(evaluations, len(evaluations) // 2)
     lately = _measure_fall(evaluations, len(evaluations) // 4)
     if fall > max(LEVEL_NATS, noise) and lately > max(LEVEL_NATS / 2, noise):
@@ -73,13 +73,20 @@ def judge_trend(evaluations: Evaluations, exact: tuple[float, float] | None = No
 
 
 def _judge_rise(
-    evaluations: Evaluations, best: Mapping[str, Any], rise: float, noise: float
+    evaluations: Evaluations,
+    best: Mapping[str, Any],
+    rise: float,
+    deviation: float,
+    noise: float,
 ) -> Trend:
     """Tell overfitting from divergence, in which the training loss rises too.
 
-    At a higher learning rate both losses are higher for a while: that is neither.
+    At a higher learning rate both losses are higher for a while, and at a constant high one they
+    go up and down: that is neither.
     """
     since, last = int(best["iteration"]), evaluations[-1]
+    if rise <= deviation:
+        return Trend("level", _find_level_start(evaluations, noise), -rise)
     if last["train_loss"] - best["train_loss"] <= noise:
         return Trend("overfits", since, rise)
     if last["learning_rate"] <= best["learning_rate"]:

@@ -55,6 +55,12 @@ def test_a_higher_learning_rate_is_no_divergence():
     assert judge_trend(curve(UP_AGAIN, rates=rates)).kind == "level"
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_curve_that_goes_up_and_down_at_a_high_rate_is_level(seed):
+    losses = noisy([2.5] * 20, 0.03, seed)
+    assert judge_trend(curve(losses), (losses[-1], min(losses))).kind == "level"
+
+
 def test_exact_losses_decide_over_estimates():
     assert judge_trend(curve(UP_AGAIN), (2.0, 2.0)).kind != "diverges"
     assert judge_trend(curve(DOWN), (2.1, 2.05)).kind != "falls"
