@@ -25,7 +25,7 @@ def eval_(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score a run on whole splits: loss, bits per character, perplexity.
+    """Score a run on whole splits: loss, bits per character, perplexity, and a verdict.
 
     Several runs are scored as an ensemble, whose probabilities are averaged, on the
     validation split.
@@ -46,13 +46,17 @@ def eval_(
 
 def _score_single(run: "Run", device: str, *, json: bool) -> None:
     from drakegpt.runs.scores import score_run
+    from drakegpt.runs.verdicts import judge_run
 
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
     scores = score_run(run, device)
+    verdict = judge_run(run, device)
     if json:
-        console.show_json(_to_json(run, scores))
-    else:
-        _render(run, scores)
+        console.show_json(_to_json(run, scores) | {"verdict": verdict.to_json()})
+        return
+    _render(run, scores)
+    for line in verdict.lines:
+        console.show(line)
 
 
 def _score_mixture(runs: Sequence["Run"], device: str, *, counts: bool, json: bool) -> None:

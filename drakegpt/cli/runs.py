@@ -1,6 +1,7 @@
 """`drakegpt runs`: list, show, remove and import training runs."""
 
 import os
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from drakegpt.wording import SHORT_SPLITS, format_command, pluralize
 if TYPE_CHECKING:
     from drakegpt.runs.run import Run
 
+SHOWN_SAMPLES = 4  # of the texts that a run wrote while it was trained
 RunName = Annotated[
     str,
     typer.Argument(
@@ -64,7 +66,7 @@ def list_(json: options.Json = False) -> None:
 
 
 def show(run: RunName, json: options.Json = False) -> None:
-    """Show a run: its settings, evaluations and folder."""
+    """Show a run: its settings, evaluations, and what it wrote as its loss fell."""
     from drakegpt.config import files
     from drakegpt.runs.lookup import find_run
     from drakegpt.runs.stored_scores import count_validation_scorings
@@ -95,6 +97,17 @@ def show(run: RunName, json: options.Json = False) -> None:
             f"iteration {line['iteration']:>7,}  train {line['train_loss']:.4f}  "
             f"{part} {line['val_loss']:.4f}  lr {line['learning_rate']:.2e}"
         )
+    _show_samples(found)
+
+
+def _show_samples(run: "Run") -> None:
+    """Show a few texts that the run wrote while it was trained, worst to best."""
+    from drakegpt.runs.training_samples import choose_samples, list_samples
+
+    part = SHORT_SPLITS[run.config.select_on]
+    for sample in choose_samples(list_samples(run.evaluations), SHOWN_SAMPLES):
+        console.show(f"\nWritten at iteration {sample.iteration:,}, {part} {sample.val_loss:.4f}:")
+        console.show_text(textwrap.indent(sample.text.strip("\n"), "  ", lambda _: True))
 
 
 def remove(

@@ -1,4 +1,4 @@
-"""What `drakegpt train` prints when a run is finished: losses, best weights, a sample."""
+"""What `drakegpt train` prints when a run is finished: losses, a verdict, a sample."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -9,6 +9,7 @@ from drakegpt.experiments.formatting import format_with_spread
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
+    from drakegpt.evaluation.verdict import Verdict
     from drakegpt.experiments.results import ResultRow, RunResult
     from drakegpt.runs.run import Run
     from drakegpt.runs.stored_scores import Scores
@@ -17,11 +18,14 @@ SAMPLE_LENGTH = 200
 
 
 def show_run(run: "Run", scores: "Scores", *, json: bool) -> None:
-    """Show the losses of a run that has just been trained, and a sample."""
+    """Show the losses of a run that has just been trained, a verdict and a sample."""
+    from drakegpt.runs.verdicts import judge_run
+
+    verdict = judge_run(run, run.config.device)
     if json:
-        console.show_json(_to_json(run, scores))
+        console.show_json(_to_json(run, scores, verdict))
         return
-    _render(run, scores)
+    _render(run, scores, verdict)
     console.next_commands(
         [format_command("generate", run.name), format_command("compare", data=run.config.data)]
     )
@@ -30,9 +34,11 @@ def show_run(run: "Run", scores: "Scores", *, json: bool) -> None:
 def show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run needs no resuming, and what can be done with it."""
     from drakegpt.runs.scores import score_run
+    from drakegpt.runs.verdicts import judge_run
 
     if json:
-        console.show_json(_to_json(run, score_run(run, run.config.device)))
+        scores = score_run(run, run.config.device)
+        console.show_json(_to_json(run, scores, judge_run(run, run.config.device)))
         return
     last = run.evaluations[-1]["iteration"]
     early = ", stopped early" if run.ending["reason"] == "patience" else ""
@@ -45,7 +51,7 @@ def show_finished(run: "Run", *, json: bool) -> None:
     )
 
 
-def _to_json(run: "Run", scores: "Scores") -> dict[str, Any]:
+def _to_json(run: "Run", scores: "Scores", verdict: "Verdict") -> dict[str, Any]:
     last = run.evaluations[-1]
     return {
         "run": str(run.folder),
@@ -64,10 +70,11 @@ def _to_json(run: "Run", scores: "Scores") -> dict[str, Any]:
         "tokens_per_second": last["tokens_per_second"],
         "seed": run.config.seed,
         "evaluations": run.evaluations,
+        "verdict": verdict.to_json(),
     }
 
 
-def _render(run: "Run", scores: "Scores") -> None:
+def _render(run: "Run", scores: "Scores", verdict: "Verdict") -> None:
     from drakegpt.cli.progress import format_duration, sparkline
     from drakegpt.report.samples import sample
 
@@ -92,6 +99,8 @@ def _render(run: "Run", scores: "Scores") -> None:
         console.show(sentence)
     if run.history:
         console.show(f"It was {run.history}.")
+    for line in verdict.lines:
+        console.show(line)
     console.show(f"Run: {run.folder}\n")
     console.show_text(sample(run, SAMPLE_LENGTH, run.config.device).rstrip())
 
@@ -99,7 +108,6 @@ def _render(run: "Run", scores: "Scores") -> None:
 def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     """Describe the best weights: how they were chosen, and whether they beat the last ones."""
     from drakegpt.evaluation.noise import compare_within_runs
-    from drakegpt.experiments.results import aggregate_runs
 
     best = min(run.evaluations, key=lambda e: float(e["val_loss"]))
     what = "tail" if scores.tail else "validation"
@@ -110,7 +118,6 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
     )
     yield f"Best weights: iteration {best['iteration']:,}, chosen by estimates on {split}."
     generate_best = format_command("generate", run.name, best=True)
-    row = aggregate_runs([run])
     gain = compare_within_runs([scores.val.loss - scores.best_val.loss])
     if run.ending.get("reason") == "patience":
         waited = pluralize(run.config.patience, "evaluation")
@@ -118,13 +125,7 @@ def _describe_best_weights(run: "Run", scores: "Scores") -> Iterator[str]:
             f"Stopped early: {what} loss did not fall for {waited}; its lowest estimate was "
             f"{best['val_loss']:.4f}, at iteration {best['iteration']:,}."
         )
-    if row.overfits_from:
-        yield (
-            f"Overfits from iteration {row.overfits_from:,} on: the validation loss rose by "
-            f"{row.overfits_by:.3f} nats while the training loss fell. The best weights are kept: "
-            f"`{generate_best}`. What helps: `drakegpt compare --regularization`."
-        )
-    elif gain.lower:
+    if gain.lower:
         yield (
             f"The best weights are {gain.amount} nats lower on the whole validation split than "
             f"the last: `{generate_best}`."

@@ -14,6 +14,7 @@ from typing import Any
 
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
+from drakegpt.evaluation.trend import find_overfitting
 from drakegpt.experiments.agreement import get_shared_settings
 from drakegpt.experiments.formatting import format_difference
 from drakegpt.models.size import count_total_parameters
@@ -26,8 +27,6 @@ PAIRING_SETTINGS = (
     "model", "data", "context_length", "embedding_dim", "num_heads", "num_layers", "bits",
     "tie_embeddings", "init_from", "batch_size", "grad_accumulation", "window_order",
 )  # fmt: skip
-# The last weights overfit if their validation loss is higher than the best by more than this.
-OVERFITTING_NATS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +49,9 @@ class RunResult:
     def overfits_from(self) -> int | None:
         """The iteration from which validation loss rose while training loss fell, if any.
 
-        Whether the run overfits is decided on exact losses of the last and the best
-        weights, as estimates are too noisy; the iteration is that of the lowest estimate.
+        `find_overfitting` decides on exact losses.
         """
-        if self.val_loss - self.best_val_loss <= OVERFITTING_NATS or not self.evaluations:
-            return None
-        best = min(self.evaluations, key=lambda evaluation: float(evaluation["val_loss"]))
-        fell = self.evaluations[-1]["train_loss"] < best["train_loss"]
-        return int(best["iteration"]) if fell else None
+        return find_overfitting(self.evaluations, self.val_loss, self.best_val_loss)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,6 @@ def _log_probabilities(logits: Tensor) -> Tensor:
     return logits.flatten(0, 1).log_softmax(-1, dtype=None if dtype == logits.dtype else dtype)
 
 
-@torch.no_grad()
 def token_losses(
     model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> Iterator[Tensor]:
@@ -42,16 +41,37 @@ def token_losses(
 
     Each batch is inputs and targets, (B, T). The model's mode is restored.
     """
+    for log_probabilities, targets in _predict(model, batches, device):
+        yield _select_losses(log_probabilities, targets)
+
+
+def token_losses_and_hits(
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `token_losses` does, and whether each token was the likeliest one, (B T,)."""
+    for log_probabilities, targets in _predict(model, batches, device):
+        hits = log_probabilities.argmax(-1) == targets
+        yield _select_losses(log_probabilities, targets), hits
+
+
+@torch.no_grad()
+def _predict(
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield log probabilities (B T, V) and targets (B T,) of each batch, without dropout."""
     was_training = model.training
     model.eval()
-    exact = torch.device("cpu") if device.type == "mps" else device  # which has no float64
     for inputs, targets in batches:
         logits = model(inputs.to(device))
-        losses = F.nll_loss(
-            _log_probabilities(logits), targets.flatten().to(device), reduction="none"
-        )
-        yield losses.to(exact).double()
+        yield _log_probabilities(logits), targets.flatten().to(device)
     model.train(was_training)
+
+
+def _select_losses(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return the losses of the targets, in float64 where the device has it."""
+    losses = F.nll_loss(log_probabilities, targets, reduction="none")
+    exact = torch.device("cpu") if losses.device.type == "mps" else losses.device
+    return losses.to(exact).double()
 
 
 def mean_loss(

@@ -41,6 +41,7 @@ from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
+from drakegpt.runs.training_samples import Sample, choose_samples, list_samples
 from drakegpt.version import __version__
 from drakegpt.wording import quote
 
@@ -52,6 +53,7 @@ HEAD_BYTES = 2000  # of a page, in which its generator is named
 # Surprisals in bits per character from which a piece of the verse has the next darker colour.
 COLOUR_STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
+SHOWN_SAMPLES = 4  # of the texts that a run wrote while it was trained
 CONTEXT_SHOWN = 12  # characters shown before a surprising one
 
 
@@ -176,6 +178,7 @@ def render(
         quote_piece=quote_piece,
         surprisals=surprisals,
         samples=samples,
+        progress=[(marks[first.name], list_progress(first)) for first, *_ in runs],
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
 
@@ -283,6 +286,11 @@ def summarize_surprisal(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> Ve
     )
     mean = sum(piece.bits for piece in pieces) / len(verse.text)
     return VerseSurprisal(mark, mean, coloured, most)
+
+
+def list_progress(run: Run) -> list[Sample]:
+    """List a few texts that a run wrote while it was trained, its worst first."""
+    return choose_samples(list_samples(run.evaluations), SHOWN_SAMPLES)
 
 
 def quote_piece(piece: str) -> str:

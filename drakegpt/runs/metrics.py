@@ -1,6 +1,7 @@
 """Reads metrics.jsonl, in which a run keeps its evaluations and how it ended, and checks it.
 
-A line is an evaluation, or says that training is finished or was stopped, and why.
+A line is an evaluation, perhaps with a text that was written then (`training_samples`), or says
+that training is finished or was stopped, and why.
 """
 
 import math
@@ -18,7 +19,7 @@ FILE = "metrics.jsonl"
 # Numbers that every evaluation has, and the reasons why training may be finished or stopped.
 FIGURES = ("train_loss", "val_loss", "learning_rate", "tokens_per_second", "seconds")
 REASONS = {"finished": ("iterations", "patience"), "stopped": ("pruned", "diverged")}
-TAIL_BYTES = 4096  # of the file's end; they hold the last few lines
+TAIL_BYTES = 8192  # of the file's end; they hold the last few lines
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -70,6 +71,7 @@ def _check_lines(lines: list[dict[str, Any]]) -> None:
         and set(map(type, iterations)) <= {int}
         and all(map(math.isfinite, values))
         and min(iterations, default=0) >= 0
+        and all(type(line.get("sample", "")) is str for line in evaluations)
     )
     for line in others if valid else lines:
         _check_line(line)
@@ -83,6 +85,8 @@ def _check_line(line: Mapping[str, Any]) -> None:
         values = [line[name] for name in FIGURES]
         if not set(map(type, values)) <= {int, float} or not math.isfinite(sum(values)):
             raise ValueError(f"{', '.join(FIGURES)} are {values!r:.80}, not finite numbers")
+        if type(line.get("sample", "")) is not str:
+            raise ValueError(f"the sample is {line['sample']!r:.40}, not a text")
     elif event not in REASONS:
         raise ValueError(f"unknown event {event!r:.40}")
     elif line["reason"] not in REASONS[event]:

@@ -1,9 +1,9 @@
 """A training session that writes metrics and checkpoints, so that a killed run can be resumed.
 
 A `TrainingSession` builds the trainer of a run, or restores it, and writes what it
-reports: a line of metrics per evaluation, checkpoints, the best weights. A run that is
-killed at any point resumes from its last checkpoint and, on the same CPU, ends with the
-same bytes.
+reports: a line of metrics per evaluation, some with a short text, checkpoints, the best
+weights. A run that is killed at any point resumes from its last checkpoint and, on the same
+CPU, ends with the same bytes.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ from drakegpt.runs.changes import record_changes
 from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
 from drakegpt.runs.lock import make_lock
 from drakegpt.runs.run import Run, describe_mismatch, open_run
+from drakegpt.runs.training_samples import SampleWriter
 from drakegpt.runs.wandb_mirror import WandbTracker
 from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -129,7 +130,7 @@ class TrainingSession:
     def _write_reports(self) -> Iterator[Report]:
         for report in self.trainer.reports():
             if isinstance(report, Evaluation):
-                self._append({"event": "evaluation", **asdict(report)})
+                self._append(_describe_evaluation(report))
                 if self._tracker:
                     self._tracker.log(report)
                 if report is self.trainer.best:
@@ -219,9 +220,7 @@ class TrainingSession:
             for later in self.run.checkpoints:
                 if later.iteration > checkpoint.iteration:  # damaged, else it would be the last
                     remove_folder(later.folder)
-        lines = [
-            _format_line({"event": "evaluation", **asdict(e)}) for e in self.trainer.evaluations
-        ]
+        lines = [_format_line(_describe_evaluation(e)) for e in self.trainer.evaluations]
         write_text(folder / "metrics.jsonl", "".join(lines))
 
     def _limit_time(self) -> None:
@@ -245,7 +244,9 @@ class TrainingSession:
 
     def _summarize_ending(self) -> dict[str, Any]:
         best = self.trainer.best
-        return asdict(self.trainer.evaluations[-1]) | {
+        last = asdict(self.trainer.evaluations[-1])
+        del last["sample"]  # it is in the evaluation's own line
+        return last | {
             "reason": "patience" if self.trainer.out_of_patience else "iterations",
             "best_iteration": best.iteration if best else None,
         }
@@ -383,7 +384,8 @@ def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
             raise describe_mismatch(run, error) from error
     data.verify()
     parts = data.select_splits(tail=run.config.holds_out_tail)
-    return Trainer(run.config, model.to(device), *parts, device, group)
+    writer = SampleWriter(run.config, run.tokenizer) if group.is_main else None
+    return Trainer(run.config, model.to(device), *parts, device, group, write_sample=writer)
 
 
 def _restore_trainer(run: Run, trainer: Trainer) -> Checkpoint:
@@ -406,6 +408,12 @@ def _restore_trainer(run: Run, trainer: Trainer) -> Checkpoint:
             "to train, start a new run.",
         ) from error
     return checkpoint
+
+
+def _describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the line of metrics of an evaluation; one without a sample does not name it."""
+    values = {"event": "evaluation", **asdict(evaluation)}
+    return values if evaluation.sample else {k: v for k, v in values.items() if k != "sample"}
 
 
 def _format_line(values: dict[str, Any]) -> str:

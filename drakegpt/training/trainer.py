@@ -7,11 +7,11 @@ are all that is needed to resume bit-exactly.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -83,6 +83,16 @@ class Evaluation:
     tokens_per_second: float  # of training steps alone
     seconds: float  # of training and evaluation, since the start of the run
     scored_on: str = "validation"  # the held-out split, as in the setting `select_on`
+    sample: str = ""  # what the evaluated weights wrote then, if that was due
+
+
+class WriteSample(Protocol):
+    """Writes a text with a model at an evaluation, or returns an empty one if none is due."""
+
+    def __call__(
+        self, model: LanguageModel, iteration: int, earlier: Sequence[Evaluation], *, last: bool
+    ) -> str:
+        """`earlier`: the evaluations before; `last`: training ends after this one."""
 
 
 Report = Step | Evaluation | Estimate
@@ -105,11 +115,12 @@ class Trainer:
         group: ProcessGroup = SINGLE_PROCESS,
         *,
         replay: bool = True,
+        write_sample: WriteSample | None = None,
     ) -> None:
         """`train_tokens` and `val_tokens`, the held-out split: (N,) of any integer dtype.
 
         `model` must be on `device`. Without `replay` no step is recorded and replayed,
-        for comparison.
+        for comparison. `write_sample` must leave PyTorch's random generator alone.
         """
         self.config = config
         self.model = model
@@ -126,6 +137,7 @@ class Trainer:
         self.best: Evaluation | None = None  # the first with the lowest `val_loss`
         self._losses = LossHistory(config.plateau_patience)
         self._last_rate = 0.0
+        self._write_sample = write_sample
         train_tokens = train_tokens.to(device)
         self._splits = {
             Stream.ESTIMATE_TRAIN: train_tokens,
@@ -394,6 +406,7 @@ class Trainer:
                 self._copy.refresh()
             train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
             self._check_finite(train_loss + val_loss)
+            sample = self._make_sample()
         windows = self.iteration * self.config.batch_size * self.config.grad_accumulation
         tokens = windows * self.config.context_length
         evaluation = Evaluation(
@@ -404,9 +417,17 @@ class Trainer:
             tokens_per_second=tokens / self._step_time.seconds,
             seconds=self._step_time.seconds + self._evaluation_time.seconds,
             scored_on=self.config.select_on,
+            sample=sample,
         )
         self._record_evaluation(evaluation)
         return evaluation
+
+    def _make_sample(self) -> str:
+        """Let the weights that are evaluated write a text, if that is asked for and due."""
+        if not self._write_sample:
+            return ""
+        last = self.iteration >= self.config.iters
+        return self._write_sample(self.model, self.iteration, self.evaluations, last=last)
 
     def _record_evaluation(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)

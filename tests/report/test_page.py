@@ -28,6 +28,7 @@ from drakegpt.report.page import (
     summarize_surprisal,
 )
 from drakegpt.report.plots import Mark, assign_marks
+from drakegpt.runs.training_samples import list_samples
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -181,6 +182,23 @@ def test_samples_stand_with_their_models_and_their_command(ordinary):
     texts = ordinary.samples.texts.values()
     assert shown == [replace_forbidden(text.rstrip("\n")) for text in texts]
     assert "drakegpt generate RUN --seed 42 --length 160 --prompt &#39;the &#39;" in ordinary.text
+
+
+def test_texts_written_in_training_stand_with_their_losses(tmp_path):
+    data = prepare(corpus_with_stanzas())
+    run = train(data, "BigramLM", iters=320, eval_interval=32)
+    samples = list_samples(run.evaluations)
+    assert len(samples) > 1
+    tree = Tree(page_of(data, tmp_path / "page.html").text)
+    (section,) = (text for _, text in tree.all("section", id="progress"))
+    for sample in (samples[0], samples[-1]):
+        assert sample.text.strip("\n") in section
+        assert f"{sample.val_loss:.2f} after {sample.iteration} iterations" in section
+    assert tree.all("a", href="#progress")
+
+
+def test_a_page_of_runs_without_such_texts_has_no_place_for_them(ordinary):
+    assert "progress" not in Tree(ordinary.text).ids()
 
 
 def test_every_run_has_the_command_that_makes_it(ordinary):
