@@ -1,5 +1,6 @@
 """`drakegpt data`: add or fetch a text, list datasets, show or remove one."""
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,6 +86,8 @@ def add(
     from drakegpt.cli.progress import fetch_progress
     from drakegpt.data import sources
 
+    if source == "-" and sys.stdin.isatty():
+        console.note("Reading standard input; Ctrl-D ends it.")
     with fetch_progress(source) as progress:
         fetched = sources.fetch(
             source,

@@ -48,6 +48,7 @@ class Choice:
 
     readers: list[tuple[FoundFile, Corpus]] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)  # names by reason
+    problems: list[str] = field(default_factory=list)  # of files that cannot be read
 
     def leave_out(self, name: str, reason: str) -> None:
         """Record a file that is left out."""
@@ -64,7 +65,7 @@ class Choice:
             f"{pluralize(len(names), 'file')} {reason} ({_list_names(names)})"
             for reason, names in sorted(self.left_out.items())
         )
-        return taken, f"Left out: {reasons}."
+        return taken, f"Left out: {reasons}.", *self.problems[:1]
 
 
 def _list_names(names: list[str]) -> str:
@@ -128,11 +129,7 @@ def choose_files(
             choice.leave_out(file.name, file.reason)
         else:
             done += file.path.stat().st_size
-            reader, reason = _try_file(file, open_file)
-            if reader:
-                choice.readers.append((file, reader))
-            else:
-                choice.leave_out(file.name, reason)
+            _try_file(file, open_file, choice)
             if report:
                 report(done, total)
     if not choice.readers:
@@ -145,20 +142,26 @@ def choose_files(
 
 
 def _try_file(
-    file: FoundFile, open_file: Callable[[FoundFile], Corpus | None]
-) -> tuple[Corpus | None, str]:
-    """Open a file and read it; returns how to read it again, or `None` and the reason."""
+    file: FoundFile, open_file: Callable[[FoundFile], Corpus | None], choice: Choice
+) -> None:
+    """Open a file and read it; adds it to those that are taken, or to those left out."""
+    has_text = False
     try:
         reader = open_file(file)
         if reader is None:
-            return None, f"of another kind{f' ({file.suffix})' * bool(file.suffix)}"
-        has_text = False
+            choice.leave_out(file.name, f"of another kind{f' ({file.suffix})' * bool(file.suffix)}")
+            return
         for document in reader.documents():
             for piece in document:
                 has_text = has_text or bool(piece.strip())
     except (CorpusError, FetchError) as error:
-        return None, f"not readable: {error.problem.rstrip('.')}"
-    return (reader, "") if has_text else (None, "without text")
+        choice.leave_out(file.name, "not readable")
+        choice.problems.append(str(error))
+        return
+    if has_text:
+        choice.readers.append((file, reader))
+    else:
+        choice.leave_out(file.name, "without text")
 
 
 class Collection:

@@ -149,7 +149,7 @@ def choose_encoding(raw: Iterable[bytes], given: str) -> str:
 
 
 def check_encoding(name: str) -> str:
-    """Return the name that Python gives an encoding; raises `UsageError` if there is none."""
+    """Return an encoding's name, "utf-8" for UTF-8; raises `UsageError` if there is none."""
     try:
         codec = codecs.lookup(name)
         "".encode(codec.name)  # raises LookupError for codecs that are not of text
@@ -159,7 +159,7 @@ def check_encoding(name: str) -> str:
             f"There is no encoding '{name}'.",
             "Name one that Python knows, such as windows-1252, iso-8859-2, shift_jis or utf-16-le.",
         ) from error
-    return codec.name
+    return codec.name if codec.name == "utf-8" else name
 
 
 def _read_head(raw: Iterator[bytes]) -> bytes:

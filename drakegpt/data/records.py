@@ -48,7 +48,7 @@ class Records:
         for place, record in self._records(report):
             if names is None:
                 names = _list_fields(record)
-                self.column = self.column or choose_column(names)
+                self.column = self.column or choose_column(list(record) if names else ())
             value, holder = self._find(record, place)
             present = present or value is not ABSENT
             text = self._read_text(value, place)
@@ -123,7 +123,9 @@ class JsonRecords(Records):
         for piece in pieces:
             *lines, last = piece.split("\n")
             for line in lines:
-                yield number, "".join([*held, line])
+                held.append(line)
+                self._check_length(held, f"line {number}")
+                yield number, "".join(held)
                 number, held = number + 1, []
             held.append(last)
             self._check_length(held, f"line {number}")

@@ -56,7 +56,7 @@ def divide_text(pieces: Iterable[str]) -> Iterator[str | None]:
     begun = False
     for body in _hold_blanks(pieces):
         start = 0
-        for match in DIVISION.finditer(body):
+        for match in DIVISION.finditer(body) if body.strip() else ():
             begun = begun or bool(body[start : match.start()].strip())
             if begun:
                 yield body[start : match.end() - 1]
