@@ -96,17 +96,26 @@ def load_dataset(
     *,
     name: str | None = None,
     text_column: str | None = None,
+    encoding: str | None = None,
     tokenizer: Literal["char", "bpe"] = "char",
     vocab_size: int | None = None,
+    split: Literal["songs", "contiguous"] | None = None,
+    dedupe: bool = False,
 ) -> Dataset:
-    """Load a prepared dataset by its name, or prepare the bundled "sample" or a file of yours.
+    """Load a prepared dataset by its name, or prepare the bundled "sample" or a text of yours.
 
-    Without a source: the dataset fetched last, or the sample where there is none. The
-    other settings are for what is prepared: as what name, from which column of a CSV,
-    with which tokenizer. Never uses the network: raises `CorpusError` for a source
-    that `fetch` would have to download.
+    Without a source: the dataset prepared last, or the sample where there is none. The
+    other settings are those of `fetch`, for what is prepared. Never uses the network:
+    raises `CorpusError` for a source that `fetch` would have to download.
     """
-    options = {"name": name, "text_column": text_column, "vocab_size": vocab_size}
+    options = {
+        "name": name,
+        "text_column": text_column,
+        "encoding": encoding,
+        "vocab_size": vocab_size,
+        "split": split,
+        "dedupe": dedupe,
+    }
     as_prepared = tokenizer == "char" and not any(options.values())
     wanted = None if source is None else os.fspath(source)
     if as_prepared and (wanted is None or wanted in dataset.list_names()):
@@ -117,9 +126,16 @@ def load_dataset(
             f"'{wanted}' has not been fetched with these settings; load_dataset downloads nothing.",
             f"Fetch it first, with the same settings: drakegpt.fetch({wanted!r}).",
         )
-    return sources.fetch(
-        wanted, name=name, text_column=text_column, tokenizer=tokenizer, vocab_size=vocab_size
-    ).dataset
+    return fetch(
+        wanted,
+        name=name,
+        text_column=text_column,
+        encoding=encoding,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        split=split,
+        dedupe=dedupe,
+    )
 
 
 def fetch(
@@ -127,22 +143,33 @@ def fetch(
     *,
     name: str | None = None,
     text_column: str | None = None,
+    encoding: str | None = None,
     tokenizer: Literal["char", "bpe"] = "char",
     vocab_size: int | None = None,
+    split: Literal["songs", "contiguous"] | None = None,
+    dedupe: bool = False,
     force: bool = False,
     progress: StageProgress | None = None,
 ) -> Dataset:
-    """Fetch "drake", "shakespeare", "sample" or a file and prepare it as a dataset.
+    """Fetch "drake", "shakespeare" or "sample", or add a text of yours, as a dataset.
 
-    What is prepared already is left alone unless `force`. `progress` is called with
-    what is done, the bytes done and the bytes in all, if known.
+    A text is a path to a .txt, .md, .lrc, .csv, .tsv, .jsonl, .json or .parquet file, or to
+    a folder or .zip archive of those; "-" is standard input. `text_column` names the field
+    of a table that has the text, `encoding` that of files that are not UTF-8. `split` is
+    "songs" (no song stands in both splits) or "contiguous" (the last tenth is for
+    validation), the default of the three known sources. `dedupe` leaves out songs that
+    repeat others. What is prepared already is left alone unless `force`. `progress` is
+    called with what is done, the bytes done and the bytes in all, if known.
     """
     return sources.fetch(
         os.fspath(source),
         name=name,
         text_column=text_column,
+        encoding=encoding,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
+        split=split,
+        dedupe=dedupe,
         force=force,
         progress=progress,
     ).dataset

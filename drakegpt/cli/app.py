@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from drakegpt import home
-from drakegpt.cli import bench, console, data, export, generate, params, runs, settings, sweep
+from drakegpt.cli import (
+    bench,
+    console,
+    data,
+    export,
+    generate,
+    params,
+    runs,
+    settings,
+    sweep,
+    write,
+)
 from drakegpt.cli import eval as eval_
 from drakegpt.cli import train as train_
 from drakegpt.cli.compare import command as compare
@@ -47,10 +58,13 @@ class GroupEntry:
 # Every command and group, by the panel of the help that shows it, in the order of the help.
 COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
     "Text": (
-        GroupEntry("data", "Prepare texts for training, and list or show them."),
-        Entry("data fetch", data.fetch, "drakegpt data fetch my-lyrics.txt --tokenizer bpe"),
+        Entry("write", write.write, "drakegpt write my-lyrics.txt"),
+        GroupEntry("data", "Prepare texts for training, and list, show or remove them."),
+        Entry("data add", data.add, "drakegpt data add my-lyrics.txt --tokenizer bpe"),
+        Entry("data fetch", data.add, "drakegpt data fetch shakespeare"),
         Entry("data list", data.list_, "drakegpt data list"),
         Entry("data show", data.show, "drakegpt data show shakespeare"),
+        Entry("data remove", data.remove, "drakegpt data remove shakespeare"),
     ),
     "Models": (
         Entry(

@@ -1,5 +1,6 @@
-"""`drakegpt data`: fetch a text, list datasets, show one."""
+"""`drakegpt data`: add or fetch a text, list datasets, show or remove one."""
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,16 +13,19 @@ from drakegpt.wording import pluralize
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.data.metadata import Metadata
+    from drakegpt.data.sources import Fetched
     from drakegpt.data.tokenizers.base import Tokenizer
 
 LONGEST_SHOWN = 12  # tokens of a BPE vocabulary that `show` prints
 
 
-def fetch(
+def add(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="drake, shakespeare, sample, or the path of a .txt or .csv file."
+            metavar="PATH",
+            help="A file, folder or .zip archive of lyrics, - for standard input, or a known "
+            "source: drake, shakespeare, sample.",
         ),
     ] = "drake",
     name: Annotated[
@@ -44,29 +48,62 @@ def fetch(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Column of a CSV file that has the text; default: Lyric.",
+            help="Column of a CSV, or field of JSON or Parquet (a.b for a field inside another), "
+            "that has the text; default: Lyric, lyrics or text.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of files that are not UTF-8 and have no byte-order mark.",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["songs", "contiguous"] | None,
+        typer.Option(
+            help="Keep whole songs for validation (default), or the last tenth of the text "
+            "(default for known sources and texts without songs).",
+            show_default=False,
+        ),
+    ] = None,
+    dedupe: Annotated[
+        bool,
+        typer.Option(
+            "--dedupe",
+            help="Leave out songs that repeat others, but for case, spaces and punctuation.",
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Download and prepare the text again.")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Fetch a text and prepare it for training."""
+    """Add a text of your own, or fetch a known one, and prepare it for training.
+
+    `data add` and `data fetch` are the same.
+    """
     from drakegpt.cli.progress import fetch_progress
     from drakegpt.data import sources
 
+    if source == "-" and sys.stdin.isatty():
+        console.note("Reading standard input; Ctrl-D ends it.")
     with fetch_progress(source) as progress:
         fetched = sources.fetch(
             source,
             name=name,
             text_column=text_column,
+            encoding=encoding,
             tokenizer=tokenizer,
             vocab_size=vocab_size,
+            split=split,
+            dedupe=dedupe,
             force=force,
             progress=progress,
         )
     metadata = fetched.dataset.metadata
+    for sentence in fetched.summary:
+        console.note(sentence)
     asked = vocab_size or metadata.vocab_asked or 0
     if metadata.vocab_size < asked:
         console.warn(
@@ -76,19 +113,30 @@ def fetch(
     for note in fetched.notes:
         console.warn(note)
     if json:
-        console.show_json(asdict(metadata) | {"outcome": fetched.outcome})
+        said = {"summary": list(fetched.summary), "notes": list(fetched.notes)}
+        console.show_json(asdict(metadata) | {"outcome": fetched.outcome} | said)
         return
     unit = "" if metadata.tokenizer == "char" else " tokens"
-    outcomes = {
-        "prepared": f"Prepared '{metadata.name}'",
-        "changed": f"The source has changed; prepared a new version of '{metadata.name}'",
-        "already there": f"'{metadata.name}' is prepared already (--force fetches it again)",
-    }
+    by_songs = " (whole songs)" * (metadata.split == "songs")
     console.show(
-        f"{outcomes[fetched.outcome]}: {_describe_size(metadata)}; training split "
-        f"{metadata.train_tokens:,}{unit}, validation split {metadata.val_tokens:,}."
+        f"{_describe_outcome(fetched)}: {_describe_size(metadata)}; training split "
+        f"{metadata.train_tokens:,}{unit}, validation split {metadata.val_tokens:,}{by_songs}."
     )
     console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
+
+
+def _describe_outcome(fetched: "Fetched") -> str:
+    """Say what adding a text came to."""
+    metadata = fetched.dataset.metadata
+    now = "by songs" if metadata.split == "songs" else "at its last tenth"
+    return {
+        "prepared": f"Prepared '{metadata.name}'",
+        "changed": f"The source or its options have changed; prepared a new version of "
+        f"'{metadata.name}'",
+        "split differently": f"The same text as before, now divided {now}: prepared a new version "
+        f"of '{metadata.name}'; runs on the earlier one keep it",
+        "already there": f"'{metadata.name}' is prepared already (--force prepares it again)",
+    }[fetched.outcome]
 
 
 def list_(json: options.Json = False) -> None:
@@ -162,6 +210,27 @@ def show(
     console.show_text(f"\n{beginning.rstrip()} …")
     if data.metadata.overlap:
         console.warn(data.metadata.overlap)
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Dataset, by its whole name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Remove a dataset, with all its versions; the text it was made from stays."""
+    from drakegpt.data import dataset
+    from drakegpt.runs.lookup import open_all_runs
+
+    dataset.find_folder(name)
+    runs = sum(run.config.data == name for run in open_all_runs()[0])
+    if runs:
+        console.warn(
+            f"{pluralize(runs, 'run')} on it can generate without it, but not be resumed or scored."
+        )
+    if not yes:
+        shown = console.messages().text(name)
+        typer.confirm(f"Remove {shown} for good?", abort=True, err=True)
+    dataset.remove(name)
+    console.show(f"Removed {name}")
 
 
 def _check_readable(data: "Dataset") -> "Dataset":

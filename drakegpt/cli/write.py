@@ -178,6 +178,7 @@ def _write_pieces(
     trained: bool,
 ) -> None:
     """Write one text after a prompt, or three of their own, and say what they are worth."""
+    from drakegpt.data.reencode import BPE_SUFFIX
     from drakegpt.evaluation.copying import find_longest_copy
     from drakegpt.runs.verdicts import judge_run
 
@@ -198,7 +199,7 @@ def _write_pieces(
         + (f", {copied.strip()!r}." if copied else "."),
         style="",
     )
-    name = data.metadata.source if run.config.data.endswith("-bpe") else run.config.data
+    name = run.config.data.removesuffix(BPE_SUFFIX)
     console.next_commands(
         [
             format_command("write", name, prompt="late night"),

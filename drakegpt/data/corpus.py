@@ -5,17 +5,18 @@ rows of a CSV, or a whole text file as one document in pieces. The text is the s
 time, without byte-order mark and with line feeds as line ends. One song of a CSV is held in
 memory as a whole, with its title and artist; nothing else grows with the file.
 
-Not here: downloading (`sources`), encodings (`encodings`), parsing CSV (`tables`).
+Not here: downloading (`sources`), encodings (`encodings`), parsing CSV (`tables`), other kinds of
+files (`song_files`, `records`), several files as one text (`collection`).
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from drakegpt.data.encodings import decode_chunks
+from drakegpt.data.encodings import Findings, decode_chunks
 from drakegpt.data.tables import SEPARATORS, Row, Table, detect_separator
 from drakegpt.errors import CorpusError, FetchError, shorten, suggest_name
 from drakegpt.wording import pluralize
@@ -26,6 +27,23 @@ StageProgress = Callable[[str, int, int | None], None]  # stage, bytes done, tot
 CHUNK = 1 << 18  # bytes read together
 MISSING_VALUES = ("nan", "null")  # what programs write for an empty cell
 MAX_NAME, MAX_NAMES = 60, 20  # characters and number of columns' names in messages
+LYRIC_COLUMN = "Lyric"  # the column of the original's CSV
+USUAL_COLUMNS = (LYRIC_COLUMN.lower(), "lyrics", "text")  # if none is named; in any case
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of text: where it is, its name in messages, its encoding if that was named."""
+
+    path: Path
+    name: str
+    encoding: str | None = None
+    findings: Findings = field(default_factory=Findings)  # what reading it finds out
+
+    def decode(self, report: ByteProgress | None = None) -> Iterator[str]:
+        """Yield the text in pieces; raises `CorpusError` or `FetchError`."""
+        raw = read_chunks(self.path, self.name, report)
+        return decode_chunks(raw, self.name, self.encoding, self.findings)
 
 
 @dataclass(frozen=True)
@@ -90,14 +108,12 @@ class TextFile:
     has_songs = False
     left_out = None
 
-    def __init__(self, path: Path, source: str) -> None:
-        """`source`: the file's name in messages."""
-        self._path, self._source = path, source
+    def __init__(self, file: File) -> None:
+        self._file = file
 
     def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
         """Yield the file's text as one document."""
-        chunks = read_chunks(self._path, self._source, report)
-        yield Document(decode_chunks(chunks, self._source))
+        yield Document(self._file.decode(report))
 
 
 class CsvColumn:
@@ -105,25 +121,26 @@ class CsvColumn:
 
     has_songs = True
 
-    def __init__(self, path: Path, column: str, source: str) -> None:
-        """`source`: the file's name in messages."""
-        self._path, self._column, self._source = path, column.strip(), source
-        self.separator = ","
+    def __init__(self, file: File, column: str | None = None, separator: str | None = None) -> None:
+        """`column`: by default the usual one; `separator`: by default what the header shows."""
+        self._file, self.source, self.expected = file, file.name, separator
+        self.column = column.strip() if column else None  # the one that is read, if it is known
+        self.separator = separator or ","
         self.left_out: int | None = None
 
     def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
-        """Yield the songs; sets `separator`, and at the end `left_out`."""
+        """Yield the songs; sets `column` and `separator`, and at the end `left_out`."""
         left_out = 0
-        pieces = decode_chunks(read_chunks(self._path, self._source, report), self._source)
-        first, pieces = _peek_first_line(pieces)
-        self.separator = detect_separator(first, self._column)
-        table = Table(pieces, self.separator, self._source)
+        first, pieces = peek_first_line(self._file.decode(report))
+        self.separator = self.expected or detect_separator(first, self.column or LYRIC_COLUMN)
+        table = Table(pieces, self.separator, self.source)
         header: list[str] = []
         column, title, artist = 0, None, None
         for row in table:
             if not header:
                 header = [name.strip() for name in row.texts()]
-                column = self._find_column(header)
+                self.column = self.column or choose_column(header)
+                column = self._find_column(header, self.column)
                 title, artist = (_find_optional(header, name) for name in ("title", "artist"))
                 table.columns = tuple(c for c in (column, title, artist) if c is not None)
             elif len(row.cells) != len(header):
@@ -134,32 +151,48 @@ class CsvColumn:
                 left_out += 1
         self.left_out = left_out
 
-    def _find_column(self, header: list[str]) -> int:
+    def _find_column(self, header: list[str], column: str) -> int:
         """Find the column's index; raises `CorpusError` unless the header names it once."""
-        if header.count(self._column) == 1:
-            return header.index(self._column)
-        listed = ", ".join(name[:MAX_NAME] for name in header[:MAX_NAMES])
-        listed += ", …" if len(header) > MAX_NAMES else ""
-        if self._column in header:
+        if header.count(column) == 1:
+            return header.index(column)
+        if column in header:
             raise CorpusError(
-                f"{self._source} has several columns '{self._column}'; its columns are: {listed}.",
+                f"{self.source} has several columns '{column}'; its columns are: "
+                f"{list_columns(header)}.",
                 "Give each a different name.",
             )
-        raise CorpusError(
-            f"{self._source} has no column '{self._column}'; its columns are: {listed}.",
-            "Name the one that holds the text with --text-column. "
-            f"{suggest_name(self._column, header)}".rstrip(),
-        )
+        raise describe_missing_column(self.source, column, header)
 
     def _describe_uneven_row(self, row: Row, header: list[str]) -> CorpusError:
         cells, names = len(row.cells), len(header)
         return CorpusError(
-            f"{self._source} is not a readable CSV: the row in line {row.line} has "
+            f"{self.source} is not a readable CSV: the row in line {row.line} has "
             f"{pluralize(cells, 'field')}, and the header {pluralize(names, 'name')}, separated by "
             f"{SEPARATORS[self.separator]}.",
             "Put text that contains the separator or line ends in double quotes, "
             "or save the text as a .txt file.",
         )
+
+
+def choose_column(names: Sequence[str]) -> str:
+    """Choose the column of the text: the first of the usual ones, or the original's name."""
+    found = [n for usual in USUAL_COLUMNS for n in names if n.lower() == usual]
+    return LYRIC_COLUMN if LYRIC_COLUMN in names or not found else found[0]
+
+
+def describe_missing_column(source: str, column: str, names: Sequence[str]) -> CorpusError:
+    """Build the error for a table without the column."""
+    return CorpusError(
+        f"{source} has no column '{column}'; its columns are: {list_columns(names)}.",
+        "Name the one that holds the text with --text-column. "
+        f"{suggest_name(column, names)}".rstrip(),
+    )
+
+
+def list_columns(names: Sequence[str]) -> str:
+    """List the names of columns, shortened."""
+    listed = ", ".join(name[:MAX_NAME] for name in names[:MAX_NAMES])
+    return listed + (", …" if len(names) > MAX_NAMES else "")
 
 
 def has_text(row: Row, column: int) -> bool:
@@ -181,7 +214,7 @@ def _read_name(row: Row, column: int | None) -> str:
     return shorten(" ".join(row.cells[column].decode().split()))
 
 
-def _peek_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:
+def peek_first_line(pieces: Iterable[str]) -> tuple[str, Iterator[str]]:
     """Return the first line that is not blank, and an iterator over all pieces."""
     rest, head, lines = iter(pieces), "", [""]
     for piece in rest:
@@ -204,7 +237,7 @@ def read_chunks(path: Path, source: str, report: ByteProgress | None = None) -> 
                 yield chunk
     except OSError as error:
         raise FetchError(
-            f"{source} cannot be read: {error.strerror}.", "Name a .txt or .csv file you can open."
+            f"{source} cannot be read: {error.strerror}.", "Name a file you can open."
         ) from error
 
 

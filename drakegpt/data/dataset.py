@@ -194,8 +194,8 @@ def load(name: str | None = None, version: str | None = None) -> Dataset:
         raise CorpusError(
             f"There is no dataset named '{name or 'drake'}'; prepared are: {here}.",
             f"{suggest_name(name or '', list_names())}"
-            "Run `drakegpt data fetch` with a source or a file of your own, "
-            "or `drakegpt data list` to see what there is.",
+            "Run `drakegpt data add` with a source or a path of your own (`drakegpt data fetch` is "
+            "the same), or `drakegpt data list` to see what there is.",
         )
     return _read_version(name, _find_version(name, version))
 
@@ -256,6 +256,29 @@ def set_default(name: str) -> None:
         files.write_text(home.datasets() / "default", name, place)
 
 
+def find_folder(name: str) -> Path:
+    """Find the folder of a dataset, whole or damaged, by its exact name.
+
+    Raises `CorpusError` if there is none.
+    """
+    folder = home.datasets() / name
+    if name not in list_names() and not (NAME_PATTERN.fullmatch(name) and folder.is_dir()):
+        raise CorpusError(
+            f"There is no dataset named '{name}'.",
+            "Give its exact name, as `drakegpt data list` shows it.",
+        )
+    return folder
+
+
+def remove(name: str) -> None:
+    """Remove a dataset with all its versions; the text it was made from stays where it is."""
+    folder = find_folder(name)
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        files.remove_folder(folder)
+
+
 def _read(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -269,5 +292,5 @@ def _damaged(name: str, what: str) -> DamagedDatasetError:
     return DamagedDatasetError(
         f"Dataset '{name}' is damaged ({what}).",
         "Prepare it again from its source: "
-        f"`{format_command('data fetch', 'SOURCE', name=name, force=True)}`.",
+        f"`{format_command('data add', 'SOURCE', name=name, force=True)}`.",
     )

@@ -1,16 +1,18 @@
 """Decode a file's bytes if the encoding is certain; else raise an error that says how to convert.
 
-Accepted are UTF-8 with or without byte-order mark, and UTF-16 and UTF-32 with one. For other
-bytes the error names the likely format, guessed from their start.
+Accepted are UTF-8 with or without byte-order mark, UTF-16 and UTF-32 with one, and any other
+encoding that the user names. For other bytes the error names the likely format, guessed from
+their start; text is never decoded by a guess.
 """
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
-from io import IncrementalNewlineDecoder
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from drakegpt.errors import CorpusError
+from drakegpt.errors import CorpusError, UsageError
 from drakegpt.wording import quote
 
 # UTF-32's mark starts with that of UTF-16, so it comes first.
@@ -36,40 +38,128 @@ SIGNATURES = (
     (b"\x28\xb5\x2f\xfd", "zstd, which is compressed", "Unpack it first: `unzstd {file}`."),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it, and fetch the text file in it."),
     (b"PK\3\4", "a zip archive, as office documents and e-books are too",
-     "Unpack it (`unzip {file}`) and fetch the text file in it, or save the document as text."),
-    (b"PK\5\6", "an empty zip archive", "Fetch a text file."),
+     "Name it .zip if it holds text files, or save the document as text."),
+    (b"PK\5\6", "an empty zip archive", "Add a text file."),
     (b"%PDF-", "a PDF", "Save its text as a .txt file: `pdftotext -enc UTF-8 {file} {target}`."),
 )  # fmt: skip
 
 
-def decode_chunks(raw: Iterable[bytes], source: str) -> Iterator[str]:
+# "\r\r\n" is what a program leaves that writes "\r\n" as text on Windows.
+LINE_END = re.compile("\r\r\n|\r\n|\r")
+MAX_HELD = 2  # carriage returns at the end of a piece that the next one may complete
+
+
+@dataclass
+class Findings:
+    """What decoding found out about the files it has read, by their names in messages."""
+
+    encodings: dict[str, str] = field(default_factory=dict)
+    doubled_line_ends: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)  # with halves of characters, now U+FFFD
+
+    def keep(self, names: set[str]) -> None:
+        """Forget files other than these."""
+        self.encodings = {k: v for k, v in self.encodings.items() if k in names}
+        self.doubled_line_ends &= names
+        self.replaced &= names
+
+
+def decode_chunks(
+    raw: Iterable[bytes],
+    source: str,
+    encoding: str | None = None,
+    findings: Findings | None = None,
+) -> Iterator[str]:
     """Yield the text in pieces, without byte-order mark and with line feeds as line ends.
 
-    Raises `CorpusError` for bytes that are not text in a known encoding. The text does not
-    depend on how the bytes are divided. `source`: the file's name in messages.
+    `encoding` is that of bytes without a mark, by default UTF-8. Raises `CorpusError` for
+    bytes that are not text in a known encoding. The text does not depend on how the bytes
+    are divided. `source`: the file's name in messages.
     """
     rest = iter(raw)
     head = _read_head(rest)
-    encoding, mark = next(((e, m) for m, e in MARKS if head.startswith(m)), ("utf-8", b""))
-    if not mark:
+    found, mark = next(((e, m) for m, e in MARKS if head.startswith(m)), (encoding or "utf-8", b""))
+    if not mark and not encoding:
         _check_text(head[:HEAD], source)
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    newlines = IncrementalNewlineDecoder(None, translate=True)
+    findings = findings or Findings()
+    findings.encodings[source] = found
+    decoder = codecs.getincrementaldecoder(found)("strict")
+    newlines = _LineEnds()
     position, line = len(mark), 1
     for chunk, last in _flag_last(chain([head[len(mark) :]], rest)):
         pending = len(decoder.getstate()[0])  # bytes of an incomplete character
         try:
             text = decoder.decode(chunk, last)
         except UnicodeDecodeError as error:
-            before = newlines.decode(error.object[: error.start].decode(encoding), final=True)
+            before = newlines.decode(error.object[: error.start].decode(found, "replace"), True)
             where = f"line {line + before.count(chr(10))} has the byte 0x" + (
                 f"{error.object[error.start]:02x} at position {position - pending + error.start:,}"
             )
-            raise _explain_undecodable(head[:HEAD], encoding, where, source) from error
+            named = encoding if not mark else None
+            raise _explain_undecodable(head[:HEAD], found, where, source, named) from error
+        except UnicodeError as error:  # some codecs raise this one, without a place
+            raise CorpusError(
+                f"{source} is not text in {found} ({error}).", "Name another --encoding."
+            ) from error
         position += len(chunk)
-        text = newlines.decode(text, final=last)
+        text = newlines.decode(text, last)
         line += text.count("\n")
         yield text
+    if newlines.doubled:
+        findings.doubled_line_ends.add(source)
+
+
+class _LineEnds:
+    """Translates line ends to line feeds; the text comes in pieces."""
+
+    def __init__(self) -> None:
+        self.doubled = False  # whether there were line ends of three characters
+        self._held = ""  # carriage returns, until it is known what follows
+
+    def decode(self, text: str, last: bool) -> str:
+        """Translate a piece; the last one is whole."""
+        text = self._held + text
+        returns = 0 if last else min(MAX_HELD, len(text) - len(text.rstrip("\r")))
+        whole, self._held = text[: len(text) - returns], text[len(text) - returns :]
+        if "\r" not in whole:
+            return whole
+        self.doubled = self.doubled or "\r\r\n" in whole
+        return LINE_END.sub("\n", whole)
+
+
+def normalize_line_ends(text: str) -> str:
+    """Return a whole text with line feeds as line ends."""
+    return LINE_END.sub("\n", text) if "\r" in text else text
+
+
+def choose_encoding(raw: Iterable[bytes], given: str) -> str:
+    """Return the encoding of a file without a mark: `given`, or UTF-8 if its bytes show that.
+
+    Text in another encoding that is not ASCII practically never happens to be UTF-8. So
+    one wrong file in a folder of good ones can be read without garbling the others.
+    """
+    decoder, plain = codecs.getincrementaldecoder("utf-8")("strict"), True
+    try:
+        for chunk, last in _flag_last(raw):
+            decoder.decode(chunk, last)
+            plain = plain and chunk.isascii()
+    except UnicodeDecodeError:
+        return given
+    return given if plain else "utf-8"
+
+
+def check_encoding(name: str) -> str:
+    """Return an encoding's name, "utf-8" for UTF-8; raises `UsageError` if there is none."""
+    try:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)  # raises LookupError for codecs that are not of text
+        codec.incrementaldecoder("strict")  # `None` where there is none
+    except (LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"There is no encoding '{name}'.",
+            "Name one that Python knows, such as windows-1252, iso-8859-2, shift_jis or utf-16-le.",
+        ) from error
+    return codec.name if codec.name == "utf-8" else name
 
 
 def _read_head(raw: Iterator[bytes]) -> bytes:
@@ -99,8 +189,18 @@ def _check_text(head: bytes, source: str) -> None:
         raise _explain_wide(head, source) or _explain_binary(source)
 
 
-def _explain_undecodable(head: bytes, encoding: str, where: str, source: str) -> CorpusError:
-    """Build the error for bytes that do not fit the encoding, the first of them at `where`."""
+def _explain_undecodable(
+    head: bytes, encoding: str, where: str, source: str, named: str | None
+) -> CorpusError:
+    """Build the error for bytes that do not fit the encoding, the first of them at `where`.
+
+    `named`: the encoding, if the user has named it.
+    """
+    if named:
+        return CorpusError(
+            f"{source} is not text in {named}: {where}.",
+            "Name another --encoding, or save the file as UTF-8 and leave it out.",
+        )
     if encoding != "utf-8":
         problem = f"{source} is damaged: its mark says {_short_name(encoding)}, but {where}."
         return CorpusError(problem, "Save it again, as UTF-8, in the program it came from.")
@@ -108,7 +208,8 @@ def _explain_undecodable(head: bytes, encoding: str, where: str, source: str) ->
         return error
     if b"\0" in head:
         return _explain_binary(source)
-    fix = _suggest_conversion("windows-1252", source)
+    fix = "Name its encoding, for example --encoding windows-1252. Or "
+    fix += _suggest_conversion("windows-1252", source)
     return CorpusError(f"{source} is not UTF-8: {where}.", fix)
 
 
@@ -118,9 +219,10 @@ def _explain_wide(head: bytes, source: str) -> CorpusError | None:
     encoding = max(WIDE, key=lambda encoding: ascii_in[encoding])
     if not ascii_in[encoding]:
         return None
+    fix = _suggest_conversion(encoding.replace("-l", "l").replace("-b", "b"), source)
     return CorpusError(
         f"{source} is not UTF-8 but {_short_name(encoding)}, without a byte-order mark.",
-        _suggest_conversion(encoding.replace("-l", "l").replace("-b", "b"), source),
+        f"Add --encoding {encoding}. Or {fix}",
     )
 
 
@@ -147,14 +249,14 @@ def _share_of_controls(head: bytes) -> float:
 def _explain_binary(source: str) -> CorpusError:
     return CorpusError(
         f"{source} is not text but binary data.",
-        "Fetch a text file: save or export its contents as plain text in UTF-8.",
+        "Add a text file: save or export its contents as plain text in UTF-8.",
     )
 
 
 def _suggest_conversion(encoding: str, source: str) -> str:
     target = f"utf8{Path(source).suffix}"
     return (
-        "Save it as UTF-8 in your editor, or convert it: "
+        "save it as UTF-8 in your editor, or convert it: "
         f"`iconv -f {encoding} -t utf-8 {_quote_name(source)} > {quote(target)}`."
     )
 

@@ -33,7 +33,7 @@ class Metadata:
     source_sha256: str  # of the bytes as they came
     prepared_at: str  # ISO 8601, UTC
     characters: int
-    songs: int | None  # rows of a CSV that held text
+    songs: int | None  # documents that are songs
     vocab_size: int
     train_tokens: int
     val_tokens: int
@@ -45,6 +45,11 @@ class Metadata:
     rows_left_out: int | None = None  # of a CSV, without text
     val_share_in_train: float | None = None  # of validation characters, in lines of training
     val_songs_in_train: int | None = None  # validation songs that training has too
+    encoding: str = ""  # that the user named, for bytes that do not tell
+    split: str = "contiguous"  # or "songs": each stands as a whole in one split
+    exact_copies: int | None = None  # songs that repeat an earlier one word for word
+    near_copies: int | None = None  # others the same but for case, spaces and punctuation
+    copies_left_out: int | None = None  # of those; `None` if they were not to be left out
 
     def answers(self, tokenizer: str, vocab_size: int | None) -> bool:
         """Tell whether preparing the same text with that tokenizer gives this one's tokens."""
@@ -66,6 +71,23 @@ class Metadata:
             f"{self.val_share_in_train:.1%} of the validation text is in lines of {SHORTEST_LINE} "
             f"characters or more that the training text has too{songs}."
         )
+
+    @property
+    def copies(self) -> str:
+        """A sentence on songs that repeat others; "" if there are none, or none are known."""
+        exact, near = self.exact_copies or 0, self.near_copies or 0
+        if not exact + near:
+            return ""
+        repeat = pluralize(exact + near, "song repeats another", "songs repeat others")
+        kinds = f"{exact:,} word for word, {near:,} but for case, spaces and punctuation"
+        outcome = (
+            "they are left out"
+            if self.copies_left_out
+            else "copies stand in one split; --dedupe leaves them out"
+            if self.split == "songs"
+            else "--dedupe leaves them out"
+        )
+        return f"{repeat} ({kinds}): {outcome}."
 
     def to_json(self) -> str:
         """Return the text of `dataset.json`."""

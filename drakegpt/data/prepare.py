@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drakegpt import files, home
-from drakegpt.data import dataset, overlap, preprocess
+from drakegpt.data import dataset, overlap, preprocess, song_split
 from drakegpt.data.corpus import Corpus, StageProgress, Text, compute_checksum
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.metadata import Metadata, metadata_from_json
 from drakegpt.data.preprocess import CorpusStats, report_stage
+from drakegpt.data.song_split import DividedSongs
 from drakegpt.data.songs import SONGS, SongRecorder
 from drakegpt.data.tokenizers.base import Tokenizer, token_type
 from drakegpt.data.tokenizers.bpe import DEFAULT_VOCAB_SIZE, check_vocab_size
@@ -36,9 +37,18 @@ def prepare_dataset(
     tokenizer: str = "char",
     vocab_size: int | None = None,
     text_column: str = "",
+    encoding: str = "",
+    by_songs: bool = False,
+    dedupe: bool = False,
+    divided_at: int | None = None,
     progress: StageProgress | None = None,
 ) -> Dataset:
     """Split a text 90/10 by characters, tokenize it and store it as the dataset `name`.
+
+    With `by_songs`, a text of songs is divided into whole songs, so that none stands in both
+    splits; otherwise its last tenth is the validation split. `dedupe` leaves out songs that
+    repeat others. `divided_at`: the characters for training of a text that is divided between
+    two songs already. `text_column` and `encoding` are recorded.
 
     `tokenizer`: "char", or "bpe" with up to `vocab_size` tokens learned from the
     training split. Memory does not grow with the text, except for BPE, which learns from
@@ -46,7 +56,16 @@ def prepare_dataset(
     smallest model. The version that `name` had before stays on the disk.
     """
     corpus = Text(corpus) if isinstance(corpus, str) else corpus
-    stats = preprocess.scan(corpus, report_stage(progress, "reading"))
+    division = None
+    if corpus.has_songs and (by_songs or dedupe):
+        report = report_stage(progress, "comparing songs")
+        division = song_split.split_songs(corpus, by_songs=by_songs, dedupe=dedupe, report=report)
+        corpus = DividedSongs(corpus, division)
+    stats = preprocess.scan(
+        corpus,
+        report_stage(progress, "reading"),
+        division.train_characters if division and division.by_songs else divided_at,
+    )
     _check_length(stats, name, source)
     made, version = _make_tokenizer(corpus, stats, name, tokenizer, vocab_size, progress)
     metadata = Metadata(
@@ -67,6 +86,13 @@ def prepare_dataset(
         vocab_asked=None if made.end is None else vocab_size or DEFAULT_VOCAB_SIZE,
         text_column=text_column,
         rows_left_out=stats.left_out,
+        encoding=encoding,
+        split=stats.split,
+        exact_copies=division.exact_copies if division else None,
+        near_copies=division.near_copies if division else None,
+        copies_left_out=division.exact_copies + division.near_copies
+        if division and dedupe
+        else None,
     )
     _store(_Preparation(corpus, stats, made, metadata, progress))
     dataset.set_default(name)
@@ -112,7 +138,7 @@ def _make_tokenizer(
     report = report_stage(progress, "taking checksums")
     if kind == CharTokenizer.kind:
         made: Tokenizer = CharTokenizer(stats.alphabet)
-        return made, preprocess.fingerprint(made, corpus, report)
+        return made, preprocess.fingerprint(made, corpus, stats, report)
     vocab_size = vocab_size or DEFAULT_VOCAB_SIZE
     check_vocab_size(vocab_size)
     current = _load_current(name)
@@ -122,11 +148,11 @@ def _make_tokenizer(
         and current.metadata.text_sha256 == stats.sha256
     ):
         # Training again gives the same tokenizer, unless the documents are divided differently.
-        version = preprocess.fingerprint(current.tokenizer, corpus, report)
+        version = preprocess.fingerprint(current.tokenizer, corpus, stats, report)
         if version == current.metadata.version:
             return current.tokenizer, version
     made = preprocess.train_bpe(corpus, stats.train_characters, vocab_size, progress)
-    return made, preprocess.fingerprint(made, corpus, report)
+    return made, preprocess.fingerprint(made, corpus, stats, report)
 
 
 def _load_current(name: str) -> Dataset | None:

@@ -20,6 +20,8 @@ from drakegpt.data.tokenizers.char import CharacterSet
 from drakegpt.errors import CorpusError
 
 TRAIN_SHARE = 0.9
+# By songs, each stands as a whole in one of the splits; contiguous: the end is for validation.
+SPLITS = ("songs", "contiguous")
 # Stands between documents in what is fingerprinted. This byte never occurs in UTF-8, so the same
 # text divided into other documents, which has other tokens, has another fingerprint.
 BOUNDARY = b"\xff"
@@ -35,11 +37,13 @@ class CorpusStats:
     documents: int
     left_out: int | None  # rows without text; `None` if the documents are not rows
     songs_sha256: str  # of what `SongRecorder` writes
+    train_characters: int  # those in the training split; the others are the validation split
+    by_songs: bool = False  # whether the splits are divided between two songs, chosen as such
 
     @property
-    def train_characters(self) -> int:
-        """Number of characters in the training split; the others are the validation split."""
-        return int(self.characters * TRAIN_SHARE)
+    def split(self) -> str:
+        """How the text is divided: one of `SPLITS`."""
+        return "songs" if self.by_songs else "contiguous"
 
     @property
     def blank(self) -> bool:
@@ -47,8 +51,13 @@ class CorpusStats:
         return not self.alphabet.strip()
 
 
-def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
-    """Read a whole corpus; returns its statistics."""
+def scan(
+    corpus: Corpus, report: ByteProgress | None = None, train_characters: int | None = None
+) -> CorpusStats:
+    """Read a whole corpus; returns its statistics.
+
+    `train_characters`: where the songs for validation begin, if the text is divided by songs.
+    """
     seen, digest, songs = CharacterSet(), hashlib.sha256(), hashlib.sha256()
     characters = documents = 0
     corpus = SongRecorder(corpus, lambda text: songs.update(text.encode()))
@@ -65,6 +74,8 @@ def scan(corpus: Corpus, report: ByteProgress | None = None) -> CorpusStats:
         documents,
         corpus.left_out,
         songs.hexdigest(),
+        int(characters * TRAIN_SHARE) if train_characters is None else train_characters,
+        train_characters is not None,
     )
 
 
@@ -86,9 +97,13 @@ def train_bpe(
     return BPETokenizer.train(pieces(), vocab_size)
 
 
-def fingerprint(tokenizer: Tokenizer, corpus: Corpus, report: ByteProgress | None = None) -> str:
-    """Compute the SHA-256 of a tokenizer and the text it is applied to."""
+def fingerprint(
+    tokenizer: Tokenizer, corpus: Corpus, stats: CorpusStats, report: ByteProgress | None = None
+) -> str:
+    """Compute the SHA-256 of a tokenizer, the text it is applied to, and a split by songs."""
     digest = hashlib.sha256(tokenizer.to_json().encode() + b"\0")
+    if stats.by_songs:
+        digest.update(b"%d\0" % stats.train_characters)
     boundary = b"\n" if tokenizer.end is None else BOUNDARY
     for part in iter_parts(corpus, report):
         digest.update(boundary if part is None else part.encode())
@@ -126,7 +141,7 @@ def encode_splits(
 
 def changed_text_error() -> CorpusError:
     """Create the error for a text that differs from one pass to the next."""
-    return CorpusError("The text has changed while it was being prepared.", "Fetch it once more.")
+    return CorpusError("The text has changed while it was being prepared.", "Add it once more.")
 
 
 def report_stage(progress: StageProgress | None, stage: str) -> ByteProgress | None:

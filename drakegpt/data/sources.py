@@ -1,16 +1,15 @@
-"""Sources of texts: Kaggle, a URL, the package itself, or a user's file.
+"""Sources of texts: Kaggle, a URL, the package itself, or what a user has.
 
-`fetch` gets a source's file and prepares its text as a dataset. Each source is an entry of
-`SOURCES`. A download goes to a temporary folder, a user's file is read in place; neither is
+`fetch` gets a source's file and prepares its text as a dataset. Each known source is an entry
+of `SOURCES`. A download goes to a temporary folder, a user's file is read in place; neither is
 loaded into memory as a whole.
 
-Not here: the kaggle client (`kaggle`), reading a text from a file (`corpus`), datasets
-(`dataset`, `prepare`).
+Not here: the kaggle client (`kaggle`), what a user's path may be (`user_files`), reading a text
+from a file (`corpus`), datasets (`dataset`, `prepare`).
 """
 
 import hashlib
 import re
-import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -20,20 +19,28 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
-from drakegpt import files, home
-from drakegpt.data import corpus, dataset, kaggle
-from drakegpt.data.corpus import ByteProgress, CsvColumn, StageProgress, TextFile
+from drakegpt import files
+from drakegpt.data import corpus, dataset, kaggle, user_files
+from drakegpt.data.corpus import (
+    LYRIC_COLUMN,
+    ByteProgress,
+    CsvColumn,
+    File,
+    StageProgress,
+    TextFile,
+)
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.encodings import Findings
+from drakegpt.data.metadata import Metadata
 from drakegpt.data.prepare import prepare_dataset
-from drakegpt.data.preprocess import report_stage
-from drakegpt.data.tables import SEPARATORS
+from drakegpt.data.preprocess import SPLITS, report_stage
 from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.data.tokenizers.load import KINDS
-from drakegpt.errors import FetchError, UsageError, is_disk_full
+from drakegpt.data.user_files import Opened
+from drakegpt.errors import FetchError, UsageError
 from drakegpt.wording import pluralize
 
-LYRIC_COLUMN = "Lyric"
 TIMEOUT_SECONDS = 30
 
 
@@ -53,8 +60,47 @@ class Fetched:
     """A dataset, and what `fetch` did for it."""
 
     dataset: Dataset
-    outcome: str  # "prepared", "already there" or "changed"
+    outcome: str  # "prepared", "already there", "changed", or "split differently"
     notes: tuple[str, ...] = ()  # remarks on the text, a sentence each
+    summary: tuple[str, ...] = ()  # what was read and how, a sentence each
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be prepared, and how."""
+
+    source: str
+    name: str
+    text_column: str | None
+    encoding: str | None
+    tokenizer: str
+    vocab_size: int | None
+    split: str | None  # `None`: by songs for a user's text, contiguous for a known source
+    dedupe: bool
+
+    @property
+    def known(self) -> Source | None:
+        """The known source, if it is one."""
+        return SOURCES.get(self.source)
+
+    @property
+    def provenance(self) -> str:
+        """Where the text comes from."""
+        return self.known.provenance if self.known else user_files.resolve_path(self.source)
+
+    @property
+    def by_songs(self) -> bool:
+        """Whether the text is divided by songs, if it has any."""
+        return self.split == "songs" or not (self.split or self.known)
+
+    def matches(self, metadata: Metadata) -> bool:
+        """Tell whether a dataset of a known source was prepared like this."""
+        return (
+            metadata.answers(self.tokenizer, self.vocab_size)
+            and metadata.text_column == _record_column(self.text_column)
+            and metadata.split == ("songs" if self.by_songs else "contiguous")
+            and (metadata.copies_left_out is not None) == self.dedupe
+        )
 
 
 def fetch(
@@ -62,98 +108,161 @@ def fetch(
     *,
     name: str | None = None,
     text_column: str | None = None,
+    encoding: str | None = None,
     tokenizer: str = "char",
     vocab_size: int | None = None,
+    split: str | None = None,
+    dedupe: bool = False,
     force: bool = False,
     progress: StageProgress | None = None,
 ) -> Fetched:
-    """Fetch a known source or a user's file and prepare it as a dataset.
+    """Get a known source or what a user has at a path, and prepare it as a dataset.
 
+    A path is that of a file, a folder or a zip archive; "-" is standard input.
     `vocab_size` is for the tokenizer "bpe", whose datasets have names ending in "-bpe"
-    unless a name is given; `text_column` is for CSVs. An existing dataset is reused unless
-    `force`; a changed file, another column or another vocabulary becomes a new version.
-    Raises `FetchError`, `CorpusError` or `UsageError`, and leaves existing datasets
-    unchanged then.
+    unless a name is given; `text_column` is for tables, `encoding` for files that are
+    not UTF-8. `split`: "songs", so that no song stands in both splits, or "contiguous",
+    the default of the known sources. `dedupe` leaves out songs that repeat others. An
+    existing dataset is reused unless `force`; a changed text or other options make a new
+    version. Raises `FetchError`, `CorpusError` or `UsageError`, and leaves existing
+    datasets unchanged then.
     """
-    known = SOURCES.get(source)
-    _check_not_empty(source=source, name=name, text_column=text_column)
+    _check_not_empty(source=source, name=name, text_column=text_column, encoding=encoding)
     _check_tokenizer(tokenizer, vocab_size)
-    default = (source if known else Path(source).stem) + ("-bpe" if tokenizer == "bpe" else "")
-    name = _resolve_name(name or default, chosen=name is not None)
-    existing = dataset.load(name) if name in dataset.list_names() and not force else None
-    provenance = known.provenance if known else _resolve_path(source)
-    if existing and existing.metadata.provenance != provenance:
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"There is no split '{split}'.", f"Take one of {', '.join(SPLITS)}.")
+    stem = source if source in SOURCES else user_files.suggest_dataset_name(source)
+    full_name = _resolve_name(
+        name or stem + ("-bpe" if tokenizer == "bpe" else ""), chosen=name is not None
+    )
+    request = _Request(
+        source, full_name, text_column, encoding, tokenizer, vocab_size, split, dedupe
+    )
+    existing = dataset.load(full_name) if _is_prepared(full_name) and not force else None
+    if existing and existing.metadata.provenance != request.provenance:
         raise UsageError(
-            f"There is a dataset '{name}' already, from {existing.metadata.provenance}.",
+            f"There is a dataset '{full_name}' already, from {existing.metadata.provenance}.",
             "Give this one another --name, or replace the existing one with --force.",
         )
-    is_csv = known.is_csv if known else Path(source).suffix.lower() == ".csv"
-    if text_column and not is_csv:
-        raise UsageError(f"--text-column is for CSV files, which {source} is not.", "Leave it out.")
-    column = (text_column or LYRIC_COLUMN).strip() if is_csv else None
-    matches = bool(existing and existing.metadata.answers(tokenizer, vocab_size))
-    if known and existing and matches and existing.metadata.text_column == _record_column(column):
-        dataset.set_default(name)
-        return Fetched(existing, "already there", _collect_notes(existing))
-    prepared, notes = _prepare(source, name, column, tokenizer, vocab_size, progress)
+    if request.known:
+        _check_known(request)
+        if existing and request.matches(existing.metadata):
+            dataset.set_default(full_name)
+            return Fetched(existing, "already there", _collect_notes(existing))
+    prepared, notes, summary = _prepare(request, progress)
+    return Fetched(prepared, _compare(existing, prepared, request), notes, summary)
+
+
+def _is_prepared(name: str) -> bool:
+    return name in dataset.list_names()
+
+
+def _compare(existing: Dataset | None, prepared: Dataset, request: _Request) -> str:
+    """Tell what a newly prepared dataset is to the one that was there."""
     if existing is None:
-        return Fetched(prepared, "prepared", notes)
-    if existing.metadata.version == prepared.metadata.version:
-        return Fetched(prepared, "already there", notes)
-    return Fetched(prepared, "changed" if matches else "prepared", notes)
+        return "prepared"
+    before, now = existing.metadata, prepared.metadata
+    if before.version == now.version:
+        return "already there"
+    if not before.answers(request.tokenizer, request.vocab_size):
+        return "prepared"
+    same_file = before.source_sha256 == now.source_sha256
+    return "split differently" if same_file and before.split != now.split else "changed"
+
+
+def _check_known(request: _Request) -> None:
+    """Raise `UsageError` for options that are not for a known source."""
+    if request.text_column and request.known and not request.known.is_csv:
+        raise UsageError(
+            f"--text-column is for tables, such as CSV files, which {request.source} is not.",
+            "Leave it out.",
+        )
+    if request.encoding:
+        raise UsageError(
+            f"--encoding is for files of your own; that of {request.source} is known.",
+            "Leave it out.",
+        )
 
 
 def _prepare(
-    source: str,
-    name: str,
-    column: str | None,
-    tokenizer: str,
-    vocab_size: int | None,
-    progress: StageProgress | None,
-) -> tuple[Dataset, tuple[str, ...]]:
-    """Get a source's file and prepare it as a dataset, from one `column` if it is a CSV."""
-    known = SOURCES.get(source)
+    request: _Request, progress: StageProgress | None
+) -> tuple[Dataset, tuple[str, ...], tuple[str, ...]]:
+    """Get a source's text and prepare it; returns the dataset, remarks and a summary."""
     with files.temporary_folder(Path(tempfile.gettempdir())) as folder:
-        if known:
-            path = known.download(folder, report_stage(progress, "downloading"))
-        else:
-            path = _find_file(Path(source), folder)
-        text = CsvColumn(path, column, source) if column else TextFile(path, source)
+        opened = (_open_known if request.known else _open_own)(request, folder, progress)
+        if not opened.corpus.has_songs and (request.dedupe or request.split == "songs"):
+            option = "--dedupe" if request.dedupe else "--split songs"
+            raise UsageError(
+                f"{option} is for texts of songs, which {request.source} is not.",
+                "Leave it out, or divide the songs by two or more blank lines.",
+            )
         prepared = prepare_dataset(
-            text,
-            name=name,
-            source=source,
-            provenance=known.provenance if known else _resolve_path(source),
-            source_sha256=corpus.compute_checksum(path, source, report_stage(progress, "reading")),
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            text_column=_record_column(column),
+            opened.corpus,
+            name=request.name,
+            source=request.source,
+            provenance=request.provenance,
+            source_sha256=opened.sha256,
+            tokenizer=request.tokenizer,
+            vocab_size=request.vocab_size,
+            text_column=_record_column(request.text_column, *opened.columns),
+            encoding=request.encoding or "",
+            by_songs=request.by_songs,
+            dedupe=request.dedupe,
             progress=progress,
         )
-    notes = _collect_notes(prepared)
-    if isinstance(text, CsvColumn) and text.separator != ",":
-        notes = (f"{source} has its columns separated by {SEPARATORS[text.separator]}.", *notes)
-    return prepared, notes
+    notes = (*opened.describe_separators(), *_collect_notes(prepared, request))
+    return prepared, notes, (*opened.summary, *opened.describe_reading())
 
 
-def _record_column(column: str | None) -> str:
+def _open_known(request: _Request, folder: Path, progress: StageProgress | None) -> Opened:
+    """Download a known source and open it."""
+    known = SOURCES[request.source]
+    path = known.download(folder, report_stage(progress, "downloading"))
+    file, findings = File(path, request.source), Findings()
+    text: CsvColumn | TextFile = TextFile(file)
+    if known.is_csv:
+        text = CsvColumn(file, request.text_column or LYRIC_COLUMN)
+    sha256 = corpus.compute_checksum(path, request.source, report_stage(progress, "reading"))
+    return Opened(text, sha256, (), findings, (text,) if isinstance(text, CsvColumn) else ())
+
+
+def _open_own(request: _Request, folder: Path, progress: StageProgress | None) -> Opened:
+    """Open what a user named."""
+    return user_files.open_text(
+        request.source,
+        folder,
+        text_column=request.text_column,
+        encoding=request.encoding,
+        progress=progress,
+    )
+
+
+def _record_column(asked: str | None, *read: str) -> str:
     """Return the column as a dataset's metadata record it: "" for the default."""
-    return "" if column in (None, LYRIC_COLUMN) else str(column)
+    column = (asked or (read[0] if len(read) == 1 else "")).strip()
+    return "" if column == LYRIC_COLUMN else column
 
 
-def _collect_notes(prepared: Dataset) -> tuple[str, ...]:
-    """Collect remarks on a text: rows left out, NUL characters, overlap of the splits."""
-    left_out = prepared.metadata.rows_left_out
-    rows = pluralize(left_out or 0, "row")
-    column = prepared.metadata.text_column or LYRIC_COLUMN
+def _collect_notes(prepared: Dataset, request: _Request | None = None) -> tuple[str, ...]:
+    """Collect remarks on a text: what was left out, copies of songs, overlap of the splits."""
+    about = prepared.metadata
+    rows = pluralize(about.rows_left_out or 0, "row")
+    column = about.text_column or LYRIC_COLUMN
+    few = (
+        f"It has too few different songs ({about.songs}) to keep whole ones for validation; "
+        "its last tenth is the validation split."
+    )
     return tuple(
         note
         for note, applies in (
-            (f"Left out: {rows} with nothing, nan or null in the column '{column}'.", left_out),
+            (f"Left out: {rows} with nothing, nan or null in the column '{column}'.",
+             about.rows_left_out),
             ("The text contains NUL characters, which are ordinary tokens.",
              isinstance(prepared.tokenizer, CharTokenizer)
              and "\0" in prepared.tokenizer.characters),
-            (prepared.metadata.overlap, prepared.metadata.overlap),
+            (about.copies, about.copies),
+            (few, request and request.by_songs and about.songs and about.split != "songs"),
+            (about.overlap, about.overlap),
         )
         if applies
     )  # fmt: skip
@@ -194,7 +303,7 @@ def download_url(url: str, sha256: str, target: Path, progress: ByteProgress | N
 
     Raises `FetchError` unless the checksum is `sha256`.
     """
-    by_hand = f"Download {url} in a browser and run `drakegpt data fetch FILE --name NAME`."
+    by_hand = f"Download {url} in a browser and run `drakegpt data add FILE --name NAME`."
     digest = hashlib.sha256()
     try:
         with (
@@ -252,40 +361,6 @@ SOURCES: dict[str, Source] = {
         bundled=True,
     ),
 }
-
-
-def _resolve_path(source: str) -> str:
-    """Resolve the path of a user's file; a pipe, whose target differs each time, keeps its name."""
-    path = Path(source).absolute()
-    return str(path if path.is_relative_to("/dev") else path.resolve())
-
-
-def _find_file(path: Path, folder: Path) -> Path:
-    """Return a path that can be read repeatedly: a user's file, or a pipe's copy in `folder`.
-
-    Whether a path under /dev can be read twice depends on the system.
-    """
-    try:
-        path = home.expand_user(path)
-        with path.open("rb") as file:
-            if path.is_file() and Path("/dev") not in path.parents:
-                return path
-            with (folder / "copy").open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-                return folder / "copy"
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"'{path}' is neither a known source nor a file.",
-            f"Known sources: {', '.join(SOURCES)}; or give the path of a .txt or .csv file.",
-        ) from error
-    except OSError as error:
-        if is_disk_full(error):
-            raise FetchError(
-                f"The disk is full at {folder}.", "Free some space, then try again."
-            ) from error
-        raise FetchError(
-            f"{path} cannot be read: {error.strerror}.", "Name a .txt or .csv file you can open."
-        ) from error
 
 
 def _check_tokenizer(kind: str, vocab_size: int | None) -> None:

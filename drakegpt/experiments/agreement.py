@@ -277,6 +277,7 @@ def _find_retokenized(data: Dataset) -> list[Dataset]:
         with suppress(CorpusError):
             other = dataset.load(name)
             same_text = other.metadata.text_sha256 == data.metadata.text_sha256 != ""
+            same_text = same_text and other.metadata.split == data.metadata.split
             if same_text and other.tokenizer.to_json() != data.tokenizer.to_json():
                 found.append(other)
     return found

@@ -84,10 +84,20 @@ def _describe_text(metadata: Metadata) -> SourceText:
         source,
         name=metadata.name,
         text_column=metadata.text_column or None,
+        encoding=metadata.encoding or None,
+        split=_find_split_option(metadata, known=known),
+        dedupe=metadata.copies_left_out is not None,
         tokenizer=metadata.tokenizer if learned else None,
         vocab_size=(metadata.vocab_asked or metadata.vocab_size) if learned else None,
     )
     return SourceText(metadata.name, fetch, not known, metadata.source_sha256)
+
+
+def _find_split_option(metadata: Metadata, *, known: bool) -> str | None:
+    """Return what `--split` must say; `None` where the default gives the same split."""
+    if known:
+        return "songs" if metadata.split == "songs" else None
+    return "contiguous" if metadata.songs and metadata.split == "contiguous" else None
 
 
 def _describe_run(run: Run) -> RunCommand:

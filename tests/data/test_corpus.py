@@ -6,7 +6,7 @@ import io
 import pytest
 
 from drakegpt.data import corpus
-from drakegpt.data.corpus import CsvColumn, TextFile, iter_parts
+from drakegpt.data.corpus import CsvColumn, File, TextFile, iter_parts
 from drakegpt.errors import CorpusError, FetchError
 
 
@@ -18,7 +18,7 @@ def test_a_csv_comes_song_by_song_whatever_the_chunks(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_bytes(table.getvalue().encode("utf-8-sig"))
     for size in (1, 2, 3, 7, 1000):
         monkeypatch.setattr(corpus, "CHUNK", size)
-        text = CsvColumn(tmp_path / "t.csv", "words", "t.csv")
+        text = CsvColumn(File(tmp_path / "t.csv", "t.csv"), "words")
         assert ["".join(song) for song in text.documents()] == [songs[0], songs[3], songs[4]]
         assert list(iter_parts(text)) == [songs[0], None, songs[3], None, songs[4]]
 
@@ -27,19 +27,21 @@ def test_progress_ends_with_everything(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK", 10)
     (tmp_path / "t.txt").write_bytes(b"a" * 95)
     seen = []
-    list(iter_parts(TextFile(tmp_path / "t.txt", "t.txt"), lambda *report: seen.append(report)))
+    list(
+        iter_parts(TextFile(File(tmp_path / "t.txt", "t.txt")), lambda *report: seen.append(report))
+    )
     assert seen[0] == (10, 95)
     assert seen[-1] == (95, 95)
 
 
 def test_a_file_that_went_away_is_explained(tmp_path):
     with pytest.raises(FetchError, match=r"t\.txt cannot be read: No such file"):
-        list(iter_parts(TextFile(tmp_path / "t.txt", "t.txt")))
+        list(iter_parts(TextFile(File(tmp_path / "t.txt", "t.txt"))))
 
 
 def songs_of(tmp_path, text, column="Lyric"):
     (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    table = CsvColumn(tmp_path / "t.csv", column, "t.csv")
+    table = CsvColumn(File(tmp_path / "t.csv", "t.csv"), column)
     return ["".join(song) for song in table.documents()], table
 
 
@@ -122,7 +124,7 @@ def test_a_large_cell_is_held_in_little_more_than_its_size(tmp_path):
         (tmp_path / "t.csv").write_text(f'id,Lyric\n1,"{cell}"\n', encoding="utf-8")
         del cell
         tracemalloc.start()
-        (song,) = CsvColumn(tmp_path / "t.csv", "Lyric", "t.csv").documents()
+        (song,) = CsvColumn(File(tmp_path / "t.csv", "t.csv"), "Lyric").documents()
         assert sum(map(len, song)) > size / 5
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

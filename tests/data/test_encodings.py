@@ -25,9 +25,14 @@ def read(raw, size=10**6, source="x.txt"):
 
 
 fragments = st.sampled_from(
-    [b"\r", b"\n", b"\r\n", b"a", b"bc\x0b", "é".encode(), "日".encode(), "👩".encode(),
+    [b"\r", b"\n", b"\r\n", b"\r\r\n", b"\r\r\n", b"a", b"bc\x0b", "é".encode(), "日".encode(), "👩".encode(),
      "\u2028".encode(), b"\xef\xbb\xbf", b"\xc3", b"\xff", b"\xfe", b"\xe6\x97"]
 )  # fmt: skip
+
+
+def unify(text):
+    """Line feeds for all line ends, "\\r\\r\\n" among them."""
+    return text.replace("\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def at_once(raw):
@@ -37,10 +42,9 @@ def at_once(raw):
         text = raw[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
         place = error.start + len(mark)
-        before = raw[len(mark) : place].decode(encoding)
-        line = len(io.StringIO(before + "x", newline=None).readlines())
+        line = unify(raw[len(mark) : place].decode(encoding)).count("\n") + 1
         return None, f"line {line} has the byte 0x{raw[place]:02x} at position {place}."
-    return text.replace("\r\n", "\n").replace("\r", "\n"), None
+    return unify(text), None
 
 
 @settings(max_examples=300, deadline=None)

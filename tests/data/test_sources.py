@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drakegpt.data import dataset, sources
+from drakegpt.data import dataset, sources, user_files
 from drakegpt.errors import CorpusError, FetchError, UsageError
 
 TEXT = "one two three\nfour five six\n" * 20
@@ -20,10 +20,10 @@ def test_a_disk_that_is_full_while_a_pipe_is_copied(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     (tmp_path / "copy").symlink_to("/dev/full")
-    writer = threading.Thread(target=lambda: pipe.write_text(TEXT))
+    writer = threading.Thread(target=lambda: pipe.write_text(TEXT), daemon=True)
     writer.start()
     with pytest.raises(FetchError, match="disk is full") as caught:
-        sources._find_file(pipe, tmp_path)
+        user_files.find_file(pipe, tmp_path)
     writer.join()
     assert "Free some space" in caught.value.fix
 
@@ -172,8 +172,9 @@ def test_a_file_cannot_pose_as_a_known_source(tmp_path):
 def test_a_missing_file_and_a_folder_are_explained(tmp_path):
     with pytest.raises(UsageError, match="neither a known source nor a file"):
         sources.fetch(str(tmp_path / "nowhere.txt"))
-    with pytest.raises(FetchError, match="cannot be read"):
-        sources.fetch(str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="has no file of songs. It is empty"):
+        sources.fetch(str(tmp_path / "empty"))
     with pytest.raises(UsageError, match="The source is empty"):
         sources.fetch("")
 
@@ -235,7 +236,7 @@ def test_failed_downloads_are_explained(web, words, tmp_path):
 def test_no_network_is_explained(tmp_path):
     with pytest.raises(FetchError, match="could not be reached") as caught:
         sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, tmp_path / "x")
-    assert "data fetch FILE" in caught.value.fix
+    assert "data add FILE" in caught.value.fix
 
 
 def test_the_sample_steps_in_when_nothing_was_fetched(tmp_path):
