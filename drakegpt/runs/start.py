@@ -24,16 +24,24 @@ from drakegpt.training.memory import check_memory
 from drakegpt.training.run_length import resolve_length
 
 
-def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]) -> TrainConfig:
+def resolve_run(
+    model: str,
+    size: str,
+    data: Dataset,
+    *layers: Mapping[str, Any],
+    first_estimate: int | None = None,
+) -> TrainConfig:
     """Resolve the settings of a new run on `data`, with its length in iterations.
 
-    Later layers win, as in `config.resolve`. Raises `UsageError` for settings that are
-    not valid, or for epochs beside a number of iterations; `CorpusError` for a dataset
-    that is too short for the context.
+    Later layers win, as in `config.resolve`. `first_estimate`: the iterations of a run with a
+    time, where they need not be measured. Raises `UsageError` for settings that are not valid,
+    or for epochs or minutes beside a number of iterations; `CorpusError` for a dataset that is
+    too short for the context.
     """
     config = resolve(model, size, data.name, *layers)
-    if config.epochs and any(layer.get("iters") for layer in layers):
-        raise UsageError("epochs and iters both set the length of a run.", "Give one of them.")
+    other = "epochs" if config.epochs else "minutes" if config.minutes else ""
+    if other and any(layer.get("iters") for layer in layers):
+        raise UsageError(f"{other} and iters both set the length of a run.", "Give one of them.")
     if (dtype := choose_run_dtype(config, data.tokenizer.vocab_size)) != config.dtype:
         layers = *layers, {"dtype": dtype}
         config = resolve(model, size, data.name, *layers)
@@ -41,7 +49,9 @@ def resolve_run(model: str, size: str, data: Dataset, *layers: Mapping[str, Any]
     def at_length(iters: int) -> TrainConfig:
         return resolve(model, size, data.name, *layers, {"iters": iters})
 
-    if length := resolve_length(config, data, at_length):
+    length = {"iters": first_estimate} if first_estimate else None
+    length = length or resolve_length(config, data, at_length)
+    if length:
         config = resolve(model, size, data.name, *layers, length)
     tokens, _ = data.select_splits(tail=config.holds_out_tail)
     parameters = count_total_parameters(config.model_settings(data.tokenizer.vocab_size))

@@ -30,8 +30,7 @@ from drakegpt.models.mixture import load_general_weights
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_run_mixture
 from drakegpt.runs.references import find_reference
 from drakegpt.runs.run import Run
-from drakegpt.runs.scores import count_validation_scoring, identify_scored
-from drakegpt.runs.stored_scores import read_scores
+from drakegpt.runs.stored_scores import count_validation_scoring, identify_scored, read_scores
 
 FILE = "standing.json"
 MAX_TOKENS = 2**17  # of the validation split, from its start: the split of a text of 1.3 MB

@@ -51,9 +51,13 @@ def start_writer(data: Dataset, minutes: float, **changes: Any) -> Run:
     reference = resolve_run("TransformerLM", "default", data, REFERENCE | {"iters": 1} | device)
     vocab_size = data.tokenizer.vocab_size
     rate = count_operations(reference, vocab_size) / measure_step(reference, vocab_size)
-    settings = choose_text_settings(rate * minutes * 60 * SHARE_OF_TRAINING, bpe=bpe)
+    operations = rate * minutes * 60 * SHARE_OF_TRAINING
+    model, settings = choose_model(bpe=bpe), choose_text_settings(operations, bpe=bpe)
     given = settings | {"minutes": minutes, "seed": 1} | changes
-    config = resolve_run(choose_model(bpe=bpe), "default", data, given)
+    step = resolve_run(model, "default", data, given, first_estimate=1)
+    iters = max(1, int(operations / count_operations(step, vocab_size)))
+    iters = min(iters, iters_for_epochs(step, data, step.max_epochs))
+    config = resolve_run(model, "default", data, given, first_estimate=iters)
     return start_run(config, data, facts={"purpose": PURPOSE})
 
 
