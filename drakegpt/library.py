@@ -255,7 +255,8 @@ def compare(
         def train_missing(jobs: Sequence[Job]) -> list[Run]:
             return train_runs(jobs, prepared, resume=True, observer=_Reports(progress))
 
-        chosen = ladder.collect_ladder(prepared, size or "default", settings, seeds, train_missing)
+        given = ladder.choose_trained_settings(size, settings)
+        chosen = ladder.collect_ladder(prepared, size or "default", given, seeds, train_missing)
     else:
         chosen = ladder.select_ladder(prepared, [size] if size else SIZES, settings, seeds)
     if not chosen.by_row:

@@ -65,6 +65,7 @@ class NanoGPT(LanguageModel):
     """GPT-2's architecture without biases and dropout."""
 
     idea = "GPT-2 in plain PyTorch"
+    limit = "knows nothing from before its context"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

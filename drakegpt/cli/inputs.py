@@ -59,7 +59,7 @@ def require_model(given: Mapping[str, Any], example: str) -> str:
     Raises `UsageError`, with `example` as a command that names one.
     """
     preset = PRESETS.get(str(given.get("preset")))
-    if (model := given.get("model", preset and preset.settings["model"])) is not None:
+    if (model := given.get("model", preset and preset.settings.get("model"))) is not None:
         return str(model)
     raise UsageError(
         "No model is named.",

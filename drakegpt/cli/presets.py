@@ -91,8 +91,10 @@ def _describe(name: str) -> tuple["TrainConfig", str, int, str]:
         command = f"drakegpt train TransformerLM{flag}"
         return resolve("TransformerLM", name, ""), description, vocab_size, command
     preset = PRESETS[name]
-    config = resolve(preset.settings["model"], "default", "", {"preset": name})
-    command = f"{preset.data} && drakegpt train --preset {name}"
+    model = preset.settings.get("model", "")
+    config = resolve(model or "TransformerLM", "default", "", {"preset": name})
+    train = f"drakegpt train --preset {name}" if model else "drakegpt compare --train"
+    command = f"{preset.data} && {train}"
     return config, preset.description, preset.vocab_size, command
 
 

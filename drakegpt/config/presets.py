@@ -74,7 +74,7 @@ SIZE_SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class PresetDefinition:
-    """A model and its training as others have published them, over the default size."""
+    """A training over the default size, of one model or of any, as `settings` say."""
 
     description: str
     data: str  # the command that prepares its dataset
@@ -82,7 +82,18 @@ class PresetDefinition:
     settings: Mapping[str, Any]
 
 
+CLASS = "class"
 PRESETS = {
+    # Its values come from trials on tiny Shakespeare: see .github/EXPERIMENTS.md.
+    CLASS: PresetDefinition(
+        "The six models in a few minutes, for a lesson: what `drakegpt compare --train` trains",
+        "drakegpt data fetch sample",
+        80,
+        {
+            "context_length": 32, "embedding_dim": 96, "num_heads": 4, "num_layers": 3,
+            "dropout": 0.0, "batch_size": 16, "recipe": "fast", "muon_lr": 0.03, "iters": 2000,
+        },
+    ),
     "shakespeare-tutorial": PresetDefinition(
         "A tutorial's GPT that reads eight characters of Shakespeare",
         "drakegpt data fetch shakespeare",

@@ -72,6 +72,8 @@ def merge_layers(model: str, size: str, data: str, *layers: Mapping[str, Any]) -
     given: dict[str, Any] = {"model": model, "size": size, "data": data}
     for layer in layers:
         given |= {key: value for key, value in layer.items() if value is not None}
+    if given.get("preset") == "original":  # what there is without a preset
+        given["preset"] = "none"
     of_size, of_preset = _select_presets(given)
     settings = of_size | of_preset | given
     if isinstance(settings.get("embedding_dim"), int):

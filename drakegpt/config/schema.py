@@ -18,7 +18,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from drakegpt.config.model_facts import MODEL_FACTS, ModelFacts
 
 ModelName = str  # one of MODEL_NAMES, which a program can add to
-Preset = Literal["none", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"]
+Preset = Literal[
+    "none", "original", "class", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1"
+]
 Size = Literal["default", "scaled"]
 Recipe = Literal["original", "fast", "best"]
 Bits = Literal["full", "1.58", "1"]

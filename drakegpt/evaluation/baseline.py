@@ -24,6 +24,8 @@ from drakegpt.evaluation.scoring import count_characters, get_validation_tokens
 
 HIGHEST_ORDER = 7
 
+BIGRAM, TRIGRAM = 2, 3  # orders of n-gram counts; the first is what BigramLM can learn
+
 
 @dataclass(frozen=True)
 class Baseline:

@@ -14,6 +14,7 @@ from typing import Any
 
 from drakegpt.config import LADDER, SIZES, TrainConfig, merge_layers
 from drakegpt.config.files import named_settings
+from drakegpt.config.presets import CLASS
 from drakegpt.data import dataset
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import CorpusError
@@ -21,7 +22,8 @@ from drakegpt.runs.lookup import INCIDENTAL, list_runs, list_runs_on
 from drakegpt.runs.run import Run
 
 # Settings of the ladder's runs unless others are given.
-LADDER_DEFAULTS = {"bits": "full", "init_from": "", "preset": "none"}
+LADDER_DEFAULTS = {"bits": "full", "init_from": ""}
+LADDER_PRESETS = ("none", CLASS)  # each a ladder of its own; other presets are of one model
 # Settings that comparable runs need not share, besides model, size and data.
 NOT_SHARED = ("seed", *INCIDENTAL)
 # Listed like a setting: where a run comes from if it was not trained here in one part.
@@ -207,7 +209,12 @@ def _filter_ladder_runs(
 ) -> list[Run]:
     """List the runs of the ladder, oldest first, that may represent their models."""
     wanted = LADDER_DEFAULTS | dict(settings or {})
-    of_ladder = [run for run in list_runs_on(data, runs) if run.config.model in LADDER]
+    presets = (wanted["preset"],) if "preset" in wanted else LADDER_PRESETS
+    of_ladder = [
+        run
+        for run in list_runs_on(data, runs)
+        if run.config.model in LADDER and run.config.preset in presets
+    ]
     return [run for run in of_ladder if _is_candidate(run, wanted, seeds)]
 
 
@@ -235,7 +242,7 @@ def select_others(
         and not (
             run.config.data == data.name
             and run.config.model in LADDER
-            and run.config.preset == wanted.get("preset", "none")
+            and run.config.preset in LADDER_PRESETS
         )
     ]
     latest = {

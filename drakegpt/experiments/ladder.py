@@ -12,10 +12,11 @@ from typing import Any
 
 from drakegpt.config import LADDER, resolve
 from drakegpt.config.files import to_command
+from drakegpt.config.presets import CLASS
 from drakegpt.data.dataset import Dataset
 from drakegpt.display import Displayable, Table
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
+from drakegpt.evaluation.baseline import BIGRAM, TRIGRAM, Baseline, score_ngram_baselines
 from drakegpt.evaluation.noise import Difference, compare_with_level
 from drakegpt.experiments.agreement import (
     ORIGIN,
@@ -40,8 +41,6 @@ from drakegpt.experiments.results import (
 from drakegpt.runs.lookup import INCIDENTAL, list_runs
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
-
-BIGRAM = 2  # the order of the n-gram counts that BigramLM can learn
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,12 @@ class Comparison(Displayable):
 
     @property
     def drawn_baselines(self) -> tuple[Baseline, ...]:
-        """The baselines to draw: unigram counts and the one with the lowest loss."""
+        """The baselines to draw: counts of pairs and threes, and the one with the lowest loss."""
         lowest = self.lowest_baseline
         return tuple(
-            baseline for baseline in self.baselines if baseline.order == 1 or baseline is lowest
+            baseline
+            for baseline in self.baselines
+            if baseline.order in (BIGRAM, TRIGRAM) or baseline is lowest
         )
 
     @property
@@ -161,6 +162,12 @@ class Selection:
     def by_row(self) -> list[Sequence[Run]]:
         """The runs of each row, those of the ladder first."""
         return [*self.runs.values(), *self.others]
+
+
+def choose_trained_settings(size: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of runs to train: those of a lesson, if nothing about them is given."""
+    about_the_run = settings.keys() - {*INCIDENTAL, "seed"}
+    return dict(settings) if size or about_the_run else {"preset": CLASS, **settings}
 
 
 def collect_ladder(

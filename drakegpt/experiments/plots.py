@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt import home
 from drakegpt.config import LADDER
-from drakegpt.evaluation.baseline import Baseline
+from drakegpt.evaluation.baseline import BIGRAM, Baseline
 from drakegpt.experiments.results import ResultRow
 from drakegpt.plotting import SCORED_SPLITS, new_figure, write_figure
 from drakegpt.wording import escape_for_plot
@@ -70,8 +70,19 @@ def draw_curves(
         axes.set_ylabel(f"nats per {unit}, estimated")
         shown = baselines if key == "val_loss" and has_validation(rows) else ()
         _draw_losses(axes, key, f"{curve_title(key, rows)} on {data}", rows, shown)
+        _cut_off_the_start(axes, rows, baselines)
         written += _save(figure, data, key)
     return written
+
+
+def _cut_off_the_start(
+    axes: "Axes", rows: Sequence[ResultRow], baselines: Sequence[Baseline]
+) -> None:
+    """End the axis a little above counts of pairs, and above where each curve ends."""
+    pairs = [baseline.score.loss for baseline in baselines if baseline.order == BIGRAM]
+    ends = [row.evaluations[-1]["val_loss"] for row in rows if row.evaluations]
+    if pairs and ends:
+        axes.set_ylim(top=max(*pairs, *ends) + 0.1)
 
 
 def draw_bits(data: str, rows: Sequence[ResultRow]) -> list[Path]:

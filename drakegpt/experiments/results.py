@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from drakegpt.config.presets import CLASS
 from drakegpt.evaluation import noise
 from drakegpt.evaluation.noise import Difference
 from drakegpt.evaluation.trend import find_overfitting
@@ -76,7 +77,9 @@ class ResultRow:
     @property
     def label(self) -> str:
         """The model's name, with its size, preset and tokenizer where these are not the default."""
-        special = [name for name in (self.size, self.preset) if name not in ("default", "none")]
+        special = [
+            name for name in (self.size, self.preset) if name not in ("default", "none", CLASS)
+        ]
         if not self.per_character:
             special.append(pluralize(self.vocab_size, f"{self.tokenizer.upper()} token"))
         if any(result.history for result in self.results):

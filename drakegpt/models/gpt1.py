@@ -66,6 +66,7 @@ class GPT1LM(LanguageModel):
     """The model of GPT-1, with learned positions and a final norm."""
 
     idea = "as TransformerLM, with GPT-1's activation, dropout and initial weights"
+    limit = "knows nothing from before its context"
     has_residuals = True
     can_tie_embeddings = True
     has_dropout = True

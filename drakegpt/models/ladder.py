@@ -50,6 +50,7 @@ class BigramLM(LanguageModel):
     """
 
     idea = "look at the last character"
+    limit = "sees one character, so it makes no words"
     has_hidden_layers = False
     splits_heads = False
 
@@ -76,6 +77,7 @@ class SingleHeadAttentionLM(LanguageModel):
     """
 
     idea = "look back at the characters before it"
+    limit = "looks back in one way at a time"
     splits_heads = False
 
     def __init__(self, config: ModelConfig) -> None:
@@ -102,6 +104,7 @@ class MultiHeadAttentionLM(LanguageModel):
     """
 
     idea = "look back in several ways at once"
+    limit = "gathers what it sees, but computes nothing with it"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -142,6 +145,7 @@ class BlocksLM(LanguageModel):
     """
 
     idea = "think about what was seen, and look again"
+    limit = "each block replaces what the one before knew, so depth hurts"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -186,6 +190,7 @@ class ResidualBlocksLM(LanguageModel):
     """
 
     idea = "keep what was there, add what is new"
+    limit = "its numbers grow from block to block, so it has to learn slowly"
     has_residuals = True
 
     def __init__(self, config: ModelConfig) -> None:
@@ -250,6 +255,7 @@ class TransformerLM(LanguageModel):
     """
 
     idea = "keep the numbers in hand: normalise, and drop some at random"
+    limit = "knows nothing from before its context"
     has_residuals = True
     has_dropout = True
 

@@ -31,6 +31,7 @@ class LanguageModel(nn.Module):
     know about the architecture:
 
         idea                what the model adds to the one before it, in a few words
+        limit               what it cannot do yet
         has_hidden_layers   it has linear layers besides the output layer
         splits_heads        its attention has `num_heads` heads, which must divide
                             `embedding_dim` evenly
@@ -54,6 +55,7 @@ class LanguageModel(nn.Module):
     """
 
     idea: ClassVar[str]
+    limit: ClassVar[str] = ""
     has_hidden_layers: ClassVar[bool] = True
     splits_heads: ClassVar[bool] = True
     has_residuals: ClassVar[bool] = False

@@ -81,6 +81,8 @@ def compare(
     settings = _read_file(config_file, regularization=regularization) | read_settings(
         pairs, WITHOUT, preset=preset, recipe=recipe, iters=iters, device=device
     )
+    if settings.get("preset") == "original":
+        settings["preset"] = "none"
     data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
     size = "scaled" if scaled else size_in_file
     of_ladder = {

@@ -3,7 +3,7 @@
 All of it fits the screen it is shown on: narrow, without colour, or none at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from drakegpt.experiments.results import ResultRow
     from drakegpt.runs.run import Run
 
+# The rung that may be worse than the one before it, and what is said of it then.
+UNTAMED = "BlocksLM"
+LOST = "deep without residuals; the next rung is the cure"
 _VERDICT_STYLES = {True: "green", False: "yellow", None: "dim"}
 
 
@@ -106,12 +109,17 @@ def _choose(dataset: "Dataset", request: Request) -> "Selection":
     Raises `RunError` if there are none.
     """
     from drakegpt.cli.run_launcher import RunLauncher
-    from drakegpt.experiments.ladder import collect_ladder, select_ladder
+    from drakegpt.experiments.ladder import (
+        choose_trained_settings,
+        collect_ladder,
+        select_ladder,
+    )
     from drakegpt.runs.lookup import INCIDENTAL
 
     size, settings, seeds = request.size, request.settings, request.seeds
     if request.train:
         launcher = RunLauncher(dataset, quiet=request.quiet)
+        settings = choose_trained_settings(size, settings)
         chosen = collect_ladder(dataset, size or "default", settings, seeds, launcher)
         if not launcher.trained and not request.quiet:
             console.note("Every model has a run with these settings; nothing to train.")
@@ -173,25 +181,39 @@ def render(
     comparison: "Comparison", samples: Mapping[str, str], claims: "Sequence[Claim] | None" = None
 ) -> None:
     """Show tables, claims, curves and samples; `samples` are by the name of a row's first run."""
+    _render_samples(comparison, samples)
     _render_losses(comparison)
-    _render_baselines(comparison)
     if claims is not None:
         _render_claims(claims)
     _render_curves(comparison)
-    console.show(console.styled("\nSamples, with the same seed:", "bold"))
-    for row in (*comparison.rows, *comparison.others):
-        console.show(console.styled(f"\n{row.label}", "bold cyan"))
+
+
+def _render_samples(comparison: "Comparison", samples: Mapping[str, str]) -> None:
+    """Show what each model writes, worst first, with its loss and what it cannot do yet."""
+    from drakegpt.models.registry import MODELS
+
+    rows = [*comparison.rows, *comparison.others]
+    console.show(console.styled("What they write, with the same seed, the worst first:", "bold"))
+    for row in sorted(rows, key=lambda row: -row.bits_per_character):
+        loss = f"{row.bits_per_character:.2f} bits per character"
+        limit = LOST if row.gain and row.gain.higher and row.model == UNTAMED else ""
+        limit = limit or MODELS[row.model].limit
+        console.show(console.styled(f"\n{row.label}", "bold cyan"), end="")
+        console.show(f": {loss}; {limit}." if limit else f": {loss}.")
         console.show_text(samples[row.runs[0]].strip("\n"))
+    console.show("")
 
 
 def _render_losses(comparison: "Comparison") -> None:
     """Show the table of losses, and explain its columns and marks."""
     from drakegpt.experiments.results import find_lowest
+    from drakegpt.report.summary import describe_baselines
 
     rows = [*comparison.rows, *comparison.others]
     best = find_lowest(rows)
     title = f"The ladder on {comparison.data}"
-    show_table(title, _columns(comparison.unit), rows, lambda row: row in best)
+    shown: list[ResultRow | Baseline] = [*rows, *comparison.drawn_baselines]
+    show_table(title, _columns(comparison.unit), shown, lambda row: row in best)
     any_noise = any(row.gain and row.gain.within_noise for row in rows)
     sentences = [
         f"Losses: nats per {comparison.unit} over the whole splits.",
@@ -199,6 +221,8 @@ def _render_losses(comparison: "Comparison") -> None:
         NOISE if any_noise else "",
         describe_seeds(len(row.seeds) for row in rows),
         _explain_overfitting(comparison),
+        _explain_counting(comparison),
+        *describe_baselines(comparison),
     ]
     console.show(" ".join(filter(None, sentences)))
     for row in rows:
@@ -243,21 +267,17 @@ def _render_claims(claims: "Sequence[Claim]") -> None:
     console.show(table if claims else "None can be tested: that takes two models of one size.")
 
 
-def _render_baselines(comparison: "Comparison") -> None:
-    """Show the table of n-gram baselines, and which rows are better."""
-    from drakegpt.report.summary import describe_baselines
-
-    baselines, lowest = comparison.baselines, comparison.lowest_baseline
-    title = "N-gram baselines"
-    show_table(title, _BASELINE_COLUMNS, baselines, lambda baseline: baseline is lowest)
+def _explain_counting(comparison: "Comparison") -> str:
+    """Explain the rows of n-gram counts."""
+    if not (baselines := comparison.baselines):
+        return ""
     unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
-    console.show(
-        f"Order: length of the n-grams in {unit}, counted on the training split. N-grams: the "
-        "number of different ones, of that length or less. Smoothed with modified Kneser-Ney, and "
-        f"scored like the models, in windows of {baselines[0].context_length} {unit}{longest}."
+    return (
+        f"Counts: n-grams of the training split, so many different ones of up to that length; "
+        f"smoothed with modified Kneser-Ney, and scored like the models, in windows of "
+        f"{baselines[0].context_length} {unit}{longest}."
     )
-    console.show(" ".join(describe_baselines(comparison)))
 
 
 def _explain_overfitting(comparison: "Comparison") -> str:
@@ -270,30 +290,43 @@ def _explain_overfitting(comparison: "Comparison") -> str:
     )
 
 
-def _columns(unit: str) -> "tuple[Column[ResultRow], ...]":
-    """Return the columns; losses in another unit than `unit` are left blank."""
+def _columns(unit: str) -> "tuple[Column[ResultRow | Baseline], ...]":
+    """Return the columns; losses in another unit than `unit` are left blank.
 
-    def in_unit(row: "ResultRow", figure: str) -> str:
-        return figure if row.unit == unit else ""
+    A row is one of models, or one of n-gram counts, which has losses and a size.
+    """
+    from drakegpt.evaluation.baseline import Baseline
+
+    def of_model(figure: "Callable[[ResultRow], str]") -> "Callable[[ResultRow | Baseline], str]":
+        return lambda row: "" if isinstance(row, Baseline) else figure(row)
+
+    def of_unit(figure: "Callable[[ResultRow], str]") -> "Callable[[ResultRow | Baseline], str]":
+        return of_model(lambda row: figure(row) if row.unit == unit else "")
+
+    def name(row: "ResultRow | Baseline") -> str:
+        return row.label if isinstance(row, Baseline) else row.marked_label
+
+    def size(row: "ResultRow | Baseline") -> str:
+        return f"{row.ngrams:,}" if isinstance(row, Baseline) else f"{row.parameters:,}"
+
+    def validation(row: "ResultRow | Baseline") -> str:
+        if isinstance(row, Baseline):
+            return f"{row.score.loss:.4f}"
+        return f"{row.val_loss:.4f}" if row.unit == unit else ""
+
+    def bits(row: "ResultRow | Baseline") -> str:
+        score = row.score if isinstance(row, Baseline) else row
+        return f"{score.bits_per_character:.3f}"
 
     return (
-        Column("model", lambda row: row.marked_label),
-        Column("parameters", lambda row: f"{row.parameters:,}", 2),
-        Column("train", lambda row: in_unit(row, f"{row.train_loss:.4f}"), 1),
-        Column("validation", lambda row: in_unit(row, f"{row.val_loss:.4f}")),
-        Column("±", lambda row: in_unit(row, format_or_blank(row.val_spread, ".4f")), 2),
-        Column("gain", lambda row: row.formatted_gain, 3),
-        Column("bits/char", lambda row: f"{row.bits_per_character:.3f}", 4),
-        Column("perplexity", lambda row: in_unit(row, f"{row.perplexity:.2f}"), 7),
-        Column("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), 8),
-        Column("seconds", lambda row: format_or_blank(row.seconds, ".1f"), 5),
-        Column("overfits\nfrom", lambda row: format_or_blank(row.overfits_from, ","), 6),
+        Column("model", name),
+        Column("parameters\nor n-grams", size, 2),
+        Column("train", of_unit(lambda row: f"{row.train_loss:.4f}"), 1),
+        Column("validation", validation),
+        Column("±", of_unit(lambda row: format_or_blank(row.val_spread, ".4f")), 2),
+        Column("gain", of_model(lambda row: row.formatted_gain), 3),
+        Column("bits/char", bits, 4),
+        Column("tokens/s", of_model(lambda row: format_or_blank(row.tokens_per_second, ",.0f")), 8),
+        Column("seconds", of_model(lambda row: format_or_blank(row.seconds, ".1f")), 5),
+        Column("overfits\nfrom", of_model(lambda row: format_or_blank(row.overfits_from, ",")), 6),
     )
-
-
-_BASELINE_COLUMNS: "tuple[Column[Baseline], ...]" = (
-    Column("order", lambda baseline: str(baseline.order)),
-    Column("validation", lambda baseline: f"{baseline.score.loss:.4f}"),
-    Column("bits/char", lambda baseline: f"{baseline.score.bits_per_character:.3f}", 1),
-    Column("n-grams", lambda baseline: f"{baseline.ngrams:,}", 2),
-)
