@@ -68,7 +68,7 @@ def write(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model on a text, and write more like it; known texts are not trained again."""
-    started = time.monotonic() - time.process_time()  # about when the program was started
+    started = time.monotonic()
     data = _prepare(text)
     run, trained = _find_or_train(data, minutes, seed, device, started, quiet=quiet)
     interactive = prompt is None and not json and sys.stdin.isatty() and sys.stdout.isatty()

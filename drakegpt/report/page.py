@@ -23,7 +23,7 @@ from drakegpt.compute.device import choose_device
 from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
-from drakegpt.evaluation.baseline import Baseline
+from drakegpt.evaluation.baseline import BIGRAM, Baseline
 from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
 from drakegpt.experiments.claims import TITLE, Claim
 from drakegpt.experiments.formatting import (
@@ -33,7 +33,7 @@ from drakegpt.experiments.formatting import (
     format_range,
     format_with_spread,
 )
-from drakegpt.experiments.ladder import BIGRAM, Comparison
+from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
