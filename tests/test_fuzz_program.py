@@ -95,6 +95,7 @@ KEPT = {  # scores and figures are kept for the next time
     "compare": ["drakegpt/runs/*/score*.json", "drakegpt/comparisons/*"],
     "eval": ["drakegpt/runs/*/score*.json"],
     "sweep": ["drakegpt/runs/search*", "drakegpt/sweeps/search/*"],
+    "data add": ["drakegpt/data/*"],
     "data fetch": ["drakegpt/data/*"],
 }  # fmt: skip
 MADE = {
@@ -124,6 +125,8 @@ def check(folder, before, words, code, err):
         new_may += ["drakegpt/runs/*"] * ("--train" in words) + ["here/*"]
         if any(word.startswith("--html") for word in words) and "--force" in words:
             other_may += ["here/*"]
+    if command == "data remove" and code != 2 and {"--yes", "-y"} & set(words):
+        other_may += ["drakegpt/data/*"]
     if command == "runs remove" and code != 2 and {"--yes", "-y"} & set(words):
         other_may += ["drakegpt/runs/*"]
     for names, may in ((other, other_may), (new, new_may)):
@@ -376,6 +379,8 @@ TOLD = [
     ["train", "BigramLM", "--print-config"], ["train", "BigramLM", "--iters=2", *FLAGS],
     ["train", "BlocksLM", "--iters=2", "--json", *FLAGS], ["train", "--resume", "deep"],
     [*SWEEP, "--trials=1"], [*SWEEP, "--json"], ["data", "fetch", "song.txt", "--name", "new"],
+    ["data", "add", ".", "--json"], ["data", "remove", "other"],
+    ["data", "remove", "other", "-y"],
     ["data", "fetch", "songs.csv", "--name=new", "--json"], ["export", "packed", "deep"],
     ["runs", "import", "a.safetensors", "--model=BigramLM"], ["bench", "BigramLM"],
 ]  # fmt: skip

@@ -71,7 +71,7 @@ class Corpus(Protocol):
         """Rows without text that the last reading skipped; `None` without rows."""
 
     def documents(self, report: ByteProgress | None = None) -> Iterator[Document]:
-        """Yield each document in pieces, which must be read before the next document.
+        """Yield each document in pieces, which can be read until the next document.
 
         The corpus's text is the documents joined by line feeds. Raises `CorpusError` or
         `FetchError` if the file cannot be read.

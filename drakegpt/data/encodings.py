@@ -44,6 +44,8 @@ SIGNATURES = (
 )  # fmt: skip
 
 
+# Python's codecs for domain names and for source code.
+NOT_OF_FILES = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined")
 # "\r\r\n" is what a program leaves that writes "\r\n" as text on Windows.
 LINE_END = re.compile("\r\r\n|\r\n|\r")
 MAX_HELD = 2  # carriage returns at the end of a piece that the next one may complete
@@ -152,6 +154,8 @@ def check_encoding(name: str) -> str:
     """Return an encoding's name, "utf-8" for UTF-8; raises `UsageError` if there is none."""
     try:
         codec = codecs.lookup(name)
+        if codec.name in NOT_OF_FILES:
+            raise LookupError(codec.name)
         "".encode(codec.name)  # raises LookupError for codecs that are not of text
         codec.incrementaldecoder("strict")  # `None` where there is none
     except (LookupError, TypeError, ValueError) as error:

@@ -45,7 +45,10 @@ class DividedText:
             ended = True
 
         while not ended:
-            yield Document(read_song())
+            song = read_song()
+            yield Document(song)
+            for _ in song:  # what was not read of it
+                pass
 
 
 def divide_text(pieces: Iterable[str]) -> Iterator[str | None]:

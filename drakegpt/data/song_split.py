@@ -146,8 +146,5 @@ class DividedSongs:
                     raise changed_text_error()
                 if self._split.sides[number] == side:
                     yield document
-                else:
-                    for _ in document:  # they come one after another
-                        pass
             if number + 1 != len(self._split.sides):
                 raise changed_text_error()

@@ -54,7 +54,7 @@ class Opened:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that tables were read from, each once; complete after a reading."""
+        """The columns that tables are read from, each once."""
         return tuple(dict.fromkeys(table.column for table in self.tables if table.column))
 
     def describe_reading(self) -> tuple[str, ...]:
@@ -127,8 +127,9 @@ def open_text(
             files = [FoundFile(each.name, each.path, each.reason) for each in unpacked]
             return how.open_all(files, source, report)
         file = FoundFile(source, path)
+    how.check_encoding_used(is_parquet=file.suffix == ".parquet")
     corpus = how.open(file, report)
-    how.check_used(source, is_parquet=file.suffix == ".parquet")
+    how.check_column_used(source)
     summary = DIVIDED if isinstance(corpus, DividedText) else ()
     sha256 = compute_checksum(file.path or path, source, report)
     return Opened(corpus, sha256, summary, how.findings, tuple(how.tables))
@@ -150,7 +151,8 @@ class _Opener:
         corpus: Corpus = Collection(choice)
         summary = choice.describe()
         self.tables = [each for each in readers.values() if isinstance(each, CsvColumn | Records)]
-        self.check_used(source, is_parquet=all(file.suffix == ".parquet" for file in readers))
+        self.check_encoding_used(is_parquet=all(file.suffix == ".parquet" for file in readers))
+        self.check_column_used(source)
         digest = hashlib.sha256()
         for file in readers:
             if file.path:
@@ -173,6 +175,7 @@ class _Opener:
         described = self._describe_file(file)
         if file.suffix in TABLES:
             table = self._open_table(described, file.suffix)
+            next(table.documents(), None)  # finds the column
             self.tables.append(table)
             return table
         if file.suffix == ".lrc":
@@ -192,15 +195,18 @@ class _Opener:
             encoding = choose_encoding(read_chunks(path, file.name), encoding)
         return File(path, file.name, None if encoding == "utf-8" else encoding, self.findings)
 
-    def check_used(self, source: str, *, is_parquet: bool) -> None:
-        """Raise `UsageError` for an option that has no effect on these files."""
+    def check_encoding_used(self, *, is_parquet: bool) -> None:
+        """Raise `UsageError` for an encoding that is not for these files."""
+        if self.encoding and is_parquet:
+            raise UsageError("--encoding is not for Parquet files.", "Leave it out.")
+
+    def check_column_used(self, source: str) -> None:
+        """Raise `UsageError` for a column where no table was opened."""
         if self.text_column and not self.tables:
             raise UsageError(
                 f"--text-column is for tables, such as CSV files, which {source} is not.",
                 "Leave it out.",
             )
-        if self.encoding and is_parquet:
-            raise UsageError("--encoding is not for Parquet files.", "Leave it out.")
 
 
 def find_file(path: Path, folder: Path) -> Path:

@@ -53,7 +53,17 @@ MISTAKES = [
     ("train TransformerLM --num-heads 5", 2, ["embedding_dim 32", "num_heads 5"]),
     ("train BigramLM --context-length 5000", 1, ["too short", "196 tokens", "5,001"]),
     ("data fetch {tmp}/none.txt", 2, ["neither a known source nor a file"]),
-    ("data fetch {tmp}", 1, ["cannot be read"]),
+    ("data add {tmp}/none.txt", 2, ["neither a known source nor a file"]),
+    ("data add {tmp}/empty", 1, ["no file of songs", "It is empty", ".jsonl"]),
+    ("data add {tmp}/packed.zip", 1, ["damaged archive"]),
+    ("data add {tmp}/table.csv --split halves", 2, ["--split", "halves"]),
+    ("data add {tmp}/latin1.txt --encoding none", 2, ["no encoding 'none'"]),
+    ("data add {tmp}/latin1.txt --encoding ascii", 1, ["not text in ascii", "line 3"]),
+    ("data remove", 2, ["NAME"]),
+    ("data remove son --yes", 1, ["no dataset named 'son'", "exact name"]),
+    ("data remove ../data --yes", 1, ["no dataset named"]),
+    ("data remove . --yes", 1, ["no dataset named"]),
+    ("data remove default --yes", 1, ["no dataset named"]),
     ("data fetch {tmp}/empty.txt", 1, ["no text"]),
     ("data fetch {tmp}/short.txt", 1, ["5 characters", "90"]),
     ("data fetch {tmp}/latin1.txt", 1, ["line 3", "0xe9", "UTF-8", "windows-1252"]),
@@ -106,6 +116,8 @@ MISTAKES = [
 def bad_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     (folder / "empty.txt").write_bytes(b"")
+    (folder / "empty").mkdir()
+    (folder / "packed.zip").write_bytes(b"PK")
     (folder / "short.txt").write_bytes(b"la la")
     (folder / "repeated.txt").write_bytes(b"la" * 99)
     (folder / "latin1.txt").write_bytes(("la\n" * 2 + "caf\xe9 " * 50).encode("latin-1"))

@@ -79,6 +79,48 @@ def test_data_is_fetched_listed_and_shown(drakegpt, song, home, tmp_path):
     assert fetched["songs"] >= 40
 
 
+def test_add_and_fetch_are_the_same(drakegpt, tmp_path):
+    (tmp_path / "songs").mkdir()
+    for number, song in enumerate(SONGS):
+        (tmp_path / "songs" / f"{number}.txt").write_text(song)
+    added = drakegpt("data", "add", tmp_path / "songs", "--json")
+    assert added.json["outcome"] == "prepared"
+    assert added.json["summary"][0] == "Taken: 40 files (40 .txt)."
+    assert "Taken: 40 files" in added.err
+    fetched = drakegpt("data", "fetch", tmp_path / "songs", "--json")
+    assert fetched.json["outcome"] == "already there"
+    assert fetched.json["version"] == added.json["version"]
+    again = drakegpt("data", "add", tmp_path / "songs", "--split", "contiguous")
+    assert "The same text as before, now divided at its last tenth" in again.out
+    piped = drakegpt("data", "add", "-", stdin="\n\n\n".join(SONGS))
+    assert "Prepared 'stdin': 40 songs" in piped.out
+    assert "(whole songs)" in piped.out
+    assert "Two or more blank lines divide it into songs." in piped.err
+
+
+def test_a_dataset_is_removed_by_its_whole_name(drakegpt, song, home):
+    version = drakegpt("data", "show", "song", "--json").json["version"]
+    refused = drakegpt("data", "remove", "song", stdin="n\n")
+    assert refused.code == 1
+    assert drakegpt("data", "show", "song", "--json").json["version"] == version
+    removed = drakegpt("data", "remove", "song", "--yes")
+    assert (removed.code, removed.out) == (0, "Removed song\n")
+    assert not (home / "data" / "song").exists()
+    assert drakegpt("data", "remove", "song", "--yes").code == 1
+    assert "song" not in {
+        row["name"] for row in drakegpt("data", "list", "--json").json["datasets"]
+    }
+
+
+def test_runs_on_a_dataset_are_told_of_before_it_is_removed(drakegpt, song):
+    quick = ("--iters", 1, "--eval-iters", 1, "-q", "--name", "r")
+    assert drakegpt("train", "BigramLM", *quick).code == 0
+    removed = drakegpt("data", "remove", "song", stdin="y\n")
+    assert removed.code == 0
+    assert "1 run on it can generate without it" in removed.err
+    assert drakegpt("generate", "r", "-n", 5).code == 0
+
+
 def test_bpe_datasets_live_beside_those_of_characters(drakegpt, song, tmp_path):
     command = ("data", "fetch", tmp_path / "song.txt", "--tokenizer", "bpe")
     first = drakegpt(*command)
@@ -112,7 +154,7 @@ def test_what_one_should_know_of_a_text_is_told(drakegpt, tmp_path):
     """Its separator, the rows left out, NUL characters, and what both splits have."""
     songs = [*SONGS, "", "nan", *SONGS[:3], "\0"]
     (tmp_path / "songs.csv").write_text(csv_of(songs, ";"))
-    told = drakegpt("data", "fetch", tmp_path / "songs.csv")
+    told = drakegpt("data", "fetch", tmp_path / "songs.csv", "--split", "contiguous")
     assert told.code == 0
     assert "separated by semicolons" in told.err
     assert "Left out: 2 rows with nothing, nan or null in the column 'Lyric'" in told.err
@@ -140,7 +182,7 @@ def test_nothing_is_told_of_a_text_without_peculiarities(drakegpt, tmp_path):
 
 def test_compare_and_the_report_tell_what_both_splits_have(drakegpt, tmp_path):
     (tmp_path / "songs.csv").write_text(csv_of([*SONGS, *SONGS[:6]]))
-    drakegpt("data", "fetch", tmp_path / "songs.csv")
+    drakegpt("data", "fetch", tmp_path / "songs.csv", "--split", "contiguous")
     assert drakegpt("train", "BigramLM", *BRIEF, "-q").code == 0
     page = tmp_path / "page.html"
     told = drakegpt("compare", "--html", page)

@@ -58,9 +58,11 @@ def world(home_as, tmp_path, monkeypatch):
 
 # Command lines; what must be shown, with `NAME` and `TEXT` as the terminal shows them.
 COMMANDS = {
+    "data add": (["words.csv", "--text-column", TEXT, "--name", "plain", "--force"], TEXT),
     "data fetch": (["words.csv", "--text-column", TEXT, "--name", "plain", "--force"], TEXT),
     "data list": ([], NAME),
     "data show": ([NAME], TEXT),
+    "data remove": ([NAME, "--yes"], NAME),
     "train": (["BigramLM", *TINY, "--name", PLAIN], PLAIN),
     "runs list": ([], NAME),
     "runs show": ([NAME], NAME),
@@ -72,6 +74,8 @@ COMMANDS = {
                "--sampler", "grid"], PLAIN),
 }  # fmt: skip
 ERRORS = {
+    "data add": ["words.csv", "--encoding", NAME],
+    "data remove": [NAME + "?"],
     "data fetch": ["words.csv", "--text-column", NAME],
     "data show": [NAME + "?"],
     "train": ["BigramLM", "--data", TEXT],
@@ -106,6 +110,8 @@ def test_commands_show_text(drakegpt, terminal, world, name):
     if name == "runs remove":
         drakegpt("train", "BigramLM", *TINY, "--name", PLAIN, "-q")
         (home.runs() / PLAIN).rename(home.runs() / NAME)
+    if name == "data remove":
+        prepare("\n".join(SONGS), NAME)
     if name == "train":
         expected = arguments[-1] + "3"
         arguments = [*arguments[:-1], expected]
