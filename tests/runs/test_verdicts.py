@@ -51,6 +51,13 @@ def test_a_run_is_read_once_and_again_when_it_went_on(run, monkeypatch):
     assert judge_run(run).lines == first.lines
 
 
+def test_weights_that_were_scored_are_not_counted_again(run):
+    score_run(run)
+    before = count_validation_scorings(run)
+    judge_run(run)
+    assert count_validation_scorings(run) == before
+
+
 def test_long_texts_are_counted_less(run, monkeypatch):
     monkeypatch.setattr(verdicts, "COUNTED_TOKENS", 1000)
     standing = collect_facts(run).standing
