@@ -54,6 +54,8 @@ def judge_trend(evaluations: Evaluations, exact: tuple[float, float] | None = No
     half a run before, which with the cyclic schedule are at the same height of a cycle. A loss
     that does not fall in the last quarter does not fall any more.
     """
+    if exact and (since := find_overfitting(evaluations, *exact)):
+        return Trend("overfits", since, exact[0] - exact[1])
     if len(evaluations) < FEWEST or not all(math.isfinite(_get_loss(e)) for e in evaluations):
         return Trend("unknown")
     best = min(evaluations, key=_get_loss)
@@ -85,7 +87,7 @@ def _judge_rise(
     go up and down: that is neither.
     """
     since, last = int(best["iteration"]), evaluations[-1]
-    if rise <= deviation:
+    if rise <= 2 * deviation:  # the lowest of many is low by chance
         return Trend("level", _find_level_start(evaluations, noise), -rise)
     if last["train_loss"] - best["train_loss"] <= noise:
         return Trend("overfits", since, rise)

@@ -30,7 +30,12 @@ from drakegpt.models.mixture import load_general_weights
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_run_mixture
 from drakegpt.runs.references import find_reference
 from drakegpt.runs.run import Run
-from drakegpt.runs.stored_scores import count_validation_scoring, identify_scored, read_scores
+from drakegpt.runs.stored_scores import (
+    count_validation_scoring,
+    identify_scored,
+    read_scores,
+    read_validation_score,
+)
 
 FILE = "standing.json"
 MAX_TOKENS = 2**17  # of the validation split, from its start: the split of a text of 1.3 MB
@@ -75,12 +80,13 @@ def collect_facts(run: Run, device_name: str = "auto") -> Facts:
 
 
 def _measure_and_store(run: Run, data: Dataset, tokens: torch.Tensor, device_name: str) -> Standing:
-    """Measure where a run stands, and count that as a scoring of the validation split."""
+    """Measure where a run stands, and store that; counts as a scoring of the validation split."""
     data.verify()
     device = choose_device(device_name)
     model = run.load_model(device)
     standing = measure_standing(model, tokens, device, *_load_counts(run, data, device))
-    count_validation_scoring(run)
+    if read_validation_score(run) is None:  # else these weights were scored before
+        count_validation_scoring(run)
     values = {"of": identify_scored(run), **asdict(standing)}
     files.write_text(run.folder / FILE, json.dumps(values, indent=2))
     return standing
