@@ -83,8 +83,8 @@ def _check_final(
     """Raise `UsageError` for settings that a run would record but not follow."""
     if config.epochs or config.minutes:
         raise UsageError(
-            f"A run is made with a number of iterations, not with {config.epochs:,} epochs or "
-            f"{config.minutes:g} minutes.",
+            "A run is made with a number of iterations, not with "
+            f"{pluralize(config.epochs, 'epoch')} or {pluralize(config.minutes, 'minute')}.",
             "Resolve its settings with resolve_run, or give iters.",
         )
     if not made_elsewhere and (initial is not None) != bool(config.init_from):
