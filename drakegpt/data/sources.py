@@ -30,7 +30,7 @@ from drakegpt.data.tables import SEPARATORS
 from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.data.tokenizers.load import KINDS
-from drakegpt.errors import FetchError, UsageError, is_disk_full
+from drakegpt.errors import FetchError, UsageError, is_disk_full, suggest_name
 from drakegpt.wording import pluralize
 
 LYRIC_COLUMN = "Lyric"
@@ -276,7 +276,8 @@ def _find_file(path: Path, folder: Path) -> Path:
     except FileNotFoundError as error:
         raise UsageError(
             f"'{path}' is neither a known source nor a file.",
-            f"Known sources: {', '.join(SOURCES)}; or give the path of a .txt or .csv file.",
+            f"{suggest_name(str(path), SOURCES)}Known sources: {', '.join(SOURCES)}; or give the "
+            "path of a .txt or .csv file.",
         ) from error
     except OSError as error:
         if is_disk_full(error):

@@ -32,6 +32,7 @@ SHORT = ("--iters", 4, "--eval-iters", 1, "-q")
         ("runs show smal-1", "small-1"),
         ("runs remove small-", "small-1"),
         ("data fetch x.txt --tokenizer bpee", "bpe"),
+        ("data fetch shakespear", "shakespeare"),
     ],
 )
 def test_what_was_meant_is_asked(drakegpt, home, line, meant):
