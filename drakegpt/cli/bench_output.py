@@ -44,7 +44,8 @@ def _describe_size(m: "Measurement") -> str:
     if bench_config(config.model, config.size, {"dtype": config.dtype}) == config:
         return f"{config.size} size"
     return (
-        f"{config.batch_size} windows of {config.context_length}, width {config.embedding_dim}, "
+        f"{pluralize(config.batch_size, 'window')} of {config.context_length}, "
+        f"width {config.embedding_dim}, "
         f"{pluralize(config.num_layers, 'layer')}"
     )
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from functools import cache
 from typing import IO, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -253,10 +254,27 @@ def _print_message(*parts: tuple[str, str], wrapped: bool = True) -> None:
     screen = messages()
     if screen.is_terminal:
         message = Text.assemble(*(styled(text, style, screen) for text, style in parts))
-        # A word that is longer than a line stays whole: it may be a path.
-        screen.print(message, no_wrap=not wrapped, overflow="ignore", crop=False)
+        for line in _wrap_at_spaces(message, screen.width) if wrapped else (message,):
+            screen.print(line, soft_wrap=True)
     else:
         screen.print_line("".join(text for text, _ in parts))
+
+
+def _wrap_at_spaces(message: Text, width: int) -> Iterator[Text]:
+    """Divide a message into lines between words; a word longer than a line, as a path, stays whole.
+
+    Rich would cut such a word, which could not be copied then.
+    """
+    for paragraph in message.split("\n", allow_blank=True):
+        offsets, used = [], 0
+        for word in re.finditer(r"\S+\s*", paragraph.plain):
+            if used and used + cell_len(word[0].rstrip()) > width:
+                offsets.append(word.start())
+                used = 0
+            used += cell_len(word[0])
+        for line in paragraph.divide(offsets):
+            line.rstrip()
+            yield line
 
 
 class _Warnings(logging.Handler):

@@ -129,7 +129,7 @@ def _render_mixture(loaded: "RunMixture", scores: "MixtureScores") -> None:
         rows.append(("ensemble", scores.ensemble))
     if loaded.ngrams and scores.counts and scores.mixture:
         mixed = f"{'ensemble' if len(loaded.runs) > 1 else 'run'}, mixed with counts"
-        rows.append((f"counts of up to {loaded.ngrams.order} tokens", scores.counts))
+        rows.append((f"counts of up to {pluralize(loaded.ngrams.order, 'token')}", scores.counts))
         rows.append((mixed, scores.mixture))
     unit = loaded.data.tokenizer.unit
     show_table(f"Validation split of {loaded.data.name}", _list_columns("model", unit), rows)

@@ -1,7 +1,7 @@
 """What several commands read before they start: the model and the dataset that are meant."""
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
@@ -20,7 +20,8 @@ def prepare_if_file(name: str) -> str:
     """
     from drakegpt.data.dataset import list_names
 
-    if name in list_names() or not Path(name).expanduser().is_file():
+    path = os.path.expanduser(name)  # noqa: PTH111 - names that cannot be paths are no error here
+    if name in list_names() or not os.path.isfile(path):  # noqa: PTH113
         return name
     from drakegpt.cli.progress import fetch_progress
     from drakegpt.data.sources import fetch

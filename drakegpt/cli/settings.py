@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from drakegpt import config, home
-from drakegpt.cli.options import Command
+from drakegpt.cli.options import Command, complete_run
 from drakegpt.config import PANELS, TrainConfig
 from drakegpt.config.presets import SIZE_SETTINGS
 from drakegpt.errors import UsageError, suggest_name
@@ -151,7 +151,7 @@ def _option(name: str) -> inspect.Parameter:
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
         metavar=_metavar(name),
-        autocompletion=(lambda: config.choices(name)) if setting.unlisted else None,
+        autocompletion=_complete(name),
         help=setting.help + _describe_default(name),
         rich_help_panel=f"{setting.panel} settings",
         envvar=_variable(name),
@@ -165,6 +165,13 @@ def _option(name: str) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | None, option],
     )
+
+
+def _complete(name: str) -> Callable[..., list[str]] | None:
+    """Return what completes the value of a setting, if typer does not know its choices."""
+    if config.setting_of(name).metavar == "RUN":
+        return complete_run
+    return (lambda: config.choices(name)) if config.setting_of(name).unlisted else None
 
 
 def _metavar(name: str) -> str:

@@ -88,13 +88,17 @@ def _check_steps(name: str, rows: Sequence[ResultRow]) -> Claim:
     ]
     findings = [_describe_step(row, step) for row, step in steps if not step.lower]
     if not findings:
-        falls = f"It falls at each of the {len(steps)} steps between neighbours"
+        falls = f"It falls at {_count_steps(len(steps))} between neighbours"
         findings = [falls if steps else "No neighbouring models to compare"]
     return Claim(
         f"The training loss falls with each added component ({name}).",
         _decide(rows, [step for _, step in steps]),
         f"{'; '.join(findings)}.{_note_single_seeds(rows)}",
     )
+
+
+def _count_steps(count: int) -> str:
+    return "the only step" if count == 1 else f"each of the {count} steps"
 
 
 def _describe_step(row: ResultRow, step: Difference) -> str:

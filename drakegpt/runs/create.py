@@ -83,7 +83,8 @@ def _check_final(
     """Raise `UsageError` for settings that a run would record but not follow."""
     if config.epochs:
         raise UsageError(
-            f"A run is made with a number of iterations, not with {config.epochs:,} epochs.",
+            f"A run is made with a number of iterations, not with "
+            f"{pluralize(config.epochs, 'epoch')}.",
             "Resolve its settings with resolve_run, or give iters.",
         )
     if not made_elsewhere and (initial is not None) != bool(config.init_from):
