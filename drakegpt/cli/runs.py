@@ -102,7 +102,7 @@ def show(run: RunName, json: options.Json = False) -> None:
 
 def _show_samples(run: "Run") -> None:
     """Show a few texts that the run wrote while it was trained, worst to best."""
-    from drakegpt.runs.training_samples import choose_samples, list_samples
+    from drakegpt.runs.stored_samples import choose_samples, list_samples
 
     part = SHORT_SPLITS[run.config.select_on]
     for sample in choose_samples(list_samples(run.evaluations), SHOWN_SAMPLES):

@@ -145,9 +145,9 @@ def recipe_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     by the validation loss, so losses shown for this recipe are slightly optimistic: see
     .github/EXPERIMENTS.md. Dropout depends on the text as well: see `choose_dropout`.
     """
-    wide = settings["embedding_dim"] >= WIDE
     # A file can name any value for the model, which is not checked yet.
     facts = MODEL_FACTS.get(str(settings.get("model", "")), ModelFacts())
+    wide = settings["embedding_dim"] >= WIDE and facts.has_hidden_layers
     muon = wide and facts.has_residuals
     if settings.get("bits", "full") != "full":
         shorter = {"iters": 2000 if muon else 4000} if settings.get("recipe") == "fast" else {}

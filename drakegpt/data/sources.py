@@ -38,7 +38,7 @@ from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.data.tokenizers.load import KINDS
 from drakegpt.data.user_files import Opened
-from drakegpt.errors import FetchError, UsageError
+from drakegpt.errors import FetchError, UsageError, suggest_name
 from drakegpt.wording import pluralize
 
 TIMEOUT_SECONDS = 30
@@ -227,14 +227,19 @@ def _open_known(request: _Request, folder: Path, progress: StageProgress | None)
 
 
 def _open_own(request: _Request, folder: Path, progress: StageProgress | None) -> Opened:
-    """Open what a user named."""
-    return user_files.open_text(
-        request.source,
-        folder,
-        text_column=request.text_column,
-        encoding=request.encoding,
-        progress=progress,
-    )
+    """Open what a user named; if there is no such file, a known source may have been meant."""
+    try:
+        return user_files.open_text(
+            request.source,
+            folder,
+            text_column=request.text_column,
+            encoding=request.encoding,
+            progress=progress,
+        )
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            error.fix = f"{suggest_name(request.source, SOURCES)}{error.fix}"
+        raise
 
 
 def _record_column(asked: str | None, *read: str) -> str:

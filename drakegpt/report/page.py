@@ -41,7 +41,7 @@ from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
-from drakegpt.runs.training_samples import Sample, choose_samples, list_samples
+from drakegpt.runs.stored_samples import Sample, choose_samples, list_samples
 from drakegpt.version import __version__
 from drakegpt.wording import quote
 

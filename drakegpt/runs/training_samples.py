@@ -5,13 +5,11 @@ like. They have the run's seed and no prompt, and a random generator of their ow
 on as if they had not been written. Which evaluations have one depends on the settings and the
 iteration alone, not on a clock, so that a resumed run has the same ones.
 
-Here: when a text is written, and choosing some along a curve. Not here: generation itself
-(`generation.text`), and the metrics they are kept in (`session`).
+Here: when a text is written. Not here: generation itself (`generation.text`), the metrics they
+are kept in (`session`), and reading them (`stored_samples`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from drakegpt.compute.device import choose_device
 from drakegpt.config import TrainConfig
@@ -34,16 +32,6 @@ GROWTH = 3
 # of generation. Reading one token at a time is slower than reading many, by `SINGLE`.
 STEPS_PER_TEXT = 64
 RECORDING, SINGLE = 2 * 10**9, 20
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A text that was written in training, and the losses estimated then, in nats."""
-
-    iteration: int
-    train_loss: float
-    val_loss: float  # of the held-out split
-    text: str
 
 
 class SampleWriter:
@@ -95,29 +83,3 @@ class SampleWriter:
         if before is None or last or iteration >= GROWTH * before:
             return True
         return self._on_cpu and iteration - before >= self._spacing
-
-
-def list_samples(evaluations: Sequence[Mapping[str, Any]]) -> list[Sample]:
-    """List the samples among the evaluations of a run, oldest first."""
-    return [
-        Sample(line["iteration"], line["train_loss"], line["val_loss"], line["sample"])
-        for line in evaluations
-        if line.get("sample")
-    ]
-
-
-def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:
-    """Choose up to `number` samples along a curve.
-
-    These are the first, the last, and between them those whose held-out losses lie closest
-    to equal steps.
-    """
-    if len(samples) <= number:
-        return list(samples)
-    first, last = samples[0].val_loss, samples[-1].val_loss
-    chosen = {0, len(samples) - 1}
-    for place in range(1, number - 1):
-        wanted = first + (last - first) * place / (number - 1)
-        free = [index for index in range(len(samples)) if index not in chosen]
-        chosen.add(min(free, key=lambda index: abs(samples[index].val_loss - wanted)))
-    return [samples[index] for index in sorted(chosen)]

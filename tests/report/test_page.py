@@ -28,7 +28,7 @@ from drakegpt.report.page import (
     summarize_surprisal,
 )
 from drakegpt.report.plots import Mark, assign_marks
-from drakegpt.runs.training_samples import list_samples
+from drakegpt.runs.stored_samples import list_samples
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
