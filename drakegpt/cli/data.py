@@ -213,7 +213,14 @@ def show(
 
 
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Dataset, by its whole name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Dataset, by its whole name.",
+            autocompletion=options.complete_dataset,
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Remove a dataset, with all its versions; the text it was made from stays."""

@@ -128,8 +128,8 @@ def open_text(
             return how.open_all(files, source, report)
         file = FoundFile(source, path)
     how.check_encoding_used(is_parquet=file.suffix == ".parquet")
+    how.check_column_used(source, is_table=file.suffix in TABLES)
     corpus = how.open(file, report)
-    how.check_column_used(source)
     summary = DIVIDED if isinstance(corpus, DividedText) else ()
     sha256 = compute_checksum(file.path or path, source, report)
     return Opened(corpus, sha256, summary, how.findings, tuple(how.tables))
@@ -152,7 +152,7 @@ class _Opener:
         summary = choice.describe()
         self.tables = [each for each in readers.values() if isinstance(each, CsvColumn | Records)]
         self.check_encoding_used(is_parquet=all(file.suffix == ".parquet" for file in readers))
-        self.check_column_used(source)
+        self.check_column_used(source, is_table=bool(self.tables))
         digest = hashlib.sha256()
         for file in readers:
             if file.path:
@@ -200,9 +200,9 @@ class _Opener:
         if self.encoding and is_parquet:
             raise UsageError("--encoding is not for Parquet files.", "Leave it out.")
 
-    def check_column_used(self, source: str) -> None:
-        """Raise `UsageError` for a column where no table was opened."""
-        if self.text_column and not self.tables:
+    def check_column_used(self, source: str, *, is_table: bool) -> None:
+        """Raise `UsageError` for a column where there is no table."""
+        if self.text_column and not is_table:
             raise UsageError(
                 f"--text-column is for tables, such as CSV files, which {source} is not.",
                 "Leave it out.",
