@@ -81,9 +81,11 @@ def encode_as_bpe(data: Dataset, progress: StageProgress | None = None) -> Datas
     name = about.name + BPE_SUFFIX
     if name in dataset.list_names():
         encoded = dataset.load(name)
-        if encoded.metadata.text_sha256 == about.text_sha256 and encoded.metadata.answers(
-            "bpe", vocab_size
-        ):
+        same = (encoded.metadata.text_sha256, encoded.metadata.split) == (
+            about.text_sha256,
+            about.split,
+        )
+        if same and encoded.metadata.answers("bpe", vocab_size):
             return encoded
     default = dataset.get_default_name()
     by_songs = about.split == "songs"
