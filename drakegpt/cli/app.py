@@ -96,7 +96,7 @@ COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
         Entry(
             "compare",
             compare.compare,
-            "drakegpt compare --train --iters 2000 --html report.html",
+            "drakegpt compare --train --html report.html",
             compare.CompareCommand,
         ),
         Entry(
@@ -197,7 +197,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: drakegpt compare --train --iters 2000, then: drakegpt generate")
+@app.callback(epilog="Example: drakegpt write my-lyrics.txt")
 def drakegpt_(
     _version: Annotated[
         bool,

@@ -8,7 +8,7 @@ import typer
 
 from drakegpt.cli import console, options
 from drakegpt.errors import DamagedDatasetError, DrakeGPTError
-from drakegpt.wording import pluralize
+from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -122,7 +122,7 @@ def add(
         f"{_describe_outcome(fetched)}: {_describe_size(metadata)}; training split "
         f"{metadata.train_tokens:,}{unit}, validation split {metadata.val_tokens:,}{by_songs}."
     )
-    console.next_commands(["drakegpt train TransformerLM", "drakegpt compare --train"])
+    console.next_commands([format_command("write", metadata.name), "drakegpt compare --train"])
 
 
 def _describe_outcome(fetched: "Fetched") -> str:

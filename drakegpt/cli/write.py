@@ -192,7 +192,8 @@ def _write_pieces(
     console.show_text(
         f"\n{'-' * 24}\n\n".join(piece.strip("\n") + "\n" for piece in pieces).rstrip()
     )
-    for line in verdict.lines if verdict else ():
+    # Not the advice, which names settings of `train`: `write` has chosen them.
+    for line in filter(None, (verdict.standing, verdict.trend) if verdict else ()):
         console.note(line, style="")
     console.note(
         f"Longest run copied from the text: {pluralize(len(copied), 'character')}"
