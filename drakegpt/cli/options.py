@@ -166,7 +166,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="Dataset, or a text to prepare as one; default: the one fetched last.",
+        help="Dataset or text file; default: the one fetched last.",
         autocompletion=complete_dataset,
         envvar="DRAKEGPT_DATA",
         show_envvar=False,
