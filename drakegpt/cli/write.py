@@ -32,7 +32,7 @@ def write(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TEXT]",
+            metavar="TEXT",
             help="A file, a folder of songs, - for stdin, or a dataset's name; default: the "
             "bundled songs.",
             show_default=False,

@@ -29,7 +29,7 @@ def commands(group, words=()):
 def test_the_program_has_the_commands_of_the_table():
     assert sorted(commands(typer.main.get_command(app))) == sorted(NAMES)
     assert [name for name in NAMES if " " not in name] == [
-        "train", "sweep", "params", "eval", "compare", "generate", "bench",
+        "write", "train", "sweep", "params", "eval", "compare", "generate", "bench",
     ]  # fmt: skip
     assert GROUPS == ["data", "runs", "export"]
 
