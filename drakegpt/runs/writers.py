@@ -53,6 +53,8 @@ def start_writer(data: Dataset, minutes: float, **changes: Any) -> Run:
     rate = count_operations(reference, vocab_size) / measure_step(reference, vocab_size)
     operations = rate * minutes * 60 * SHARE_OF_TRAINING
     model, settings = choose_model(bpe=bpe), choose_text_settings(operations, bpe=bpe)
+    shortest = min(data.metadata.train_tokens, data.metadata.val_tokens)
+    settings["context_length"] = min(settings["context_length"], shortest - 1)
     given = settings | {"minutes": minutes, "seed": 1} | changes
     step = resolve_run(model, "default", data, given, first_estimate=1)
     iters = max(1, int(operations / count_operations(step, vocab_size)))

@@ -58,6 +58,7 @@ def world(home_as, tmp_path, monkeypatch):
 
 # Command lines; what must be shown, with `NAME` and `TEXT` as the terminal shows them.
 COMMANDS = {
+    "write": ([NAME, "--minutes", 0.1], NAME),
     "data add": (["words.csv", "--text-column", TEXT, "--name", "plain", "--force"], TEXT),
     "data fetch": (["words.csv", "--text-column", TEXT, "--name", "plain", "--force"], TEXT),
     "data list": ([], NAME),
@@ -74,6 +75,7 @@ COMMANDS = {
                "--sampler", "grid"], PLAIN),
 }  # fmt: skip
 ERRORS = {
+    "write": [TEXT],
     "data add": ["words.csv", "--encoding", NAME],
     "data remove": [NAME + "?"],
     "data fetch": ["words.csv", "--text-column", NAME],

@@ -84,6 +84,15 @@ def test_more_time_does_not_help_a_text_that_is_learned(drakegpt, lyrics):
     assert json.dumps([run.info for run in list_runs()]) == before
 
 
+@pytest.mark.parametrize("lines", [3, 12])
+def test_a_very_short_text_is_enough(drakegpt, tmp_path, lines):
+    """Shorter than a context, though hardly worth it."""
+    path = tmp_path / "short.txt"
+    path.write_text("la la la, the night is long, oh\n" * lines, encoding="utf-8")
+    done = write(drakegpt, path, "--minutes", 0.1)
+    assert done.out.strip()
+
+
 def test_an_interrupted_training_is_gone_on_with(drakegpt, lyrics, monkeypatch):
     from drakegpt.runs import writers
     from drakegpt.runs.session import train_run

@@ -78,7 +78,8 @@ def test_top_p_of_one_cuts_nothing():
 def test_small_probabilities_add_up(top_p):
     """As many tokens of a large vocabulary stay as exact sums say."""
     logits = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(1))
-    chances = sorted(logits.softmax(-1)[0].tolist(), reverse=True)
+    # Ranked first: the softmax of another order rounds differently on some processors.
+    chances = logits[0].sort(descending=True).values.softmax(-1).tolist()
     before = [0.0, *itertools.accumulate(chances[:-1])]
     expected = sum(sum_ < top_p for sum_ in before)
     assert (compute_probabilities(logits, Sampling(top_p=top_p)) > 0).sum().item() == expected

@@ -31,17 +31,18 @@ def drawn(compared):
 
 def test_both_losses_are_drawn_and_baselines_with_validation_alone():
     baselines = tuple(
-        Baseline(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.1), (4, 1.9))
+        Baseline(order, 8, Score(loss, 9, 9), 99) for order, loss in ((1, 3.5), (2, 3.1), (4, 1.9))
     )
     val, train = drawn(comparison(row("BigramLM", result("r")), baselines=baselines))
     assert "Validation" in val.caption
     assert "Training" in train.caption
-    assert ">1-gram counts<" in val.svg
+    assert ">2-gram counts<" in val.svg
     assert ">4-gram counts<" in val.svg
+    assert ">1-gram counts<" not in val.svg
     assert "counts" not in train.svg
     assert "BigramLM goes from 3.00 at iteration 10 to 2.00 at 20." in val.description
     assert "BigramLM goes from 4.00 at iteration 10 to 3.00 at 20." in train.description
-    assert "Dashed line: 1-gram counts, 3.10. Dashed line: 4-gram counts, 1.90." in val.description
+    assert "Dashed line: 2-gram counts, 3.10. Dashed line: 4-gram counts, 1.90." in val.description
     assert "counts" not in train.description
 
 
