@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from drakegpt.config import merge_layers, resolve
 from drakegpt.config.files import named_settings
+from drakegpt.config.presets import CLASS
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import RunError
 from drakegpt.evaluation.baseline import Baseline, score_ngram_baselines
@@ -27,7 +28,12 @@ from drakegpt.experiments.agreement import (
     select_runs,
 )
 from drakegpt.experiments.claims import check_claims
-from drakegpt.experiments.ladder import Comparison, compare, select_ladder
+from drakegpt.experiments.ladder import (
+    Comparison,
+    choose_trained_settings,
+    compare,
+    select_ladder,
+)
 from drakegpt.experiments.plots import _draw_losses, draw_bits, draw_curves
 from drakegpt.experiments.results import aggregate_runs
 from drakegpt.runs import lookup
@@ -237,7 +243,6 @@ def test_the_ladder_is_in_full_precision_unless_asked_otherwise(prepared):
     assert [run.name for run in select_runs(prepared)[key]] == [full.name]
     chosen = select_runs(prepared, settings={"bits": "1.58"})[key]
     assert [run.name for run in chosen] == [few.name]
-    assert "1.58bit" in few.name
 
 
 def test_runs_on_an_older_text_do_not_count(prepared, corpus):
@@ -331,13 +336,14 @@ def test_rows_are_ranked_against_the_bigram_baseline():
     assert Comparison("d", tuple(ladder), (), (other,)).to_json()["better_than_baselines"] == []
 
 
-def test_the_lowest_baseline_and_unigrams_are_drawn():
+def test_pairs_threes_and_the_lowest_baseline_are_drawn():
     def drawn(*losses):
         counted = tuple(baseline(order, loss) for order, loss in enumerate(losses, 1))
         return [f.order for f in Comparison("d", (), (), (), baselines=counted).drawn_baselines]
 
-    assert drawn(3.0, 2.5, 1.9, 2.0) == [1, 3]
-    assert drawn(1.0, 2.5, 1.9) == [1]
+    assert drawn(3.0, 2.5, 1.9, 2.0) == [2, 3]
+    assert drawn(3.0, 2.5, 2.2, 2.0, 1.9, 2.1) == [2, 3, 5]
+    assert drawn(1.0, 2.5, 1.9) == [1, 2, 3]
     assert drawn() == []
 
 
@@ -550,3 +556,29 @@ def test_means_are_of_the_iterations_that_all_runs_have():
     assert [e["iteration"] for e in two.evaluations] == [10, 30]
     assert [e["val_loss"] for e in two.evaluations] == pytest.approx([2.7, 2.1])
     assert two.range_over_seeds("val_loss") == [(10, 2.6, 2.8), (30, 2.0, 2.2)]
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "preset"),
+    [(None, {}, CLASS), (None, {"seed": 3, "device": "cpu"}, CLASS), (None, {"iters": 5}, None),
+     (None, {"preset": "none"}, "none"), ("scaled", {}, None)],
+)  # fmt: skip
+def test_a_lesson_is_trained_where_nothing_else_is_asked(size, given, preset):
+    assert choose_trained_settings(size, given).get("preset") == preset
+
+
+def test_runs_of_a_lesson_and_of_the_original_are_ladders_of_their_own(prepared):
+    models = ("BigramLM", "TransformerLM")
+    plain = [train(prepared, model) for model in models]
+    small = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1}
+    lesson = [train(prepared, model, preset=CLASS, **small) for model in models]
+
+    def selected(**settings):
+        runs = select_runs(prepared, settings=settings)
+        return [run.name for of_model in runs.values() for run in of_model]
+
+    assert selected() == [run.name for run in lesson]  # the newest
+    assert selected(preset="none") == [run.name for run in plain]
+    assert selected(preset=CLASS) == [run.name for run in lesson]
+    rows = compare(prepared, select_runs(prepared)).rows
+    assert [row.label for row in rows] == [*models]
