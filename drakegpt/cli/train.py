@@ -184,6 +184,8 @@ def _train_run(
             if group.size == 1 and _is_over(chosen, run):
                 show_finished(run, json=json)
                 return
+            if group.size > 1 and run.config.minutes:
+                raise UsageError("--minutes is measured with one process.", "Give --iters as well.")
             console.note(f"Resuming {run.name}")
         else:
             run = _start_run(given, name, group)

@@ -165,7 +165,10 @@ def to_command(config: TrainConfig) -> str:
     Settings that are `None` are left out, so that the machine decides.
     """
     size = ["--scaled"] if config.size == "scaled" else []
-    flags = [_to_flag(name, value) for name, value in named_settings(config).items()]
+    named = named_settings(config)
+    if config.minutes:  # an estimate, which the machine makes anew
+        named.pop("iters", None)
+    flags = [_to_flag(name, value) for name, value in named.items()]
     data = format_option("--data", config.data)
     return join(["drakegpt", "train", config.model, *size, *data, *chain(*flags)])
 

@@ -15,6 +15,7 @@ from drakegpt.errors import CorpusError, shorten
 
 # A line's end and two or more blank lines.
 DIVISION = re.compile(r"\n(?:[^\S\n]*\n){2,}")
+LONGEST_SONG = 20_000  # characters, on average: parts of a longer text are no songs
 SONG_END = "\n\n"
 MAX_LRC = 16_000_000  # bytes of an LRC file, which is held in memory
 
@@ -85,8 +86,15 @@ def _hold_blanks(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def is_divided(file: File, report: ByteProgress | None = None) -> bool:
-    """Tell whether blank lines divide a file into two or more songs."""
-    return any(part is None for part in divide_text(file.decode(report)))
+    """Tell whether blank lines divide a file into two or more songs, which are not too long.
+
+    A play or a book may have blank lines somewhere, too.
+    """
+    songs, characters = 1, 0
+    for part in divide_text(file.decode(report)):
+        songs += part is None
+        characters += len(part or "\n")
+    return songs > 1 and characters <= songs * LONGEST_SONG
 
 
 class SongFile:

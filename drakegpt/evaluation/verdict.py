@@ -181,7 +181,7 @@ def _describe_reference(reference: Reference, facts: Facts) -> str:
     if facts.iterations != reference.iterations:
         return f"with {reference.iterations:,} iterations {reach}"
     if facts.standing.loss > high:
-        return f"{reach}, so something is amiss"
+        return f"{reach}, below this run"
     return reach
 
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +72,22 @@ def draw_curves(
         shown = baselines if key == "val_loss" and has_validation(rows) else ()
         _draw_losses(axes, key, f"{curve_title(key, rows)} on {data}", rows, shown)
         _cut_off_the_start(axes, rows, baselines)
+        if unit == "character":
+            _add_bits_axis(axes)
         written += _save(figure, data, key)
     return written
+
+
+def _add_bits_axis(axes: "Axes") -> None:
+    """Add an axis in bits per character on the right, and move the legend beyond it."""
+    import numpy as np
+
+    nats = math.log(2)
+    to_bits, to_nats = partial(np.multiply, 1 / nats), partial(np.multiply, nats)
+    bits = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
+    bits.set_ylabel("bits per character")
+    bits.spines["right"].set_visible(False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.12, 1.0))
 
 
 def _cut_off_the_start(

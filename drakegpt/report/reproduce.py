@@ -106,6 +106,9 @@ def _describe_run(run: Run) -> RunCommand:
     note = f"starts from the weights of {run.config.init_from}" if run.config.init_from else ""
     if run.has_single_part:
         return RunCommand(run.name, to_command(run.config), note)
+    if run.config.minutes:
+        notes = "; ".join(filter(None, (note, run.history)))
+        return RunCommand(run.name, to_command(run.config), notes)
     first, *later = run.parts
     resumed = ", then ".join(f"drakegpt train --resume RUN --iters {part.iters}" for part in later)
     notes = "; ".join(filter(None, (note, f"{run.history}; then {resumed}")))

@@ -102,3 +102,10 @@ def test_an_lrc_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.lrc").write_text(LRC)
     with pytest.raises(CorpusError, match="larger than the 10 bytes"):
         list(LrcFile(File(tmp_path / "a.lrc", "a.lrc"), "a").documents())
+
+
+@pytest.mark.parametrize(("length", "divided"), [(100, True), (19_000, True), (21_000, False)])
+def test_parts_longer_than_songs_are_none(tmp_path, length, divided):
+    """A play has blank lines somewhere, too."""
+    (tmp_path / "t.txt").write_text("\n\n\n".join("la" * (length // 2) for _ in range(3)))
+    assert is_divided(File(tmp_path / "t.txt", "t.txt")) is divided

@@ -200,7 +200,7 @@ def test_the_loss_stands_beside_counting(loss):
     ("iterations", "loss", "words"),
     [
         (10_000, 2.01, "; this model and recipe reach 1.99 to 2.03."),
-        (10_000, 2.2, "; this model and recipe reach 1.99 to 2.03, so something is amiss."),
+        (10_000, 2.2, "; this model and recipe reach 1.99 to 2.03, below this run."),
         (5000, 2.2, "; with 10,000 iterations this model and recipe reach 1.99 to 2.03."),
     ],
 )
