@@ -27,7 +27,7 @@ from rich.text import Text
 from drakegpt.errors import DrakeGPTError
 from drakegpt.wording import CONTROLS, escape_control_characters
 
-PIPED_WIDTH = 140  # columns of output to a file or another program
+PIPED_WIDTH = 100  # columns of output to a file or another program
 INTERRUPTED = 130
 
 

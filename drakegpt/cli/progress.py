@@ -59,7 +59,9 @@ class _TextColumn(ProgressColumn):
 
 
 @contextmanager
-def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
+def fetch_progress(
+    name: str, title: str = "Fetching"
+) -> Iterator[Callable[[str, int, int | None], None]]:
     """Show a bar for a download and the stages after it, once they take a while.
 
     Yields a callback for the stage, the bytes done, and all bytes if known.
@@ -67,7 +69,7 @@ def fetch_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]
     screen, stage = console.messages(), ""
     columns = (_TextColumn("description"), BarColumn(), DownloadColumn())
     progress = Progress(*columns, TransferSpeedColumn(), console=screen, transient=True)
-    task = progress.add_task(f"Fetching {name}", total=None)
+    task = progress.add_task(f"{title} {name}", total=None)
 
     def report(new_stage: str, done: int, total: int | None) -> None:
         nonlocal stage

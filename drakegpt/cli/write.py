@@ -25,7 +25,7 @@ MINUTES = 5.0
 TEMPERATURE = 0.8
 PIECES = 3
 LONGEST_PIECE, LONGEST_SONG = 400, 1500  # characters
-SECONDS_AFTER = 4.0  # for loading the weights and writing the pieces, before the time is over
+SECONDS_AFTER = 3.0  # for loading the weights and writing the pieces, before the time is over
 
 
 def write(
@@ -81,22 +81,18 @@ def write(
 
 
 def _prepare(text: str | None) -> "Dataset":
-    """Prepare a text as tokens that suit its length."""
+    """Load a dataset, or prepare a text, and say what was read."""
     from drakegpt.cli.progress import fetch_progress
     from drakegpt.data import dataset, sources
-    from drakegpt.data.reencode import encode_as_bpe
 
     wanted = text or "sample"
     if text is not None and text in dataset.list_names():
-        data = dataset.load(text)
-    else:
-        with fetch_progress(wanted) as progress:
-            fetched = sources.fetch(wanted, progress=progress)
-        data = fetched.dataset
-        for sentence in (*fetched.summary, *fetched.notes):
-            console.note(sentence)
-    with fetch_progress(data.name) as progress:
-        return encode_as_bpe(data, progress)
+        return dataset.load(text)
+    with fetch_progress(wanted, "Preparing") as progress:
+        fetched = sources.fetch(wanted, progress=progress)
+    for sentence in (*fetched.summary, *fetched.notes):
+        console.note(sentence)
+    return fetched.dataset
 
 
 def _find_or_train(
@@ -109,6 +105,7 @@ def _find_or_train(
     quiet: bool,
 ) -> "tuple[Run, bool]":
     """Return the run that writes from a text, and whether it was trained just now."""
+    from drakegpt.cli.progress import fetch_progress
     from drakegpt.runs.changes import change_settings
     from drakegpt.runs.writers import find_writer, has_learned_text, has_older_writer, start_writer
 
@@ -119,7 +116,8 @@ def _find_or_train(
             console.note(f"{data.name} has changed: a new model is trained on it.", style="")
         console.note(f"{size}. Measuring how fast this machine is…")
         given = {"device": device} | ({} if seed is None else {"seed": seed})
-        run = start_writer(data, minutes or MINUTES, **given)
+        with fetch_progress(data.name, "Measuring, for") as progress:
+            run = start_writer(data, minutes or MINUTES, progress, **given)
         _train(run, started, minutes or MINUTES, resume=False, quiet=quiet)
     elif not run.finished:
         console.note(f"Resuming {run.name}, whose training was interrupted.", style="")
@@ -203,7 +201,7 @@ def _write_pieces(
     name = run.config.data.removesuffix(BPE_SUFFIX)
     console.next_commands(
         [
-            format_command("write", name, prompt="late night"),
+            format_command("write", name, prompt=" ".join(pieces[0].split()[:2])),
             format_command("generate", run.name, num_samples=20, temperature=temperature),
             format_command("eval", run.name, counts=True),
         ]

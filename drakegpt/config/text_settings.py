@@ -8,12 +8,12 @@ Not here: measuring how fast the machine is (`training.run_length`).
 
 from typing import Any
 
-# Below this many characters a token of BPE occurs too rarely to be learned.
-FEWEST_FOR_BPE = 80_000
+# With fewer characters, or floating-point operations of training, a model does not learn to spell
+# with tokens of BPE. A laptop with two cores computes 0.5 to 1 x 10^11 operations a second.
+FEWEST_FOR_BPE, LEAST_OPERATIONS_FOR_BPE = 300_000, 5e12
 # Vocabulary of BPE, from this many characters on.
 VOCABULARIES = ((3_000_000, 2048), (FEWEST_FOR_BPE, 1024))
-# Floating-point operations of a training, below which many small batches teach more than few
-# large ones. A laptop with two cores computes 10^11 a second.
+# Operations below which many small batches teach more than few large ones.
 FEW_OPERATIONS = 1.2e13
 # Epochs after which a text is learned: from there on, the loss of unseen text rises.
 MOST_EPOCHS_OF_CHARACTERS, MOST_EPOCHS_OF_BPE = 100, 35
@@ -25,8 +25,10 @@ _SHAPE: dict[str, Any] = {
 REFERENCE: dict[str, Any] = _SHAPE | {"batch_size": 12, "context_length": 64}
 
 
-def choose_vocab_size(characters: int) -> int:
-    """Return the size of BPE's vocabulary for a text, or 0 for characters as tokens."""
+def choose_vocab_size(characters: int, operations: float) -> int:
+    """Return the size of BPE's vocabulary for a text and a time, or 0 for characters as tokens."""
+    if operations < LEAST_OPERATIONS_FOR_BPE:
+        return 0
     return next((size for least, size in VOCABULARIES if characters >= least), 0)
 
 

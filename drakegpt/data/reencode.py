@@ -5,7 +5,6 @@ Not here: the tokenizer and its training (`tokenizers.bpe`).
 
 from collections.abc import Iterator
 
-from drakegpt.config.text_settings import choose_vocab_size
 from drakegpt.data import dataset
 from drakegpt.data.corpus import ByteProgress, Document, StageProgress
 from drakegpt.data.dataset import Dataset
@@ -68,15 +67,13 @@ class _Reader:
             pass
 
 
-def encode_as_bpe(data: Dataset, progress: StageProgress | None = None) -> Dataset:
-    """Return the text of a dataset as tokens that suit its length (`config.text_settings`).
+def encode_as_bpe(data: Dataset, vocab_size: int, progress: StageProgress | None = None) -> Dataset:
+    """Return the text of a dataset with tokens of BPE: a dataset named after it, with `-bpe`.
 
-    That is the dataset itself for a short text, and for one that has BPE tokens already; else
-    one named after it, with `-bpe`. The default dataset stays what it was.
+    One that has such tokens already is returned as it is. The default dataset stays what it was.
     """
     about = data.metadata
-    vocab_size = choose_vocab_size(about.characters)
-    if about.tokenizer == "bpe" or not vocab_size:
+    if about.tokenizer == "bpe":
         return data
     name = about.name + BPE_SUFFIX
     if name in dataset.list_names():

@@ -4,11 +4,20 @@ Not here: which settings suit a text (`config.text_settings`), and what is writt
 (`generation.text`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from drakegpt.config import TrainConfig
-from drakegpt.config.text_settings import REFERENCE, choose_model, choose_text_settings
+from drakegpt.config import TrainConfig, resolve
+from drakegpt.config.text_settings import (
+    REFERENCE,
+    choose_model,
+    choose_text_settings,
+    choose_vocab_size,
+)
+from drakegpt.data.corpus import StageProgress
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.reencode import BPE_SUFFIX, encode_as_bpe
+from drakegpt.errors import DrakeGPTError
 from drakegpt.runs.lookup import list_runs
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run, start_run
@@ -30,37 +39,53 @@ def has_older_writer(data: Dataset) -> bool:
 
 
 def _list_writers(data: Dataset) -> list[Run]:
+    names = (data.name, data.name + BPE_SUFFIX)
     return [
         run
         for run in list_runs()
-        if run.info.get("purpose") == PURPOSE and run.config.data == data.name
+        if run.info.get("purpose") == PURPOSE and run.config.data in names
     ]
 
 
 def _is_on(run: Run, data: Dataset) -> bool:
-    return bool(run.info["dataset_version"] == data.metadata.version)
+    """Whether a run's dataset has the same text in the same splits, with tokens of any kind."""
+    try:
+        theirs = run.load_dataset().metadata
+    except DrakeGPTError:  # removed, or damaged
+        return False
+    ours = data.metadata
+    return (theirs.text_sha256, theirs.split) == (ours.text_sha256, ours.split)
 
 
-def start_writer(data: Dataset, minutes: float, **changes: Any) -> Run:
+def start_writer(
+    data: Dataset, minutes: float, progress: StageProgress | None = None, **changes: Any
+) -> Run:
     """Start the run that suits a text and a time; `changes` are further settings, such as a seed.
 
-    Measures first, in a second or two, how fast this machine trains.
+    Measures first, in a second or two, how fast this machine trains. `progress` is called while
+    the text is encoded with other tokens, if those suit it.
     """
+    operations = _measure_rate(data, changes) * minutes * 60 * SHARE_OF_TRAINING
+    if vocab_size := choose_vocab_size(data.metadata.characters, operations):
+        data = encode_as_bpe(data, vocab_size, progress)
     bpe = data.tokenizer.unit != "character"
-    device = {"device": changes.get("device", "auto")}
-    reference = resolve_run("TransformerLM", "default", data, REFERENCE | {"iters": 1} | device)
-    vocab_size = data.tokenizer.vocab_size
-    rate = count_operations(reference, vocab_size) / measure_step(reference, vocab_size)
-    operations = rate * minutes * 60 * SHARE_OF_TRAINING
     model, settings = choose_model(bpe=bpe), choose_text_settings(operations, bpe=bpe)
     shortest = min(data.metadata.train_tokens, data.metadata.val_tokens)
     settings["context_length"] = min(settings["context_length"], shortest - 1)
     given = settings | {"minutes": minutes, "seed": 1} | changes
     step = resolve_run(model, "default", data, given, first_estimate=1)
-    iters = max(1, int(operations / count_operations(step, vocab_size)))
+    iters = max(1, int(operations / count_operations(step, data.tokenizer.vocab_size)))
     iters = min(iters, iters_for_epochs(step, data, step.max_epochs))
     config = resolve_run(model, "default", data, given, first_estimate=iters)
     return start_run(config, data, facts={"purpose": PURPOSE})
+
+
+def _measure_rate(data: Dataset, changes: Mapping[str, Any]) -> float:
+    """Measure the floating-point operations of training that this machine does in a second."""
+    given = REFERENCE | {"iters": 1, "device": changes.get("device", "auto")}
+    reference = resolve("TransformerLM", "default", data.name, given)
+    vocab_size = data.tokenizer.vocab_size
+    return count_operations(reference, vocab_size) / measure_step(reference, vocab_size)
 
 
 def has_learned_text(run: Run) -> bool:

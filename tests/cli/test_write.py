@@ -52,6 +52,18 @@ def test_it_trains_once_and_then_only_writes(drakegpt, lyrics, home):
 
 
 @pytest.mark.usefixtures("brief")
+def test_a_long_text_has_tokens_of_bpe_and_is_found_again(drakegpt, lyrics, monkeypatch):
+    monkeypatch.setattr("drakegpt.runs.writers.choose_vocab_size", lambda *_: 300)
+    first = write(drakegpt, lyrics, "--minutes", 0.2, "--seed", 1)
+    [run] = list_runs()
+    assert (run.config.model, run.config.data) == ("GPT1LM", "my-lyrics-bpe")
+    assert "drakegpt write my-lyrics --prompt" in first.err
+    assert write(drakegpt, lyrics, "--seed", 1).out == first.out
+    assert write(drakegpt, "my-lyrics", "--seed", 1).out == first.out
+    assert [each.name for each in list_runs()] == [run.name]
+
+
+@pytest.mark.usefixtures("brief")
 def test_a_prompt_is_continued_once(drakegpt, lyrics):
     write(drakegpt, lyrics, "--minutes", 0.2)
     done = write(drakegpt, lyrics, "--prompt", "the 3", "--seed", 2)

@@ -4,7 +4,6 @@ from importlib import resources
 
 import pytest
 
-from drakegpt.config.text_settings import FEWEST_FOR_BPE
 from drakegpt.data import dataset, sources
 from drakegpt.data.reencode import PreparedText, encode_as_bpe
 
@@ -23,7 +22,7 @@ def source(request, tmp_path):
 
 def test_it_is_what_preparing_with_bpe_gives(source):
     by_characters = sources.fetch(source, name="mine").dataset
-    encoded = encode_as_bpe(by_characters)
+    encoded = encode_as_bpe(by_characters, 1024)
     assert encoded.name == "mine-bpe"
     assert dataset.get_default_name() == "mine"
     directly = sources.fetch(source, name="direct", tokenizer="bpe", vocab_size=1024).dataset
@@ -39,16 +38,9 @@ def test_it_is_what_preparing_with_bpe_gives(source):
 
 def test_it_is_encoded_once():
     data = sources.fetch("sample").dataset
-    first, again = encode_as_bpe(data), encode_as_bpe(data)
+    first, again = (encode_as_bpe(data, 1024) for _ in range(2))
     assert first.metadata.prepared_at == again.metadata.prepared_at
-    assert encode_as_bpe(first) is first
-
-
-def test_a_short_text_keeps_its_characters(tmp_path):
-    path = tmp_path / "short.txt"
-    path.write_text("la la la\n" * (FEWEST_FOR_BPE // 9 - 1), encoding="utf-8")
-    data = sources.fetch(str(path)).dataset
-    assert encode_as_bpe(data) is data
+    assert encode_as_bpe(first, 512) is first
 
 
 @pytest.mark.parametrize("length", [1, 7, 1 << 16])

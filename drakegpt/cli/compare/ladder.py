@@ -326,7 +326,6 @@ def _columns(unit: str) -> "tuple[Column[ResultRow | Baseline], ...]":
         Column("±", of_unit(lambda row: format_or_blank(row.val_spread, ".4f")), 2),
         Column("gain", of_model(lambda row: row.formatted_gain), 3),
         Column("bits/char", bits, 4),
-        Column("tokens/s", of_model(lambda row: format_or_blank(row.tokens_per_second, ",.0f")), 8),
         Column("seconds", of_model(lambda row: format_or_blank(row.seconds, ".1f")), 5),
         Column("overfits\nfrom", of_model(lambda row: format_or_blank(row.overfits_from, ",")), 6),
     )
