@@ -27,7 +27,8 @@ from rich.text import Text
 from drakegpt.errors import DrakeGPTError
 from drakegpt.wording import CONTROLS, escape_control_characters
 
-PIPED_WIDTH = 100  # columns of output to a file or another program
+PIPED_WIDTH = 140  # columns of tables to a file or another program
+PROSE_WIDTH = 100  # and of sentences
 INTERRUPTED = 130
 
 
@@ -121,8 +122,12 @@ def styled(text: str, style: str = "", screen: Screen | None = None) -> Text:
 
 def show(renderable: Any, **how: Any) -> None:
     """Print a result on stdout. Strings are text, never markup."""
+    if isinstance(renderable, str):
+        renderable = styled(renderable)
+        if not results().limited:
+            how = {"width": PROSE_WIDTH, **how}
     with _report_write_errors():
-        results().print(styled(renderable) if isinstance(renderable, str) else renderable, **how)
+        results().print(renderable, **how)
 
 
 def show_text(text: str) -> None:
