@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from drakegpt.cli import console, options
-from drakegpt.cli.inputs import prepare_if_file
+from drakegpt.cli.inputs import load_dataset, prepare_if_file
+from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -17,9 +21,28 @@ if TYPE_CHECKING:
     from drakegpt.runs.stored_scores import Scores
 
 
+SAMPLES, LENGTH = 20, 1000  # of --originality
+
+
 def eval_(
     targets: options.Targets = None,
     counts: options.Counts = False,
+    originality: Annotated[
+        bool,
+        typer.Option("--originality", help="Show instead how much of what it writes is copied."),
+    ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, metavar="N", help="Texts for --originality; default: 20."),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=30, max=100_000, metavar="N", help="Characters of each; default: 1,000."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Judge this text, by --data, not a run."),
+    ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
     device: options.Device = "auto",
@@ -30,15 +53,28 @@ def eval_(
     Several runs are scored as an ensemble, whose probabilities are averaged, on the
     validation split.
     """
+    from drakegpt.cli import originality as table
     from drakegpt.runs.lookup import find_run
 
+    table.check_options(
+        originality=originality, file=file, given={"--samples": samples, "--length": length}
+    )
     named: Sequence[str | None] = targets or [None]
     data = data and prepare_if_file(data)
+    if file:
+        if targets or samples or length:
+            raise UsageError("--file is judged without a run.", "Leave the others out.")
+        table.judge_file(file, load_dataset(data), json=json)
+        return
     runs = [find_run(target, scaled=scaled, data=data) for target in named]
     data_name = runs[0].config.data
     if not targets:
         console.note(f"{runs[0].name}: the run with the lowest validation loss on '{data_name}'.")
-    if counts or len(runs) > 1:
+    if originality:
+        if counts or len(runs) > 1:
+            raise UsageError("--originality judges one run.", "Leave the others out.")
+        table.judge_run(runs[0], samples or SAMPLES, length or LENGTH, device, json=json)
+    elif counts or len(runs) > 1:
         _score_mixture(runs, device, counts=counts, json=json)
     else:
         _score_single(runs[0], device, json=json)

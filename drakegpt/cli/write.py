@@ -18,6 +18,7 @@ from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.originality import Originality
     from drakegpt.evaluation.verdict import Verdict
     from drakegpt.runs.run import Run
 
@@ -177,15 +178,21 @@ def _write_pieces(
 ) -> None:
     """Write one text after a prompt, or three of their own, and say what they are worth."""
     from drakegpt.data.reencode import BPE_SUFFIX
-    from drakegpt.evaluation.copying import find_longest_copy
+    from drakegpt.data.suffix_array import load_suffix_array
+    from drakegpt.evaluation.originality import measure_originality
     from drakegpt.runs.verdicts import judge_run
 
     pieces = _generate(run, prompt, temperature, seed, device)
-    source = "".join(run.load_dataset().iter_text("train"))
-    copied = max((find_longest_copy(piece, source) for piece in pieces), key=len)
+    data = run.load_dataset()
+    source = load_suffix_array(data)
+    copied = measure_originality(pieces, source)
+    people = measure_originality(["".join(data.iter_text("val"))], source)
+    longest = (
+        "".join(pieces)[copied.longest.start :][: copied.longest.length] if copied.longest else ""
+    )
     verdict = judge_run(run, device) if trained or json else None
     if json:
-        console.show_json(_to_json(run, pieces, copied, verdict))
+        console.show_json(_to_json(run, pieces, longest, verdict) | _shares_to_json(copied, people))
         return
     console.show_text(
         f"\n{'-' * 24}\n\n".join(piece.strip("\n") + "\n" for piece in pieces).rstrip()
@@ -193,11 +200,7 @@ def _write_pieces(
     # Not the advice, which names settings of `train`: `write` has chosen them.
     for line in filter(None, (verdict.standing, verdict.trend) if verdict else ()):
         console.note(line, style="")
-    console.note(
-        f"Longest run copied from the text: {pluralize(len(copied), 'character')}"
-        + (f", {copied.strip()!r}." if copied else "."),
-        style="",
-    )
+    console.note(_describe_copying(longest, copied, people), style="")
     name = run.config.data.removesuffix(BPE_SUFFIX)
     console.next_commands(
         [
@@ -206,6 +209,27 @@ def _write_pieces(
             format_command("eval", run.name, counts=True),
         ]
     )
+
+
+def _describe_copying(longest: str, copied: "Originality", people: "Originality") -> str:
+    """Say how much was copied, beside what people repeat: the validation text, measured alike."""
+    from drakegpt.evaluation.originality import LENGTHS
+
+    shown = f", {longest.strip()!r}" if longest else ""
+    return (
+        f"Longest run copied from the text: {pluralize(len(longest), 'character')}{shown}; "
+        f"{copied.shares[0]:.1%} is in runs of {LENGTHS[0]} or more (of held-out text that people "
+        f"wrote: {people.shares[0]:.1%})."
+    )
+
+
+def _shares_to_json(copied: "Originality", people: "Originality") -> dict[str, Any]:
+    from drakegpt.evaluation.originality import LENGTHS
+
+    def shares(judged: "Originality") -> dict[str, float]:
+        return {str(length): share for length, share in zip(LENGTHS, judged.shares, strict=True)}
+
+    return {"copied_shares": shares(copied), "held_out_shares": shares(people)}
 
 
 def _generate(

@@ -1,6 +1,7 @@
 """`drakegpt write`: trains once, then only writes; a prompt in a terminal; more time."""
 
 import json
+import re
 
 import pytest
 
@@ -42,7 +43,10 @@ def test_it_trains_once_and_then_only_writes(drakegpt, lyrics, home):
     assert "Measuring how fast this machine is" in first.err
     assert "bits per character, as unsure as among" in first.err
     assert "learned; more text would help, more time would not" in first.err
-    assert "Longest run copied from the text" in first.err
+    told = (
+        r"Longest run copied from the text: \d+ characters, '.*'; [\d.]+% is in runs of 20 or more"
+    )
+    assert re.search(told + r" \(of held-out text that people wrote: [\d.]+%\)", first.err)
     assert first.err.count("Next: ") == 3
     assert first.out.count("-" * 24) == 2  # three pieces, and nothing else
     again = write(drakegpt, lyrics, "--seed", 1)
@@ -73,7 +77,7 @@ def test_a_prompt_is_continued_once(drakegpt, lyrics):
     assert as_json["texts"][0].rstrip() == done.out.rstrip()
     assert set(as_json) == {
         "run", "data", "model", "iterations", "minutes", "val_loss", "texts", "longest_copy",
-        "verdict",
+        "verdict", "copied_shares", "held_out_shares",
     }  # fmt: skip
     assert as_json["longest_copy"] in TEXT
 

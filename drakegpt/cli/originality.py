@@ -1,0 +1,136 @@
+"""`drakegpt eval --originality`: how much a run, or a text of yours, copies, beside people."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drakegpt.cli import console
+from drakegpt.cli.tables import Column, show_table
+from drakegpt.errors import UsageError
+from drakegpt.wording import pluralize
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.originality import HumanBaseline, Originality
+    from drakegpt.runs.originality import Judgement
+    from drakegpt.runs.run import Run
+
+SHOWN_NGRAMS = (5, 10, 15, 20, 30)  # characters
+SHOWN_SPANS = 10
+MARKS = "«»"  # around copied spans, where there are no colours
+
+# A row: its name, and its figures as text.
+Row = tuple[str, tuple[str, ...]]
+
+
+def judge_run(run: "Run", samples: int, length: int, device: str, *, json: bool) -> None:
+    """Have a run write, and show how much of it is copied."""
+    from drakegpt.compute.device import choose_device
+    from drakegpt.runs.originality import judge_texts, write_texts
+
+    data = run.load_dataset()
+    console.note(f"Writing {pluralize(samples, 'text')} of {pluralize(length, 'character')}.")
+    texts = write_texts(run, samples, length, choose_device(device))
+    _show(judge_texts(texts, data), f"{pluralize(samples, 'text')} of {run.name}", data, json=json)
+
+
+def judge_file(path: Path, data: "Dataset", *, json: bool) -> None:
+    """Show how much of a file is copied from a dataset."""
+    from drakegpt.runs.originality import judge_texts
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", "Name a UTF-8 text.") from error
+    if not text.strip():
+        raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
+    _show(judge_texts([text], data), path.name, data, json=json)
+
+
+def _show(judgement: "Judgement", name: str, data: "Dataset", *, json: bool) -> None:
+    if json:
+        console.show_json({"data": data.name, **asdict(judgement)})
+        return
+    people = judgement.people
+    rows = [(name, _format(judgement.all)), (f"people: {people.what}", _format(people.whole))]
+    if people.blocks:
+        rows.insert(1, _describe_blocks(people))
+    show_table(f"Copied from the training text of {data.name}", _COLUMNS, rows)
+    console.show(
+        "Longest: of the runs that stand there word for word, in characters. From 20, 30, 50: "
+        "share of the characters in runs at least so long. Mean match: of the longest run from "
+        "each character on. Brackets: 95 % of the blocks. People repeat each other, too: compare "
+        "with their rows."
+    )
+    show_table("N-grams that the training text has not", _list_novelty_columns(), [
+        (name, judgement.all), ("people", people.whole)
+    ])  # fmt: skip
+    _show_most_copied(judgement)
+
+
+def _format(judged: "Originality") -> tuple[str, ...]:
+    longest = judged.longest.length if judged.longest else 0
+    shares = (f"{share:.2%}" for share in judged.shares)
+    return (f"{longest:,}", *shares, f"{judged.mean_match:.1f}")
+
+
+def _describe_blocks(people: "HumanBaseline") -> Row:
+    assert people.blocks
+    blocks = people.blocks
+    mean, low, high = blocks.longest
+    least_share, least_low, least_high = blocks.shares[0]
+    figures = (
+        f"{mean:.1f} ({low:.0f} - {high:.0f})",
+        f"{least_share:.2%} ({least_low:.0%} - {least_high:.0%})",
+        *(f"{share:.2%}" for share, _, _ in blocks.shares[1:]),
+        "",
+    )
+    return f"people, in blocks of {pluralize(blocks.length, 'character')}", figures
+
+
+def _list_novelty_columns() -> "tuple[Column[tuple[str, Originality]], ...]":
+    def share(length: int) -> "Column[tuple[str, Originality]]":
+        return Column(f"{length} characters", lambda row: f"{row[1].novelty[length - 1]:.1%}")
+
+    return (Column("text", lambda row: row[0], wraps=True), *map(share, SHOWN_NGRAMS))
+
+
+def _show_most_copied(judgement: "Judgement") -> None:
+    """Show the text that copies most, with its copied spans marked, and where they are from."""
+    from drakegpt.evaluation.originality import LENGTHS
+
+    if not judgement.spans:
+        console.show(f"\nNo run of {LENGTHS[0]} characters or more is copied.")
+        return
+    text = judgement.texts[judgement.most_copied]
+    number = pluralize(len(judgement.texts), "text")
+    console.show(
+        console.styled(f"\nThe most copied of {number}, runs from {LENGTHS[0]} on:", "bold")
+    )
+    marked, reached = "", 0
+    for copied in judgement.spans:
+        start, end = max(copied.span.start, reached), copied.span.start + copied.span.length
+        marked += text[reached:start] + MARKS[0] + text[start:end] + MARKS[1]
+        reached = end
+    console.show_text((marked + text[reached:]).strip("\n"))
+    for copied in judgement.spans[:SHOWN_SPANS]:
+        title = f", in {copied.title}" if copied.title else ""
+        length = pluralize(copied.span.length, "character")
+        console.show(f"{length}{title}: {copied.span.cut(text)!r}")
+
+
+_COLUMNS: tuple[Column[Row], ...] = (
+    Column("text", lambda row: row[0], wraps=True),
+    Column("longest", lambda row: row[1][0]),
+    Column("from 20", lambda row: row[1][1]),
+    Column("from 30", lambda row: row[1][2], 1),
+    Column("from 50", lambda row: row[1][3], 2),
+    Column("mean match", lambda row: row[1][4], 3),
+)
+
+
+def check_options(*, originality: bool, file: Path | None, given: dict[str, Any]) -> None:
+    """Raise `UsageError` for options of this table without it."""
+    others = [name for name, value in {"--file": file, **given}.items() if value is not None]
+    if others and not originality:
+        raise UsageError(f"{others[0]} is for --originality.", "Give --originality as well.")

@@ -1,0 +1,207 @@
+"""The suffix array of a text: all places where a piece of it stands, found by binary search.
+
+It lists the suffixes of the text's UTF-8 bytes in alphabetical order, so that those that begin
+with the same bytes stand side by side. It is built once, by divsufsort (Mori 2006), kept beside
+the dataset with its checksum, and only mapped from then on: 5 bytes on the disk for each byte of
+text.
+
+    data/<name>/<version>/suffixes/   suffixes.json, text.npy, order.npy
+
+Not here: what copied text means (`evaluation.originality`), and characters: all is in bytes.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drakegpt import files
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import CorpusError, is_out_of_memory
+
+log = logging.getLogger("drakegpt")
+
+FORMAT = 1
+INFO = "suffixes.json"
+LONGEST = 2**31 - 1  # bytes of text, so that places are int32
+BLOCK = 8  # bytes that are compared at once, as one number
+AT_ONCE = 1 << 16  # places of a query that are searched together
+
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SuffixArray:
+    """A text, and where its suffixes begin, in their alphabetical order."""
+
+    padded: Bytes  # (N + BLOCK,): the text's bytes, then zeros
+    order: NDArray[np.int32]  # (N,)
+
+    @property
+    def length(self) -> int:
+        """The number of bytes of the text, N."""
+        return len(self.order)
+
+    def find(self, piece: bytes, within: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Return the range of `order` whose suffixes begin with `piece`; empty if none does.
+
+        `within`: a range that is known to hold it.
+        """
+        low, high = within or (0, self.length)
+        return self._bisect(piece, low, high, after=False), self._bisect(
+            piece, low, high, after=True
+        )
+
+    def _bisect(self, piece: bytes, low: int, high: int, *, after: bool) -> int:
+        """Return the first place in `order` whose suffix is not before `piece`, or is after it."""
+        size, text, order = len(piece), self.padded, self.order
+        while low < high:
+            middle = (low + high) // 2
+            start = int(order[middle])
+            there = text[start : min(start + size, self.length)].tobytes()
+            if there < piece or (after and there == piece):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def measure_matches(self, query: bytes) -> tuple[Places, Places]:
+        """Return for each byte of `query`, (M,), how long a match begins there, and with what.
+
+        That is the number of bytes from there on that stand in the text somewhere, and the first
+        byte of one such place.
+        """
+        asked = _pad(np.frombuffer(query, np.uint8))
+        lengths, places = np.zeros(len(query), np.int64), np.zeros(len(query), np.int64)
+        for start in range(0, len(query) if self.length else 0, AT_ONCE):
+            positions = np.arange(start, min(start + AT_ONCE, len(query)))
+            part = slice(start, start + len(positions))
+            lengths[part], places[part] = self._match(asked, positions)
+        return lengths, places
+
+    def _match(self, asked: Bytes, positions: Places) -> tuple[Places, Places]:
+        """Find where each suffix of the query would stand; its best match is a neighbour there."""
+        low = np.zeros(len(positions), np.int64)
+        high = np.full(len(positions), self.length)
+        while (open_ := np.flatnonzero(low < high)).size:
+            middle = (low[open_] + high[open_]) // 2
+            before = self._compare(self.order[middle].astype(np.int64), asked, positions[open_])[1]
+            low[open_] = np.where(before, middle + 1, low[open_])
+            high[open_] = np.where(before, high[open_], middle)
+        best, places = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
+        for neighbour in (low - 1, low):
+            there = np.flatnonzero((neighbour >= 0) & (neighbour < self.length))
+            starts = self.order[neighbour[there]].astype(np.int64)
+            common, _ = self._compare(starts, asked, positions[there])
+            longer = common > best[there]
+            best[there[longer]], places[there[longer]] = common[longer], starts[longer]
+        return best, places
+
+    def _compare(
+        self, starts: Places, asked: Bytes, positions: Places
+    ) -> tuple[Places, NDArray[np.bool_]]:
+        """Compare suffixes of the text with suffixes of the query, pair by pair.
+
+        Returns how many bytes they have in common, and whether that of the text is before.
+        """
+        text, query = _as_numbers(self.padded), _as_numbers(asked)
+        text_left, query_left = self.length - starts, len(asked) - BLOCK - positions
+        least = np.minimum(text_left, query_left)
+        common, before = np.zeros(len(starts), np.int64), np.zeros(len(starts), bool)
+        active, done = np.arange(len(starts)), 0
+        while active.size:
+            ours = text[starts[active] + done].astype(np.uint64)
+            theirs = query[positions[active] + done].astype(np.uint64)
+            # Where a suffix has ended there are zeros, which the other may really have.
+            same = np.minimum(_count_common_bytes(ours ^ theirs), least[active] - done)
+            common[active] += same
+            ended = done + same == least[active]
+            before[active] = np.where(ended, text_left[active] < query_left[active], ours < theirs)
+            active = active[(same == BLOCK) & ~ended]
+            done += BLOCK
+        return common, before
+
+
+def build_suffix_array(text: bytes) -> SuffixArray:
+    """Sort the suffixes of a text; raises `CorpusError` if it is too long."""
+    if len(text) > LONGEST:
+        raise CorpusError(
+            f"The text has {len(text):,} bytes; copied text can be searched in {LONGEST:,}.",
+            "Take a part of it.",
+        )
+    if not text:
+        return SuffixArray(_pad(np.empty(0, np.uint8)), np.empty(0, np.int32))
+    import pydivsufsort
+
+    order = pydivsufsort.divsufsort(text).astype(np.int32, copy=False)
+    return SuffixArray(_pad(np.frombuffer(text, np.uint8)), order)
+
+
+def _pad(text: Bytes) -> Bytes:
+    return np.concatenate([text, np.zeros(BLOCK, np.uint8)])
+
+
+def _as_numbers(padded: Bytes) -> NDArray[np.uint64]:
+    """View each run of 8 bytes as one number that orders as they do; (N + 1,), overlapping."""
+    return np.ndarray((len(padded) - BLOCK + 1,), ">u8", padded, strides=(1,))
+
+
+def _count_common_bytes(difference: NDArray[np.uint64]) -> Places:
+    """Return how many of 8 bytes are equal, from the first on, given their exclusive or."""
+    count = np.zeros(len(difference), np.int64)
+    left = difference
+    for size in (4, 2, 1):
+        zero = left < np.uint64(1) << np.uint64(8 * (BLOCK - size))
+        count += size * zero
+        left = np.where(zero, left << np.uint64(8 * size), left)
+    return count + (difference == 0)
+
+
+def load_suffix_array(data: Dataset) -> SuffixArray:
+    """Map the suffix array of the training split; build it if need be.
+
+    Raises `DamagedDatasetError` if it must be built and the dataset is damaged.
+    """
+    folder = data.folder / "suffixes"
+    if folder.exists():
+        try:
+            return _read(folder)
+        except Exception as error:  # a bad header of an array raises a dozen kinds of exceptions
+            if is_out_of_memory(error):
+                raise
+            log.warning("The suffix array in %s is damaged: building it again.", folder)
+    data.verify()
+    built = build_suffix_array("".join(data.iter_text("train")).encode())
+    try:
+        with files.write_folder_atomically(folder) as temporary:
+            _write(temporary, built)
+    except OSError as error:
+        log.warning("The suffix array cannot be kept in %s: %s.", folder, error.strerror)
+    return built
+
+
+def _write(folder: Path, built: SuffixArray) -> None:
+    arrays: dict[str, NDArray[Any]] = {"text": built.padded, "order": built.order}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    checksums = {name: files.compute_checksum(array) for name, array in arrays.items()}
+    files.write_text(folder / INFO, json.dumps({"format": FORMAT, "sha256": checksums}, indent=2))
+
+
+def _read(folder: Path) -> SuffixArray:
+    """Map the arrays and check them; raises `ValueError` if they are not those written."""
+    info = files.parse_json((folder / INFO).read_text(encoding="utf-8"))
+    if info["format"] != FORMAT:
+        raise ValueError("it is of another format")
+    arrays = {}
+    for name in ("text", "order"):
+        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if files.compute_checksum(array) != info["sha256"][name]:
+            raise ValueError(f"{name}.npy has another checksum")
+        arrays[name] = np.asarray(array)
+    return SuffixArray(arrays["text"], arrays["order"])
