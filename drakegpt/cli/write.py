@@ -5,9 +5,12 @@ only writes. In a terminal, without a prompt, it then takes prompts line by line
 (`write_prompt`).
 """
 
+import os
+import re
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,12 +90,16 @@ def _prepare(text: str | None) -> "Dataset":
     from drakegpt.data import dataset, sources
 
     wanted = text or "sample"
-    if text is not None and text in dataset.list_names():
-        return dataset.load(text)
+    # What is there wins: it may have changed since a dataset of that name was made of it.
+    if wanted in dataset.list_names() and not Path(wanted).exists():
+        return dataset.load(wanted)
     with fetch_progress(wanted, "Preparing") as progress:
         fetched = sources.fetch(wanted, progress=progress)
-    for sentence in (*fetched.summary, *fetched.notes):
+    said = (*fetched.summary, *fetched.notes)
+    for sentence in said:
         console.note(sentence)
+    if any(" --" in sentence or "`--" in sentence for sentence in said):
+        console.note(f"Such options are for `{format_command('data add', wanted)}`.")
     return fetched.dataset
 
 
@@ -107,8 +114,13 @@ def _find_or_train(
 ) -> "tuple[Run, bool]":
     """Return the run that writes from a text, and whether it was trained just now."""
     from drakegpt.cli.progress import fetch_progress
-    from drakegpt.runs.changes import change_settings
-    from drakegpt.runs.writers import find_writer, has_learned_text, has_older_writer, start_writer
+    from drakegpt.runs.writers import (
+        find_writer,
+        give_more_time,
+        has_learned_text,
+        has_older_writer,
+        start_writer,
+    )
 
     run = find_writer(data)
     size = pluralize(data.metadata.characters, "character")
@@ -124,12 +136,16 @@ def _find_or_train(
         console.note(f"Resuming {run.name}, whose training was interrupted.", style="")
         _train(run, started, run.config.minutes, resume=True, quiet=quiet)
     elif minutes is None:
+        iterations = pluralize(run.last_evaluation["iteration"], "iteration")
+        console.note(
+            f"{run.name} was trained for {iterations}; --minutes N trains it further.", style=""
+        )
         return run, False
     elif has_learned_text(run):
         console.note(_describe_learned(data), style="")
         return run, False
     else:
-        longer = change_settings(run, {"minutes": run.config.minutes + minutes})
+        longer = give_more_time(run, minutes)
         console.note(f"Training {run.name} for {pluralize(minutes, 'more minute')}.", style="")
         _train(longer, started, minutes, resume=True, quiet=quiet)
         run = replace(longer, changes={})
@@ -139,8 +155,8 @@ def _find_or_train(
 
 
 def _describe_learned(data: "Dataset") -> str:
-    kilobytes = data.metadata.characters / 1000
-    return f"{kilobytes:,.0f} KB are learned; more text would help, more time would not."
+    size = pluralize(data.metadata.characters, "character")
+    return f"{size} are learned; more text would help, more time would not."
 
 
 def _train(run: "Run", started: float, minutes: float, *, resume: bool, quiet: bool) -> None:
@@ -182,7 +198,8 @@ def _write_pieces(
     from drakegpt.evaluation.originality import measure_originality
     from drakegpt.runs.verdicts import judge_run
 
-    pieces = _generate(run, prompt, temperature, seed, device)
+    first = int.from_bytes(os.urandom(4)) >> 1 if seed is None else seed
+    beginning, pieces = _generate(run, prompt, temperature, first, device)
     data = run.load_dataset()
     source = load_suffix_array(data)
     copied = measure_originality(pieces, source)
@@ -192,19 +209,22 @@ def _write_pieces(
     )
     verdict = judge_run(run, device) if trained or json else None
     if json:
-        console.show_json(_to_json(run, pieces, longest, verdict) | _shares_to_json(copied, people))
+        asked = {"prompt": beginning, "seed": first, "temperature": temperature}
+        texts = [beginning + piece for piece in pieces]
+        shares = _shares_to_json(copied, people)
+        console.show_json(_to_json(run, texts, longest, verdict) | asked | shares)
         return
-    console.show_text(
-        f"\n{'-' * 24}\n\n".join(piece.strip("\n") + "\n" for piece in pieces).rstrip()
-    )
+    whole = [(beginning + piece).strip("\n") + "\n" for piece in pieces]
+    console.show_text(f"\n{'-' * 24}\n\n".join(whole).rstrip())
     # Not the advice, which names settings of `train`: `write` has chosen them.
     for line in filter(None, (verdict.standing, verdict.trend) if verdict else ()):
         console.note(line, style="")
     console.note(_describe_copying(longest, copied, people), style="")
+    console.note(f"Seed {first}: the same one writes the same again.")
     name = run.config.data.removesuffix(BPE_SUFFIX)
     console.next_commands(
         [
-            format_command("write", name, prompt=" ".join(pieces[0].split()[:2])),
+            format_command("write", name, prompt=_choose_prompt(data)),
             format_command("generate", run.name, num_samples=20, temperature=temperature),
             format_command("eval", run.name, counts=True),
         ]
@@ -215,7 +235,7 @@ def _describe_copying(longest: str, copied: "Originality", people: "Originality"
     """Say how much was copied, beside what people repeat: the validation text, measured alike."""
     from drakegpt.evaluation.originality import LENGTHS
 
-    shown = f", {longest.strip()!r}" if longest else ""
+    shown = f", {longest!r}" if longest else ""
     return (
         f"Longest run copied from the text: {pluralize(len(longest), 'character')}{shown}; "
         f"{copied.shares[0]:.1%} is in runs of {LENGTHS[0]} or more (of held-out text that people "
@@ -233,29 +253,38 @@ def _shares_to_json(copied: "Originality", people: "Originality") -> dict[str, A
 
 
 def _generate(
-    run: "Run", prompt: str | None, temperature: float, seed: int | None, device: str
-) -> list[str]:
-    """Generate the text after a prompt, or three texts: whole songs, where they have an end."""
-    import os
+    run: "Run", prompt: str | None, temperature: float, seed: int, device: str
+) -> tuple[str, list[str]]:
+    """Continue the prompt once, or write three texts: whole songs, where they have an end.
 
+    Returns the prompt as the model reads it, and the texts after it.
+    """
     from drakegpt.compute.device import choose_device
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.generation.text import generate_texts
 
     tokenizer, model = run.tokenizer, run.load_model(choose_device(device), best=True)
-    given = fit_prompt(prompt or "", tokenizer, skip_unknown=True).text
-    first = int.from_bytes(os.urandom(4)) >> 1 if seed is None else seed
+    fitted = fit_prompt(prompt or "", tokenizer, skip_unknown=True)
+    if fitted.skipped:
+        unknown = ", ".join(map(repr, fitted.skipped))
+        console.warn(f"the text has no {unknown}: left out of the prompt.")
     songs = tokenizer.end is not None and bool(run.load_dataset().metadata.songs)
     characters = LONGEST_SONG if songs else LONGEST_PIECE
     length = characters if tokenizer.unit == "character" else characters // 2
-    seeds = [first] if prompt is not None else [first + number for number in range(PIECES)]
+    seeds = [seed] if prompt is not None else [seed + number for number in range(PIECES)]
     pieces = [""] * len(seeds)
     for parts in generate_texts(
-        model, tokenizer, given, length, Sampling(temperature), seeds, stop=songs
+        model, tokenizer, fitted.text, length, Sampling(temperature), seeds, stop=songs
     ):
         pieces = [piece + part for piece, part in zip(pieces, parts, strict=True)]
-    return [given + piece[:characters] for piece in pieces]
+    return fitted.text, [piece[:characters] for piece in pieces]
+
+
+def _choose_prompt(data: "Dataset") -> str:
+    """Choose two words that begin the text, as an example of a prompt."""
+    words = re.findall(r"[^\W\d_]+", data.text("train", 400))
+    return " ".join(words[:2])
 
 
 def _to_json(

@@ -25,7 +25,8 @@ from drakegpt.evaluation.standing import Counting, Standing
 from drakegpt.evaluation.trend import Trend
 from drakegpt.wording import pluralize
 
-WORDS = {2: "pairs", 3: "threes"}
+PAIRS = 2
+WORDS = {PAIRS: "pairs", 3: "threes"}
 NUMBERS = ("four", "five", "six", "seven", "eight", "nine", "ten")
 # Twice as many iterations lowered the loss by these shares of its fall in the second half.
 DOUBLING_SHARES = 0.25, 0.75
@@ -284,7 +285,7 @@ def _advise_context(facts: Facts) -> str:
     """Counting tells what a longer context is worth; a model that is to use it must be wider."""
     standing, config = facts.standing, facts.config
     lowest, length = standing.lowest_counting, config.context_length
-    if standing.long_counting is None or lowest is None:
+    if standing.long_counting is None or lowest is None or _is_worse_than_pairs(facts):
         return ""
     gain = lowest.loss - standing.long_counting
     if gain < CONTEXT_GAIN:
@@ -295,6 +296,12 @@ def _advise_context(facts: Facts) -> str:
         f"What helps most: a larger context, `--context-length {longer}{wider}`: even counting "
         f"gains {gain:.2f} nats where it sees more than {pluralize(length, facts.unit)}."
     )
+
+
+def _is_worse_than_pairs(facts: Facts) -> bool:
+    """Whether a model has not yet learned what a context of one token can tell."""
+    pairs = [each.loss for each in facts.standing.countings if each.order == PAIRS]
+    return facts.trend.kind == "falls" and any(facts.standing.loss > loss for loss in pairs)
 
 
 def _advise_somewhat_longer(facts: Facts) -> str:

@@ -190,7 +190,7 @@ class ResidualBlocksLM(LanguageModel):
     """
 
     idea = "keep what was there, add what is new"
-    limit = "its numbers grow from block to block, so it has to learn slowly"
+    limit = "nothing bounds its numbers, so its learning rate has to stay low"
     has_residuals = True
 
     def __init__(self, config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ Not here: which settings suit a text (`config.text_settings`), and what is writt
 from collections.abc import Mapping
 from typing import Any
 
-from drakegpt.config import TrainConfig, resolve
+from drakegpt.config import resolve
 from drakegpt.config.text_settings import (
     REFERENCE,
     choose_model,
@@ -18,12 +18,15 @@ from drakegpt.data.corpus import StageProgress
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.reencode import BPE_SUFFIX, encode_as_bpe
 from drakegpt.errors import DrakeGPTError
+from drakegpt.evaluation.trend import judge_trend
+from drakegpt.runs.changes import change_settings
 from drakegpt.runs.lookup import list_runs
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.training.run_length import count_operations, iters_for_epochs, measure_step
 
 PURPOSE = "write"
+FEWEST_ITERATIONS = 1000  # before a text counts as learned, however short it is
 SHARE_OF_TRAINING = 0.9  # of the time: the rest is for evaluations, scoring and writing
 
 
@@ -72,10 +75,14 @@ def start_writer(
     model, settings = choose_model(bpe=bpe), choose_text_settings(operations, bpe=bpe)
     shortest = min(data.metadata.train_tokens, data.metadata.val_tokens)
     settings["context_length"] = min(settings["context_length"], shortest - 1)
+    per_step = settings["batch_size"] * settings["context_length"]
+    least_epochs = -(-FEWEST_ITERATIONS * per_step // data.metadata.train_tokens)
+    settings["max_epochs"] = max(settings["max_epochs"], least_epochs)
     given = settings | {"minutes": minutes, "seed": 1} | changes
     step = resolve_run(model, "default", data, given, first_estimate=1)
     iters = max(1, int(operations / count_operations(step, data.tokenizer.vocab_size)))
     iters = min(iters, iters_for_epochs(step, data, step.max_epochs))
+    given = {"warmup_iters": max(1, min(step.warmup_iters, iters // 10))} | given
     config = resolve_run(model, "default", data, given, first_estimate=iters)
     return start_run(config, data, facts={"purpose": PURPOSE})
 
@@ -90,11 +97,14 @@ def _measure_rate(data: Dataset, changes: Mapping[str, Any]) -> float:
 
 def has_learned_text(run: Run) -> bool:
     """Whether a run ended because it had read its text as often as helps."""
-    return run.last_evaluation.get("iteration", 0) >= count_most_iterations(run.config, run)
+    config = run.config
+    if not config.max_epochs or judge_trend(run.evaluations).kind == "falls":
+        return False
+    most = iters_for_epochs(config, run.load_dataset(), config.max_epochs)
+    return bool(run.last_evaluation.get("iteration", 0) >= most)
 
 
-def count_most_iterations(config: TrainConfig, run: Run) -> float:
-    """Return the iterations after which more time would not help."""
-    if not config.max_epochs:
-        return float("inf")
-    return iters_for_epochs(config, run.load_dataset(), config.max_epochs)
+def give_more_time(run: Run, minutes: float) -> Run:
+    """Return a finished run with so many minutes more, however often it has read its text."""
+    spent = float(run.last_evaluation["seconds"]) / 60
+    return change_settings(run, {"minutes": spent + minutes, "max_epochs": 0})

@@ -7,6 +7,7 @@ import pytest
 
 from drakegpt.cli.write_progress import choose_lines, describe_loss
 from drakegpt.cli.write_prompt import HELP, Conversation
+from drakegpt.evaluation.trend import Trend
 from drakegpt.runs.lookup import list_runs
 
 TEXT = "".join(f"the {n} cats sat on the mat and sang {n} songs\n" for n in range(120))
@@ -26,7 +27,9 @@ def brief(monkeypatch):
         "recipe": "best", "embedding_dim": 16, "num_heads": 2, "num_layers": 1, "batch_size": 4,
         "context_length": 16, "max_epochs": 3,
     }  # fmt: skip
-    monkeypatch.setattr("drakegpt.runs.writers.choose_text_settings", lambda *_, **__: small)
+    monkeypatch.setattr("drakegpt.runs.writers.choose_text_settings", lambda *_, **__: dict(small))
+    monkeypatch.setattr("drakegpt.runs.writers.FEWEST_ITERATIONS", 1)
+    monkeypatch.setattr("drakegpt.runs.writers.judge_trend", lambda _: Trend("level"))
 
 
 def write(drakegpt, *arguments):
@@ -77,9 +80,12 @@ def test_a_prompt_is_continued_once(drakegpt, lyrics):
     assert as_json["texts"][0].rstrip() == done.out.rstrip()
     assert set(as_json) == {
         "run", "data", "model", "iterations", "minutes", "val_loss", "texts", "longest_copy",
-        "verdict", "copied_shares", "held_out_shares",
+        "verdict", "copied_shares", "held_out_shares", "prompt", "seed", "temperature",
     }  # fmt: skip
     assert as_json["longest_copy"] in TEXT
+    assert as_json["seed"] == 2
+    unknown = write(drakegpt, lyrics, "--prompt", "the 漢 3", "--seed", 2)
+    assert "the text has no '漢': left out of the prompt" in unknown.err
 
 
 @pytest.mark.usefixtures("brief")
@@ -100,6 +106,35 @@ def test_more_time_does_not_help_a_text_that_is_learned(drakegpt, lyrics):
     assert json.dumps([run.info for run in list_runs()]) == before
 
 
+@pytest.mark.usefixtures("brief")
+def test_a_text_that_is_not_learned_yet_is_trained_further(drakegpt, lyrics, monkeypatch):
+    monkeypatch.setattr("drakegpt.runs.writers.judge_trend", lambda _: Trend("falls"))
+    first = write(drakegpt, lyrics, "--minutes", 0.2)
+    assert "learned" not in first.err
+    before = list_runs()[0].last_evaluation["iteration"]
+    more = write(drakegpt, lyrics, "--minutes", 0.1)
+    assert "0.1 more minutes" in more.err
+    [run] = list_runs()
+    assert run.last_evaluation["iteration"] > before
+    assert run.config.max_epochs == 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_changed_folder_is_noticed_though_a_dataset_has_its_name(drakegpt, tmp_path, monkeypatch):
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(TEXT[number * 900 :][:900], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    write(drakegpt, "songs", "--minutes", 0.2)
+    (folder / "more.txt").write_text(TEXT[-900:], encoding="utf-8")
+    assert (
+        "has changed: a new model is trained on it"
+        in write(drakegpt, "songs", "--minutes", 0.2).err
+    )
+    assert len(list_runs()) == 2
+
+
 @pytest.mark.parametrize("lines", [3, 12])
 def test_a_very_short_text_is_enough(drakegpt, tmp_path, lines):
     """Shorter than a context, though hardly worth it."""
@@ -117,7 +152,7 @@ def test_an_interrupted_training_is_gone_on_with(drakegpt, lyrics, monkeypatch):
         "recipe": "best", "embedding_dim": 16, "num_heads": 2, "num_layers": 1, "batch_size": 4,
         "context_length": 16, "max_epochs": 3,
     }  # fmt: skip
-    monkeypatch.setattr("drakegpt.runs.writers.choose_text_settings", lambda *_, **__: small)
+    monkeypatch.setattr("drakegpt.runs.writers.choose_text_settings", lambda *_, **__: dict(small))
     assert drakegpt("data", "fetch", lyrics).code == 0
     from drakegpt.data import dataset
 

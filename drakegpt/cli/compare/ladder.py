@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The rung that may be worse than the one before it, and what is said of it then.
 UNTAMED = "BlocksLM"
-LOST = "deep without residuals; the next rung is the cure"
+LOST = "deep without residuals; ResidualBlocksLM is the cure"
 _VERDICT_STYLES = {True: "green", False: "yellow", None: "dim"}
 
 
@@ -198,8 +198,9 @@ def _render_samples(comparison: "Comparison", samples: Mapping[str, str]) -> Non
         loss = f"{row.bits_per_character:.2f} bits per character"
         limit = LOST if row.gain and row.gain.higher and row.model == UNTAMED else ""
         limit = limit or MODELS[row.model].limit
-        console.show(console.styled(f"\n{row.label}", "bold cyan"), end="")
-        console.show(f": {loss}; {limit}." if limit else f": {loss}.")
+        heading = console.styled(f"\n{row.label}", "bold cyan")
+        heading.append(f": {loss}; {limit}." if limit else f": {loss}.", "not bold default")
+        console.show(heading)
         console.show_text(samples[row.runs[0]].strip("\n"))
     console.show("")
 
@@ -211,7 +212,8 @@ def _render_losses(comparison: "Comparison") -> None:
 
     rows = [*comparison.rows, *comparison.others]
     best = find_lowest(rows)
-    title = f"The ladder on {comparison.data}"
+    presets = {row.preset for row in comparison.rows} - {"none"}
+    title = f"The ladder on {comparison.data}" + "".join(f", preset {name}" for name in presets)
     shown: list[ResultRow | Baseline] = [*rows, *comparison.drawn_baselines]
     show_table(title, _columns(comparison.unit), shown, lambda row: row in best)
     any_noise = any(row.gain and row.gain.within_noise for row in rows)
@@ -321,11 +323,11 @@ def _columns(unit: str) -> "tuple[Column[ResultRow | Baseline], ...]":
     return (
         Column("model", name),
         Column("parameters\nor n-grams", size, 2),
-        Column("train", of_unit(lambda row: f"{row.train_loss:.4f}"), 1),
+        Column("train", of_unit(lambda row: f"{row.train_loss:.4f}"), 4),
         Column("validation", validation),
         Column("±", of_unit(lambda row: format_or_blank(row.val_spread, ".4f")), 2),
         Column("gain", of_model(lambda row: row.formatted_gain), 3),
-        Column("bits/char", bits, 4),
+        Column("bits/char", bits, 1),
         Column("seconds", of_model(lambda row: format_or_blank(row.seconds, ".1f")), 5),
         Column("overfits\nfrom", of_model(lambda row: format_or_blank(row.overfits_from, ",")), 6),
     )
