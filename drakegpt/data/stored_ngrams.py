@@ -46,7 +46,8 @@ def load_ngrams(data: Dataset, order: int) -> NGrams:
     data.verify()
     counted = fit(data.split("train").numpy(), data.tokenizer.vocab_size, order)
     try:
-        with files.write_folder_atomically(folder) as temporary:
+        # Beside the version's folder, where what a killed process leaves is cleared.
+        with files.write_folder_atomically(folder, data.folder.parent) as temporary:
             _write(temporary, counted)
     except OSError as error:
         log.warning("The n-gram counts cannot be kept in %s: %s.", folder, error.strerror)

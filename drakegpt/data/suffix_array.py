@@ -178,7 +178,8 @@ def load_suffix_array(data: Dataset) -> SuffixArray:
     data.verify()
     built = build_suffix_array("".join(data.iter_text("train")).encode())
     try:
-        with files.write_folder_atomically(folder) as temporary:
+        # Beside the version's folder, where what a killed process leaves is cleared.
+        with files.write_folder_atomically(folder, data.folder.parent) as temporary:
             _write(temporary, built)
     except OSError as error:
         log.warning("The suffix array cannot be kept in %s: %s.", folder, error.strerror)

@@ -628,7 +628,7 @@ def test_compare_of_several_seeds(drakegpt, song):
     text = drakegpt("compare", "--prompt", "ten ten ten", COLUMNS=200).out
     assert "Means of 2 seeds each; ±: their sample standard deviation." in " ".join(text.split())
     assert re.search(r"┃ +validation ┃ +± ┃", text)
-    assert text.split("Samples, with the same seed")[1].count("\nten ten ten") == 6
+    assert text.split("What they write, with the same seed")[1].count("\nten ten ten") == 6
     refused = drakegpt("compare", "--prompt", "日本")
     assert refused.code == 2
     none = drakegpt("compare", "--set", "seed=7", "--seeds", 3, "--iters", 4)
