@@ -216,7 +216,8 @@ Preset = Annotated[
     config.Preset | None,
     typer.Option(
         metavar="NAME",
-        help="Preset; see `drakegpt train --list-presets`.",
+        help="Preset; see `drakegpt train --list-presets`. With --train and no other setting: "
+        "class.",
         rich_help_panel=_PANEL,
     ),
 ]

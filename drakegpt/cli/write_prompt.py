@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HELP = "Type a beginning; /again, /temperature 0.7, /lines 5, /quit."
 LENGTH = 300  # characters of a continuation
 LINE_LENGTH = 200  # and of a line to choose
-MOST_LINES = 20
+LINES, MOST_LINES = 5, 20  # offered by default, and at most
 
 # Returns as many continuations of a text, of at most so many characters, with a temperature.
 Continue = Callable[[str, int, int, float], list[str]]
@@ -58,7 +58,7 @@ class Conversation:
                 return self._set_temperature(value)
             case "lines":
                 return self._offer(value)
-        return HELP
+        return f"There is no command /{command}. {HELP}"
 
     def _set_temperature(self, value: str) -> str:
         try:
@@ -71,8 +71,9 @@ class Conversation:
         return f"The temperature is {temperature:g}."
 
     def _offer(self, value: str) -> str:
-        number = int(value) if value.isdigit() else 5
-        number = max(1, min(number, MOST_LINES))
+        if value and not value.isdigit():
+            return f"Give a number of lines, up to {MOST_LINES}: /lines 5."
+        number = max(1, min(int(value or LINES), MOST_LINES))
         # A line of its own: the text ends with a line feed, or the continuation completes a line.
         texts = self.continue_text(self.text, number, LINE_LENGTH, self.temperature)
         self.offered = [text.lstrip("\n").split("\n")[0] for text in texts]

@@ -214,7 +214,8 @@ def test_lines_are_continued_and_commands_obeyed():
 
 @pytest.mark.parametrize("line", ["/", "/help", "/nonsense", "/lines5"])
 def test_other_commands_show_what_there_is(line):
-    assert Conversation(Model(), 0.8).answer(line) == HELP
+    told = Conversation(Model(), 0.8).answer(line)
+    assert told == f"There is no command {line}. {HELP}"
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "11", "nan", "1e9"])
@@ -224,11 +225,17 @@ def test_a_temperature_out_of_range_changes_nothing(value):
     assert talk.temperature == 0.8
 
 
-@pytest.mark.parametrize(("asked", "number"), [("0", 1), ("99", 20), ("x", 5), ("7", 7)])
+@pytest.mark.parametrize(("asked", "number"), [("0", 1), ("99", 20), ("", 5), ("7", 7)])
 def test_the_number_of_lines_is_bounded(asked, number):
     model = Model()
     Conversation(model, 0.8, "a").answer(f"/lines {asked}")
     assert model.asked[0][1] == number
+
+
+def test_a_number_of_lines_is_a_number():
+    model = Model()
+    assert "Give a number of lines" in Conversation(model, 0.8, "a").answer("/lines x")
+    assert not model.asked
 
 
 def test_a_number_without_an_offer_is_a_text():
