@@ -216,8 +216,15 @@ Preset = Annotated[
     config.Preset | None,
     typer.Option(
         metavar="NAME",
-        help="Preset; see `drakegpt train --list-presets`. With --train and no other setting: "
-        "class.",
+        help="Preset; see `drakegpt train --list-presets`.",
+        rich_help_panel=_PANEL,
+    ),
+]
+LadderPreset = Annotated[
+    config.Preset | None,
+    typer.Option(
+        metavar="NAME",
+        help="Preset; with --train and no other setting: class.",
         rich_help_panel=_PANEL,
     ),
 ]

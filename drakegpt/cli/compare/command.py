@@ -65,7 +65,7 @@ def compare(
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    preset: options.Preset = None,
+    preset: options.LadderPreset = None,
     recipe: options.Recipe = None,
     iters: options.Iters = None,
     scaled: options.ScaledRuns = False,
