@@ -52,7 +52,7 @@ def writing_progress(
 
 
 def describe_loss(nats_per_character: float) -> str:
-    """Say in words how well a model predicts: its loss is that of a guess among so many letters."""
+    """Say in words how well a model predicts: as well as a guess among that number of letters."""
     bits = nats_per_character / math.log(2)
     return f"{bits:.2f} bits per character, as unsure as among {2**bits:.1f} letters"
 

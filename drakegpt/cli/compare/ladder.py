@@ -276,7 +276,7 @@ def _explain_counting(comparison: "Comparison") -> str:
     unit = baselines[0].unit
     longest = " (the longest of these runs)" if len(comparison.context_lengths) > 1 else ""
     return (
-        f"Counts: n-grams of the training split, so many different ones of up to that length; "
+        f"Counts: n-gram counts of the training split, with the number of distinct n-grams; "
         f"smoothed with modified Kneser-Ney, and scored like the models, in windows of "
         f"{baselines[0].context_length} {unit}{longest}."
     )
