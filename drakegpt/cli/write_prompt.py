@@ -21,7 +21,7 @@ LENGTH = 300  # characters of a continuation
 LINE_LENGTH = 200  # and of a line to choose
 LINES, MOST_LINES = 5, 20  # offered by default, and at most
 
-# Returns as many continuations of a text, of at most so many characters, with a temperature.
+# Returns a number of continuations of a text, each of at most a length, at a temperature.
 Continue = Callable[[str, int, int, float], list[str]]
 
 

@@ -105,6 +105,6 @@ def has_learned_text(run: Run) -> bool:
 
 
 def give_more_time(run: Run, minutes: float) -> Run:
-    """Return a finished run with so many minutes more, however often it has read its text."""
+    """Return a finished run with more minutes, however often it has read its text."""
     spent = float(run.last_evaluation["seconds"]) / 60
     return change_settings(run, {"minutes": spent + minutes, "max_epochs": 0})
