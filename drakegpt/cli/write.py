@@ -204,9 +204,7 @@ def _write_pieces(
     source = load_suffix_array(data)
     copied = measure_originality(pieces, source)
     people = measure_originality(["".join(data.iter_text("val"))], source)
-    longest = (
-        "".join(pieces)[copied.longest.start :][: copied.longest.length] if copied.longest else ""
-    )
+    longest = copied.longest.cut("".join(pieces)) if copied.longest else ""
     verdict = judge_run(run, device) if trained or json else None
     if json:
         asked = {"prompt": beginning, "seed": first, "temperature": temperature}
