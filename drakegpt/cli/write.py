@@ -280,9 +280,10 @@ def _generate(
 
 
 def _choose_prompt(data: "Dataset") -> str:
-    """Choose two words that begin the text, as an example of a prompt."""
-    words = re.findall(r"[^\W\d_]+", data.text("train", 400))
-    return " ".join(words[:2])
+    """Choose two words that begin a line of the text, as an example of a prompt."""
+    lines = data.text("train", 400).splitlines()
+    begun = [re.match(r"[^\W\d_]+ [^\W\d_]+", line) for line in lines]
+    return next((match[0] for match in begun if match), lines[0][:10] if lines else "")
 
 
 def _to_json(
