@@ -52,29 +52,47 @@ def split_songs(
     takes two different songs at least, of which the validation ones are not the longer part.
     With `dedupe`, only the first of several copies of a song is kept.
     """
-    exact, folded, lengths = array("Q"), array("Q"), array("Q")
+    exact, folded, lengths = array("Q"), array("Q"), array("I")
     for document in corpus.documents(report):
         plain, letters, length = _fingerprint(document)
         exact.append(plain)
         folded.append(letters)
         lengths.append(length + 1)  # with the line feed after it
-    songs, sizes = np.array(folded, np.uint64), np.array(lengths, np.uint64)
-    exact_copies = len(songs) - len(np.unique(np.array(exact, np.uint64)))
-    _, firsts = np.unique(songs, return_index=True)
-    sides = np.full(len(songs), LEFT_OUT if dedupe else TRAIN, np.uint8)
-    sides[firsts] = TRAIN
-    buckets = (songs >> np.uint64(48)).astype(np.int64)
-    held_out = _choose_buckets(np.bincount(buckets, np.where(sides == TRAIN, sizes, 0), BUCKETS))
+    exact_copies = len(_find_repeated(exact))
+    del exact
+    # Views, and parts at a time: a text may have millions of short songs.
+    songs, sizes = np.frombuffer(folded, np.uint64), np.frombuffer(lengths, np.uintc)
+    repeated = _find_repeated(folded)
+    sides = np.full(len(songs), TRAIN, np.uint8)
+    if dedupe and len(repeated):
+        again = np.flatnonzero(np.isin(songs, repeated))
+        _, firsts = np.unique(songs[again], return_index=True)
+        sides[np.delete(again, firsts)] = LEFT_OUT
+    buckets = (songs >> np.uint64(48)).astype(np.uint16)
+    in_buckets = np.zeros(BUCKETS)
+    for start in range(0, len(songs), BUCKETS):
+        part = slice(start, start + BUCKETS)
+        in_buckets += np.bincount(
+            buckets[part], np.where(sides[part] == TRAIN, sizes[part], 0), BUCKETS
+        )
+    held_out = _choose_buckets(in_buckets)
     divided = by_songs and held_out.any()
     if divided:
         sides[(sides == TRAIN) & held_out[buckets]] = VAL
     return SongSplit(
         sides,
         bool(divided),
-        int(sizes[sides == TRAIN].sum()),
+        int(sizes[sides == TRAIN].sum(dtype=np.int64)),
         exact_copies,
-        len(songs) - len(firsts) - exact_copies,
+        len(repeated) - exact_copies,
     )
+
+
+def _find_repeated(fingerprints: "array[int]") -> NDArray[np.uint64]:
+    """Return the fingerprint of each song that repeats an earlier one, sorted."""
+    ordered = np.array(fingerprints, np.uint64)
+    ordered.sort()
+    return ordered[1:][ordered[1:] == ordered[:-1]]
 
 
 def _choose_buckets(sizes: NDArray[Any]) -> NDArray[np.bool_]:

@@ -142,7 +142,8 @@ def test_presets_are_measured_here(drakegpt):
     assert drakegpt("train", "--list-presets", "--json").json == result.json  # from its notes
     rows = {row["name"]: row for row in result.json["presets"]}
     assert list(rows) == [
-        "default", "scaled", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small", "gpt1",
+        "default", "scaled", "class", "shakespeare-tutorial", "shakespeare-sweep", "gpt1-small",
+        "gpt1",
     ]  # fmt: skip
     assert rows["gpt1"]["parameters"] == 116_141_568
     assert rows["gpt1"]["tokens_per_iteration"] == 6 * 512
