@@ -66,15 +66,7 @@ def generate(
         int | None,
         typer.Option(metavar="N", help="Random seed; default: drawn.", callback=_check_seed),
     ] = None,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=LARGEST_FLOAT,
-            metavar="X",
-            help="Sampling temperature; 0 always takes the likeliest token.",
-        ),
-    ] = 1.0,
+    temperature: options.Temperature = 1.0,
     top_k: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Sample from the N likeliest tokens only."),

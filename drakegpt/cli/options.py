@@ -147,6 +147,15 @@ def _filter(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+Temperature = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=config.LARGEST_FLOAT,
+        metavar="X",
+        help="Sampling temperature; 0 always takes the likeliest token.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print results as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Scaled = Annotated[

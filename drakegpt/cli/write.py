@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
-from drakegpt.config import LARGEST_FLOAT
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
@@ -54,15 +53,7 @@ def write(
             help="Minutes to train a new text (default: 5), or to train a known one further.",
         ),
     ] = None,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=LARGEST_FLOAT,
-            metavar="X",
-            help="Sampling temperature; 0 always takes the likeliest token.",
-        ),
-    ] = TEMPERATURE,
+    temperature: options.Temperature = TEMPERATURE,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**32 - 1, metavar="N", help="Random seed; default: drawn."),
@@ -295,7 +286,7 @@ def _to_json(
         "model": run.config.model,
         "iterations": run.last_evaluation["iteration"],
         "minutes": run.config.minutes,
-        "val_loss": run.last_evaluation["val_loss"],
+        "val_loss": min(line["val_loss"] for line in run.evaluations),  # of what writes
         "texts": pieces,
         "longest_copy": copied,
         "verdict": verdict and verdict.to_json(),
