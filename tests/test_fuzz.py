@@ -433,6 +433,7 @@ def test_configuration_files_with_one_value_of_any_kind(file, trained, name, val
 @example(data="small")
 @example(data="..")
 @example(data="\0")
+@example(data=1)
 def test_datasets_of_any_name_in_a_configuration_file(file, data):
     file.write_bytes(tomli_w.dumps({"data": data}).encode())
     try:

@@ -90,17 +90,23 @@ def changes(before, after):
     return set(after) - set(before), {name for name in before if after.get(name) != before[name]}
 
 
-# What commands may write: of files that are there, and new ones.
-KEPT = {  # scores and figures are kept for the next time
-    "compare": ["drakegpt/runs/*/score*.json", "drakegpt/comparisons/*"],
-    "eval": ["drakegpt/runs/*/score*.json"],
+# What commands may write: of files that are there, and new ones. Scores and figures are kept.
+SCORES = [f"drakegpt/runs/*/{name}.json" for name in ("score*", "standing", "mixture")]
+KEPT = {
+    "compare": [*SCORES, "drakegpt/comparisons/*"],
+    "eval": SCORES,
     "sweep": ["drakegpt/runs/search*", "drakegpt/sweeps/search/*"],
     "data add": ["drakegpt/data/*"],
     "data fetch": ["drakegpt/data/*"],
+    "write": ["drakegpt/data/*"],
 }  # fmt: skip
+DERIVED = [f"drakegpt/data/*/{name}/*" for name in ("ngrams-*", "suffixes")]  # from a text
 MADE = {
     **KEPT,
-    "train": ["drakegpt/runs/*"],
+    "compare": [*KEPT["compare"], *DERIVED],
+    "eval": [*SCORES, *DERIVED],
+    "write": ["drakegpt/data/*", "drakegpt/runs/*"],
+    "train": ["drakegpt/runs/*", *DERIVED],
     "generate": ["drakegpt/generations/*"],
     "runs import": ["drakegpt/runs/*"],
     "export packed": ["drakegpt/runs/*"],
@@ -180,6 +186,7 @@ FIRST = {
     "sweep": ["--iters=1", "--trials=1", *SETS],
     "compare": ["--iters=1", *SETS],
     "generate": ["--length=5"],
+    "write": ["--minutes=0.1"],
 }
 
 

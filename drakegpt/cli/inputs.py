@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.config import MODEL_NAMES
 from drakegpt.config.presets import PRESETS
-from drakegpt.errors import UsageError
+from drakegpt.errors import UsageError, show_value
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -44,6 +44,11 @@ def load_dataset(name: str | None) -> "Dataset":
     """
     from drakegpt.data.sources import load_or_prepare_sample
 
+    if name is not None and not isinstance(name, str):  # from a configuration file
+        raise UsageError(
+            f"data cannot be {show_value(name)}: it is the name of a dataset.",
+            "`drakegpt data list` lists them.",
+        )
     name = name and prepare_if_file(name)
     dataset, newly_prepared = load_or_prepare_sample(name)
     if newly_prepared:
