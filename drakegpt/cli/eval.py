@@ -41,7 +41,7 @@ def eval_(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help="Judge this text, by --data, not a run."),
+        typer.Option("--file", metavar="FILE", help="Judge this text, by --data or RUN's."),
     ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
@@ -62,9 +62,11 @@ def eval_(
     named: Sequence[str | None] = targets or [None]
     data = data and prepare_if_file(data)
     if file:
-        if targets or samples or length:
-            raise UsageError("--file is judged without a run.", "Leave the others out.")
-        table.judge_file(file, load_dataset(data), json=json)
+        if samples or length or len(named) > 1:
+            raise UsageError("--file is one text, for one run at most.", "Leave the others out.")
+        reader = find_run(targets[0], scaled=scaled, data=data) if targets else None
+        judged_by = reader.load_dataset() if reader else load_dataset(data)
+        table.judge_file(file, judged_by, reader, device, json=json)
         return
     runs = [find_run(target, scaled=scaled, data=data) for target in named]
     data_name = runs[0].config.data

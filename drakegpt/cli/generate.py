@@ -1,37 +1,27 @@
 """`drakegpt generate`: generate text to stdout, and save it in a file.
 
-A single text streams token by token. Several texts are generated in one batch, which
-takes hardly longer than one, and shown one after another.
+Not here: how texts are shown meanwhile (`generate_output`).
 """
 
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.generate_output import Display, Ending, Task, generate_and_save
 from drakegpt.cli.inputs import prepare_if_file
+from drakegpt.cli.originality import describe_copying
 from drakegpt.config import LARGEST_FLOAT, LARGEST_NUMBER
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
-    from drakegpt.data.tokenizers.base import Tokenizer
-    from drakegpt.generation.context_window import ContextWindow
     from drakegpt.generation.prompt import Prompt
-    from drakegpt.generation.sampling import Sampling
-    from drakegpt.models.layers import LanguageModel
-    from drakegpt.models.mixture import Mixture
     from drakegpt.runs.weights_file import PretrainedModel
 
-MAX_BATCH = 64  # texts generated at once: the KV cache of each takes memory
-NOTE_AFTER = 2.0  # seconds without output before a note says how far a batch is
-FLUSH_SECONDS = 0.02
 TEXT_BYTES = 200  # memory of a text beside its characters, at least: its path and list entry
 
 
@@ -97,6 +87,21 @@ def generate(
         typer.Option("--best", help="Use the weights of the best evaluation, not the last."),
     ] = False,
     counts: options.Counts = False,
+    max_copy: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_NUMBER,
+            metavar="N",
+            help="Write at most N characters of the training text in a row; 0: any number. "
+            "Default: 0; with --counts, the longest run that held-out text shares with it.",
+            show_default=False,
+        ),
+    ] = None,
+    originality: Annotated[
+        bool,
+        typer.Option("--originality", help="Say how much of the text is copied, beside people."),
+    ] = False,
     data: options.Data = None,
     scaled: options.Scaled = False,
     run: Annotated[
@@ -131,7 +136,8 @@ def generate(
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.runs.lookup import find_pretrained
-    from drakegpt.runs.mixtures import load_members
+    from drakegpt.runs.mixtures import load_members, open_member
+    from drakegpt.runs.originality import compare_copying, create_copy_limit
 
     named = _list_targets(targets, run)
     data = data and prepare_if_file(data)
@@ -143,156 +149,34 @@ def generate(
     _check_memory(num_samples, 0 if stop else length)
     model = load_members(members, choose_device(device), counts=counts, best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-    task = _Task(
-        model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop
-    )
+    text = open_member(pretrained).load_dataset() if counts or max_copy or originality else None
+    limit = create_copy_limit(text, max_copy) if text and (counts or max_copy) else None
+    task = Task(
+        model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop,
+        limit if max_copy != 0 else None,
+    )  # fmt: skip
     _note_context_window(task)
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
-    display = _Display.NONE if json else (_Display.COMPLETE if no_stream else _Display.STREAM)
-    samples, seconds, ending = _generate_and_save(pretrained, task, seed, num_samples, display)
-    if ending is _Ending.INTERRUPTED:
+    display = Display.NONE if json else (Display.COMPLETE if no_stream else Display.STREAM)
+    samples, seconds, ending = generate_and_save(pretrained, task, seed, num_samples, display)
+    if limit and limit.exceeded:
+        places = pluralize(limit.exceeded, "token")
+        console.note(f"For {places} every choice would have copied more than {limit.longest}.")
+    if ending is Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)
-    if json and ending is _Ending.COMPLETE:
-        generated = sum(len(sample["text"]) - len(fitted.text) for sample in samples)
-        speed = generated / seconds if generated else 0.0
+    written = [str(sample["text"]).removeprefix(fitted.text) for sample in samples]
+    copying = compare_copying(written, text) if text and originality else None
+    if json and ending is Ending.COMPLETE:
+        speed = sum(map(len, written)) / seconds if any(written) else 0.0
         paths = [str(member.path) for member in members]
         of: dict[str, Any] = {"run": paths[0]} if len(paths) == 1 else {"runs": paths}
-        of |= {"counts": counts, "seed": seed, "samples": samples}
-        console.show_json(of | {"characters_per_second": speed})
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to generate, and how, except the seeds."""
-
-    model: "LanguageModel | Mixture"
-    tokenizer: "Tokenizer"
-    prompt: str
-    length: int
-    sampling: "Sampling"
-    context_window: "ContextWindow"
-    stop: bool
-
-
-class _Display(Enum):
-    NONE = auto()
-    STREAM = auto()
-    COMPLETE = auto()
-
-
-class _Ending(Enum):
-    COMPLETE = auto()
-    CLOSED = auto()  # a closed pipe (`| head`) is no error
-    INTERRUPTED = auto()
-
-
-def _generate_and_save(
-    pretrained: "PretrainedModel", task: _Task, seed: int, num_samples: int, display: _Display
-) -> tuple[list[dict[str, Any]], float, _Ending]:
-    """Generate all texts and save each in a file; return them, the seconds, and the ending."""
-    from drakegpt.generation.text import save_generation
-
-    samples: list[dict[str, Any]] = []
-    seconds, ending = 0.0, _Ending.COMPLETE
-    while len(samples) < num_samples and ending is _Ending.COMPLETE:
-        first, left = seed + len(samples), num_samples - len(samples)
-        started = time.perf_counter()
-        if num_samples == 1:
-            texts, ending = _generate_one(task, seed, silent=display is not _Display.STREAM)
-        else:
-            texts, ending = _generate_batch(task, range(first, first + min(left, MAX_BATCH)))
-        seconds += time.perf_counter() - started
-        streamed = num_samples == 1 and display is _Display.STREAM
-        if not streamed and display is not _Display.NONE:
-            ending = _show(texts, ending, first=seed, done=len(samples), several=num_samples > 1)
-        for text in texts:
-            path = str(save_generation(text, pretrained.model, pretrained.size))
-            number = seed + len(samples)
-            samples.append({"text": text, "path": path, "seed": number})
-            console.note(f"Saved as {path}" + (f" (seed {number})" if num_samples > 1 else ""))
-    return samples, seconds, ending
-
-
-def _generate_one(task: _Task, seed: int, *, silent: bool) -> tuple[list[str], _Ending]:
-    """Generate a text, and stream it unless `silent`."""
-    from drakegpt.generation.text import generate_text
-
-    what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    pieces = generate_text(*what, seed, task.context_window, stop=task.stop)
-    text, ending = _stream(_with_prompt(task.prompt, pieces), silent=silent)
-    return [text], ending
-
-
-def _generate_batch(task: _Task, seeds: range) -> tuple[list[str], _Ending]:
-    """Generate a text for each seed; if it takes long, note the progress."""
-    from drakegpt.generation.text import generate_texts
-
-    what = (task.model, task.tokenizer, task.prompt, task.length, task.sampling)
-    steps = generate_texts(*what, seeds, task.context_window, stop=task.stop)
-    generated: list[list[str]] = []
-    started, due = time.monotonic(), NOTE_AFTER
-    ending = _Ending.COMPLETE
-    try:
-        for pieces in steps:
-            generated.append(pieces)
-            if time.monotonic() - started > due:
-                due *= 2
-                tokens = f"{len(generated):,} of {pluralize(task.length, 'token')}"
-                console.note(f"Generating {pluralize(len(seeds), 'text')} at once: {tokens} each")
-    except KeyboardInterrupt:
-        ending = _Ending.INTERRUPTED
-    texts = ["".join(pieces[i] for pieces in generated) for i in range(len(seeds))]
-    return [task.prompt + text for text in texts], ending
-
-
-def _show(texts: list[str], ending: _Ending, *, first: int, done: int, several: bool) -> _Ending:
-    """Print texts after `done` others, the first of which has the seed `first`.
-
-    On a terminal each has a line with its seed above it; in a pipe, where every line is the
-    text's own, there is only a blank line between two, and --json tells them apart.
-    """
-    headed = several and sys.stdout.isatty()
-    for number, text in enumerate(texts, done):
-        heading = [f"── seed {first + number} ──\n"] if headed else []
-        later = ["\n"] if number else []
-        _, shown = _stream(iter([*later, *heading, text]), silent=False)
-        if shown is not _Ending.COMPLETE:
-            return shown
-    return ending
-
-
-def _stream(pieces: Iterator[str], *, silent: bool) -> tuple[str, _Ending]:
-    """Write pieces to stdout as they come; return the text so far, and how it ended."""
-    text = ""
-    flushed = 0.0
-    try:
-        for piece in pieces:
-            text += piece
-            if not silent:
-                console.write(piece)
-                if (now := time.monotonic()) - flushed > FLUSH_SECONDS:
-                    sys.stdout.flush()
-                    flushed = now
-        if not silent and not text.endswith("\n"):
-            sys.stdout.write("\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would fail again when Python exits: send it nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return text, _Ending.CLOSED
-    except OSError as error:
-        raise console.explain_unwritable(error) from error
-    except KeyboardInterrupt:
-        return text, _Ending.INTERRUPTED
-    return text, _Ending.COMPLETE
-
-
-def _with_prompt(prompt: str, pieces: Iterator[str]) -> Iterator[str]:
-    if prompt:
-        yield prompt
-    yield from pieces
+        of |= {"counts": counts, "max_copy": task.limit and task.limit.longest, "seed": seed}
+        of |= {"samples": samples, "characters_per_second": speed}
+        console.show_json(of | (copying.to_json() if copying else {}))
+    elif copying:
+        console.note(describe_copying(copying), style="")
 
 
 def _read_prompt(prompt: str) -> str:
@@ -367,7 +251,7 @@ def _note_models_and_prompt(
         console.warn(f"skipped characters of the prompt that the model cannot read: {skipped}")
 
 
-def _note_context_window(task: _Task) -> None:
+def _note_context_window(task: Task) -> None:
     """Note that a text longer than the context will be read through a cached window."""
     from drakegpt.generation.context_window import count_kept_tokens, resolve_window
     from drakegpt.generation.kv_cache import uses_attention

@@ -1,42 +1,64 @@
 """`drakegpt eval --originality`: how much a run, or a text of yours, copies, beside people."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
+from drakegpt.cli.progress import sparkline
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
+    from drakegpt.evaluation.draft import DraftLine
     from drakegpt.evaluation.originality import HumanBaseline, Originality
-    from drakegpt.runs.originality import Judgement
+    from drakegpt.runs.originality import Copying, Judgement
     from drakegpt.runs.run import Run
 
 SHOWN_NGRAMS = (5, 10, 15, 20, 30)  # characters
 SHOWN_SPANS = 10
+MAX_BARS = 40  # of a curve
 MARKS = "«»"  # around copied spans, where there are no colours
 
 # A row: its name, and its figures as text.
 Row = tuple[str, tuple[str, ...]]
 
 
+def describe_copying(copying: "Copying") -> str:
+    """Say how much was copied, beside what people repeat."""
+    from drakegpt.evaluation.originality import LENGTHS
+
+    longest = copying.longest
+    shown = f", {longest!r}" if longest else ""
+    return (
+        f"Longest run copied from the text: {pluralize(len(longest), 'character')}{shown}; "
+        f"{copying.copied.shares[0]:.1%} is in runs of {LENGTHS[0]} or more (of held-out text that "
+        f"people wrote: {copying.people.shares[0]:.1%})."
+    )
+
+
 def judge_run(run: "Run", samples: int, length: int, device: str, *, json: bool) -> None:
     """Have a run write, and show how much of it is copied."""
     from drakegpt.compute.device import choose_device
-    from drakegpt.runs.originality import judge_texts, write_texts
+    from drakegpt.runs import originality
 
     data = run.load_dataset()
     console.note(f"Writing {pluralize(samples, 'text')} of {pluralize(length, 'character')}.")
-    texts = write_texts(run, samples, length, choose_device(device))
-    _show(judge_texts(texts, data), f"{pluralize(samples, 'text')} of {run.name}", data, json=json)
+    judgement = originality.judge_run(run, samples, length, choose_device(device))
+    if json:
+        console.show_json({"data": data.name, **asdict(judgement)})
+        return
+    _show(judgement, f"{pluralize(samples, 'text')} of {run.name}", data)
+    _show_course(judgement, run.name)
+    _draw(judgement, run.name, data, f"originality_{run.name}")
 
 
-def judge_file(path: Path, data: "Dataset", *, json: bool) -> None:
-    """Show how much of a file is copied from a dataset."""
-    from drakegpt.runs.originality import judge_texts
+def judge_file(path: Path, data: "Dataset", run: "Run | None", device: str, *, json: bool) -> None:
+    """Show how much of a file is copied from a dataset, and its lines as a run reads them."""
+    from drakegpt.runs.originality import judge_texts, read_lines
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -44,13 +66,18 @@ def judge_file(path: Path, data: "Dataset", *, json: bool) -> None:
         raise UsageError(f"{path} cannot be read: {error}.", "Name a UTF-8 text.") from error
     if not text.strip():
         raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
-    _show(judge_texts([text], data), path.name, data, json=json)
-
-
-def _show(judgement: "Judgement", name: str, data: "Dataset", *, json: bool) -> None:
+    judgement = judge_texts([text], data)
+    lines = read_lines(text, data, run, device)
     if json:
-        console.show_json({"data": data.name, **asdict(judgement)})
+        read = [asdict(line) for line in lines]
+        console.show_json({"data": data.name, **asdict(judgement), "lines": read})
         return
+    _show(judgement, path.name, data)
+    _draw(judgement, path.name, data, "originality_of_a_file")
+    _show_lines(lines)
+
+
+def _show(judgement: "Judgement", name: str, data: "Dataset") -> None:
     people = judgement.people
     rows = [(name, _format(judgement.all)), (f"people: {people.what}", _format(people.whole))]
     if people.blocks:
@@ -62,10 +89,50 @@ def _show(judgement: "Judgement", name: str, data: "Dataset", *, json: bool) -> 
         "each character on. Brackets: 95 % of the blocks. People repeat each other, too: compare "
         "with their rows."
     )
-    show_table("N-grams that the training text has not", _list_novelty_columns(), [
-        (name, judgement.all), ("people", people.whole)
-    ])  # fmt: skip
+    both = [(name, judgement.all), ("people", people.whole)]
+    show_table("N-grams that the training text has not", _list_novelty_columns(), both)
+    width = max(len(label) for label, _ in both)
+    for label, judged in both:
+        curve = sparkline(list(judged.novelty), MAX_BARS)
+        console.show(f"{label:<{width}} {console.styled(curve, 'green')}")
+    console.show(f"Curves: of 1 to {len(judgement.all.novelty)} characters.")
     _show_most_copied(judgement)
+
+
+def _draw(judgement: "Judgement", name: str, data: "Dataset", file: str) -> None:
+    from drakegpt.experiments.originality_plot import draw_originality
+
+    for path in draw_originality(judgement, name, data.name, file):
+        console.note(f"Saved as {path}")
+
+
+def _show_course(judgement: "Judgement", name: str) -> None:
+    """Tell how copying grew in training."""
+    if not judgement.course:
+        return
+    shares = [each.share for each in judgement.course]
+    first, last = judgement.course[0].iteration, judgement.course[-1].iteration
+    console.show(
+        f"\nCopied in what it wrote from iteration {first:,} to {last:,}: {shares[0]:.0%} "
+        f"{console.styled(sparkline(shares, MAX_BARS), 'green')} {shares[-1]:.0%}"
+    )
+    if judgement.memorizes_from is not None:
+        console.show(
+            f"{name} memorizes: from iteration {judgement.memorizes_from:,} on it copies more than "
+            "people do."
+        )
+
+
+def _show_lines(lines: "Sequence[DraftLine]") -> None:
+    """Show each line of a draft, how surprising it is, and the line that is most like it."""
+    console.show(console.styled("\nLine by line, and the nearest line of the text:", "bold"))
+    for line in lines:
+        bits = "" if line.bits_per_character is None else f"{line.bits_per_character:4.1f}  "
+        console.show_text(bits + line.text)
+        if line.nearest:
+            console.show_text(f"{'':{len(bits)}}  {line.similarity:.0%} {line.nearest}")
+    if any(line.bits_per_character is not None for line in lines):
+        console.show("Numbers before lines: bits per character, by which the run was surprised.")
 
 
 def _format(judged: "Originality") -> tuple[str, ...]:
@@ -116,7 +183,8 @@ def _show_most_copied(judgement: "Judgement") -> None:
     for copied in judgement.spans[:SHOWN_SPANS]:
         title = f", in {copied.title}" if copied.title else ""
         length = pluralize(copied.span.length, "character")
-        console.show(f"{length}{title}: {copied.span.cut(text)!r}")
+        phrase = ", a phrase that counting would write too" if copied.is_likely else ""
+        console.show(f"{length}{title}{phrase}: {copied.span.cut(text)!r}")
 
 
 _COLUMNS: tuple[Column[Row], ...] = (

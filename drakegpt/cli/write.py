@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drakegpt.cli import console, options
+from drakegpt.cli.originality import describe_copying
 from drakegpt.wording import format_command, pluralize
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
-    from drakegpt.evaluation.originality import Originality
     from drakegpt.evaluation.verdict import Verdict
     from drakegpt.runs.run import Run
 
@@ -185,30 +185,25 @@ def _write_pieces(
 ) -> None:
     """Write one text after a prompt, or three of their own, and say what they are worth."""
     from drakegpt.data.reencode import BPE_SUFFIX
-    from drakegpt.data.suffix_array import load_suffix_array
-    from drakegpt.evaluation.originality import measure_originality
+    from drakegpt.runs.originality import compare_copying
     from drakegpt.runs.verdicts import judge_run
 
     first = int.from_bytes(os.urandom(4)) >> 1 if seed is None else seed
     beginning, pieces = _generate(run, prompt, temperature, first, device)
     data = run.load_dataset()
-    source = load_suffix_array(data)
-    copied = measure_originality(pieces, source)
-    people = measure_originality(["".join(data.iter_text("val"))], source)
-    longest = copied.longest.cut("".join(pieces)) if copied.longest else ""
+    copying = compare_copying(pieces, data)
     verdict = judge_run(run, device) if trained or json else None
     if json:
         asked = {"prompt": beginning, "seed": first, "temperature": temperature}
         texts = [beginning + piece for piece in pieces]
-        shares = _shares_to_json(copied, people)
-        console.show_json(_to_json(run, texts, longest, verdict) | asked | shares)
+        console.show_json(_to_json(run, texts, verdict) | copying.to_json() | asked)
         return
     whole = [(beginning + piece).strip("\n") + "\n" for piece in pieces]
     console.show_text(f"\n{'-' * 24}\n\n".join(whole).rstrip())
     # Not the advice, which names settings of `train`: `write` has chosen them.
     for line in filter(None, (verdict.standing, verdict.trend) if verdict else ()):
         console.note(line, style="")
-    console.note(_describe_copying(longest, copied, people), style="")
+    console.note(describe_copying(copying), style="")
     console.note(f"Seed {first}: the same one writes the same again.")
     name = run.config.data.removesuffix(BPE_SUFFIX)
     console.next_commands(
@@ -218,27 +213,6 @@ def _write_pieces(
             format_command("eval", run.name, counts=True),
         ]
     )
-
-
-def _describe_copying(longest: str, copied: "Originality", people: "Originality") -> str:
-    """Say how much was copied, beside what people repeat: the validation text, measured alike."""
-    from drakegpt.evaluation.originality import LENGTHS
-
-    shown = f", {longest!r}" if longest else ""
-    return (
-        f"Longest run copied from the text: {pluralize(len(longest), 'character')}{shown}; "
-        f"{copied.shares[0]:.1%} is in runs of {LENGTHS[0]} or more (of held-out text that people "
-        f"wrote: {people.shares[0]:.1%})."
-    )
-
-
-def _shares_to_json(copied: "Originality", people: "Originality") -> dict[str, Any]:
-    from drakegpt.evaluation.originality import LENGTHS
-
-    def shares(judged: "Originality") -> dict[str, float]:
-        return {str(length): share for length, share in zip(LENGTHS, judged.shares, strict=True)}
-
-    return {"copied_shares": shares(copied), "held_out_shares": shares(people)}
 
 
 def _generate(
@@ -277,9 +251,7 @@ def _choose_prompt(data: "Dataset") -> str:
     return next((match[0] for match in begun if match), lines[0][:10] if lines else "")
 
 
-def _to_json(
-    run: "Run", pieces: list[str], copied: str, verdict: "Verdict | None"
-) -> dict[str, Any]:
+def _to_json(run: "Run", pieces: list[str], verdict: "Verdict | None") -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "data": run.config.data,
@@ -288,6 +260,5 @@ def _to_json(
         "minutes": run.config.minutes,
         "val_loss": min(line["val_loss"] for line in run.evaluations),  # of what writes
         "texts": pieces,
-        "longest_copy": copied,
         "verdict": verdict and verdict.to_json(),
     }

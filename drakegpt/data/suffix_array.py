@@ -12,7 +12,9 @@ Not here: what copied text means (`evaluation.originality`), and characters: all
 
 import json
 import logging
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +49,38 @@ class SuffixArray:
         """The number of bytes of the text, N."""
         return len(self.order)
 
-    def find(self, piece: bytes, within: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Return the range of `order` whose suffixes begin with `piece`; empty if none does.
+    @cached_property
+    def _text(self) -> memoryview:
+        """The text's bytes, without a copy."""
+        return self.padded.data[: self.length]
 
-        `within`: a range that is known to hold it.
-        """
-        low, high = within or (0, self.length)
-        return self._bisect(piece, low, high, after=False), self._bisect(
-            piece, low, high, after=True
+    def find(self, piece: bytes) -> tuple[int, int]:
+        """Return the range of `order` whose suffixes begin with `piece`; empty if none does."""
+        low = bisect_left(self.order, piece, key=lambda start: self._cut(int(start), len(piece)))
+        if self.cut(low, 0, len(piece)) != piece:
+            return low, low
+        return low, self.find_end(piece, low, self.length)
+
+    def find_end(self, piece: bytes, low: int, high: int) -> int:
+        """Return where in this range of `order` the suffixes end that begin with `piece`."""
+        return bisect_right(
+            self.order, piece, low, high, key=lambda start: self._cut(int(start), len(piece))
         )
 
-    def _bisect(self, piece: bytes, low: int, high: int, *, after: bool) -> int:
-        """Return the first place in `order` whose suffix is not before `piece`, or is after it."""
-        size, text, order = len(piece), self.padded, self.order
-        while low < high:
-            middle = (low + high) // 2
-            start = int(order[middle])
-            there = text[start : min(start + size, self.length)].tobytes()
-            if there < piece or (after and there == piece):
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    def holds(self, piece: bytes) -> bool:
+        """Return whether `piece` stands in the text."""
+        low, high = self.find(piece)
+        return low < high
+
+    def cut(self, index: int, start: int, size: int) -> bytes:
+        """Return bytes `start` to `start + size - 1` of a suffix, if it is so long.
+
+        `index`: its place in `order`; after the last one there are no bytes.
+        """
+        return self._cut(int(self.order[index]) + start, size) if index < self.length else b""
+
+    def _cut(self, start: int, size: int) -> bytes:
+        return bytes(self._text[start : start + size])
 
     def measure_matches(self, query: bytes) -> tuple[Places, Places]:
         """Return for each byte of `query`, (M,), how long a match begins there, and with what.

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drakegpt.data.ngrams import NGrams
 from drakegpt.data.suffix_array import SuffixArray, build_suffix_array
+from drakegpt.data.tokenizers.base import Tokenizer
 
 LENGTHS = (20, 30, 50)  # characters of a span from which on its share is told
 LONGEST_NGRAM = 60
+BEGUN = 8  # characters of a span that counting is given
 MOST_SORTED = 5 * 10**8  # characters that are sorted, at most, for the songs of a text
 
 Counts = NDArray[np.int64]
@@ -107,6 +110,24 @@ def summarize(matches: Matches) -> Originality:
     longest = max(spans, key=lambda span: span.length, default=None)
     mean = float(lengths.mean()) if characters else 0.0
     return Originality(characters, longest, shares, novelty, mean)
+
+
+def expect_by_counting(
+    text: str, ngrams: NGrams, source: SuffixArray, tokenizer: Tokenizer
+) -> float:
+    """Return how often counting would write a span in a text as long as the training text.
+
+    It would begin the span as often as the training text does, and continue it by its
+    probabilities. From 1 on a span is a phrase that is as much the language's as the text's.
+    """
+    tokens = [int(token) for token in tokenizer.encode(text)]
+    begun = len(tokenizer.encode(text[:BEGUN]))
+    low, high = source.find(tokenizer.to_bytes(tokens[:begun]))
+    expected = float(high - low)
+    for end in range(begun, len(tokens)):
+        context = tokens[max(0, end - ngrams.order + 1) : end]
+        expected *= float(ngrams.predict_next(context).probabilities[tokens[end]])
+    return expected
 
 
 def measure_originality(texts: Sequence[str], source: SuffixArray) -> Originality:

@@ -74,6 +74,36 @@ def generate_ahead(
     yield previous.wait()
 
 
+def generate_in_turns(
+    reader: InPlaceReader,
+    logits: Tensor,
+    sampler: Sampler,
+    noise: Iterator[Tensor],
+    see: Callable[[list[int]], None],
+) -> Iterator[list[list[int]]]:
+    """Do the same without end, one token after another: `see` gets each before the next is sampled.
+
+    It may change tensors that the sampler reads, in place.
+    """
+    steps = _Steps(reader, sampler, next(noise), logits.device)
+    read_next, move_and_read = _record_steps(steps, reader)
+    steps.sample(logits)
+    room, used = reader.room, 1
+    while True:
+        block = steps.fetch(used - 1, used).wait()
+        yield block
+        see(block[0])
+        if used == steps.block_size:
+            steps.send(next(noise))
+            used = 0
+        if room:
+            read_next()
+        else:
+            move_and_read()
+        room = room - 1 if room else reader.room_after_move
+        used += 1
+
+
 def _launch_blocks(
     steps: "_Steps", reader: InPlaceReader, noise: Iterator[Tensor], length: int
 ) -> Iterator["_Block"]:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from drakegpt.errors import RunError
 from drakegpt.generation.context_window import ContextReader, ContextWindow, ReplayableReader
-from drakegpt.generation.graph import generate_ahead
+from drakegpt.generation.copy_limit import CopyLimit, WatchedTexts
+from drakegpt.generation.graph import generate_ahead, generate_in_turns
 from drakegpt.generation.kv_cache import uses_attention
 from drakegpt.generation.mixture_reader import MixtureReader, Reader
 from drakegpt.models.layers import LanguageModel
@@ -58,13 +59,14 @@ def generate(
     seed: int,
     window: ContextWindow = "auto",
     start: int = START_TOKEN,
+    limit: CopyLimit | None = None,
 ) -> Iterator[int]:
     """Yield `length` tokens that continue `prompt`, or token `start` if it is empty.
 
-    The same model, prompt, sampling, seed and window give the same tokens: the random
+    The same model, prompt, sampling, seed, window and limit give the same tokens: the random
     generator is not PyTorch's global one, and is on the CPU whatever the model's device.
     """
-    for tokens in generate_batch(model, prompt, length, sampling, [seed], window, start):
+    for tokens in generate_batch(model, prompt, length, sampling, [seed], window, start, limit):
         yield tokens[0]
 
 
@@ -76,13 +78,14 @@ def generate_batch(
     seeds: Sequence[int],
     window: ContextWindow = "auto",
     start: int = START_TOKEN,
+    limit: CopyLimit | None = None,
 ) -> Iterator[list[int]]:
     """Generate one text per seed together: yield `length` times the next token of each.
 
-    Each text is the one that its seed gives alone, up to rounding. Up to two blocks of
-    tokens are generated before they are asked for.
+    Each text is the one that its seed gives alone, up to rounding. Without a limit, up to two
+    blocks of tokens are generated before they are asked for.
     """
-    request = _Request(list(prompt), start, length, sampling, seeds)
+    request = _Request(list(prompt), start, length, sampling, seeds, limit)
     yield from islice(chain.from_iterable(_generate_blocks(model, request, window)), length)
 
 
@@ -95,6 +98,7 @@ class _Request:
     length: int
     sampling: Sampling
     seeds: Sequence[int]
+    limit: CopyLimit | None = None
 
     @property
     def context(self) -> list[int]:
@@ -112,8 +116,8 @@ def _generate_blocks(
         readers = [_create_reader(each, texts, window) for each in model.models]
         yield from _generate_with_reader(MixtureReader(readers, texts, model.counts), request)
     elif uses_attention(model) and _can_record(model):
-        yield from _generate_ahead(ReplayableReader(model, texts, window), request)
-    elif uses_attention(model) or request.sampling.repetition_penalty != 1:
+        yield from _generate_on_device(ReplayableReader(model, texts, window), request)
+    elif uses_attention(model) or request.sampling.repetition_penalty != 1 or request.limit:
         yield from _generate_with_reader(_create_reader(model, texts, window), request)
     else:
         yield from _generate_from_table(model, request)
@@ -129,6 +133,9 @@ class _TokenSampler:
 
     def __init__(self, request: _Request, vocab_size: int, device: torch.device) -> None:
         self._sampling = request.sampling
+        self.watched: WatchedTexts | None = None
+        if request.limit:
+            self.watched = request.limit.watch(request.prompt, len(request.seeds), device)
         shape = (len(request.seeds), vocab_size)
         self._seen = torch.zeros(shape, dtype=torch.bool, device=device)
         self._seen[:, request.prompt] = True  # not the start token: it is not part of the text
@@ -136,6 +143,8 @@ class _TokenSampler:
     def __call__(self, logits: Tensor, noise: Tensor) -> Tensor:
         """Return the next tokens (B, 1), given logits (B, V) and Gumbel noise (B, V)."""
         logits, penalty = logits.float(), self._sampling.repetition_penalty
+        if self.watched:
+            logits = logits + self.watched.mask
         if penalty == 1:
             return sample_tokens(logits, self._sampling, noise)
         logits = apply_repetition_penalty(logits, self._seen, penalty)
@@ -158,15 +167,20 @@ def _generate_with_reader(reader: Reader, request: _Request) -> Iterator[list[li
     sampler = _TokenSampler(request, logits.shape[-1], torch.device("cpu"))
     while True:
         tokens = sampler(logits.cpu(), next(noise))
-        yield [tokens.flatten().tolist()]
+        sampled: list[int] = tokens.flatten().tolist()
+        yield [sampled]
+        if sampler.watched:
+            sampler.watched.add(sampled)
         logits = reader(tokens)
 
 
-def _generate_ahead(reader: ReplayableReader, request: _Request) -> Iterator[list[list[int]]]:
-    """Do the same on the device alone, in blocks of tokens."""
+def _generate_on_device(reader: ReplayableReader, request: _Request) -> Iterator[list[list[int]]]:
+    """Do the same on the device, in blocks of tokens where nothing on the host decides."""
     logits = _check_logits(reader.start(request.context))
     sampler = _TokenSampler(request, logits.shape[-1], logits.device)
     noise = _draw_noise_blocks(request.seeds, logits.shape[-1])
+    if sampler.watched:
+        return generate_in_turns(reader, logits, sampler, noise, sampler.watched.add)
     return generate_ahead(reader, logits, sampler, noise, request.length)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from drakegpt import files, home
 from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.generation.context_window import ContextWindow
+from drakegpt.generation.copy_limit import CopyLimit
 from drakegpt.generation.sampling import START_TOKEN, Sampling, generate, generate_batch
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.mixture import Mixture
@@ -23,15 +24,17 @@ def generate_text(
     window: ContextWindow = "auto",
     *,
     stop: bool = False,
+    limit: CopyLimit | None = None,
 ) -> Iterator[str]:
     """Yield `length` tokens that continue `prompt` as text, each as soon as it is sampled.
 
     With `stop`, generation ends at the token that ends a document. A character that is
-    split over several tokens comes with the last of them.
+    split over several tokens comes with the last of them. `limit` is for copying.
     """
     tokens, start = _encode_prompt(prompt, tokenizer)
     text = _TextStream(tokenizer, stop=stop)
-    for token in generate(model, tokens, length, sampling or Sampling(), seed, window, start):
+    sampling = sampling or Sampling()
+    for token in generate(model, tokens, length, sampling, seed, window, start, limit):
         yield text.add(token)
         if text.ended:
             return
@@ -48,6 +51,7 @@ def generate_texts(
     window: ContextWindow = "auto",
     *,
     stop: bool = False,
+    limit: CopyLimit | None = None,
 ) -> Iterator[list[str]]:
     """Generate one text per seed together: yield the next piece of each, `length` times.
 
@@ -56,7 +60,7 @@ def generate_texts(
     """
     tokens, start = _encode_prompt(prompt, tokenizer)
     texts = [_TextStream(tokenizer, stop=stop) for _ in seeds]
-    for batch in generate_batch(model, tokens, length, sampling, seeds, window, start):
+    for batch in generate_batch(model, tokens, length, sampling, seeds, window, start, limit):
         yield [text.add(token) for text, token in zip(texts, batch, strict=True)]
         if all(text.ended for text in texts):
             return

@@ -142,11 +142,26 @@ def load_members(
                 "The weights of counts are fitted for the last weights of a run.",
                 "Leave --best or --counts out.",
             )
-        return load_run_mixture([_open_run(each) for each in members], device, counts=True).mixture
+        return load_run_mixture(
+            [open_member(each) for each in members], device, counts=True
+        ).mixture
     for member in members[1:]:
         _check_tokenizer(member.name, member.tokenizer, members[0].name, members[0].tokenizer)
     models = tuple(member.load_model(device, best=best) for member in members)
     return models[0] if len(models) == 1 else Mixture(models)
+
+
+def open_member(member: PretrainedModel) -> Run:
+    """Open the run of a pretrained model, which names its text.
+
+    Raises `UsageError` for a weights file.
+    """
+    if not member.path.is_dir():
+        raise UsageError(
+            f"{member.path} does not say which text it was trained on.",
+            "Name a run, or leave out what needs that text: counts, and a measure of copying.",
+        )
+    return open_run(member.path)
 
 
 def _fit_and_store(
@@ -179,16 +194,6 @@ def _read_weights(runs: Sequence[Run]) -> FittedWeights | None:
         return FittedWeights(order, weights, float(stored["loss"]), tokens)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _open_run(member: PretrainedModel) -> Run:
-    """Open the run of a pretrained model; raises `UsageError` for a weights file."""
-    if not member.path.is_dir():
-        raise UsageError(
-            f"{member.path} does not say which text its counts would be of.",
-            "Name a run, or leave --counts out.",
-        )
-    return open_run(member.path)
 
 
 def _check_dataset(runs: Sequence[Run]) -> None:

@@ -1,30 +1,43 @@
-"""Judges how much a run copies: texts of its own, beside what people repeat.
+"""Judges how much a run copies, beside what people repeat, and limits it.
 
-Not here: how copies are found and counted (`evaluation.originality`).
+Not here: how copies are found and counted (`evaluation.originality`), and how texts are kept from
+holding longer ones (`generation.copy_limit`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
-from drakegpt.data.suffix_array import load_suffix_array
+from drakegpt.data.stored_ngrams import load_ngrams
+from drakegpt.data.suffix_array import SuffixArray, load_suffix_array
+from drakegpt.evaluation.draft import DraftLine, read_draft
 from drakegpt.evaluation.originality import (
     LENGTHS,
     HumanBaseline,
     Originality,
     Span,
+    expect_by_counting,
     find_spans,
     join_matches,
     match_text,
     measure_held_out,
+    measure_originality,
     measure_songs,
     summarize,
 )
+from drakegpt.generation.copy_limit import CopyLimit
+from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_texts
+from drakegpt.runs.mixtures import HIGHEST_ORDER
 from drakegpt.runs.run import Run
+from drakegpt.runs.stored_samples import list_samples
+
+ALARMING = 0.1  # share of copied characters below which nobody would say that a text is copied
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,20 @@ class CopiedSpan:
 
     span: Span
     title: str  # empty where the text has no songs, or they no titles
+    expected: float  # times that counting would write it in a text as long as the training text
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether counting would write it, too: a phrase, and not a memory."""
+        return self.expected >= 1
+
+
+@dataclass(frozen=True)
+class CopiedAt:
+    """How much of a text that a run wrote in training is copied."""
+
+    iteration: int
+    share: float  # of its characters, in spans of at least the shortest of `LENGTHS`
 
 
 @dataclass(frozen=True)
@@ -44,6 +71,54 @@ class Judgement:
     people: HumanBaseline
     most_copied: int  # index of the text with the most characters in copied spans
     spans: tuple[CopiedSpan, ...]  # of that text, of at least the shortest of `LENGTHS`
+    course: tuple[CopiedAt, ...] = ()  # of a run's own texts, along its training
+    memorizes_from: int | None = None  # the iteration, if it does
+
+
+@dataclass(frozen=True)
+class Copying:
+    """The least that there is to say of copied text: the longest run, and shares."""
+
+    longest: str  # of the texts that were judged, word for word in the training text
+    copied: Originality
+    people: Originality  # the validation text, measured alike
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run, and both shares of characters in runs of at least each length."""
+
+        def shares(judged: Originality) -> dict[str, float]:
+            return {str(least): share for least, share in zip(LENGTHS, judged.shares, strict=True)}
+
+        return {
+            "longest_copy": self.longest,
+            "copied_shares": shares(self.copied),
+            "held_out_shares": shares(self.people),
+        }
+
+
+def compare_copying(texts: Sequence[str], data: Dataset) -> Copying:
+    """Measure texts, and text that people wrote, by the training split of a dataset."""
+    source = load_suffix_array(data)
+    copied = measure_originality(texts, source)
+    longest = copied.longest.cut("".join(texts)) if copied.longest else ""
+    return Copying(longest, copied, _measure_people(data, source))
+
+
+def create_copy_limit(data: Dataset, longest: int | None = None) -> CopyLimit:
+    """Create a limit for copying from the training split of a dataset.
+
+    By default it is the longest run that the validation split has in common with it, and not less
+    than what counts as copied anywhere.
+    """
+    source = load_suffix_array(data)
+    if longest is None:
+        people = _measure_people(data, source).longest
+        longest = max(LENGTHS[0], people.length if people else 0)
+    return CopyLimit(source, data.tokenizer, longest)
+
+
+def _measure_people(data: Dataset, source: SuffixArray) -> Originality:
+    return measure_originality(["".join(data.iter_text("val"))], source)
 
 
 def write_texts(run: Run, number: int, length: int, device: torch.device) -> list[str]:
@@ -58,6 +133,46 @@ def write_texts(run: Run, number: int, length: int, device: torch.device) -> lis
     return [piece[:length] for piece in pieces]
 
 
+def judge_run(run: Run, number: int, length: int, device: torch.device) -> Judgement:
+    """Judge what a run writes now, and what it wrote along its training."""
+    data = run.load_dataset()
+    judged = judge_texts(write_texts(run, number, length, device), data)
+    source = load_suffix_array(data)
+    course = tuple(
+        CopiedAt(sample.iteration, measure_originality([sample.text], source).shares[0])
+        for sample in list_samples(run.evaluations)
+    )
+    return replace(judged, course=course, memorizes_from=_find_memorizing(judged, course))
+
+
+def read_lines(text: str, data: Dataset, run: Run | None, device: str) -> list[DraftLine]:
+    """Read the lines of a draft, as a run on this dataset sees them if there is one.
+
+    Characters that the run cannot read are replaced or left out.
+    """
+    source = load_suffix_array(data)
+    if run is None:
+        return read_draft(text, source)
+    fitted = fit_prompt(text, run.tokenizer, skip_unknown=True).text
+    return read_draft(fitted, source, run.load_model(choose_device(device)), run.tokenizer)
+
+
+def _find_memorizing(judged: Judgement, course: Sequence[CopiedAt]) -> int | None:
+    """Find the iteration from which on a run copies more than people do.
+
+    That is so where its texts copy more than `ALARMING` and more than 95 % of the texts of people
+    of that length; from the first of its texts in training from which on each of them does.
+    """
+    people = judged.people.blocks
+    most = max(ALARMING, people.shares[0][2] if people else judged.people.whole.shares[0])
+    if judged.all.shares[0] <= most:
+        return None
+    start = None
+    for each in course:
+        start = (each.iteration if start is None else start) if each.share > most else None
+    return start
+
+
 def judge_texts(texts: Sequence[str], data: Dataset) -> Judgement:
     """Judge texts by the training split of a dataset."""
     source = load_suffix_array(data)
@@ -70,10 +185,14 @@ def judge_texts(texts: Sequence[str], data: Dataset) -> Judgement:
     shares = [summarize(each).shares[0] * len(each.lengths) for each in matches]
     most = max(range(len(texts)), key=lambda index: shares[index])
     spans = [span for span in find_spans(matches[most]) if span.length >= LENGTHS[0]]
-    named = tuple(
-        CopiedSpan(span, _find_title(data, source.padded[: span.place].tobytes())) for span in spans
-    )
+    named = tuple(_describe_span(span, texts[most], data, source) for span in spans)
     return Judgement(tuple(texts), summarize(join_matches(matches)), people, most, named)
+
+
+def _describe_span(span: Span, text: str, data: Dataset, source: SuffixArray) -> CopiedSpan:
+    ngrams = load_ngrams(data, HIGHEST_ORDER)
+    expected = expect_by_counting(span.cut(text), ngrams, source, data.tokenizer)
+    return CopiedSpan(span, _find_title(data, source.padded[: span.place].tobytes()), expected)
 
 
 def _list_songs(data: Dataset) -> list[str]:

@@ -56,12 +56,110 @@ def test_text_without_songs_is_set_beside_the_validation_split(drakegpt, home):
     assert "people: the validation text, in the training text" in shown.out, shown.out
 
 
+def test_the_lines_of_a_draft_as_a_run_reads_them(drakegpt, songs, tmp_path):
+    train = (
+        "train",
+        "BigramLM",
+        "--iters",
+        200,
+        "--lr",
+        0.02,
+        "--eval-iters",
+        1,
+        "--name",
+        "r",
+        "-q",
+    )
+    assert drakegpt(*train, "--data", songs).code == 0
+    draft = tmp_path / "draft.txt"
+    draft.write_text("the 3 trains are leaving town at night\n\nqzxj vwqk\n", encoding="utf-8")
+    shown = drakegpt("eval", "r", "--originality", "--file", draft)
+    assert shown.code == 0, shown.err
+    assert "the 3 trains are leaving town tonight" in shown.out
+    lines = drakegpt("eval", "r", "--originality", "--file", draft, "--json").json["lines"]
+    # The letters that the text has not are left out.
+    assert [line["text"][:5] for line in lines] == ["the 3", " vw"]
+    assert lines[0]["nearest"] == "the 3 trains are leaving town tonight"
+    assert lines[0]["similarity"] > 0.9
+    assert lines[0]["bits_per_character"] < lines[1]["bits_per_character"]
+    assert lines[1]["nearest"] == ""
+
+
+def test_the_figure_is_kept_as_png_and_svg(drakegpt, songs, home, tmp_path):
+    draft = tmp_path / "draft.txt"
+    draft.write_text("trains leave at night", encoding="utf-8")
+    shown = drakegpt("eval", "--originality", "--file", draft, "--data", songs)
+    for suffix in ("png", "svg"):
+        file = home / "comparisons" / "songs" / f"originality_of_a_file.{suffix}"
+        assert file.stat().st_size > 5000
+        assert str(file) in shown.err.replace("\n", "")
+
+
+@pytest.fixture
+def memorizer(drakegpt):
+    """A run that knows a short text by heart, and held out another one."""
+    whole = "".join(
+        f"{first}{second} is one and {second}{first} another\n"
+        for first in "abcdefgh"
+        for second in "klmnop"
+    )
+    other = "nothing of this was written before: who could have known that a hundred and fifty "
+    prepare(
+        whole + other + "characters are the tenth of a text that is held out, for a judge?\n",
+        "short",
+    )
+    size = ("--embedding-dim", 64, "--num-layers", 2, "--context-length", 32, "--batch-size", 16)
+    train = ("train", "TransformerLM", "--iters", 300, "--eval-interval", 30, "--eval-iters", 1)
+    made = drakegpt(*train, *size, "--max-lr", 3e-3, "--data", "short", "--name", "m", "-q")
+    assert made.code == 0, made.err
+    return "m"
+
+
+def test_a_model_that_memorizes_is_named_with_the_iteration(drakegpt, memorizer):
+    judged = drakegpt("eval", memorizer, "--originality", "--samples", 4, "--length", 160)
+    found = drakegpt(
+        "eval", memorizer, "--originality", "--samples", 4, "--length", 160, "--json"
+    ).json
+    shares = {each["iteration"]: each["share"] for each in found["course"]}
+    assert shares[min(shares)] < 0.1 < shares[300]
+    start = found["memorizes_from"]
+    assert 30 < start <= 300
+    assert all(share > 0.1 for iteration, share in shares.items() if iteration >= start)
+    assert f"m memorizes: from iteration {start}" in judged.out
+
+
+def test_texts_are_kept_from_copying(drakegpt, memorizer):
+    ask = ("generate", memorizer, "-n", 300, "--seed", 1, "--json", "--originality")
+    free = drakegpt(*ask).json
+    assert len(free["longest_copy"]) > 30
+    assert free["copied_shares"]["20"] > free["held_out_shares"]["20"]
+    limited = drakegpt(*ask, "--max-copy", 12).json
+    assert limited["max_copy"] == 12
+    assert len(limited["longest_copy"]) <= 12
+    assert limited["copied_shares"]["20"] == 0
+    told = drakegpt(*ask[:-2], "--originality", "--max-copy", 12).err
+    assert f"Longest run copied from the text: {len(limited['longest_copy'])} characters" in told
+    prompted = drakegpt(*ask, "--max-copy", 12, "--prompt", "ak is one and ka ").json
+    assert len(prompted["longest_copy"]) <= 12
+
+
+def test_with_counts_copying_is_limited_unless_it_is_allowed(drakegpt, memorizer):
+    ask = ("generate", memorizer, "-n", 300, "--seed", 1, "--json", "--counts", "--originality")
+    limited = drakegpt(*ask).json
+    # Nothing of the held-out text stands in the other, so it is what counts as copied anywhere.
+    assert limited["max_copy"] == 20
+    assert len(limited["longest_copy"]) <= 20
+    free = drakegpt(*ask, "--max-copy", 0).json
+    assert free["max_copy"] is None
+    assert len(free["longest_copy"]) > 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("r", "--samples", 3), "--samples is for --originality"),
         (("r", "--file", "x.txt"), "--file is for --originality"),
-        (("r", "--originality", "--file", "x.txt"), "--file is judged without a run"),
+        (("r", "--originality", "--file", "x.txt", "--samples", 3), "--file is one text"),
         (("r", "--originality", "--counts"), "--originality judges one run"),
         (("--originality", "--file", "missing.txt", "--data", "songs"), "missing.txt"),
         (("r", "--originality", "--length", 5), "--length"),

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drakegpt.data.ngrams import fit
 from drakegpt.data.suffix_array import build_suffix_array
+from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.evaluation import originality
 from drakegpt.evaluation.originality import (
     LENGTHS,
+    expect_by_counting,
     find_spans,
     match_text,
     measure_blocks,
@@ -111,3 +114,15 @@ def test_a_match_ends_with_its_block():
     assert measure_blocks(matches, 4).blocks == 2
     assert measure_blocks(matches, 9) is None
     assert measure_blocks(matches, 0) is None
+
+
+def test_a_phrase_is_what_counting_would_write_as_often():
+    phrase, once = "yeah yeah yeah yeah yeah", "a quick brown fox jumps over it"
+    text = f"{phrase} tonight\n" * 30 + f"{once}\n" + f"{phrase}, said the road to me\n" * 10
+    tokenizer = CharTokenizer.from_text(text)
+    ngrams = fit(tokenizer.encode(text), tokenizer.vocab_size, 8)
+    source = source_of(text)
+    assert expect_by_counting(phrase, ngrams, source, tokenizer) > 10
+    assert expect_by_counting(once, ngrams, source, tokenizer) < 1
+    # A beginning as short as what counting is given is written as often as it stands there.
+    assert expect_by_counting("tonight\n", ngrams, source, tokenizer) == 30
