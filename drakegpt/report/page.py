@@ -24,6 +24,7 @@ from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import BIGRAM, Baseline
+from drakegpt.evaluation.originality import LENGTHS
 from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
 from drakegpt.experiments.claims import TITLE, Claim
 from drakegpt.experiments.formatting import (
@@ -36,6 +37,7 @@ from drakegpt.experiments.formatting import (
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
+from drakegpt.report.originality import Originality
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
 from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
@@ -139,11 +141,12 @@ def render(
     samples: Samples,
     device_name: str = "auto",
     claims: Sequence[Claim] = (),
+    originality: Originality | None = None,
 ) -> str:
     """Render the page; the same comparison gives the same bytes.
 
     `runs`: the runs of each row, one for each seed; the ladder's rows, then the others.
-    `claims`: the original's claims, if they are to be shown.
+    `claims`: the original's claims, if they are to be shown. `originality`: how much they copy.
     Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded.
     """
     from markupsafe import Markup
@@ -179,6 +182,8 @@ def render(
         surprisals=surprisals,
         samples=samples,
         progress=[(marks[first.name], list_progress(first)) for first, *_ in runs],
+        originality=originality,
+        copied_from=LENGTHS[0],
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
 

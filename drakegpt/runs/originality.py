@@ -135,14 +135,34 @@ def write_texts(run: Run, number: int, length: int, device: torch.device) -> lis
 
 def judge_run(run: Run, number: int, length: int, device: torch.device) -> Judgement:
     """Judge what a run writes now, and what it wrote along its training."""
-    data = run.load_dataset()
-    judged = judge_texts(write_texts(run, number, length, device), data)
-    source = load_suffix_array(data)
-    course = tuple(
+    judged = judge_texts(write_texts(run, number, length, device), run.load_dataset())
+    people, course = judged.people, measure_course(run)
+    most = people.blocks.shares[0][2] if people.blocks else people.whole.shares[0]
+    memorizes_from = find_memorizing(judged.all.shares[0], most, course)
+    return replace(judged, course=course, memorizes_from=memorizes_from)
+
+
+def measure_course(run: Run) -> tuple[CopiedAt, ...]:
+    """Measure the texts that a run wrote along its training."""
+    source = load_suffix_array(run.load_dataset())
+    return tuple(
         CopiedAt(sample.iteration, measure_originality([sample.text], source).shares[0])
         for sample in list_samples(run.evaluations)
     )
-    return replace(judged, course=course, memorizes_from=_find_memorizing(judged, course))
+
+
+def find_memorizing(share: float, people: float, course: Sequence[CopiedAt]) -> int | None:
+    """Find the iteration from which on a run copies more than people do, if it does now.
+
+    `share`: of copied characters in what it writes. That is more where it is above `ALARMING` and
+    above `people`, a share of texts that people wrote; it is so from the first of its texts in
+    training from which on each of them copies more.
+    """
+    most = max(ALARMING, people)
+    start = None
+    for each in course:
+        start = (each.iteration if start is None else start) if each.share > most else None
+    return start if share > most else None
 
 
 def read_lines(text: str, data: Dataset, run: Run | None, device: str) -> list[DraftLine]:
@@ -155,22 +175,6 @@ def read_lines(text: str, data: Dataset, run: Run | None, device: str) -> list[D
         return read_draft(text, source)
     fitted = fit_prompt(text, run.tokenizer, skip_unknown=True).text
     return read_draft(fitted, source, run.load_model(choose_device(device)), run.tokenizer)
-
-
-def _find_memorizing(judged: Judgement, course: Sequence[CopiedAt]) -> int | None:
-    """Find the iteration from which on a run copies more than people do.
-
-    That is so where its texts copy more than `ALARMING` and more than 95 % of the texts of people
-    of that length; from the first of its texts in training from which on each of them does.
-    """
-    people = judged.people.blocks
-    most = max(ALARMING, people.shares[0][2] if people else judged.people.whole.shares[0])
-    if judged.all.shares[0] <= most:
-        return None
-    start = None
-    for each in course:
-        start = (each.iteration if start is None else start) if each.share > most else None
-    return start
 
 
 def judge_texts(texts: Sequence[str], data: Dataset) -> Judgement:

@@ -3,6 +3,8 @@
 import pytest
 from learning import prepare
 
+from drakegpt.runs import brief_originality
+
 SONGS = [
     f"the {n} trains are leaving town tonight\nand {n * n} birds are on the wire" for n in range(30)
 ]
@@ -141,6 +143,35 @@ def test_texts_are_kept_from_copying(drakegpt, memorizer):
     assert f"Longest run copied from the text: {len(limited['longest_copy'])} characters" in told
     prompted = drakegpt(*ask, "--max-copy", 12, "--prompt", "ak is one and ka ").json
     assert len(prompted["longest_copy"]) <= 12
+
+
+def test_a_comparison_tells_and_its_report_shows_what_is_copied(drakegpt, memorizer, tmp_path):
+    page = tmp_path / "report.html"
+    shown = drakegpt("compare", "--data", "short", "--html", page)
+    assert shown.code == 0, shown.err
+    table = shown.out.partition("Is it copying?")[2]
+    found = drakegpt("compare", "--data", "short", "--json").json["originality"]
+    judged = found["runs"]["m"]
+    assert judged["share"] > 0.3 > 0.1 > found["people"]["share"]
+    for text in ("TransformerLM", f"{judged['share']:.1%}", "people", "memorizes from"):
+        assert text in table
+    card = page.read_text(encoding="utf-8").partition('<section id="originality"')[2]
+    start, end = judged["spans"][0]
+    assert f"<mark>{judged['text'][start:end]}" in card
+    assert f"from iteration {judged['memorizes_from']}" in card
+
+
+def test_a_judgement_is_kept_until_the_weights_change(drakegpt, memorizer, home, monkeypatch):
+    stored = home / "runs" / "m" / "originality.json"
+    first = drakegpt("compare", "--data", "short", "--json").json["originality"]
+    with monkeypatch.context() as patch:
+        patch.setattr(brief_originality, "write_texts", None)
+        assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
+    stored.write_text(stored.read_text("utf-8").replace('"spans": [', '"spans": [1, '), "utf-8")
+    assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
+    assert drakegpt("train", "--resume", "m", "--iters", 310, "-q").code == 0
+    again = drakegpt("compare", "--data", "short", "--json").json["originality"]
+    assert again["runs"]["m"]["text"] != first["runs"]["m"]["text"]
 
 
 def test_with_counts_copying_is_limited_unless_it_is_allowed(drakegpt, memorizer):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drakegpt.experiments.claims import Claim
     from drakegpt.experiments.ladder import Comparison, Selection
     from drakegpt.experiments.results import ResultRow
+    from drakegpt.report.originality import CopiedRow, Originality
     from drakegpt.runs.run import Run
 
 # The rung that may be worse than the one before it, and what is said of it then.
@@ -62,6 +63,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report import page
+    from drakegpt.report.originality import judge_runs
     from drakegpt.report.samples import generate_samples
 
     prompt = fit_prompt(request.prompt, dataset.tokenizer, skip_unknown=False).text
@@ -74,10 +76,14 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
         count = sum(map(len, together))
         console.note(f"Scoring {pluralize(count, 'run')} on the whole of '{dataset.name}'.")
     comparison = compare(dataset, chosen.runs, device, chosen.others, request.settings)
-    samples = generate_samples([first for first, *_ in together], prompt, device)
+    firsts = [first for first, *_ in together]
+    samples = generate_samples(firsts, prompt, device)
+    originality = judge_runs(firsts, dataset, device)
     claims = check_claims(comparison.rows) if request.claims else None
     if request.html:
-        text = page.render(dataset, comparison, together, samples, device, claims or ())
+        text = page.render(
+            dataset, comparison, together, samples, device, claims or (), originality
+        )
         page.check_target(request.html, replace=request.force)  # training may have taken hours
         files.write_text(request.html, text)
     figures = _draw_figures(comparison)
@@ -85,6 +91,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
         result = comparison.to_json() | {
             "figures": [str(path) for path in figures],
             "samples": samples.to_json(),
+            "originality": originality.to_json(),
             "val_share_in_train": dataset.metadata.val_share_in_train,
             "val_songs_in_train": dataset.metadata.val_songs_in_train,
             "damaged": damaged_to_json(chosen.damaged),
@@ -95,6 +102,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
         console.show_json(result)
         return
     render(comparison, samples.texts, claims)
+    _render_originality(comparison, originality)
     for path in figures:
         console.note(f"Figure: {path}")
     if request.html:
@@ -236,6 +244,26 @@ def _render_losses(comparison: "Comparison") -> None:
             "per character are shown."
         )
     console.show("")
+
+
+def _render_originality(comparison: "Comparison", judged: "Originality") -> None:
+    """Show how much each model copies, beside people."""
+    from drakegpt.evaluation.originality import LENGTHS
+    from drakegpt.report.originality import list_rows
+
+    columns: tuple[Column[CopiedRow], ...] = (
+        Column("text", lambda row: row.label, wraps=True),
+        Column(f"copied from {LENGTHS[0]}", lambda row: f"{row.judged.share:.1%}"),
+        Column("longest", lambda row: f"{row.judged.longest:,}"),
+        Column("memorizes from", lambda row: format_or_blank(row.judged.memorizes_from, ","), 1),
+    )
+    rows = list_rows([*comparison.rows, *comparison.others], judged)
+    console.show("")
+    show_table("Is it copying?", columns, rows)
+    console.show(
+        f"Copied: characters in runs of {LENGTHS[0]} or more that stand in the training text word "
+        "for word. Longest: of such runs. `drakegpt eval RUN --originality` shows them."
+    )
 
 
 def _render_curves(comparison: "Comparison") -> None:

@@ -1,0 +1,49 @@
+"""How much the runs of a comparison copy, beside people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from drakegpt.compute.device import choose_device
+from drakegpt.data.dataset import Dataset
+from drakegpt.experiments.results import ResultRow
+from drakegpt.runs.brief_originality import BriefOriginality, judge_briefly, measure_people
+from drakegpt.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Originality:
+    """Brief judgements of several runs, by their names, and of text that people wrote."""
+
+    people: BriefOriginality
+    runs: Mapping[str, BriefOriginality]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return shares, longest runs and iterations as plain values."""
+        return {
+            "people": {"share": self.people.share, "longest": self.people.longest},
+            "runs": {name: asdict(judged) for name, judged in self.runs.items()},
+        }
+
+
+@dataclass(frozen=True)
+class CopiedRow:
+    """A row of the table: a model, or people."""
+
+    label: str
+    judged: BriefOriginality
+
+
+def list_rows(rows: Sequence[ResultRow], judged: Originality) -> list[CopiedRow]:
+    """List the rows of a comparison that were judged, and that of people."""
+    found = [
+        CopiedRow(row.label, judged.runs[row.runs[0]]) for row in rows if row.runs[0] in judged.runs
+    ]
+    return [*found, CopiedRow("people: the held-out text", judged.people)]
+
+
+def judge_runs(runs: Sequence[Run], data: Dataset, device_name: str = "auto") -> Originality:
+    """Judge runs on one text; those whose weights write nothing are left out."""
+    people, device = measure_people(data), choose_device(device_name)
+    judged = {run.name: judge_briefly(run, people.share, device) for run in runs}
+    return Originality(people, {name: each for name, each in judged.items() if each})

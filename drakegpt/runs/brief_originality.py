@@ -1,0 +1,116 @@
+"""How much each of several runs copies, in brief: measured once, and kept in the run's folder.
+
+    runs/<name>/originality.json   what a few texts of its last weights share with its text
+
+Not here: the whole measure, with blocks and songs left out (`originality`).
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from drakegpt import files
+from drakegpt.data.dataset import Dataset
+from drakegpt.data.suffix_array import load_suffix_array
+from drakegpt.errors import RunError
+from drakegpt.evaluation.originality import (
+    LENGTHS,
+    find_spans,
+    match_text,
+    measure_held_out,
+    measure_originality,
+)
+from drakegpt.runs.originality import find_memorizing, measure_course, write_texts
+from drakegpt.runs.run import Run
+from drakegpt.runs.stored_scores import identify_scored
+
+log = logging.getLogger("drakegpt")
+
+FORMAT = 1
+TEXTS, CHARACTERS = 8, 250  # of a judgement
+STORED = "originality.json"
+
+
+@dataclass(frozen=True)
+class BriefOriginality:
+    """How much some texts copy, and the one that copies most."""
+
+    share: float  # of characters in spans of at least the shortest of `LENGTHS`
+    longest: int  # characters
+    text: str = ""  # the one that copies most
+    spans: tuple[tuple[int, int], ...] = ()  # of it, so long: first character, and the one after
+    memorizes_from: int | None = None  # an iteration
+
+    def cut(self) -> list[tuple[str, bool]]:
+        """Cut the text into pieces, each of which is copied or not."""
+        pieces, reached = [], 0
+        for start, end in self.spans:
+            start = max(start, reached)
+            pieces += [(self.text[reached:start], False), (self.text[start:end], True)]
+            reached = end
+        return [(text, copied) for text, copied in [*pieces, (self.text[reached:], False)] if text]
+
+
+def measure_people(data: Dataset) -> BriefOriginality:
+    """Measure the validation text; `longest` is the mean of blocks as long as a run's texts."""
+    text = "".join(data.iter_text("val"))
+    people = measure_held_out(text, load_suffix_array(data), TEXTS * CHARACTERS)
+    longest = people.whole.longest.length if people.whole.longest else 0
+    if people.blocks:
+        longest = round(people.blocks.longest[0])
+    return BriefOriginality(people.whole.shares[0], longest)
+
+
+def judge_briefly(run: Run, people: float, device: torch.device) -> BriefOriginality | None:
+    """Judge what a run writes; `None` for weights that write nothing.
+
+    `people`: the share that people copy.
+    """
+    of = {"format": FORMAT, "people": people, **identify_scored(run)}
+    path = run.folder / STORED
+    try:
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
+        if stored["of"] == of:
+            return _read(stored["judgement"])
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    try:
+        texts = write_texts(run, TEXTS, CHARACTERS, device)
+    except RunError:  # its logits are NaN
+        return None
+    judged = _judge(run, texts, people)
+    try:
+        files.write_text(path, json.dumps({"of": of, "judgement": asdict(judged)}, indent=2))
+    except OSError as error:
+        log.warning("The measure of copying cannot be kept in %s: %s.", path, error.strerror)
+    return judged
+
+
+def _judge(run: Run, texts: list[str], people: float) -> BriefOriginality:
+    source = load_suffix_array(run.load_dataset())
+    copied = measure_originality(texts, source)
+    spans = [
+        [span for span in find_spans(match_text(text, source)) if span.length >= LENGTHS[0]]
+        for text in texts
+    ]
+    most = max(range(len(texts)), key=lambda index: sum(span.length for span in spans[index]))
+    places = tuple((span.start, span.start + span.length) for span in spans[most])
+    memorizes = find_memorizing(copied.shares[0], people, measure_course(run))
+    longest = copied.longest.length if copied.longest else 0
+    return BriefOriginality(copied.shares[0], longest, texts[most], places, memorizes)
+
+
+def _read(stored: Mapping[str, Any]) -> BriefOriginality:
+    spans = tuple((int(start), int(end)) for start, end in stored["spans"])
+    start = stored["memorizes_from"]
+    return BriefOriginality(
+        float(stored["share"]),
+        int(stored["longest"]),
+        str(stored["text"]),
+        spans,
+        None if start is None else int(start),
+    )
