@@ -1,6 +1,6 @@
 """`drakegpt eval`: compute the exact loss of a run on whole splits, or of a mixture of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,23 @@ def eval_(
         Path | None,
         typer.Option("--file", metavar="FILE", help="Judge this text, by --data or RUN's."),
     ] = None,
+    by_heart: Annotated[
+        bool,
+        typer.Option(
+            "--by-heart",
+            help="Show instead which songs it knows because it read them; trains models for that.",
+        ),
+    ] = False,
+    models: Annotated[
+        int | None,
+        typer.Option(
+            min=4, max=1000, metavar="N", help="Models for --by-heart, in pairs; default: 12."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=100_000, metavar="N", help="End --by-heart in this time."),
+    ] = None,
     scaled: options.Scaled = False,
     data: options.Data = None,
     device: options.Device = "auto",
@@ -53,12 +70,13 @@ def eval_(
     Several runs are scored as an ensemble, whose probabilities are averaged, on the
     validation split.
     """
+    from drakegpt.cli import by_heart as memory
     from drakegpt.cli import originality as table
     from drakegpt.runs.lookup import find_run
 
-    table.check_options(
-        originality=originality, file=file, given={"--samples": samples, "--length": length}
-    )
+    of_copying = {"--file": file, "--samples": samples, "--length": length}
+    _check_options("--originality", of_copying, asked=originality)
+    _check_options("--by-heart", {"--models": models, "--minutes": minutes}, asked=by_heart)
     named: Sequence[str | None] = targets or [None]
     data = data and prepare_if_file(data)
     if file:
@@ -72,14 +90,24 @@ def eval_(
     data_name = runs[0].config.data
     if not targets:
         console.note(f"{runs[0].name}: the run with the lowest validation loss on '{data_name}'.")
-    if originality:
-        if counts or len(runs) > 1:
-            raise UsageError("--originality judges one run.", "Leave the others out.")
+    if (asked := by_heart + originality) and (counts or len(runs) > 1 or asked > 1):
+        which = "--originality" if originality else "--by-heart"
+        raise UsageError(f"{which} judges one run.", "Leave the others out.")
+    if by_heart:
+        memory.judge_run(runs[0], models, minutes, json=json)
+    elif originality:
         table.judge_run(runs[0], samples or SAMPLES, length or LENGTH, device, json=json)
     elif counts or len(runs) > 1:
         _score_mixture(runs, device, counts=counts, json=json)
     else:
         _score_single(runs[0], device, json=json)
+
+
+def _check_options(of: str, given: Mapping[str, object], *, asked: bool) -> None:
+    """Raise `UsageError` for options of another one that is not asked for."""
+    others = [name for name, value in given.items() if value is not None]
+    if others and not asked:
+        raise UsageError(f"{others[0]} is for {of}.", f"Give {of} as well.")
 
 
 def _score_single(run: "Run", device: str, *, json: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.progress import sparkline
@@ -195,10 +195,3 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("from 50", lambda row: row[1][3], 2),
     Column("mean match", lambda row: row[1][4], 3),
 )
-
-
-def check_options(*, originality: bool, file: Path | None, given: dict[str, Any]) -> None:
-    """Raise `UsageError` for options of this table without it."""
-    others = [name for name, value in {"--file": file, **given}.items() if value is not None]
-    if others and not originality:
-        raise UsageError(f"{others[0]} is for --originality.", "Give --originality as well.")

@@ -8,6 +8,7 @@ from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.experiments.results import ResultRow
 from drakegpt.runs.brief_originality import BriefOriginality, judge_briefly, measure_people
+from drakegpt.runs.by_heart import ByHeart, find_by_heart
 from drakegpt.runs.run import Run
 
 
@@ -17,12 +18,14 @@ class Originality:
 
     people: BriefOriginality
     runs: Mapping[str, BriefOriginality]
+    known: Mapping[str, ByHeart]  # of the runs for which it was measured before
 
     def to_json(self) -> dict[str, Any]:
         """Return shares, longest runs and iterations as plain values."""
         return {
             "people": {"share": self.people.share, "longest": self.people.longest},
             "runs": {name: asdict(judged) for name, judged in self.runs.items()},
+            "by_heart": {name: asdict(known) for name, known in self.known.items()},
         }
 
 
@@ -46,4 +49,9 @@ def judge_runs(runs: Sequence[Run], data: Dataset, device_name: str = "auto") ->
     """Judge runs on one text; those whose weights write nothing are left out."""
     people, device = measure_people(data), choose_device(device_name)
     judged = {run.name: judge_briefly(run, people.share, device) for run in runs}
-    return Originality(people, {name: each for name, each in judged.items() if each})
+    known = {run.name: find_by_heart(run) for run in runs}
+    return Originality(
+        people,
+        {name: each for name, each in judged.items() if each},
+        {name: each for name, each in known.items() if each},
+    )

@@ -39,18 +39,20 @@ def create_run(
     facts: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
     fill: Callable[[Run], object] | None = None,
+    root: Path | None = None,
 ) -> Run:
     """Make the folder of a new run, after checking that it can be trained.
 
     `facts`: added to run.json. `initial`: the weights of the run `config.init_from`.
     `fill`: writes further files into the folder before it takes its name, such as
-    weights that were made elsewhere.
+    weights that were made elsewhere. `root`: the folder it is put into, with its name; by
+    default that of all runs.
 
     Raises `UsageError` if `name` is taken or not valid, if the device is missing, or
     for settings that would be ignored; `CorpusError` for a dataset that is too short
     for the context.
     """
-    if name is not None:
+    if name is not None and root is None:
         check_new_name(name)
     _check_final(config, initial, made_elsewhere=fill is not None)
     data.check_context(config.context_length, tail=config.holds_out_tail)
@@ -65,7 +67,7 @@ def create_run(
         "machine": _describe_machine(device),
         **(facts or {}),
     }
-    with files.temporary_folder(home.runs()) as temporary:
+    with files.temporary_folder(root or home.runs()) as temporary:
         run = Run(temporary / "run", config, info, data.tokenizer)
         if initial is not None:
             save_weights(run.initial_weights, initial, run.describe_weights(0))
@@ -74,7 +76,7 @@ def create_run(
         files.write_text(run.folder / "config.toml", config_files.to_toml(config))
         if fill:
             fill(run)
-        return replace(run, folder=_move_to_name(run.folder, name, data.name))
+        return replace(run, folder=_move_to_name(run.folder, root, name, data.name))
 
 
 def _check_final(
@@ -145,11 +147,11 @@ def _explain_taken(name: str) -> UsageError:
     return UsageError(problem, "Take another --name; a run never overwrites another.")
 
 
-def _move_to_name(made: Path, name: str | None, data: str) -> Path:
+def _move_to_name(made: Path, root: Path | None, name: str | None, data: str) -> Path:
     """Move a finished folder to `name`, or to a name of the dataset's and the next number."""
     number = 0 if name else _find_last_number(data) + 1
     while True:
-        folder = home.runs() / (name or f"{data}-{number}")
+        folder = (root or home.runs()) / (name or f"{data}-{number}")
         try:
             files.move_exclusively(made, folder)
         except FileExistsError:

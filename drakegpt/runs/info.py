@@ -42,7 +42,8 @@ def check_info(info: Mapping[str, Any]) -> None:
     kinds: dict[str, type] = {
         "created_at": str, "dataset_version": str, "sweep": str, "trial": int, "device": str,
         "imported_from": str, "imported_sha256": str, "final_norm": bool, "packed": dict,
-        "purpose": str, "changes": list, "machine": str, "drakegpt": str, "torch": str,
+        "purpose": str, "song_half": int, "changes": list, "machine": str, "drakegpt": str,
+        "torch": str,
     }  # fmt: skip
     for name, kind in kinds.items():
         if name in info and type(info[name]) is not kind:

@@ -21,6 +21,7 @@ from filelock import Timeout
 from torch import Tensor
 
 from drakegpt.compute.device import choose_device, set_thread_count
+from drakegpt.data.song_halves import select_half
 from drakegpt.errors import (
     DivergedError,
     NotEnoughMemoryError,
@@ -383,7 +384,8 @@ def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
         except ValueError as error:
             raise describe_mismatch(run, error) from error
     data.verify()
-    parts = data.select_splits(tail=run.config.holds_out_tail)
+    half = run.info.get("song_half", 0)
+    parts = select_half(data, half) if half else data.select_splits(tail=run.config.holds_out_tail)
     writer = SampleWriter(run.config, run.tokenizer) if group.is_main else None
     return Trainer(run.config, model.to(device), *parts, device, group, write_sample=writer)
 
