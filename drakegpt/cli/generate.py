@@ -150,12 +150,18 @@ def generate(
     model = load_members(members, choose_device(device), counts=counts, best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     text = open_member(pretrained).load_dataset() if counts or max_copy or originality else None
-    limit = create_copy_limit(text, max_copy) if text and (counts or max_copy) else None
+    limited = counts if max_copy is None else max_copy > 0
+    limit = create_copy_limit(text, max_copy) if text and limited else None
     task = Task(
         model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop,
-        limit if max_copy != 0 else None,
+        limit,
     )  # fmt: skip
     _note_context_window(task)
+    if limit and max_copy is None:
+        console.note(
+            f"At most {limit.longest} characters of the training text in a row, as in text that "
+            "people wrote; --max-copy sets another limit, 0 none."
+        )
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")

@@ -30,6 +30,8 @@ log = logging.getLogger("drakegpt")
 FORMAT = 1
 INFO = "suffixes.json"
 LONGEST = 2**31 - 1  # bytes of text, so that places are int32
+CHECKED_FROM = 10**8  # bytes of text, whose array is not built without a look at the memory
+BYTES_WHILE_BUILT = 7  # of memory for each byte of text, at the most
 BLOCK = 8  # bytes that are compared at once, as one number
 AT_ONCE = 1 << 16  # places of a query that are searched together
 
@@ -140,18 +142,32 @@ class SuffixArray:
 
 
 def build_suffix_array(text: bytes) -> SuffixArray:
-    """Sort the suffixes of a text; raises `CorpusError` if it is too long."""
+    """Sort the suffixes of a text.
+
+    Raises `CorpusError` if it is too long, `NotEnoughMemoryError` if it does not fit.
+    """
     if len(text) > LONGEST:
         raise CorpusError(
             f"The text has {len(text):,} bytes; copied text can be searched in {LONGEST:,}.",
             "Take a part of it.",
         )
+    if len(text) > CHECKED_FROM:
+        _check_memory(len(text))
     if not text:
         return SuffixArray(_pad(np.empty(0, np.uint8)), np.empty(0, np.int32))
     import pydivsufsort
 
     order = pydivsufsort.divsufsort(text).astype(np.int32, copy=False)
     return SuffixArray(_pad(np.frombuffer(text, np.uint8)), order)
+
+
+def _check_memory(length: int) -> None:
+    import torch
+
+    from drakegpt.compute.memory import check_memory_fits
+
+    needed = {"Take a part of it, or a machine with more.": BYTES_WHILE_BUILT * length}
+    check_memory_fits(needed, torch.device("cpu"), "to search the text for copies")
 
 
 def _pad(text: Bytes) -> Bytes:
@@ -188,7 +204,7 @@ def load_suffix_array(data: Dataset) -> SuffixArray:
                 raise
             log.warning("The suffix array in %s is damaged: building it again.", folder)
     data.verify()
-    built = build_suffix_array("".join(data.iter_text("train")).encode())
+    built = build_suffix_array(b"".join(piece.encode() for piece in data.iter_text("train")))
     try:
         # Beside the version's folder, where what a killed process leaves is cleared.
         with files.write_folder_atomically(folder, data.folder.parent) as temporary:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from drakegpt.data import suffix_array
 from drakegpt.data.suffix_array import build_suffix_array, load_suffix_array
-from drakegpt.errors import CorpusError
+from drakegpt.errors import CorpusError, NotEnoughMemoryError
 
 # Repeats, zeros, which fill up the last block, and all bytes.
 texts = st.one_of(
@@ -75,4 +75,12 @@ def test_a_damaged_one_is_built_again(prepared, caplog, name):
 def test_a_text_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(suffix_array, "LONGEST", 5)
     with pytest.raises(CorpusError, match="6 bytes"):
+        build_suffix_array(b"abcdef")
+
+
+def test_a_text_that_does_not_fit_in_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(suffix_array, "CHECKED_FROM", 5)
+    assert build_suffix_array(b"abcdef").length == 6
+    monkeypatch.setattr(suffix_array, "BYTES_WHILE_BUILT", 2**50)
+    with pytest.raises(NotEnoughMemoryError, match="to search the text for copies"):
         build_suffix_array(b"abcdef")
