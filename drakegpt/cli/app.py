@@ -30,6 +30,7 @@ from drakegpt.cli.options import Command, Group
 from drakegpt.errors import (
     DrakeGPTError,
     NotEnoughMemoryError,
+    UsageError,
     is_out_of_memory,
     suggest_name,
 )
@@ -121,34 +122,40 @@ class OrderedGroup(Group):
 
     def make_context(self, *given: Any, **how: Any) -> Any:
         """Read the program's own options."""
-        with _safe_errors():
+        with _own_errors():
             return super().make_context(*given, **how)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, which reads its options."""
-        with _safe_errors():
+        with _own_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _safe_errors() -> Iterator[None]:
-    """Remove terminal controls from typer's errors, and have them name environment variables."""
+def _own_errors() -> Iterator[None]:
+    """Turn typer's errors into the program's, which name environment variables that are wrong."""
     try:
         yield
     except Exception as error:
-        if hasattr(error, "format_message"):
-            ctx, param = getattr(error, "ctx", None), getattr(error, "param", None)
-            if ctx and param and param.envvar:
-                source = ctx.get_parameter_source(param.name)
-                if source and source.name == "ENVIRONMENT":
-                    vars(error)["param_hint"] = param.envvar
-            message = _add_suggestion(str(getattr(error, "message", "")))
-            vars(error)["message"] = console.messages().text(message)
-        raise
+        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        ctx, param = getattr(error, "ctx", None), getattr(error, "param", None)
+        if ctx and param and param.envvar:
+            source = ctx.get_parameter_source(param.name)
+            if source and source.name == "ENVIRONMENT":
+                vars(error)["param_hint"] = param.envvar
+        vars(error)["message"] = _reword(str(getattr(error, "message", "")))
+        command = ctx.command_path if ctx else "drakegpt"
+        fix = f"`{command} --help` shows what it takes."
+        raise UsageError(error.format_message(), fix) from error
 
 
-def _add_suggestion(message: str) -> str:
-    """Add the closest choice to typer's message about a value that is none of the choices."""
+def _reword(message: str) -> str:
+    """Say what typer's and pydantic's messages say in plainer words, and suggest a choice."""
+    if found := re.match(r"Input should be a valid (\w+)", message):
+        kinds = {"boolean": "true or false", "integer": "a whole number"}
+        return f"it should be {kinds.get(found[1], f'a {found[1]}')}."
+    message = message.replace("Input should be", "it should be")
     found = re.fullmatch(r"(?:Value error, )?('(.*)' is not one of ('.*')\.)", message, re.DOTALL)
     if not found:
         return message

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from typing import IO, Any, TextIO
@@ -307,6 +307,21 @@ def fail(error: DrakeGPTError) -> int:
     _print_message(("Error: ", "bold red"), (error.problem, ""))
     _print_message((error.fix, ""))
     return error.exit_code
+
+
+def confirm_removal(names: Sequence[str]) -> None:
+    """Ask whether these may be removed for good; raises `typer.Exit` if not."""
+    import typer
+
+    listed = messages().text(", ".join(names))
+    try:
+        answer = typer.confirm(f"Remove {listed} for good?", err=True)
+    except typer.Abort:
+        note("\nNobody answered: nothing is removed. --yes removes without asking.", style="")
+        raise typer.Exit(1) from None
+    if not answer:
+        note("Nothing is removed.", style="")
+        raise typer.Exit(1)
 
 
 def next_commands(commands: Iterable[str]) -> None:

@@ -213,31 +213,34 @@ def show(
 
 
 def remove(
-    name: Annotated[
-        str,
+    names: Annotated[
+        list[str],
         typer.Argument(
-            metavar="NAME",
-            help="Dataset, by its whole name.",
+            metavar="NAME...",
+            help="Datasets, by their whole names.",
             autocompletion=options.complete_dataset,
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a dataset, with all its versions; the text it was made from stays."""
+    """Remove datasets, with all their versions; the texts they were made from stay."""
     from drakegpt.data import dataset
     from drakegpt.runs.lookup import open_all_runs
 
-    dataset.find_folder(name)
-    runs = sum(run.config.data == name for run in open_all_runs()[0])
-    if runs:
+    names = list(dict.fromkeys(names))
+    for name in names:
+        dataset.find_folder(name)
+    if runs := sum(run.config.data in names for run in open_all_runs()[0]):
+        on = "it" if len(names) == 1 else "them"
         console.warn(
-            f"{pluralize(runs, 'run')} on it can generate without it, but not be resumed or scored."
+            f"{pluralize(runs, 'run')} on {on} can generate without {on}, but not be resumed or "
+            "scored."
         )
     if not yes:
-        shown = console.messages().text(name)
-        typer.confirm(f"Remove {shown} for good?", abort=True, err=True)
-    dataset.remove(name)
-    console.show(f"Removed {name}")
+        console.confirm_removal(names)
+    for name in names:
+        dataset.remove(name)
+        console.show(f"Removed {name}")
 
 
 def _check_readable(data: "Dataset") -> "Dataset":

@@ -61,6 +61,7 @@ def list_(json: options.Json = False) -> None:
         return
     others = [{"run": folder.name, "state": error.state} for folder, error in unreadable]
     show_table("", _COLUMNS, [*readable, *others])
+    console.note("Losses: estimated while training; `drakegpt eval RUN` scores whole splits.")
     for folder, error in unreadable:
         console.warn(f"{folder.name}: {error.problem}")
 
@@ -111,18 +112,33 @@ def _show_samples(run: "Run") -> None:
 
 
 def remove(
-    run: Annotated[
-        str,
+    runs: Annotated[
+        list[str],
         typer.Argument(
-            metavar="RUN",
-            help="The run's whole name or folder.",
+            metavar="RUN...",
+            help="Whole names or folders of runs.",
             autocompletion=options.complete_run,
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a run, with everything in its folder."""
-    from drakegpt import files, home
+    """Remove runs, with everything in their folders."""
+    from drakegpt import files
+
+    folders = [_find_removed(run) for run in dict.fromkeys(runs)]
+    if not yes:
+        console.confirm_removal([folder.name for folder in folders])
+    for folder in folders:
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            files.remove_folder(folder)
+        console.show(f"Removed {folder.name}")
+
+
+def _find_removed(run: str) -> Path:
+    """Find the folder of a run by its whole name; it need not be readable."""
+    from drakegpt import home
     from drakegpt.runs.lookup import list_run_names
 
     folder = Path(run) if "/" in run or os.sep in run else home.runs() / run
@@ -136,14 +152,7 @@ def remove(
         raise UsageError(
             f"{folder} is not among the runs in {home.runs()}.", "Remove that folder yourself."
         )
-    if not yes:
-        name = console.messages().text(folder.name)
-        typer.confirm(f"Remove {name} for good?", abort=True, err=True)
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        files.remove_folder(folder)
-    console.show(f"Removed {folder.name}")
+    return folder
 
 
 def import_(

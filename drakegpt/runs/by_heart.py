@@ -99,6 +99,8 @@ def measure_by_heart(
 
 def find_by_heart(run: Run) -> ByHeart | None:
     """Return what the pairs say that were trained before; `None` if there are fewer than two."""
+    if not (run.folder / "by-heart").exists():
+        return None
     pairs = 0
     while all((_find_folder(run, half) / LOSSES).exists() for half in (pairs + 1, -pairs - 1)):
         pairs += 1
@@ -120,7 +122,7 @@ def _check(run: Run, data: Dataset) -> None:
             f"Add a folder of songs, e.g. `{format_command('data add', 'songs')}`, and train on "
             "it.",
         )
-    if run.derived or run.config.init_from:
+    if run.derived or run.config.init_from or not run.last_evaluation:
         raise UsageError(
             f"{run.name} did not begin with random weights: models like it would have read all "
             "songs before.",

@@ -178,10 +178,10 @@ def test_a_home_that_cannot_be_written(drakegpt, tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("ITERS", "abc", ["DRAKEGPT_ITERS", "valid integer"]),
+        ("ITERS", "abc", ["DRAKEGPT_ITERS", "should be a whole number"]),
         ("ITERS", "0", ["DRAKEGPT_ITERS: iters cannot be 0"]),
         ("DROPOUT", "2", ["DRAKEGPT_DROPOUT: dropout cannot be 2"]),
-        ("COMPILE", "perhaps", ["DRAKEGPT_COMPILE", "boolean"]),
+        ("COMPILE", "perhaps", ["DRAKEGPT_COMPILE", "true or false"]),
         ("OPTIMIZER", "sgd", ["DRAKEGPT_OPTIMIZER", "sgd"]),
         ("SCHEDULE", "line", ["DRAKEGPT_SCHEDULE: schedule cannot be 'line'"]),
         ("DEVICE", "tpu", ["DRAKEGPT_DEVICE", "tpu"]),

@@ -265,3 +265,33 @@ class TestSamples:
         shown = terminal("generate", "r", "--num-samples", 2, "--seed", 7, "-n", 5).text
         assert re.findall("^── seed (.) ──$", shown, re.M) == ["7", "8"]
         assert "── seed" not in terminal("generate", "r", "--seed", 7, "-n", 5).text
+
+
+def test_several_runs_and_datasets_are_removed_at_once_or_none(drakegpt, home):
+    for name in ("one", "two", "three"):
+        prepare(small_text(), name)
+    refused = drakegpt("data", "remove", "one", "oen", "--yes")
+    assert refused.code == 1
+    assert "oen" in refused.err
+    assert drakegpt("data", "list").out.count("one") == 1
+    asked = drakegpt("data", "remove", "one", "two", stdin="y\n")
+    assert "Remove one, two for good?" in asked.err
+    assert asked.out.split() == ["Removed", "one", "Removed", "two"]
+    kept = drakegpt("data", "remove", "three", stdin="n\n")
+    assert kept.code == 1
+    assert "Nothing is removed" in kept.err
+    closed = drakegpt("data", "remove", "three")
+    assert closed.code == 1
+    assert "--yes removes without asking" in closed.err
+    assert (home / "data" / "three").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "--no-such"), ("trian",), ("generate", "-n"), ("runs", "show")]
+)
+def test_errors_of_the_parser_look_like_all_others(drakegpt, words):
+    refused = drakegpt(*words)
+    assert refused.code == 2
+    assert refused.err.startswith("Error: ")
+    assert "--help` shows what it takes" in refused.err
+    assert "╭" not in refused.err
