@@ -107,3 +107,9 @@ def suggest_name(text: str, names: Iterable[str]) -> str:
     known = {name.lower(): name for name in names}
     close = difflib.get_close_matches(text.lower(), known, n=1)
     return f"Did you mean {known[close[0]]}? " if close else ""
+
+
+def suggest_or_list(text: str, names: Iterable[str], what: str) -> str:
+    """Ask whether the closest name is meant; if none is close, say `what` all of them are."""
+    known = list(names)
+    return suggest_name(text, known).strip() or f"{what}: {', '.join(known)}."

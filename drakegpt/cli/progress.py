@@ -42,6 +42,7 @@ REDRAW_SECONDS = 0.2
 DELAY_SECONDS = 2.0  # before a bar is drawn
 LINE_SECONDS = 60  # between two lines, off a terminal
 STEP_SECONDS = 10
+WIDE_BAR = 56  # columns of a bar with its numbers
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -107,7 +108,8 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
     if quiet or not screen.is_terminal:
         yield line
         return
-    columns = (BarColumn(20), TimeRemainingColumn(), _TextColumn("description"))
+    bar = BarColumn(20 if screen.width >= WIDE_BAR + len(title) else 8)
+    columns = (bar, TimeRemainingColumn(), _TextColumn("description"))
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda what, done, total: progress.update(
@@ -250,10 +252,12 @@ class TrainingProgress:
         config, step, screen = self._config, self._step, console.messages()
         if step is None:
             return Group()
+        title = styled(f"{config.model} on {config.data}", "bold", screen)
+        fits = screen.width >= WIDE_BAR + len(title)
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            styled(f"{config.model} on {config.data}", "bold", screen),
-            ProgressBar(total=config.iters, completed=step.iteration, width=24),
+            *([title] if fits else []),
+            ProgressBar(total=config.iters, completed=step.iteration, width=24 if fits else 12),
             f"{step.iteration:,}/{config.iters:,}",
             self._eta(step.iteration),
         )
@@ -267,7 +271,7 @@ class TrainingProgress:
                 losses = [getattr(evaluation, key) for evaluation in self._evaluations]
                 lines.append(styled(f"{name:5} {losses[-1]:.4f}  "))
                 lines[-1].append(sparkline(losses), "green")
-        return Group(bar, *lines)
+        return Group(*([] if fits else [title]), bar, *lines)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from drakegpt.config.schema import (
     TrainConfig,
 )
 from drakegpt.config.validate import check_setting, check_together, validate
-from drakegpt.errors import UsageError, shorten, show_value, suggest_name
+from drakegpt.errors import UsageError, shorten, show_value, suggest_or_list
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
@@ -129,7 +129,7 @@ def parse_setting_name(text: str, among: Sequence[str]) -> str:
         return name
     raise UsageError(
         f"There is no setting named '{shorten(text)}' here.",
-        f"{suggest_name(name, among)}The settings are: {', '.join(among)}.",
+        suggest_or_list(name, among, "The settings are"),
     )
 
 
@@ -167,5 +167,5 @@ def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     other = find_model(text)
     raise UsageError(
         f"{other} is no choice here." if other else f"There is no model named '{shorten(text)}'.",
-        f"{suggest_name(text, among)}The models are: {', '.join(among)}.",
+        suggest_or_list(text, among, "The models are"),
     )

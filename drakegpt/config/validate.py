@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.config.lookup import choices, hints, setting_of
 from drakegpt.config.model_facts import MODEL_FACTS
 from drakegpt.config.schema import ModelConfig, TrainConfig
-from drakegpt.errors import UsageError, shorten, show_value, suggest_name
+from drakegpt.errors import UsageError, shorten, show_value, suggest_name, suggest_or_list
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -38,7 +38,7 @@ def _check_name(name: str) -> None:
     if name not in hints():
         raise UsageError(
             f"There is no setting named '{shorten(name)}'.",
-            f"{suggest_name(name, list(hints()))}The settings are: {', '.join(hints())}.",
+            suggest_or_list(name, hints(), "The settings are"),
         )
 
 

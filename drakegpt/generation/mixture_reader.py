@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,10 @@ class Reader(Protocol):
 
 
 class MixtureReader:
-    """A reader whose logits are the logarithms of averaged probabilities, on the CPU."""
+    """A reader whose logits are the logarithms of averaged probabilities, on the CPU.
+
+    Without readers they are those of the counts alone.
+    """
 
     def __init__(
         self, readers: Sequence[Reader], texts: int, counts: WeightedCounts | None = None
@@ -50,6 +54,10 @@ class MixtureReader:
 
     def _mix(self, logits: Sequence[Tensor]) -> Tensor:
         """Average the distributions of the models, and mix in that of the counts."""
+        if not logits:
+            assert self._counts
+            rows = [self._counts.counts.predict_next(context)[0] for context in self._contexts]
+            return torch.from_numpy(np.stack(rows)).log().float()
         each = torch.stack([one.cpu() for one in logits]).double()
         mixed = each.softmax(-1).mean(0)
         if self._counts:

@@ -118,7 +118,10 @@ class WeightedCounts:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Models with one vocabulary, whose probabilities are averaged, and counts, if any."""
+    """Models with one vocabulary, whose probabilities are averaged, and counts, if any.
+
+    There may be no models: then it generates by counting alone.
+    """
 
     models: tuple[LanguageModel, ...]
     counts: WeightedCounts | None = None

@@ -1,13 +1,14 @@
 """How much each of several runs copies, in brief: measured once, and kept in the run's folder.
 
     runs/<name>/originality.json   what a few texts of its last weights share with its text
+    runs/<name>/originality_with_counts.json   the same, mixed with counts
 
 Not here: the whole measure, with blocks and songs left out (`originality`).
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from drakegpt import files
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.stored_ngrams import load_ngrams
 from drakegpt.data.suffix_array import load_suffix_array
 from drakegpt.errors import RunError
 from drakegpt.evaluation.originality import (
@@ -24,15 +26,18 @@ from drakegpt.evaluation.originality import (
     measure_held_out,
     measure_originality,
 )
-from drakegpt.runs.originality import find_memorizing, measure_course, write_texts
+from drakegpt.models.mixture import Mixture, WeightedCounts, load_general_weights
+from drakegpt.runs.mixtures import HIGHEST_ORDER, load_members
+from drakegpt.runs.originality import CopiedAt, find_memorizing, measure_course, write_texts
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_scores import identify_scored
+from drakegpt.runs.weights_file import pretrained_from_run
 
 log = logging.getLogger("drakegpt")
 
 FORMAT = 1
 TEXTS, CHARACTERS = 8, 250  # of a judgement
-STORED = "originality.json"
+STORED, STORED_WITH_COUNTS = "originality.json", "originality_with_counts.json"
 
 
 @dataclass(frozen=True)
@@ -65,24 +70,28 @@ def measure_people(data: Dataset) -> BriefOriginality:
     return BriefOriginality(people.whole.shares[0], longest)
 
 
-def judge_briefly(run: Run, people: float, device: torch.device) -> BriefOriginality | None:
-    """Judge what a run writes; `None` for weights that write nothing.
+def judge_briefly(
+    run: Run, people: float, device: torch.device, *, counts: bool = False
+) -> BriefOriginality | None:
+    """Judge what a run writes, with counts if asked for; `None` for weights that write nothing.
 
     `people`: the share that people copy.
     """
-    of = {"format": FORMAT, "people": people, **identify_scored(run)}
-    path = run.folder / STORED
+    of = {"format": FORMAT, "people": people, "counts": counts, **identify_scored(run)}
+    path = run.folder / (STORED_WITH_COUNTS if counts else STORED)
     try:
         stored = files.parse_json(path.read_text(encoding="utf-8"))
         if stored["of"] == of:
             return _read(stored["judgement"])
     except (OSError, ValueError, TypeError, KeyError):
         pass
+    member = pretrained_from_run(run)
     try:
-        texts = write_texts(run, TEXTS, CHARACTERS, device)
+        model = load_members([member], device, counts=counts)
+        texts = write_texts(model, run.tokenizer, TEXTS, CHARACTERS)
     except RunError:  # its logits are NaN
         return None
-    judged = _judge(run, texts, people)
+    judged = _judge(texts, run.load_dataset(), people, () if counts else measure_course(run))
     try:
         files.write_text(path, json.dumps({"of": of, "judgement": asdict(judged)}, indent=2))
     except OSError as error:
@@ -90,8 +99,17 @@ def judge_briefly(run: Run, people: float, device: torch.device) -> BriefOrigina
     return judged
 
 
-def _judge(run: Run, texts: list[str], people: float) -> BriefOriginality:
-    source = load_suffix_array(run.load_dataset())
+def judge_counting(data: Dataset, people: float) -> BriefOriginality:
+    """Judge what the n-gram counts write that are mixed with runs, alone."""
+    ngrams = load_ngrams(data, HIGHEST_ORDER)
+    alone = Mixture((), WeightedCounts(ngrams, load_general_weights()))
+    return _judge(write_texts(alone, data.tokenizer, TEXTS, CHARACTERS), data, people)
+
+
+def _judge(
+    texts: list[str], data: Dataset, people: float, course: Sequence[CopiedAt] = ()
+) -> BriefOriginality:
+    source = load_suffix_array(data)
     copied = measure_originality(texts, source)
     spans = [
         [span for span in find_spans(match_text(text, source)) if span.length >= LENGTHS[0]]
@@ -99,7 +117,7 @@ def _judge(run: Run, texts: list[str], people: float) -> BriefOriginality:
     ]
     most = max(range(len(texts)), key=lambda index: sum(span.length for span in spans[index]))
     places = tuple((span.start, span.start + span.length) for span in spans[most])
-    memorizes = find_memorizing(copied.shares[0], people, measure_course(run))
+    memorizes = find_memorizing(copied.shares[0], people, course)
     longest = copied.longest.length if copied.longest else 0
     return BriefOriginality(copied.shares[0], longest, texts[most], places, memorizes)
 

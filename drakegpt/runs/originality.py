@@ -14,6 +14,7 @@ from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.stored_ngrams import load_ngrams
 from drakegpt.data.suffix_array import SuffixArray, load_suffix_array
+from drakegpt.data.tokenizers.base import Tokenizer
 from drakegpt.evaluation.draft import DraftLine, read_draft
 from drakegpt.evaluation.originality import (
     LENGTHS,
@@ -33,6 +34,8 @@ from drakegpt.generation.copy_limit import CopyLimit
 from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_texts
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.mixture import Mixture
 from drakegpt.runs.mixtures import HIGHEST_ORDER
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_samples import list_samples
@@ -121,12 +124,14 @@ def _measure_people(data: Dataset, source: SuffixArray) -> Originality:
     return measure_originality(["".join(data.iter_text("val"))], source)
 
 
-def write_texts(run: Run, number: int, length: int, device: torch.device) -> list[str]:
-    """Write texts of `length` characters with a run's last weights, with seeds 1, 2, ..."""
-    model, seeds = run.load_model(device), range(1, number + 1)
+def write_texts(
+    model: LanguageModel | Mixture, tokenizer: Tokenizer, number: int, length: int
+) -> list[str]:
+    """Write texts of `length` characters, with seeds 1, 2, ..."""
     pieces = [""] * number
     # A token has at least a character, or part of one.
-    for parts in generate_texts(model, run.tokenizer, "", 4 * length, Sampling(), seeds):
+    steps = generate_texts(model, tokenizer, "", 4 * length, Sampling(), range(1, number + 1))
+    for parts in steps:
         pieces = [piece + part for piece, part in zip(pieces, parts, strict=True)]
         if min(map(len, pieces)) >= length:
             break
@@ -135,7 +140,8 @@ def write_texts(run: Run, number: int, length: int, device: torch.device) -> lis
 
 def judge_run(run: Run, number: int, length: int, device: torch.device) -> Judgement:
     """Judge what a run writes now, and what it wrote along its training."""
-    judged = judge_texts(write_texts(run, number, length, device), run.load_dataset())
+    texts = write_texts(run.load_model(device), run.tokenizer, number, length)
+    judged = judge_texts(texts, run.load_dataset())
     people, course = judged.people, measure_course(run)
     most = people.blocks.shares[0][2] if people.blocks else people.whole.shares[0]
     memorizes_from = find_memorizing(judged.all.shares[0], most, course)

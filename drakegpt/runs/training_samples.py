@@ -30,7 +30,7 @@ GROWTH = 3
 # On a CPU one is also due once the operations of the steps since the last one are this many times
 # its own, in which `RECORDING` counts what a text costs beside its arithmetic: recording a step
 # of generation. Reading one token at a time is slower than reading many, by `SINGLE`.
-STEPS_PER_TEXT = 64
+STEPS_PER_TEXT = 128
 RECORDING, SINGLE = 2 * 10**9, 20
 
 

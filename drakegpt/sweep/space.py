@@ -13,7 +13,7 @@ from typing import Any, Literal, get_origin
 
 from drakegpt import errors
 from drakegpt.config import check_setting, parse_value, searchable_settings, setting_of, type_of
-from drakegpt.errors import UsageError, shorten, suggest_name
+from drakegpt.errors import UsageError, shorten, suggest_or_list
 
 Value = bool | int | float | str
 
@@ -132,7 +132,7 @@ def _check_searchable(name: Any) -> None:
         return
     raise UsageError(
         f"'{shorten(str(name))}' cannot be searched.",
-        f"{suggest_name(str(name), SEARCHABLE)}Searchable: {', '.join(SEARCHABLE)}.",
+        suggest_or_list(str(name), SEARCHABLE, "Searchable"),
     )
 
 

@@ -153,7 +153,12 @@ def test_a_comparison_tells_and_its_report_shows_what_is_copied(drakegpt, memori
     found = drakegpt("compare", "--data", "short", "--json").json["originality"]
     judged = found["runs"]["m"]
     assert judged["share"] > 0.3 > 0.1 > found["people"]["share"]
-    for text in ("TransformerLM", f"{judged['share']:.1%}", "people", "memorizes from"):
+    mixed = found["with_counts"]["m"]["share"]
+    assert found["counting"]["share"] > 0.3
+    for text in (
+        "TransformerLM", f"{judged['share']:.1%}", "people", "memorizes from", "counts alone",
+        "TransformerLM + counts", f"{mixed:.1%}",
+    ):  # fmt: skip
         assert text in table
     card = page.read_text(encoding="utf-8").partition('<section id="originality"')[2]
     start, end = judged["spans"][0]
@@ -165,7 +170,7 @@ def test_a_judgement_is_kept_until_the_weights_change(drakegpt, memorizer, home,
     stored = home / "runs" / "m" / "originality.json"
     first = drakegpt("compare", "--data", "short", "--json").json["originality"]
     with monkeypatch.context() as patch:
-        patch.setattr(brief_originality, "write_texts", None)
+        patch.setattr(brief_originality, "load_members", None)
         assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
     stored.write_text(stored.read_text("utf-8").replace('"spans": [', '"spans": [1, '), "utf-8")
     assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
