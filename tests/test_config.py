@@ -83,6 +83,17 @@ def test_the_best_recipe_of_the_scaled_size():
 
 
 @pytest.mark.parametrize(
+    ("iters", "ema"), [(1, 0.0), (20, 0.5), (200, 0.95), (500, 0.98), (1000, 0.99), (10**6, 0.99)]
+)
+def test_the_average_of_a_short_run_reaches_back_over_a_tenth_of_it(iters, ema):
+    config = resolve("TransformerLM", "default", "x", {"recipe": "best", "iters": iters})
+    assert config.ema == ema
+    given = resolve("TransformerLM", "default", "x", {"recipe": "best", "iters": 50, "ema": 0.9})
+    assert given.ema == 0.9
+    assert resolve("TransformerLM", "default", "x", {"recipe": "fast", "iters": 50}).ema == 0.0
+
+
+@pytest.mark.parametrize(
     ("model", "settings", "words"),
     [
         ("ResidualBlocksLM", {"recipe": "best"}, "recipe best is for"),

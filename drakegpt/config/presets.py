@@ -29,7 +29,6 @@ _COMMON: dict[str, Any] = {
     "muon_momentum": 0.95,
     "muon_split_qkv": False,
     "adam_beta2": 0.95,
-    "ema": 0.0,
     "schedule": "cyclic",
     "hold_share": 0.0,
     "decay_factor": 0.9,
@@ -61,6 +60,7 @@ WIDE = 96  # from this width on, most of the time is arithmetic
 # models with `fast` have none below the first number; `best` has the dropout of the last row that
 # starts at or below the epochs of the run: epochs, dropout, token dropout.
 FAST_EPOCHS_WITHOUT_DROPOUT = 5
+EMA_REACH = 100.0  # iterations of the average of the weights, at the most
 BEST_DROPOUT = ((0, 0.0, 0.0), (12, 0.1, 0.0), (25, 0.2, 0.0), (60, 0.3, 0.15))
 SIZE_SETTINGS: dict[str, dict[str, Any]] = {
     "default": _COMMON
@@ -177,7 +177,7 @@ def _best_recipe() -> dict[str, Any]:
         "optimizer": "muon", "muon_lr": 0.02, "muon_momentum": 0.95, "muon_split_qkv": True,
         "max_lr": 1e-3, "base_lr": 0.0, "adam_beta2": 0.99, "weight_decay": 0.1,
         "weight_decay_on": "matrices", "schedule": "hold", "hold_share": 0.4, "warmup_iters": 50,
-        "ema": 0.99, "positions": "rotary", "init": "gpt2", "dropout": 0.3, "token_dropout": 0.15,
+        "positions": "rotary", "init": "gpt2", "dropout": 0.3, "token_dropout": 0.15,
         "iters": 5000,
     }  # fmt: skip
 
@@ -201,6 +201,18 @@ def choose_dropout(
     if settings["recipe"] == "fast" and wide and epochs < FAST_EPOCHS_WITHOUT_DROPOUT:
         return {"dropout": 0.0}
     return {}
+
+
+def choose_ema(settings: Mapping[str, Any]) -> float:
+    """Return the decay of the average of the weights, where that is not given.
+
+    With recipe `best` the average reaches back over a tenth of the run, and 100 iterations at
+    the most: over a larger share of a short run it holds weights that were much worse.
+    """
+    if settings.get("recipe") != "best" or not isinstance(settings.get("iters"), int):
+        return 0.0
+    reach = min(EMA_REACH, max(1.0, settings["iters"] / 10))
+    return round(1 - 1 / reach, 4)
 
 
 def choose_eval_iters(settings: Mapping[str, Any]) -> int:

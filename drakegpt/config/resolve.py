@@ -14,6 +14,7 @@ from drakegpt.config.presets import (
     EVALUATIONS,
     PRESETS,
     SIZE_SETTINGS,
+    choose_ema,
     choose_eval_iters,
     recipe_settings,
 )
@@ -100,6 +101,7 @@ def _derive(settings: Mapping[str, Any]) -> dict[str, Any]:
     derived = {
         "embedding_dropout": settings.get("dropout") if drops_embeddings else 0.0,
         "muon_weight_decay": settings.get("weight_decay"),
+        "ema": choose_ema(settings),
     }
     if not isinstance(settings.get("iters"), int):
         return derived

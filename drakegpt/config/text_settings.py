@@ -10,11 +10,11 @@ from typing import Any
 
 # With fewer characters, or floating-point operations of training, a model does not learn to spell
 # with tokens of BPE. A laptop with two cores computes 0.5 to 1 x 10^11 operations a second.
-FEWEST_FOR_BPE, LEAST_OPERATIONS_FOR_BPE = 300_000, 5e12
+FEWEST_FOR_BPE, LEAST_OPERATIONS_FOR_BPE = 300_000, 3e12
 # Vocabulary of BPE, from this many characters on.
 VOCABULARIES = ((3_000_000, 2048), (FEWEST_FOR_BPE, 1024))
 # Operations below which many small batches teach more than few large ones.
-FEW_OPERATIONS = 1.2e13
+FEW_OPERATIONS, FEW_OPERATIONS_OF_BPE = 6e12, 1.2e13
 # Epochs after which a text is learned: from there on, the loss of unseen text rises.
 MOST_EPOCHS_OF_CHARACTERS, MOST_EPOCHS_OF_BPE = 100, 35
 
@@ -39,7 +39,7 @@ def choose_model(*, bpe: bool) -> str:
 
 def choose_text_settings(operations: float, *, bpe: bool) -> dict[str, Any]:
     """Return the settings of a run with time for that many floating-point operations."""
-    short = bpe and operations < FEW_OPERATIONS
+    short = operations < (FEW_OPERATIONS_OF_BPE if bpe else FEW_OPERATIONS)
     return _SHAPE | {
         "batch_size": 12 if short else 16,
         "context_length": 64 if short else 128,
