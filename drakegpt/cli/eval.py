@@ -43,6 +43,10 @@ def eval_(
         Path | None,
         typer.Option("--file", metavar="FILE", help="Judge this text, by --data or RUN's."),
     ] = None,
+    best: Annotated[
+        bool,
+        typer.Option("--best", help="With --originality: of the best evaluation's weights."),
+    ] = False,
     by_heart: Annotated[
         bool,
         typer.Option(
@@ -75,6 +79,7 @@ def eval_(
     from drakegpt.runs.lookup import find_run
 
     of_copying = {"--file": file, "--samples": samples, "--length": length}
+    of_copying |= {"--best": best or None}
     _check_options("--originality", of_copying, asked=originality)
     _check_options("--by-heart", {"--models": models, "--minutes": minutes}, asked=by_heart)
     named: Sequence[str | None] = targets or [None]
@@ -96,7 +101,8 @@ def eval_(
     if by_heart:
         memory.judge_run(runs[0], models, minutes, json=json)
     elif originality:
-        table.judge_run(runs[0], samples or SAMPLES, length or LENGTH, device, json=json)
+        size = samples or SAMPLES, length or LENGTH
+        table.judge_run(runs[0], *size, device, best=best, json=json)
     elif counts or len(runs) > 1:
         _score_mixture(runs, device, counts=counts, json=json)
     else:

@@ -40,14 +40,16 @@ def describe_copying(copying: "Copying") -> str:
     )
 
 
-def judge_run(run: "Run", samples: int, length: int, device: str, *, json: bool) -> None:
+def judge_run(
+    run: "Run", samples: int, length: int, device: str, *, best: bool, json: bool
+) -> None:
     """Have a run write, and show how much of it is copied."""
     from drakegpt.compute.device import choose_device
     from drakegpt.runs import originality
 
     data = run.load_dataset()
     console.note(f"Writing {pluralize(samples, 'text')} of {pluralize(length, 'character')}.")
-    judgement = originality.judge_run(run, samples, length, choose_device(device))
+    judgement = originality.judge_run(run, samples, length, choose_device(device), best=best)
     if json:
         console.show_json({"data": data.name, **asdict(judgement)})
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 # With fewer characters, or floating-point operations of training, a model does not learn to spell
 # with tokens of BPE. A laptop with two cores computes 0.5 to 1 x 10^11 operations a second.
-FEWEST_FOR_BPE, LEAST_OPERATIONS_FOR_BPE = 300_000, 3e12
+FEWEST_FOR_BPE, LEAST_OPERATIONS_FOR_BPE = 300_000, 1.5e12
 # Vocabulary of BPE, from this many characters on.
 VOCABULARIES = ((3_000_000, 2048), (FEWEST_FOR_BPE, 1024))
 # Operations below which many small batches teach more than few large ones.

@@ -138,9 +138,14 @@ def write_texts(
     return [piece[:length] for piece in pieces]
 
 
-def judge_run(run: Run, number: int, length: int, device: torch.device) -> Judgement:
-    """Judge what a run writes now, and what it wrote along its training."""
-    texts = write_texts(run.load_model(device), run.tokenizer, number, length)
+def judge_run(
+    run: Run, number: int, length: int, device: torch.device, *, best: bool = False
+) -> Judgement:
+    """Judge what a run writes now, and what it wrote along its training.
+
+    `best`: with the weights of its best evaluation, not the last.
+    """
+    texts = write_texts(run.load_model(device, best=best), run.tokenizer, number, length)
     judged = judge_texts(texts, run.load_dataset())
     people, course = judged.people, measure_course(run)
     most = people.blocks.shares[0][2] if people.blocks else people.whole.shares[0]

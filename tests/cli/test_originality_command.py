@@ -128,6 +128,9 @@ def test_a_model_that_memorizes_is_named_with_the_iteration(drakegpt, memorizer)
     assert 30 < start <= 300
     assert all(share > 0.1 for iteration, share in shares.items() if iteration >= start)
     assert f"m memorizes: from iteration {start}" in judged.out
+    of_best = ("eval", memorizer, "--originality", "--samples", 4, "--length", 160, "--best")
+    before = drakegpt(*of_best, "--json").json
+    assert before["all"]["shares"][0] < found["all"]["shares"][0] / 2
 
 
 def test_texts_are_kept_from_copying(drakegpt, memorizer):
