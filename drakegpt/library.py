@@ -36,7 +36,7 @@ from drakegpt.runs.session import train_run
 from drakegpt.runs.start import resolve_run, start_run
 from drakegpt.runs.stored_scores import Scores
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_run
-from drakegpt.training.trainer import Report
+from drakegpt.training.reports import Report
 from drakegpt.wording import pluralize
 
 # Called with each report of the trainer: a step, an evaluation with its losses, or an estimate of

@@ -11,7 +11,8 @@ from drakegpt.models.loss import next_token_loss
 from drakegpt.models.registry import build_model
 from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
-from drakegpt.training.trainer import Step, Trainer
+from drakegpt.training.reports import Step
+from drakegpt.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 WORDS = "the quick brown fox jumps over the lazy dog and runs far away from home".split()

@@ -15,7 +15,7 @@ from drakegpt.config import LADDER
 from drakegpt.display import Table
 from drakegpt.errors import CorpusError, DrakeGPTError, RunError, UsageError
 from drakegpt.runs.lookup import list_runs
-from drakegpt.training.trainer import Evaluation, Step
+from drakegpt.training.reports import Evaluation, Step
 
 QUICK = {"iters": 20, "eval_iters": 2, "batch_size": 4, "seed": 1}
 

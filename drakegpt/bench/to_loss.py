@@ -31,8 +31,9 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.models.initialization import build_initial_model
 from drakegpt.models.layers import LanguageModel
+from drakegpt.training.reports import Evaluation
 from drakegpt.training.step_runner import plan_execution
-from drakegpt.training.trainer import Evaluation, Trainer
+from drakegpt.training.trainer import Trainer
 
 NANOGPT = "plain PyTorch, nanoGPT's settings"
 # drakegpt's settings where no others are given: nanoGPT's shape, and a recipe for it. That recipe

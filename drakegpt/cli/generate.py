@@ -19,7 +19,10 @@ from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.generation.copy_limit import CopyLimit
     from drakegpt.generation.prompt import Prompt
+    from drakegpt.runs.originality import Copying
     from drakegpt.runs.weights_file import PretrainedModel
 
 TEXT_BYTES = 200  # memory of a text beside its characters, at least: its path and list entry
@@ -137,7 +140,6 @@ def generate(
     from drakegpt.generation.sampling import Sampling
     from drakegpt.runs.lookup import find_pretrained
     from drakegpt.runs.mixtures import load_members, open_member
-    from drakegpt.runs.originality import compare_copying, create_copy_limit
 
     named = _list_targets(targets, run)
     data = data and prepare_if_file(data)
@@ -151,17 +153,12 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     text = open_member(pretrained).load_dataset() if counts or max_copy or originality else None
     limited = counts if max_copy is None else max_copy > 0
-    limit = create_copy_limit(text, max_copy) if text and limited else None
+    limit = _limit_copying(text, max_copy) if text and limited else None
     task = Task(
         model, pretrained.tokenizer, fitted.text, length, sampling, context_window or "auto", stop,
         limit,
     )  # fmt: skip
     _note_context_window(task)
-    if limit and max_copy is None:
-        console.note(
-            f"At most {limit.longest} characters of the training text in a row, as in text that "
-            "people wrote; --max-copy sets another limit, 0 none."
-        )
     if seed is None:
         seed = int.from_bytes(os.urandom(4))
         console.note(f"Seed {seed}")
@@ -173,7 +170,7 @@ def generate(
     if ending is Ending.INTERRUPTED:
         raise typer.Exit(console.INTERRUPTED)
     written = [str(sample["text"]).removeprefix(fitted.text) for sample in samples]
-    copying = compare_copying(written, text) if text and originality else None
+    copying = _compare_copying(written, text) if text and originality else None
     if json and ending is Ending.COMPLETE:
         speed = sum(map(len, written)) / seconds if any(written) else 0.0
         paths = [str(member.path) for member in members]
@@ -183,6 +180,25 @@ def generate(
         console.show_json(of | (copying.to_json() if copying else {}))
     elif copying:
         console.note(describe_copying(copying), style="")
+
+
+def _limit_copying(text: "Dataset", longest: int | None) -> "CopyLimit":
+    """Limit copying to runs of that length; by default to those of people, which is said."""
+    from drakegpt.runs.originality import create_copy_limit
+
+    limit = create_copy_limit(text, longest)
+    if longest is None:
+        console.note(
+            f"At most {limit.longest} characters of the training text in a row, as in text that "
+            "people wrote; --max-copy sets another limit, 0 none."
+        )
+    return limit
+
+
+def _compare_copying(texts: Sequence[str], data: "Dataset") -> "Copying":
+    from drakegpt.runs.originality import compare_copying
+
+    return compare_copying(texts, data)
 
 
 def _read_prompt(prompt: str) -> str:

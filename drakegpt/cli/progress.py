@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
-    from drakegpt.training.trainer import Evaluation, Report, Step
+    from drakegpt.training.reports import Evaluation, Report, Step
 
 REDRAW_SECONDS = 0.2
 DELAY_SECONDS = 2.0  # before a bar is drawn
@@ -206,8 +206,8 @@ class TrainingProgress:
 
     def report(self, report: "Report") -> None:
         """Record a report, and redraw if it is time."""
+        from drakegpt.training.reports import Evaluation
         from drakegpt.training.time_limit import Estimate
-        from drakegpt.training.trainer import Evaluation
 
         if isinstance(report, Estimate):
             self._config = replace(self._config, iters=report.iters)
@@ -311,7 +311,7 @@ class _Pace:
 
     def record(self, report: "Report", now: float) -> None:
         """Record the time since the last report."""
-        from drakegpt.training.trainer import Evaluation
+        from drakegpt.training.reports import Evaluation
 
         elapsed = now - self._last if self._last is not None else 0.0
         self._last, self._seen = now, self._seen + 1

@@ -16,7 +16,7 @@ from drakegpt.wording import format_command, format_option, join, pluralize
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
-    from drakegpt.training.trainer import Report
+    from drakegpt.training.reports import Report
 
 
 class RunLauncher:

@@ -11,7 +11,7 @@ from drakegpt.cli.progress import counting, format_duration
 
 if TYPE_CHECKING:
     from drakegpt.runs.run import Run
-    from drakegpt.training.trainer import Report
+    from drakegpt.training.reports import Report
 
 SAMPLE_LINES = 2
 DRAW_SECONDS = 0.5
@@ -25,7 +25,7 @@ def writing_progress(
 
     At each evaluation it shows the loss in words, and two lines of what the model writes.
     """
-    from drakegpt.training.trainer import Evaluation
+    from drakegpt.training.reports import Evaluation
 
     metadata = run.load_dataset().metadata
     tokens = (metadata.train_tokens + metadata.val_tokens) / metadata.characters

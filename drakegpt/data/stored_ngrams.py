@@ -3,30 +3,23 @@
     data/<name>/<version>/ngrams-<order>/   ngrams.json, and the arrays of all levels, one
                                             after another, in one file each: grams.npy, ...
 
-They are of the whole training split. What is missing or damaged is counted again.
+They are of the whole training split.
 
 Not here: how n-grams are counted and what their probabilities are (`ngrams`).
 """
 
-import json
-import logging
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt import files
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.ngrams import Estimate, Level, NGrams, fit, limit_order
-from drakegpt.errors import is_out_of_memory
-
-log = logging.getLogger("drakegpt")
+from drakegpt.data.stored_arrays import StoredArrays, load_or_make
 
 FORMAT = 1  # grows when the estimate or the files change
-INFO = "ngrams.json"
 
 
 def load_ngrams(data: Dataset, order: int) -> NGrams:
@@ -34,58 +27,28 @@ def load_ngrams(data: Dataset, order: int) -> NGrams:
 
     Raises `DamagedDatasetError` if they must be counted and the dataset is damaged.
     """
-    order = limit_order(data.tokenizer.vocab_size, order)
-    folder = data.folder / f"ngrams-{order}"
-    if folder.exists():
-        try:
-            return _read(folder, data.tokenizer.vocab_size, order)
-        except Exception as error:  # a bad header of an array raises a dozen kinds of exceptions
-            if is_out_of_memory(error):
-                raise
-            log.warning("The n-gram counts in %s are damaged: counting again.", folder)
-    data.verify()
+    vocab_size = data.tokenizer.vocab_size
+    order = limit_order(vocab_size, order)
+    of = {"format": FORMAT, "order": order, "vocab_size": vocab_size}
+
+    def parse(stored: StoredArrays) -> NGrams:
+        sizes = stored.facts["sizes"]
+        arrays = {name: list(_divide(stored.arrays[name], sizes[name])) for name in sizes}
+        return NGrams(vocab_size, tuple(_make_level(arrays, index) for index in range(order)))
+
+    def count() -> StoredArrays:
+        return _count(data, order)
+
+    return load_or_make(data, f"ngrams-{order}", "ngrams", "n-gram counts", of, count, parse)
+
+
+def _count(data: Dataset, order: int) -> StoredArrays:
+    """Count n-grams; the arrays of all levels are one after another."""
     counted = fit(data.split("train").numpy(), data.tokenizer.vocab_size, order)
-    try:
-        # Beside the version's folder, where what a killed process leaves is cleared.
-        with files.write_folder_atomically(folder, data.folder.parent) as temporary:
-            _write(temporary, counted)
-    except OSError as error:
-        log.warning("The n-gram counts cannot be kept in %s: %s.", folder, error.strerror)
-    return counted
-
-
-def _write(folder: Path, ngrams: NGrams) -> None:
-    """Write an array of each kind, and the lengths and checksums to read it by."""
-    levels = [_list_arrays(level) for level in ngrams.levels]
-    sizes, checksums = {}, {}
-    for name in levels[0]:
-        parts = [level[name] for level in levels]
-        array = np.concatenate(parts)
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        sizes[name] = [len(part) for part in parts]
-        checksums[name] = files.compute_checksum(array)
-    info = {
-        "format": FORMAT,
-        "order": ngrams.order,
-        "vocab_size": ngrams.vocab_size,
-        "sizes": sizes,
-        "sha256": checksums,
-    }
-    files.write_text(folder / INFO, json.dumps(info, indent=2))
-
-
-def _read(folder: Path, vocab_size: int, order: int) -> NGrams:
-    """Map the arrays and check them; raises `ValueError` if they are not those written."""
-    info = files.parse_json((folder / INFO).read_text(encoding="utf-8"))
-    if (info["format"], info["order"], info["vocab_size"]) != (FORMAT, order, vocab_size):
-        raise ValueError("they are of another format, order or vocabulary")
-    arrays = {}
-    for name, sizes in info["sizes"].items():
-        mapped = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        if files.compute_checksum(mapped) != info["sha256"][name]:
-            raise ValueError(f"{name}.npy has another checksum")
-        arrays[name] = list(_divide(np.asarray(mapped), sizes))
-    return NGrams(vocab_size, tuple(_make_level(arrays, index) for index in range(order)))
+    levels = [_list_arrays(level) for level in counted.levels]
+    arrays = {name: np.concatenate([level[name] for level in levels]) for name in levels[0]}
+    sizes = {name: [len(level[name]) for level in levels] for name in levels[0]}
+    return StoredArrays(arrays, {"sizes": sizes})
 
 
 def _divide(array: NDArray[Any], sizes: list[int]) -> Iterator[NDArray[Any]]:

@@ -10,25 +10,18 @@ text.
 Not here: what copied text means (`evaluation.originality`), and characters: all is in bytes.
 """
 
-import json
-import logging
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drakegpt import files
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import CorpusError, is_out_of_memory
-
-log = logging.getLogger("drakegpt")
+from drakegpt.data.stored_arrays import StoredArrays, load_or_make
+from drakegpt.errors import CorpusError
 
 FORMAT = 1
-INFO = "suffixes.json"
 LONGEST = 2**31 - 1  # bytes of text, so that places are int32
 CHECKED_FROM = 10**8  # bytes of text, whose array is not built without a look at the memory
 BYTES_WHILE_BUILT = 7  # of memory for each byte of text, at the most
@@ -195,42 +188,13 @@ def load_suffix_array(data: Dataset) -> SuffixArray:
 
     Raises `DamagedDatasetError` if it must be built and the dataset is damaged.
     """
-    folder = data.folder / "suffixes"
-    if folder.exists():
-        try:
-            return _read(folder)
-        except Exception as error:  # a bad header of an array raises a dozen kinds of exceptions
-            if is_out_of_memory(error):
-                raise
-            log.warning("The suffix array in %s is damaged: building it again.", folder)
-    data.verify()
-    built = build_suffix_array(b"".join(piece.encode() for piece in data.iter_text("train")))
-    try:
-        # Beside the version's folder, where what a killed process leaves is cleared.
-        with files.write_folder_atomically(folder, data.folder.parent) as temporary:
-            _write(temporary, built)
-    except OSError as error:
-        log.warning("The suffix array cannot be kept in %s: %s.", folder, error.strerror)
-    return built
 
+    def build() -> StoredArrays:
+        built = build_suffix_array(b"".join(piece.encode() for piece in data.iter_text("train")))
+        return StoredArrays({"text": built.padded, "order": built.order})
 
-def _write(folder: Path, built: SuffixArray) -> None:
-    arrays: dict[str, NDArray[Any]] = {"text": built.padded, "order": built.order}
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    checksums = {name: files.compute_checksum(array) for name, array in arrays.items()}
-    files.write_text(folder / INFO, json.dumps({"format": FORMAT, "sha256": checksums}, indent=2))
+    def parse(stored: StoredArrays) -> SuffixArray:
+        return SuffixArray(stored.arrays["text"], stored.arrays["order"])
 
-
-def _read(folder: Path) -> SuffixArray:
-    """Map the arrays and check them; raises `ValueError` if they are not those written."""
-    info = files.parse_json((folder / INFO).read_text(encoding="utf-8"))
-    if info["format"] != FORMAT:
-        raise ValueError("it is of another format")
-    arrays = {}
-    for name in ("text", "order"):
-        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        if files.compute_checksum(array) != info["sha256"][name]:
-            raise ValueError(f"{name}.npy has another checksum")
-        arrays[name] = np.asarray(array)
-    return SuffixArray(arrays["text"], arrays["order"])
+    of = {"format": FORMAT}
+    return load_or_make(data, "suffixes", "suffixes", "suffix array", of, build, parse)

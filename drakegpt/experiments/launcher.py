@@ -38,7 +38,7 @@ from drakegpt.runs.scores import score_run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import start_run
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Report
+from drakegpt.training.reports import Report
 from drakegpt.wording import format_command, pluralize
 
 # Floating-point operations of all runs from which starting processes pays: some seconds.

@@ -17,6 +17,7 @@ import torch
 from drakegpt.data.suffix_array import SuffixArray
 from drakegpt.data.tokenizers.base import Tokenizer
 
+PROBE = 12  # characters at the end of a text: where the source has not these, it is far from a copy
 KEPT = 1000  # characters of a text that are looked at, at most, beside those of the limit
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 
@@ -29,6 +30,9 @@ class CopyLimit:
         self.exceeded = 0  # tokens for which every choice would have made a longer run
         self._source, self._tokenizer = source, tokenizer
         self._continuations: dict[bytes, _Continuations] = {}
+        sizes = [len(self.read(b"", token)[0]) for token in range(tokenizer.vocab_size)]
+        # Characters that one token can complete; parts of one may wait for it.
+        self._longest_token = max(sizes) + (tokenizer.unit != "character")
 
     @property
     def vocab_size(self) -> int:
@@ -44,6 +48,17 @@ class CopyLimit:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = decoder.decode(pending + self._tokenizer.to_bytes([token]))
         return text, decoder.getstate()[0]
+
+    def count_free(self, text: str) -> int:
+        """Count tokens that may follow a text whatever they are; the search is for the others.
+
+        Each run that is too long and ends soon holds the last characters of the text: if those
+        stand nowhere in the source, it stands there neither.
+        """
+        size = min(PROBE, self.longest)
+        if len(text) < size or self._source.holds(text[-size:].encode()):
+            return 0
+        return (self.longest + 1 - size) // self._longest_token
 
     def forbid(self, text: str, pending: bytes) -> list[int]:
         """List the tokens that must not follow a text, whose last character may be incomplete.
@@ -132,16 +147,23 @@ class WatchedTexts:
     ) -> None:
         self._limit = limit
         self._texts, self._pending = [""] * texts, [b""] * texts
+        self._free = [0] * texts  # tokens that may follow whatever they are
         self._masked = [False] * texts
         self.mask = torch.zeros(texts, limit.vocab_size, device=device)
         for token in prompt:
             self._read([token] * texts)
         self._set_mask()
 
-    def add(self, tokens: Sequence[int]) -> None:
-        """Add the next token of each text."""
-        self._read(tokens)
+    def add(self, rows: Sequence[Sequence[int]]) -> int:
+        """Add the next tokens of each text, in rows of one for each.
+
+        Returns how many may be sampled before they must be added, at least one.
+        """
+        for tokens in rows:
+            self._read(tokens)
+        self._free = [free - len(rows) for free in self._free]
         self._set_mask()
+        return max(1, min(self._free))
 
     def _read(self, tokens: Sequence[int]) -> None:
         for index, token in enumerate(tokens):
@@ -150,7 +172,9 @@ class WatchedTexts:
 
     def _set_mask(self) -> None:
         for index, (text, pending) in enumerate(zip(self._texts, self._pending, strict=True)):
-            forbidden = self._limit.forbid(text, pending)
+            if self._free[index] <= 0:
+                self._free[index] = self._limit.count_free(text)
+            forbidden = [] if self._free[index] else self._limit.forbid(text, pending)
             if self._masked[index]:
                 self.mask[index] = 0
             if forbidden:

@@ -79,29 +79,32 @@ def generate_in_turns(
     logits: Tensor,
     sampler: Sampler,
     noise: Iterator[Tensor],
-    see: Callable[[list[int]], None],
+    see: Callable[[list[list[int]]], int],
 ) -> Iterator[list[list[int]]]:
-    """Do the same without end, one token after another: `see` gets each before the next is sampled.
+    """Do the same without end, and take turns with the host.
 
-    It may change tensors that the sampler reads, in place.
+    `see` gets the tokens of a block, may change tensors that the sampler reads, in place, and
+    returns how many tokens may be sampled before it sees them.
     """
     steps = _Steps(reader, sampler, next(noise), logits.device)
     read_next, move_and_read = _record_steps(steps, reader)
     steps.sample(logits)
-    room, used = reader.room, 1
+    room, first, used = reader.room, 0, 1
     while True:
-        block = steps.fetch(used - 1, used).wait()
+        block = steps.fetch(first, used).wait()
         yield block
-        see(block[0])
+        count = see(block)
         if used == steps.block_size:
             steps.send(next(noise))
             used = 0
-        if room:
-            read_next()
-        else:
-            move_and_read()
-        room = room - 1 if room else reader.room_after_move
-        used += 1
+        first, used = used, min(used + count, steps.block_size)
+        for _ in range(first, used):
+            if room:
+                read_next()
+                room -= 1
+            else:
+                move_and_read()
+                room = reader.room_after_move
 
 
 def _launch_blocks(

@@ -170,7 +170,7 @@ def _generate_with_reader(reader: Reader, request: _Request) -> Iterator[list[li
         sampled: list[int] = tokens.flatten().tolist()
         yield [sampled]
         if sampler.watched:
-            sampler.watched.add(sampled)
+            sampler.watched.add([sampled])
         logits = reader(tokens)
 
 

@@ -32,7 +32,7 @@ from drakegpt.evaluation.scoring import score_tokens
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import Run, open_run
 from drakegpt.runs.session import train_run
-from drakegpt.training.trainer import Report
+from drakegpt.training.reports import Report
 from drakegpt.wording import format_command, pluralize
 
 FEWEST_SONGS = 4

@@ -16,12 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from filelock import Timeout
 from torch import Tensor
 
-from drakegpt.compute.device import choose_device, set_thread_count
-from drakegpt.data.song_halves import select_half
 from drakegpt.errors import (
     DivergedError,
     NotEnoughMemoryError,
@@ -29,28 +26,30 @@ from drakegpt.errors import (
     UsageError,
     is_out_of_memory,
 )
-from drakegpt.files import parse_json, remove_folder, remove_leftovers, write_text
-from drakegpt.models.initialization import build_initial_model
+from drakegpt.files import remove_folder, remove_leftovers, write_text
 from drakegpt.plotting import draw_losses
 from drakegpt.runs.changes import record_changes
-from drakegpt.runs.checkpoint import Checkpoint, load_weights, save_checkpoint, save_weights
+from drakegpt.runs.checkpoint import save_checkpoint, save_weights
 from drakegpt.runs.lock import make_lock
-from drakegpt.runs.run import Run, describe_mismatch, open_run
-from drakegpt.runs.training_samples import SampleWriter
+from drakegpt.runs.run import Run, open_run
+from drakegpt.runs.run_trainer import (
+    LENGTHS,
+    build_trainer,
+    limit_time,
+    read_lengths,
+    restore_trainer,
+)
 from drakegpt.runs.wandb_mirror import WandbTracker
-from drakegpt.runs.warm_start import load_into_
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
-from drakegpt.training.memory import check_memory
-from drakegpt.training.run_length import iters_for_epochs
-from drakegpt.training.time_limit import Estimate, TimeLimit
-from drakegpt.training.trainer import Evaluation, Report, Step, Trainer, suggest_lower_rates
+from drakegpt.training.reports import Evaluation, Report, Step
+from drakegpt.training.time_limit import Estimate
+from drakegpt.training.trainer import suggest_lower_rates
 from drakegpt.wording import format_command, pluralize
 
 # Without a save interval, a checkpoint is due once training has taken this many times as long as
 # the last one took to save: with the first and the last, which are always saved, that is under
 # 2 % of the time of runs of more than a second or two.
 TRAIN_TO_SAVE_RATIO = 100
-LENGTHS = "lengths.jsonl"  # in which a run with a time keeps each estimate of its length
 
 
 class TrainingSession:
@@ -85,7 +84,7 @@ class TrainingSession:
         self._saved_at, self._save_seconds = (-1, 0), 0.0
         self._saved_time = time.monotonic()
         with _explain_memory(run):
-            self.trainer = _build_trainer(run, group)
+            self.trainer = build_trainer(run, group)
         self._resume = resume
         self._tracker: WandbTracker | None = None
 
@@ -100,8 +99,9 @@ class TrainingSession:
         try:
             if self._resume:
                 self._restore()
-            if self.run.config.minutes:
-                self._limit_time()
+            if self.run.config.minutes and (part := self._limit()):
+                self._append_line(LENGTHS, asdict(part))
+                self.trainer.take_estimate(part)
             if self._resume:
                 record_changes(self.run, self.trainer.iteration)
             self._tracker = self._start_mirror()
@@ -216,7 +216,7 @@ class TrainingSession:
         if self.run.config.minutes:
             self.trainer.estimates = read_lengths(folder)
         if self.run.checkpoints:
-            checkpoint = _restore_trainer(self.run, self.trainer)
+            checkpoint = restore_trainer(self.run, self.trainer)
             self._saved_at = (self.trainer.iteration, len(self.trainer.evaluations))
             for later in self.run.checkpoints:
                 if later.iteration > checkpoint.iteration:  # damaged, else it would be the last
@@ -224,24 +224,10 @@ class TrainingSession:
         lines = [_format_line(_describe_evaluation(e)) for e in self.trainer.evaluations]
         write_text(folder / "metrics.jsonl", "".join(lines))
 
-    def _limit_time(self) -> None:
-        """Have the trainer end in time; a finished run that has more time begins a new part."""
-        run, trainer = self.run, self.trainer
-        data, config = run.load_dataset(), run.config
+    def _limit(self) -> Estimate | None:
+        """Have the trainer end in time; returns the first estimate of a new part, if it has one."""
         seconds, tokens = self._after
-        if tokens is None:
-            tokens = data.metadata.train_tokens + 2 * data.metadata.val_tokens
-        deadline = self._started + config.minutes * 60 - trainer.spent_before - seconds
-        most = iters_for_epochs(config, data, config.max_epochs) if config.max_epochs else 0
-        trainer.limit = TimeLimit(deadline, most=most, tokens_at_end=tokens)
-        done = trainer.iteration
-        if "minutes" in run.changes and 0 < trainer.config.iters <= done:
-            pace = trainer.spent_before / done
-            more = max(1, int((deadline - time.monotonic()) / pace))
-            iters = min(done + more, most) if most else done + more
-            estimate = Estimate(done, max(done, iters), start=done)
-            self._append_line(LENGTHS, asdict(estimate))
-            trainer.take_estimate(estimate)
+        return limit_time(self.run, self.trainer, self._started - seconds, tokens)
 
     def _summarize_ending(self) -> dict[str, Any]:
         best = self.trainer.best
@@ -310,31 +296,13 @@ def train_run(
     return True
 
 
-def read_lengths(folder: Path) -> dict[int, Estimate]:
-    """Read the estimates of a run's length by their iteration; a line cut off is left out."""
-    try:
-        lines = (folder / LENGTHS).read_text(encoding="utf-8").split("\n")[:-1]
-        estimates = [Estimate(**parse_json(line)) for line in lines]
-        numbers = [number for each in estimates for number in vars(each).values()]
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("not whole numbers")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(
-            f"{LENGTHS} of {folder.name} is damaged: {error}.",
-            "Its weights can still be used; to train, start a new run.",
-        ) from error
-    return {each.iteration: each for each in estimates}
-
-
 def follow(folder: Path, group: ProcessGroup, *, resume: bool = False) -> None:
     """Train along with the main process, which has the session; nothing is written here."""
     group.broadcast()  # waits until the run can be read
     run = open_run(folder)
-    trainer = _build_trainer(run, group)
+    trainer = build_trainer(run, group)
     if resume and run.checkpoints:
-        _restore_trainer(run, trainer)
+        restore_trainer(run, trainer)
     for _ in trainer.reports():
         pass
 
@@ -367,49 +335,6 @@ def _remove_without_checkpoint(run: Run) -> None:
     if not run.checkpoints:
         with suppress(OSError):
             remove_folder(run.folder)
-
-
-def _build_trainer(run: Run, group: ProcessGroup) -> Trainer:
-    """Build the trainer of a run, before its first iteration."""
-    data = run.load_dataset()
-    check_memory(run.config, data)
-    device = choose_device(run.config.device)
-    set_thread_count(run.model_config)
-    torch.manual_seed(run.config.seed)
-    model = build_initial_model(run.model_config, run.config.init)
-    if run.initial_weights.exists():
-        weights, _ = load_weights(run.initial_weights)
-        try:
-            load_into_(model, weights)
-        except ValueError as error:
-            raise describe_mismatch(run, error) from error
-    data.verify()
-    half = run.info.get("song_half", 0)
-    parts = select_half(data, half) if half else data.select_splits(tail=run.config.holds_out_tail)
-    writer = SampleWriter(run.config, run.tokenizer) if group.is_main else None
-    return Trainer(run.config, model.to(device), *parts, device, group, write_sample=writer)
-
-
-def _restore_trainer(run: Run, trainer: Trainer) -> Checkpoint:
-    """Restore a trainer from the last intact checkpoint of its run."""
-    checkpoint = run.last_checkpoint()
-    state = checkpoint.state()
-    weights, _ = load_weights(checkpoint.weights)
-    try:
-        trainer.model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise describe_mismatch(run, error) from error
-    try:
-        trainer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise RunError(
-            f"The training state of {run.name} cannot be restored: {error}.",
-            "It may be from another version of drakegpt. Its weights can still be used; "
-            "to train, start a new run.",
-        ) from error
-    return checkpoint
 
 
 def _describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:

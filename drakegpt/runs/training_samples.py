@@ -18,7 +18,7 @@ from drakegpt.errors import RunError, is_out_of_memory
 from drakegpt.generation.text import generate_text
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.size import count_total_parameters
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 
 LENGTH = 160  # characters of a text, at most
 CHARACTERS_PER_TOKEN = 3  # of tokens that are not characters

@@ -20,7 +20,7 @@ from drakegpt import home
 from drakegpt.wording import SHORT_SPLITS, join
 
 if TYPE_CHECKING:
-    from drakegpt.training.trainer import Evaluation
+    from drakegpt.training.reports import Evaluation
 
 Mode = Literal["offline", "online"]
 PATIENCE = 10.0  # seconds to wait for the server at the start, and for the last upload at the end

@@ -27,7 +27,7 @@ from drakegpt.runs.session import TrainingSession
 from drakegpt.sweep.definition import Definition
 from drakegpt.sweep.study import ATTEMPTS, State, Trial
 from drakegpt.training.memory import check_memory
-from drakegpt.training.trainer import Evaluation, Report
+from drakegpt.training.reports import Evaluation, Report
 from drakegpt.wording import format_command
 
 ALWAYS_KILLED = (

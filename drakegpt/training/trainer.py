@@ -7,11 +7,11 @@ are all that is needed to resume bit-exactly.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.flat_params import AveragedWeights, FlatParameters, WorkingCopy
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.parallel_step import ParallelStep
+from drakegpt.training.reports import Evaluation, Report, Step, WriteSample
 from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
 from drakegpt.training.time_limit import ESTIMATES_PER_EVALUATION, Estimate, TimeLimit
@@ -55,47 +56,6 @@ def count_evaluated_tokens(config: TrainConfig, tokens: int) -> int:
 
 def _count_drawn_tokens(config: TrainConfig) -> int:
     return config.eval_iters * config.batch_size * config.context_length
-
-
-@dataclass(frozen=True)
-class Step:
-    """A finished iteration. The loss, in nats, is that of its batch, before the update."""
-
-    iteration: int
-    loss: Tensor  # scalar, still on the device: reading it waits for a GPU
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Losses in nats after `iteration` steps, estimated on the training and a held-out split.
-
-    They come from windows spread evenly over each split, with the original's recipe from
-    random ones; the held-out split may be scored as a whole instead
-    (`scores_whole_validation`). It is the validation split or, if the settings say so,
-    the tail of the training split, which is then not trained on.
-    """
-
-    iteration: int
-    train_loss: float
-    val_loss: float  # of the held-out split
-    learning_rate: float  # of the last step
-    tokens_per_second: float  # of training steps alone
-    seconds: float  # of training and evaluation, since the start of the run
-    scored_on: str = "validation"  # the held-out split, as in the setting `select_on`
-    sample: str = ""  # what the evaluated weights wrote then, if that was due
-
-
-class WriteSample(Protocol):
-    """Writes a text with a model at an evaluation, or returns an empty one if none is due."""
-
-    def __call__(
-        self, model: LanguageModel, iteration: int, earlier: Sequence[Evaluation], *, last: bool
-    ) -> str:
-        """`earlier`: the evaluations before; `last`: training ends after this one."""
-
-
-Report = Step | Evaluation | Estimate
 
 
 class Trainer:

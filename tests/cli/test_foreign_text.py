@@ -20,7 +20,7 @@ from drakegpt.cli.progress import (
     parallel_progress,
 )
 from drakegpt.config import resolve
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 from drakegpt.wording import escape_control_characters
 
 ESCAPES = "\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x08\u202e"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from learning import prepare
 
-from drakegpt.data import stored_ngrams
+from drakegpt.data import stored_arrays, stored_ngrams
 from drakegpt.data.ngrams import fit, limit_order
 from drakegpt.data.stored_ngrams import load_ngrams
 from drakegpt.errors import DamagedDatasetError
@@ -60,7 +60,7 @@ def test_damaged_files_are_replaced(prepared, name, damage, caplog):
     else:
         path.write_bytes(good[:-9] if damage == "cut" else good[:-2] + bytes([good[-2] ^ 1, 7]))
     check(load_ngrams(prepared, 3), prepared, 3)
-    assert "damaged: counting again" in caplog.text
+    assert "cannot be read: made again" in caplog.text
     assert path.read_bytes() == good
 
 
@@ -76,7 +76,7 @@ def test_counts_of_another_kind_are_replaced(prepared, name):
 
 def test_counts_that_cannot_be_kept_are_used(prepared, caplog):
     with patch.object(
-        stored_ngrams.files, "write_folder_atomically", side_effect=OSError(28, "full")
+        stored_arrays.files, "write_folder_atomically", side_effect=OSError(28, "full")
     ):
         check(load_ngrams(prepared, 3), prepared, 3)
     assert "cannot be kept" in caplog.text

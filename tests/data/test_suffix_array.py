@@ -69,7 +69,7 @@ def test_a_damaged_one_is_built_again(prepared, caplog, name):
     path = prepared.folder / "suffixes" / name
     path.write_bytes(path.read_bytes()[:-3] + b"abc")
     assert load_suffix_array(prepared).order.tolist() == right
-    assert "building it again" in caplog.text
+    assert "cannot be read: made again" in caplog.text
 
 
 def test_a_text_that_is_too_long_is_refused(monkeypatch):

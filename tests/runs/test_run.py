@@ -14,7 +14,7 @@ from drakegpt.runs.create import create_run
 from drakegpt.runs.lookup import list_runs
 from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,8 @@ from drakegpt.runs.checkpoint import list_checkpoints, load_weights
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession
-from drakegpt.training.trainer import Evaluation, Step, Trainer
+from drakegpt.training.reports import Evaluation, Step
+from drakegpt.training.trainer import Trainer
 
 
 def new_run(prepared, model="TransformerLM", name=None, **settings):

@@ -9,7 +9,7 @@ from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
 from drakegpt.runs.session import TrainingSession, train_run
 from drakegpt.runs.start import resolve_run, start_run
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 
 SHORT = {"iters": 6, "eval_interval": 3, "eval_iters": 1}
 

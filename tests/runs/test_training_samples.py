@@ -13,7 +13,7 @@ from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
 from drakegpt.runs.stored_samples import Sample, choose_samples, list_samples
 from drakegpt.runs.training_samples import LENGTH, SampleWriter
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 
 SETTINGS = {"iters": 90, "eval_interval": 15, "eval_iters": 2, "save_interval": 7, "seed": 5}
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 from drakegpt.runs.wandb_mirror import PATIENCE
-from drakegpt.training.trainer import Evaluation
+from drakegpt.training.reports import Evaluation
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 CONFIG = {"model": "BigramLM", "max_lr": 0.005, "batch_size": 32}

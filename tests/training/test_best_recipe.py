@@ -13,7 +13,8 @@ from learning import CPU
 from drakegpt.config import resolve
 from drakegpt.data.sources import load_or_prepare_sample
 from drakegpt.models.initialization import build_initial_model
-from drakegpt.training.trainer import Step, Trainer
+from drakegpt.training.reports import Step
+from drakegpt.training.trainer import Trainer
 
 LOSSES = [
     3.87002, 3.87887, 3.87256, 3.85699, 3.84987, 3.84978, 3.829, 3.80295, 3.79992, 3.76855,

@@ -11,8 +11,9 @@ from drakegpt.errors import CorpusError
 from drakegpt.models.registry import build_model
 from drakegpt.runs.create import create_run
 from drakegpt.runs.session import TrainingSession
+from drakegpt.training.reports import Evaluation
 from drakegpt.training.run_length import iters_for_epochs
-from drakegpt.training.trainer import Evaluation, Trainer
+from drakegpt.training.trainer import Trainer
 
 # Of 2,000 characters the last 200 validate; the 180 before them are the tail, which alone has a Z.
 HEAD, TAIL, REST = "ab cd\n" * 270, "Zz" * 90, "zy" * 100

@@ -18,7 +18,8 @@ from drakegpt.models import reference as textbook
 from drakegpt.models.registry import build_model
 from drakegpt.runs.upstream import convert_state_dict
 from drakegpt.training import step_runner
-from drakegpt.training.trainer import Step, Trainer
+from drakegpt.training.reports import Step
+from drakegpt.training.trainer import Trainer
 
 ITERATIONS = 50
 

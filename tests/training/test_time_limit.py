@@ -9,10 +9,11 @@ from drakegpt.errors import RunError, UsageError
 from drakegpt.runs.changes import change_settings
 from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
-from drakegpt.runs.session import LENGTHS, TrainingSession, read_lengths, train_run
+from drakegpt.runs.run_trainer import LENGTHS, read_lengths
+from drakegpt.runs.session import TrainingSession, train_run
+from drakegpt.training.reports import Evaluation, Step
 from drakegpt.training.schedules import LossHistory, learning_rate
 from drakegpt.training.time_limit import Estimate, TimeLimit
-from drakegpt.training.trainer import Evaluation, Step
 
 SETTINGS = {
     "recipe": "fast", "iters": 100, "eval_interval": 40, "eval_iters": 1, "warmup_iters": 10,

@@ -10,8 +10,9 @@ from drakegpt.generation.sampling import Sampling, generate_batch
 from drakegpt.models.loss import choose_batch_tokens, mean_loss
 from drakegpt.models.packed_linear import pack_
 from drakegpt.models.registry import build_model
+from drakegpt.training.reports import Step
 from drakegpt.training.step_runner import plan_execution
-from drakegpt.training.trainer import Step, Trainer
+from drakegpt.training.trainer import Trainer
 
 __all__ = [
     "Sampling",
