@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drakegpt.runs.run import Run
 
 SHOWN_NGRAMS = (5, 10, 15, 20, 30)  # characters
-SHOWN_SPANS = 10
+SHOWN_SPANS, MOST_SHOWN = 10, 100  # spans in a list, and characters of one
 MAX_BARS = 40  # of a curve
 MARKS = "«»"  # around copied spans, where there are no colours
 
@@ -53,9 +53,10 @@ def judge_run(
     if json:
         console.show_json({"data": data.name, **asdict(judgement)})
         return
-    _show(judgement, f"{pluralize(samples, 'text')} of {run.name}", data)
+    name = f"{run.name}, best weights" if best else run.name
+    _show(judgement, f"{pluralize(samples, 'text')} of {name}", data)
     _show_course(judgement, run.name)
-    _draw(judgement, run.name, data, f"originality_{run.name}")
+    _draw(judgement, name, data, f"originality_{run.name}" + ("_best" if best else ""))
 
 
 def judge_file(path: Path, data: "Dataset", run: "Run | None", device: str, *, json: bool) -> None:
@@ -186,7 +187,10 @@ def _show_most_copied(judgement: "Judgement") -> None:
         title = f", in {copied.title}" if copied.title else ""
         length = pluralize(copied.span.length, "character")
         phrase = ", a phrase that counting would write too" if copied.is_likely else ""
-        console.show(f"{length}{title}{phrase}: {copied.span.cut(text)!r}")
+        shown = copied.span.cut(text)
+        if len(shown) > MOST_SHOWN:
+            shown = f"{shown[:MOST_SHOWN]}…"
+        console.show(f"{length}{title}{phrase}: {shown!r}")
 
 
 _COLUMNS: tuple[Column[Row], ...] = (

@@ -30,6 +30,7 @@ class CopyLimit:
         self.exceeded = 0  # tokens for which every choice would have made a longer run
         self._source, self._tokenizer = source, tokenizer
         self._continuations: dict[bytes, _Continuations] = {}
+        self._known: dict[tuple[bytes, int], tuple[str, bytes]] = {}
         sizes = [len(self.read(b"", token)[0]) for token in range(tokenizer.vocab_size)]
         # Characters that one token can complete; parts of one may wait for it.
         self._longest_token = max(sizes) + (tokenizer.unit != "character")
@@ -45,9 +46,11 @@ class CopyLimit:
 
     def read(self, pending: bytes, token: int) -> tuple[str, bytes]:
         """Return the characters that a token completes, and the bytes after the last of them."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(pending + self._tokenizer.to_bytes([token]))
-        return text, decoder.getstate()[0]
+        if (known := self._known.get((pending, token))) is None:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            text = decoder.decode(pending + self._tokenizer.to_bytes([token]))
+            known = self._known[pending, token] = text, decoder.getstate()[0]
+        return known
 
     def count_free(self, text: str) -> int:
         """Count tokens that may follow a text whatever they are; the search is for the others.
