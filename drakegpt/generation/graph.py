@@ -87,9 +87,9 @@ def generate_in_turns(
     returns how many tokens may be sampled before it sees them.
     """
     steps = _Steps(reader, sampler, next(noise), logits.device)
-    read_next, move_and_read = _record_steps(steps, reader)
+    recorded = _RecordedSteps(steps, reader)
     steps.sample(logits)
-    room, first, used = reader.room, 0, 1
+    first, used = 0, 1
     while True:
         block = steps.fetch(first, used).wait()
         yield block
@@ -98,50 +98,53 @@ def generate_in_turns(
             steps.send(next(noise))
             used = 0
         first, used = used, min(used + count, steps.block_size)
-        for _ in range(first, used):
-            if room:
-                read_next()
-                room -= 1
-            else:
-                move_and_read()
-                room = reader.room_after_move
+        recorded.run(used - first)
 
 
 def _launch_blocks(
     steps: "_Steps", reader: InPlaceReader, noise: Iterator[Tensor], length: int
 ) -> Iterator["_Block"]:
     """Launch `length` more steps; yields blocks that the device may not have finished yet."""
-    read_next, move_and_read = _record_steps(steps, reader)
-    room, size, used = reader.room, 1, 1
+    recorded = _RecordedSteps(steps, reader)
+    size, used = 1, 1
     while length:
         started = time.perf_counter()
         if used == steps.block_size:
             steps.send(next(noise))
             used = 0
         count = min(size, steps.block_size - used, length)
-        for _ in range(count):
-            if room:
-                read_next()
-                room -= 1
-            else:
-                move_and_read()
-                room = reader.room_after_move
+        recorded.run(count)
         if time.perf_counter() - started < BLOCK_SECONDS / 2:
             size *= 2
         yield steps.fetch(used, used + count)
         used, length = used + count, length - count
 
 
-def _record_steps(steps: "_Steps", reader: InPlaceReader) -> tuple[Callable[[], object], ...]:
-    """Return both kinds of steps, each recorded after its first calls."""
-    read_next, move_and_read = steps.read_next, steps.move_and_read
-    if steps.device.type == "cuda":
-        first_calls = RARE_WARM_UP_CALLS if reader.room_after_move else WARM_UP_CALLS
-        return (
-            CapturedStep(steps.device, read_next, WARM_UP_CALLS),
-            CapturedStep(steps.device, move_and_read, first_calls),
-        )
-    return Replayed(read_next), Replayed(move_and_read) if reader.small else move_and_read
+class _RecordedSteps:
+    """Both kinds of steps, each recorded after its first calls, as the window needs them."""
+
+    def __init__(self, steps: "_Steps", reader: InPlaceReader) -> None:
+        self._room, self._room_after_move = reader.room, reader.room_after_move
+        self._read_next: Callable[[], object]
+        self._move_and_read: Callable[[], object]
+        read_next, move_and_read = steps.read_next, steps.move_and_read
+        if steps.device.type == "cuda":
+            first_calls = RARE_WARM_UP_CALLS if reader.room_after_move else WARM_UP_CALLS
+            self._read_next = CapturedStep(steps.device, read_next, WARM_UP_CALLS)
+            self._move_and_read = CapturedStep(steps.device, move_and_read, first_calls)
+        else:
+            self._read_next = Replayed(read_next)
+            self._move_and_read = Replayed(move_and_read) if reader.small else move_and_read
+
+    def run(self, count: int) -> None:
+        """Launch that many steps."""
+        for _ in range(count):
+            if self._room:
+                self._read_next()
+                self._room -= 1
+            else:
+                self._move_and_read()
+                self._room = self._room_after_move
 
 
 class _Steps:

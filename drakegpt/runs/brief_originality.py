@@ -36,7 +36,7 @@ from drakegpt.runs.weights_file import pretrained_from_run
 log = logging.getLogger("drakegpt")
 
 FORMAT = 1
-TEXTS, CHARACTERS = 8, 250  # of a judgement
+TEXTS, CHARACTERS = 20, 500  # of a judgement
 STORED, STORED_WITH_COUNTS = "originality.json", "originality_with_counts.json"
 
 
@@ -77,7 +77,8 @@ def judge_briefly(
 
     `people`: the share that people copy.
     """
-    of = {"format": FORMAT, "people": people, "counts": counts, **identify_scored(run)}
+    size = {"texts": TEXTS, "characters": CHARACTERS}
+    of = {"format": FORMAT, **size, "people": people, "counts": counts, **identify_scored(run)}
     path = run.folder / (STORED_WITH_COUNTS if counts else STORED)
     try:
         stored = files.parse_json(path.read_text(encoding="utf-8"))

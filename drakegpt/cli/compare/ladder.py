@@ -254,6 +254,7 @@ def _render_originality(comparison: "Comparison", judged: "Originality") -> None
     """Show how much each model copies, beside people."""
     from drakegpt.evaluation.originality import LENGTHS
     from drakegpt.report.originality import list_rows
+    from drakegpt.runs.brief_originality import CHARACTERS, TEXTS
 
     columns: tuple[Column[CopiedRow], ...] = (
         Column("text", lambda row: row.label, wraps=True),
@@ -266,7 +267,8 @@ def _render_originality(comparison: "Comparison", judged: "Originality") -> None
     show_table("Is it copying?", columns, rows)
     console.show(
         f"Copied: characters in runs of {LENGTHS[0]} or more that stand in the training text word "
-        "for word. Longest: of such runs. `drakegpt eval RUN --originality` shows them."
+        f"for word, of {TEXTS * CHARACTERS:,}. Longest: of such runs; of people, in as much text. "
+        "`drakegpt eval RUN --originality` shows them."
     )
 
 
