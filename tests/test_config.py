@@ -93,6 +93,16 @@ def test_the_average_of_a_short_run_reaches_back_over_a_tenth_of_it(iters, ema):
     assert resolve("TransformerLM", "default", "x", {"recipe": "fast", "iters": 50}).ema == 0.0
 
 
+def test_the_file_of_a_run_with_a_time_gives_the_time_and_no_iterations(tmp_path):
+    config = resolve("TransformerLM", "default", "x", {"minutes": 2.0, "iters": 700})
+    (tmp_path / "run.toml").write_text(to_toml(config))
+    found = from_file(tmp_path / "run.toml")
+    assert found["minutes"] == 2.0
+    assert "iters" not in found
+    (tmp_path / "own.toml").write_text("minutes = 2.0\niters = 700\n")
+    assert from_file(tmp_path / "own.toml") == {"minutes": 2.0, "iters": 700}  # refused later
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [

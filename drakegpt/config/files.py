@@ -38,6 +38,10 @@ def from_file(path: Path) -> dict[str, Any]:
             f"{path} is not valid {kind}: {shorten(str(error))}.",
             "Fix that line; strings need quotes.",
         ) from error
+    if settings.get("minutes") and len(settings) >= len(dataclasses.fields(TrainConfig)) - 1:
+        # The file of a run with a time (`compile` may be left out): its iterations were only an
+        # estimate.
+        settings = {key: value for key, value in settings.items() if key != "iters"}
     # A name that looks like a number, as in `bits = 1.58`, is a name.
     named = _list_choice_settings()
     return {
