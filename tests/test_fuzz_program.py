@@ -91,7 +91,9 @@ def changes(before, after):
 
 
 # What commands may write: of files that are there, and new ones. Scores and figures are kept.
-SCORES = [f"drakegpt/runs/*/{name}.json" for name in ("score*", "standing", "mixture")]
+SCORES = [
+    f"drakegpt/runs/*/{name}.json" for name in ("score*", "standing*", "mixture*", "originality*")
+]
 KEPT = {
     "compare": [*SCORES, "drakegpt/comparisons/*"],
     "eval": SCORES,

@@ -192,7 +192,7 @@ def _write_pieces(
     beginning, pieces = _generate(run, prompt, temperature, first, device)
     data = run.load_dataset()
     copying = compare_copying(pieces, data)
-    verdict = judge_run(run, device) if trained or json else None
+    verdict = judge_run(run, device, best=True) if trained or json else None
     if json:
         asked = {"prompt": beginning, "seed": first, "temperature": temperature}
         texts = [beginning + piece for piece in pieces]

@@ -1,6 +1,7 @@
 """Judges a run: collects the facts that a verdict is based on, and keeps what took a pass to find.
 
     runs/<name>/standing.json   the figures of that pass, and the weights that they belong to
+    runs/<name>/standing_of_best.json   the same for those of the best evaluation
 
 The pass reads at most `MAX_TOKENS` tokens of the validation split, and scores n-gram counts of
 the training split beside the model. These are kept beside the dataset; of longer texts only
@@ -37,28 +38,32 @@ from drakegpt.runs.stored_scores import (
     read_validation_score,
 )
 
-FILE = "standing.json"
+FILE, FILE_OF_BEST = "standing.json", "standing_of_best.json"
 MAX_TOKENS = 2**17  # of the validation split, from its start: the split of a text of 1.3 MB
 # Tokens of the training split up to which all n-grams are counted, and pairs and threes.
 COUNTED_TOKENS, SHORT_COUNTED_TOKENS = 2**22, 2**26
 SHORT_ORDER = 3
 
 
-def judge_run(run: Run, device_name: str = "auto") -> Verdict:
+def judge_run(run: Run, device_name: str = "auto", *, best: bool = False) -> Verdict:
     """Judge a run's last weights, with at most one pass over the validation split.
 
-    What `score_run` has stored is used, if it was called before. Raises `RunError` or
-    `CorpusError` if the checkpoint or the dataset is missing or damaged.
+    `best`: where its loss stands is measured with the weights of the best evaluation. What
+    `score_run` has stored is used, if it was called before. Raises `RunError` or `CorpusError` if
+    the checkpoint or the dataset is missing or damaged.
     """
-    return judge(collect_facts(run, device_name))
+    return judge(collect_facts(run, device_name, best=best))
 
 
-def collect_facts(run: Run, device_name: str = "auto") -> Facts:
+def collect_facts(run: Run, device_name: str = "auto", *, best: bool = False) -> Facts:
     """Collect the facts of a verdict; raises as `judge_run` does."""
     data = run.load_dataset()
     tokens = get_validation_tokens(data)[: MAX_TOKENS + 1]
-    standing = _read_standing(run) or _measure_and_store(run, data, tokens, device_name)
     reached = run.last_checkpoint().iteration
+    best = best and run.ending.get("best_iteration") not in (None, reached)
+    standing = _read_standing(run, best=best) or _measure_and_store(
+        run, data, tokens, device_name, best=best
+    )
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
     scores = read_scores(run)
     exact = (scores.val.loss, scores.best_val.loss) if scores else None
@@ -79,17 +84,25 @@ def collect_facts(run: Run, device_name: str = "auto") -> Facts:
     )
 
 
-def _measure_and_store(run: Run, data: Dataset, tokens: torch.Tensor, device_name: str) -> Standing:
+def _measure_and_store(
+    run: Run, data: Dataset, tokens: torch.Tensor, device_name: str, *, best: bool
+) -> Standing:
     """Measure where a run stands, and store that; counts as a scoring of the validation split."""
     data.verify()
     device = choose_device(device_name)
-    model = run.load_model(device)
+    model = run.load_model(device, best=best)
     standing = measure_standing(model, tokens, device, *_load_counts(run, data, device))
-    if read_validation_score(run) is None:  # else these weights were scored before
+    if best or read_validation_score(run) is None:  # else these weights were scored before
         count_validation_scoring(run)
-    values = {"of": identify_scored(run), **asdict(standing)}
-    files.write_text(run.folder / FILE, json.dumps(values, indent=2))
+    values = {"of": _identify(run, best=best), **asdict(standing)}
+    files.write_text(run.folder / (FILE_OF_BEST if best else FILE), json.dumps(values, indent=2))
     return standing
+
+
+def _identify(run: Run, *, best: bool) -> dict[str, Any]:
+    """Return what figures belong to: the weights and the dataset."""
+    of: dict[str, Any] = identify_scored(run)
+    return of | {"best_iteration": run.ending["best_iteration"]} if best else of
 
 
 def _load_counts(
@@ -111,11 +124,12 @@ def _load_counts(
     return counts, FittedWeights(counts.order, load_general_weights())
 
 
-def _read_standing(run: Run) -> Standing | None:
+def _read_standing(run: Run, *, best: bool) -> Standing | None:
     """Read the stored figures, if they are complete and belong to the present weights."""
     try:
-        values = files.parse_json((run.folder / FILE).read_text(encoding="utf-8"))
-        if values.pop("of") != identify_scored(run):
+        path = run.folder / (FILE_OF_BEST if best else FILE)
+        values = files.parse_json(path.read_text(encoding="utf-8"))
+        if values.pop("of") != _identify(run, best=best):
             return None
         countings = tuple(_parse_counting(each) for each in values.pop("countings"))
         standing = Standing(**values, countings=countings)

@@ -1,6 +1,7 @@
 """Verdicts on real runs: their facts, what is kept of them, and where they are shown."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_run_is_read_once_and_again_when_it_went_on(run, monkeypatch):
         assert json.loads(stored.read_text()) == values
     stored.write_text("no json")
     assert judge_run(run).lines == first.lines
+
+
+def test_where_the_best_weights_stand_is_told_of_a_run_that_overfits():
+    chance = random.Random(1)
+    data = prepare("".join(chance.choices("abcdefgh\n", k=500)), "noise")
+    learning = {"iters": 200, "eval_interval": 10, "eval_iters": 20, "max_lr": 0.03}
+    run = train(data, "TransformerLM", schedule="constant", base_lr=0.03, **learning)
+    scores = score_run(run)
+    assert scores.best_val.loss < scores.val.loss - 0.05
+    assert collect_facts(run).standing.loss == pytest.approx(scores.val.loss)
+    for _ in range(2):  # measured, and read again
+        best = collect_facts(run, best=True).standing
+        assert best.loss == pytest.approx(scores.best_val.loss)
 
 
 def test_weights_that_were_scored_are_not_counted_again(run):
