@@ -12,6 +12,7 @@ from drakegpt.cli.tables import Column, show_table
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
+    from drakegpt.config.schema import Device
     from drakegpt.runs.by_heart import ByHeart, SongMemory
     from drakegpt.runs.run import Run
 
@@ -19,19 +20,25 @@ MODELS = 12  # by default
 SHOWN = 10  # songs
 
 
-def judge_run(run: "Run", models: int | None, minutes: float | None, *, json: bool) -> None:
+def judge_run(
+    run: "Run", models: int | None, minutes: float | None, device: "Device", *, json: bool
+) -> None:
     """Train pairs of models on halves of a run's songs, and show which songs they remember."""
     from drakegpt.cli.interrupts import Interrupts
     from drakegpt.runs.by_heart import count_half_iterations, measure_by_heart
 
-    wanted = 2 * ((models or MODELS) // 2)
+    wanted = 2 * -(-(models or MODELS) // 2)
     iterations = pluralize(count_half_iterations(run), "iteration")
-    console.note(f"Training {wanted} models like {run.name} on halves of its songs, {iterations}.")
+    console.note(
+        f"{wanted} models like {run.name}, each trained on half of its songs for {iterations}, if "
+        "that was not done before."
+    )
     deadline = time.monotonic() + (minutes * 60 if minutes else float("inf"))
     with Interrupts() as interrupts, counting("By heart", quiet=False) as progress:
         known = measure_by_heart(
             run,
             wanted,
+            device,
             stop=lambda: interrupts.requested or time.monotonic() > deadline,
             progress=progress,
         )
@@ -60,19 +67,19 @@ def _show(run: "Run", known: "ByHeart") -> None:
     console.show(
         "Read, unread: loss of the models that read the song, and of the others, in nats per "
         "character. Memory: the difference, with its standard error. "
-        + (f"{pluralize(rest, 'more song')} below. " if rest > 0 else "")
-        + f"Mean of all songs: {known.mean:.3f}."
+        f"Mean of all songs: {known.mean:.3f}. The highest figures are partly luck. "
+        + (f"{pluralize(rest, 'other song')} have less: --json lists all." if rest > 0 else "")
     )
     if known.agreement is None or known.reliability is None:
         console.show("How reliable the order is can be said from 8 models on.")
         return
     more = ""
     if known.models_needed is None:
-        more = "; so there is no order yet"
+        more = "; so the order says nothing yet"
     elif known.models_needed > known.models:
         more = f"; for {RELIABLE:.1f}, about {known.models_needed} models are needed (--models)"
     console.show(
-        f"Order by one half of the models beside that by the other: correlation "
+        f"Memories by one half of the models beside those by the other: correlation "
         f"{known.agreement:.2f}; reliability by all of them {known.reliability:.2f}{more}."
     )
 

@@ -51,7 +51,7 @@ def eval_(
         bool,
         typer.Option(
             "--by-heart",
-            help="Show instead which songs it knows because it read them; trains models for that.",
+            help="Show instead which songs models like it know because they read them.",
         ),
     ] = False,
     models: Annotated[
@@ -83,10 +83,13 @@ def eval_(
     _check_options("--originality", of_copying, asked=originality)
     _check_options("--by-heart", {"--models": models, "--minutes": minutes}, asked=by_heart)
     named: Sequence[str | None] = targets or [None]
+    if (asked := by_heart + originality) and (counts or len(named) > 1 or asked > 1):
+        which = "--originality" if originality else "--by-heart"
+        raise UsageError(f"{which} judges one run.", "Leave the others out.")
     data = data and prepare_if_file(data)
     if file:
-        if samples or length or len(named) > 1:
-            raise UsageError("--file is one text, for one run at most.", "Leave the others out.")
+        if samples or length or best:
+            raise UsageError("--file is one text, as it is.", "Leave the others out.")
         reader = find_run(targets[0], scaled=scaled, data=data) if targets else None
         judged_by = reader.load_dataset() if reader else load_dataset(data)
         table.judge_file(file, judged_by, reader, device, json=json)
@@ -95,11 +98,8 @@ def eval_(
     data_name = runs[0].config.data
     if not targets:
         console.note(f"{runs[0].name}: the run with the lowest validation loss on '{data_name}'.")
-    if (asked := by_heart + originality) and (counts or len(runs) > 1 or asked > 1):
-        which = "--originality" if originality else "--by-heart"
-        raise UsageError(f"{which} judges one run.", "Leave the others out.")
     if by_heart:
-        memory.judge_run(runs[0], models, minutes, json=json)
+        memory.judge_run(runs[0], models, minutes, device, json=json)
     elif originality:
         size = samples or SAMPLES, length or LENGTH
         table.judge_run(runs[0], *size, device, best=best, json=json)

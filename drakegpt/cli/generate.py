@@ -139,7 +139,7 @@ def generate(
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.generation.sampling import Sampling
     from drakegpt.runs.lookup import find_pretrained
-    from drakegpt.runs.mixtures import load_members, open_member
+    from drakegpt.runs.mixtures import load_common_text, load_members
 
     named = _list_targets(targets, run)
     data = data and prepare_if_file(data)
@@ -151,7 +151,7 @@ def generate(
     _check_memory(num_samples, 0 if stop else length)
     model = load_members(members, choose_device(device), counts=counts, best=best)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-    text = open_member(pretrained).load_dataset() if counts or max_copy or originality else None
+    text = load_common_text(members) if counts or max_copy or originality else None
     limited = counts if max_copy is None else max_copy > 0
     limit = _limit_copying(text, max_copy) if text and limited else None
     task = Task(
@@ -189,8 +189,8 @@ def _limit_copying(text: "Dataset", longest: int | None) -> "CopyLimit":
     limit = create_copy_limit(text, longest)
     if longest is None:
         console.note(
-            f"At most {limit.longest} characters of the training text in a row, as in text that "
-            "people wrote; --max-copy sets another limit, 0 none."
+            f"At most {limit.longest} characters of the training text in a row; --max-copy sets "
+            "another limit, 0 none."
         )
     return limit
 

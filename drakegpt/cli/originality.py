@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN_NGRAMS = (5, 10, 15, 20, 30)  # characters
 SHOWN_SPANS, MOST_SHOWN = 10, 100  # spans in a list, and characters of one
 MAX_BARS = 40  # of a curve
+LEAST_SIMILARITY = 0.6  # of lines: unrelated ones have up to half of their letters in common
 MARKS = "«»"  # around copied spans, where there are no colours
 
 # A row: its name, and its figures as text.
@@ -51,7 +52,7 @@ def judge_run(
     console.note(f"Writing {pluralize(samples, 'text')} of {pluralize(length, 'character')}.")
     judgement = originality.judge_run(run, samples, length, choose_device(device), best=best)
     if json:
-        console.show_json({"data": data.name, **asdict(judgement)})
+        console.show_json({"run": str(run.folder), "data": data.name, **asdict(judgement)})
         return
     name = f"{run.name}, best weights" if best else run.name
     _show(judgement, f"{pluralize(samples, 'text')} of {name}", data)
@@ -63,12 +64,7 @@ def judge_file(path: Path, data: "Dataset", run: "Run | None", device: str, *, j
     """Show how much of a file is copied from a dataset, and its lines as a run reads them."""
     from drakegpt.runs.originality import judge_texts, read_lines
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.", "Name a UTF-8 text.") from error
-    if not text.strip():
-        raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
+    text = _read_draft(path, data)
     judgement = judge_texts([text], data)
     lines = read_lines(text, data, run, device)
     if json:
@@ -77,7 +73,30 @@ def judge_file(path: Path, data: "Dataset", run: "Run | None", device: str, *, j
         return
     _show(judgement, path.name, data)
     _draw(judgement, path.name, data, "originality_of_a_file")
-    _show_lines(lines)
+    _show_lines(lines, run)
+
+
+def _read_draft(path: Path, data: "Dataset") -> str:
+    """Read a draft in the characters of a dataset, in which its copies are searched."""
+    from drakegpt.generation.prompt import fit_prompt
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8.", "Save it as UTF-8.") from error
+    if not text.strip():
+        raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
+    fitted = fit_prompt(text, data.tokenizer, skip_unknown=True)
+    if fitted.replaced:
+        changes = ", ".join(f"{old} → {new}" for old, new in fitted.replaced.items())
+        console.note(f"Replaced characters that the text of {data.name} has not: {changes}")
+    if fitted.skipped:
+        console.warn(
+            f"left out characters that the text of {data.name} has not: {' '.join(fitted.skipped)}"
+        )
+    return fitted.text
 
 
 def _show(judgement: "Judgement", name: str, data: "Dataset") -> None:
@@ -88,17 +107,21 @@ def _show(judgement: "Judgement", name: str, data: "Dataset") -> None:
     show_table(f"Copied from the training text of {data.name}", _COLUMNS, rows)
     console.show(
         "Longest: of the runs that stand there word for word, in characters. From 20, 30, 50: "
-        "share of the characters in runs at least so long. Mean match: of the longest run from "
-        "each character on. Brackets: 95 % of the blocks. People repeat each other, too: compare "
-        "with their rows."
+        "share of the characters in runs at least so long. Mean match: how many characters are "
+        "copied from each one on. Brackets: 95 % of the blocks. People repeat each other, too: "
+        "compare with their rows."
     )
     both = [(name, judgement.all), ("people", people.whole)]
-    show_table("N-grams that the training text has not", _list_novelty_columns(), both)
+    show_table(
+        "Runs of characters that the training text does not have", _list_novelty_columns(), both
+    )
     width = max(len(label) for label, _ in both)
     for label, judged in both:
-        curve = sparkline(list(judged.novelty), MAX_BARS)
+        curve = sparkline([0.0, *judged.novelty, 1.0], len(judged.novelty) + 2)[1:-1]
         console.show(f"{label:<{width}} {console.styled(curve, 'green')}")
-    console.show(f"Curves: of 1 to {len(judgement.all.novelty)} characters.")
+    console.show(
+        f"Curves: of runs of 1 to {len(judgement.all.novelty)} characters, from 0 to 100 %."
+    )
     _show_most_copied(judgement)
 
 
@@ -119,23 +142,30 @@ def _show_course(judgement: "Judgement", name: str) -> None:
         f"\nCopied in what it wrote from iteration {first:,} to {last:,}: {shares[0]:.0%} "
         f"{console.styled(sparkline(shares, MAX_BARS), 'green')} {shares[-1]:.0%}"
     )
-    if judgement.memorizes_from is not None:
-        console.show(
-            f"{name} memorizes: from iteration {judgement.memorizes_from:,} on it copies more than "
-            "people do."
-        )
+    if judgement.memorizes:
+        start = judgement.memorizes_from
+        seen = "" if start is None else f", first seen at iteration {start:,}"
+        console.show(f"{name} memorizes: it copies more than people do{seen}.")
 
 
-def _show_lines(lines: "Sequence[DraftLine]") -> None:
+def _show_lines(lines: "Sequence[DraftLine]", run: "Run | None") -> None:
     """Show each line of a draft, how surprising it is, and the line that is most like it."""
     console.show(console.styled("\nLine by line, and the nearest line of the text:", "bold"))
     for line in lines:
         bits = "" if line.bits_per_character is None else f"{line.bits_per_character:4.1f}  "
         console.show_text(bits + line.text)
-        if line.nearest:
+        if line.similarity >= LEAST_SIMILARITY:
             console.show_text(f"{'':{len(bits)}}  {line.similarity:.0%} {line.nearest}")
-    if any(line.bits_per_character is not None for line in lines):
-        console.show("Numbers before lines: bits per character, by which the run was surprised.")
+    told = f"Per cent: letters in common, in the same order; below {LEAST_SIMILARITY:.0%}, which "
+    told += "unrelated lines reach as well, no line is shown."
+    if run:
+        told += f" Numbers before lines: bits per character, by which {run.name} was surprised"
+        from drakegpt.runs.stored_scores import read_scores
+
+        if scores := read_scores(run):
+            told += f"; of held-out text {scores.val.bits_per_character:.1f}"
+        told += "."
+    console.show(told)
 
 
 def _format(judged: "Originality") -> tuple[str, ...]:
@@ -173,24 +203,30 @@ def _show_most_copied(judgement: "Judgement") -> None:
         console.show(f"\nNo run of {LENGTHS[0]} characters or more is copied.")
         return
     text = judgement.texts[judgement.most_copied]
-    number = pluralize(len(judgement.texts), "text")
-    console.show(
-        console.styled(f"\nThe most copied of {number}, runs from {LENGTHS[0]} on:", "bold")
-    )
+    which = "The text" if len(judgement.texts) == 1 else "The text that copies most"
+    marked_from = f"{which}, with copied runs of {LENGTHS[0]} or more marked:"
+    console.show(console.styled(f"\n{marked_from}", "bold"))
     marked, reached = "", 0
     for copied in judgement.spans:
         start, end = max(copied.span.start, reached), copied.span.start + copied.span.length
         marked += text[reached:start] + MARKS[0] + text[start:end] + MARKS[1]
         reached = end
     console.show_text((marked + text[reached:]).strip("\n"))
-    for copied in judgement.spans[:SHOWN_SPANS]:
+    longest_first = sorted(judgement.spans, key=lambda copied: -copied.span.length)
+    for copied in longest_first[:SHOWN_SPANS]:
         title = f", in {copied.title}" if copied.title else ""
         length = pluralize(copied.span.length, "character")
-        phrase = ", a phrase that counting would write too" if copied.is_likely else ""
+        phrase = ", which counting would write too" if copied.is_likely else ""
         shown = copied.span.cut(text)
         if len(shown) > MOST_SHOWN:
             shown = f"{shown[:MOST_SHOWN]}…"
         console.show(f"{length}{title}{phrase}: {shown!r}")
+    if (left := len(longest_first) - SHOWN_SPANS) > 0:
+        console.show(f"{pluralize(left, 'shorter run')} are in --json.")
+    longest = judgement.all.longest
+    if longest and longest.length > longest_first[0].span.length:
+        in_another = longest.cut("".join(judgement.texts))[:MOST_SHOWN]
+        console.show(f"{pluralize(longest.length, 'character')}, in another text: {in_another!r}")
 
 
 _COLUMNS: tuple[Column[Row], ...] = (

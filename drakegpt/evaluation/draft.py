@@ -9,6 +9,7 @@ Not here: whether the draft copies (`originality`).
 import difflib
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ class LineIndex:
     def find_nearest(self, line: str) -> tuple[str, float]:
         """Return the most similar line of the text, and how similar it is, from 0 to 1."""
         votes: dict[int, float] = defaultdict(float)
-        for piece in {line[start : start + PIECE] for start in range(len(line) - PIECE + 1)}:
+        pieces = (line[start : start + PIECE] for start in range(len(line) - PIECE + 1))
+        for piece in dict.fromkeys(pieces):
             low, high = self._source.find(piece.encode())
             if 0 < high - low <= COMMON:
                 places = self._source.order[low:high]
@@ -54,7 +56,7 @@ class LineIndex:
                     votes[int(number)] += 1 / (high - low)
         likely = sorted(votes, key=lambda number: (-votes[number], number))[:COMPARED]
         texts = list(dict.fromkeys(self._read(number) for number in likely))
-        rated = [(difflib.SequenceMatcher(None, text, line).ratio(), text) for text in texts]
+        rated = [(_compare(text, line), text) for text in texts]
         similarity, text = max(rated, key=lambda each: each[0], default=(0.0, ""))
         return text, similarity
 
@@ -63,6 +65,10 @@ class LineIndex:
         after = self._starts[number + 1] - 1 if number + 1 < len(self._starts) else None
         end = self._source.length if after is None else int(after)
         return self._source.padded[start:end].tobytes().decode()
+
+
+def _compare(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 
 def read_draft(
@@ -90,7 +96,7 @@ def _measure_lines(
     """Return the bits per character of each line, with the line feed that ends it."""
     encoded = [[int(token) for token in tokenizer.encode(line + "\n")] for line in lines]
     begun = [int(tokenizer.encode("\n")[-1])]
-    tokens = torch.tensor(sum(encoded, begun))
+    tokens = torch.tensor([*begun, *chain.from_iterable(encoded)])
     bits = compute_token_surprisals(model, tokens, len(tokens) - 1)
     parts = bits.split([len(each) for each in encoded])
     return [float(part.sum()) / (len(line) + 1) for part, line in zip(parts, lines, strict=True)]

@@ -206,7 +206,7 @@ def measure_songs(songs: Sequence[str], block: int) -> HumanBaseline:
     Of a long text some songs are measured, spread evenly, so that it takes a minute at most.
     """
     size = sum(map(len, songs))
-    number = max(2, min(len(songs), MOST_SORTED // max(1, size)))
+    number = min(len(songs), max(2, MOST_SORTED // max(1, size)))
     chosen = np.linspace(0, len(songs) - 1, number).astype(int)
     matches = join_matches([_match_others(songs, int(index)) for index in chosen])
     some = "each song" if number == len(songs) else f"{number} of {len(songs):,} songs"

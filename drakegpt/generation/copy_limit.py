@@ -83,7 +83,7 @@ class CopyLimit:
         A run that is too long ends at some character of the token, and `longest + 1` before.
         """
         forbidden = continuations.find_copies(self._source, longest)
-        for number in range(min(len(continuations.tokens), longest + 1), 0, -1):
+        for number in range(min(len(continuations.tokens), longest), 0, -1):
             needed = longest + 1 - number
             if len(text) < needed:
                 break
@@ -92,8 +92,13 @@ class CopyLimit:
             low, high = self._source.find(before.encode())
             if low == high:
                 break
-            for piece in self._list_next(before.encode(), low, high, number):
-                forbidden.update(continuations.tokens[number - 1].get(piece, ()))
+            pieces = continuations.tokens[number - 1]
+            if high - low > len(pieces):  # fewer to try than there are places to look at
+                found = [each for each in pieces if self._source.holds((before + each).encode())]
+            else:
+                found = list(self._list_next(before.encode(), low, high, number))
+            for piece in found:
+                forbidden.update(pieces.get(piece, ()))
         return forbidden
 
     def _list_next(self, before: bytes, low: int, high: int, number: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ from drakegpt.runs.brief_originality import (
     judge_briefly,
     judge_counting,
     measure_people,
+    summarize_people,
 )
 from drakegpt.runs.by_heart import ByHeart, find_by_heart
 from drakegpt.runs.run import Run
@@ -66,16 +67,16 @@ def judge_runs(
     `lowest`: the name of the one with the lowest loss, which is judged with counts too.
     """
     people, device = measure_people(data), choose_device(device_name)
-    judged = {run.name: judge_briefly(run, people.share, device) for run in runs}
+    judged = {run.name: judge_briefly(run, people, device) for run in runs}
     mixed = {
-        run.name: judge_briefly(run, people.share, device, counts=True)
+        run.name: judge_briefly(run, people, device, counts=True)
         for run in runs
         if run.name == lowest and judged[lowest]
     }
     known = {run.name: find_by_heart(run) for run in runs}
     return Originality(
-        people,
-        judge_counting(data, people.share),
+        summarize_people(people),
+        judge_counting(data, people),
         {name: each for name, each in judged.items() if each},
         {name: each for name, each in mixed.items() if each},
         {name: each for name, each in known.items() if each},

@@ -21,6 +21,7 @@ from drakegpt.data.suffix_array import load_suffix_array
 from drakegpt.errors import RunError
 from drakegpt.evaluation.originality import (
     LENGTHS,
+    HumanBaseline,
     find_spans,
     match_text,
     measure_held_out,
@@ -28,14 +29,14 @@ from drakegpt.evaluation.originality import (
 )
 from drakegpt.models.mixture import Mixture, WeightedCounts, load_general_weights
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_members
-from drakegpt.runs.originality import CopiedAt, find_memorizing, measure_course, write_texts
+from drakegpt.runs.originality import CopiedAt, find_start, is_memory, measure_course, write_texts
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_scores import identify_scored
 from drakegpt.runs.weights_file import pretrained_from_run
 
 log = logging.getLogger("drakegpt")
 
-FORMAT = 1
+FORMAT = 2
 TEXTS, CHARACTERS = 20, 500  # of a judgement
 STORED, STORED_WITH_COUNTS = "originality.json", "originality_with_counts.json"
 
@@ -48,7 +49,8 @@ class BriefOriginality:
     longest: int  # characters
     text: str = ""  # the one that copies most
     spans: tuple[tuple[int, int], ...] = ()  # of it, so long: first character, and the one after
-    memorizes_from: int | None = None  # an iteration
+    memorizes: bool = False  # copies more than people do
+    memorizes_from: int | None = None  # the iteration of its first text in training that shows it
 
     def cut(self) -> list[tuple[str, bool]]:
         """Cut the text into pieces, each of which is copied or not."""
@@ -60,10 +62,14 @@ class BriefOriginality:
         return [(text, copied) for text, copied in [*pieces, (self.text[reached:], False)] if text]
 
 
-def measure_people(data: Dataset) -> BriefOriginality:
-    """Measure the validation text; `longest` is the mean of blocks as long as a run's texts."""
+def measure_people(data: Dataset) -> HumanBaseline:
+    """Measure the validation text, in blocks as long as all texts of a run."""
     text = "".join(data.iter_text("val"))
-    people = measure_held_out(text, load_suffix_array(data), TEXTS * CHARACTERS)
+    return measure_held_out(text, load_suffix_array(data), TEXTS * CHARACTERS)
+
+
+def summarize_people(people: HumanBaseline) -> BriefOriginality:
+    """Return the share of the whole text, and the mean of the longest runs of its blocks."""
     longest = people.whole.longest.length if people.whole.longest else 0
     if people.blocks:
         longest = round(people.blocks.longest[0])
@@ -71,14 +77,13 @@ def measure_people(data: Dataset) -> BriefOriginality:
 
 
 def judge_briefly(
-    run: Run, people: float, device: torch.device, *, counts: bool = False
+    run: Run, people: HumanBaseline, device: torch.device, *, counts: bool = False
 ) -> BriefOriginality | None:
-    """Judge what a run writes, with counts if asked for; `None` for weights that write nothing.
-
-    `people`: the share that people copy.
-    """
+    """Judge what a run writes, with counts if asked for; `None` for weights that write nothing."""
     size = {"texts": TEXTS, "characters": CHARACTERS}
-    of = {"format": FORMAT, **size, "people": people, "counts": counts, **identify_scored(run)}
+    of = {"format": FORMAT, **size, **identify_scored(run)}
+    if counts:
+        of["order"] = HIGHEST_ORDER
     path = run.folder / (STORED_WITH_COUNTS if counts else STORED)
     try:
         stored = files.parse_json(path.read_text(encoding="utf-8"))
@@ -100,7 +105,7 @@ def judge_briefly(
     return judged
 
 
-def judge_counting(data: Dataset, people: float) -> BriefOriginality:
+def judge_counting(data: Dataset, people: HumanBaseline) -> BriefOriginality:
     """Judge what the n-gram counts write that are mixed with runs, alone."""
     ngrams = load_ngrams(data, HIGHEST_ORDER)
     alone = Mixture((), WeightedCounts(ngrams, load_general_weights()))
@@ -108,7 +113,7 @@ def judge_counting(data: Dataset, people: float) -> BriefOriginality:
 
 
 def _judge(
-    texts: list[str], data: Dataset, people: float, course: Sequence[CopiedAt] = ()
+    texts: list[str], data: Dataset, people: HumanBaseline, course: Sequence[CopiedAt] = ()
 ) -> BriefOriginality:
     source = load_suffix_array(data)
     copied = measure_originality(texts, source)
@@ -118,9 +123,10 @@ def _judge(
     ]
     most = max(range(len(texts)), key=lambda index: sum(span.length for span in spans[index]))
     places = tuple((span.start, span.start + span.length) for span in spans[most])
-    memorizes = find_memorizing(copied.shares[0], people, course)
     longest = copied.longest.length if copied.longest else 0
-    return BriefOriginality(copied.shares[0], longest, texts[most], places, memorizes)
+    memorizes = is_memory(copied.shares[0], people)
+    start = find_start(course, people) if memorizes else None
+    return BriefOriginality(copied.shares[0], longest, texts[most], places, memorizes, start)
 
 
 def _read(stored: Mapping[str, Any]) -> BriefOriginality:
@@ -131,5 +137,6 @@ def _read(stored: Mapping[str, Any]) -> BriefOriginality:
         int(stored["longest"]),
         str(stored["text"]),
         spans,
+        bool(stored["memorizes"]),
         None if start is None else int(start),
     )

@@ -7,7 +7,7 @@ trained on each, with the run's settings and as many epochs; so every song is re
 two. They are runs like any other, kept in the run's folder:
 
     runs/<name>/by-heart/<iterations>-<pair>a   the model of a half, and -<pair>b of its complement
-        songs.json                              its loss of each song
+        songs.json                              its loss of each song; then its weights are removed
 
 Not here: the halves (`data.song_halves`).
 """
@@ -15,7 +15,7 @@ Not here: the halves (`data.song_halves`).
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from drakegpt import files
 from drakegpt.compute.device import choose_device
 from drakegpt.config import TrainConfig
+from drakegpt.config.schema import Device
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.song_halves import choose_half, list_training_songs, select_half
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.scoring import score_tokens
 from drakegpt.runs.create import create_run
+from drakegpt.runs.lock import is_training
 from drakegpt.runs.run import Run, open_run
 from drakegpt.runs.session import train_run
 from drakegpt.training.reports import Report
@@ -72,6 +74,7 @@ class ByHeart:
 def measure_by_heart(
     run: Run,
     models: int,
+    device: Device = "auto",
     *,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda *_: None,
@@ -92,7 +95,7 @@ def measure_by_heart(
             what = f"model {done + 1} of {len(halves)}"
             progress(what, done * iters + iteration, len(halves) * iters)
 
-        if stop() or not _train_half(run, data, half, stop, report):
+        if stop() or not _train_half(run, data, half, device, stop, report):
             return _summarize(run, data, done // 2)
     return _summarize(run, data, len(halves) // 2)
 
@@ -102,7 +105,7 @@ def find_by_heart(run: Run) -> ByHeart | None:
     if not (run.folder / "by-heart").exists():
         return None
     pairs = 0
-    while all((_find_folder(run, half) / LOSSES).exists() for half in (pairs + 1, -pairs - 1)):
+    while all(_read_losses(run, half) is not None for half in (pairs + 1, -pairs - 1)):
         pairs += 1
     return _summarize(run, run.load_dataset(), pairs)
 
@@ -137,15 +140,20 @@ def _check(run: Run, data: Dataset) -> None:
         )
 
 
-def _configure_half(run: Run, half: int) -> TrainConfig:
-    """Return the run's settings for half of the text, without what only costs time."""
+def _configure_half(run: Run, half: int, device: Device) -> TrainConfig:
+    """Return the run's settings for half of the text, its schedule in half of the iterations.
+
+    Evaluations are as small as possible, unless the schedule depends on them.
+    """
     iters, config = count_half_iterations(run), run.config
+    share = iters / max(1, config.iters)
     return replace(
         config,
         iters=iters,
-        warmup_iters=min(config.warmup_iters, iters),
-        eval_interval=max(1, round(config.eval_interval * iters / max(1, config.iters))),
-        eval_iters=1,
+        warmup_iters=min(iters, round(config.warmup_iters * share)),
+        decay_interval=max(1, round(config.decay_interval * share)),
+        eval_interval=max(1, round(config.eval_interval * share)),
+        eval_iters=config.eval_iters if config.schedule == "plateau" else 1,
         minutes=0.0,
         max_epochs=0,
         patience=0,
@@ -153,6 +161,7 @@ def _configure_half(run: Run, half: int) -> TrainConfig:
         select_on="validation",
         wandb="off",
         seed=config.seed + abs(half),
+        device=device,
     )
 
 
@@ -160,18 +169,19 @@ def _train_half(
     run: Run,
     data: Dataset,
     half: int,
+    device: Device,
     stop: Callable[[], bool],
     report: Callable[[int], object],
 ) -> bool:
     """Train and score the model of a half unless that is done; return whether it is finished."""
     folder = _find_folder(run, half)
-    if (folder / LOSSES).exists():
+    if _read_losses(run, half) is not None:
         return True
-    if folder.exists() and not open_run(folder).checkpoints:
-        files.remove_folder(folder)  # killed before the first one
+    if folder.exists() and not open_run(folder).checkpoints and not is_training(open_run(folder)):
+        files.remove_folder(folder)  # killed before the first one, or its losses are damaged
     resume = folder.exists()
     if not resume:
-        config, facts = _configure_half(run, half), {"song_half": half}
+        config, facts = _configure_half(run, half, device), {"song_half": half}
         create_run(config, data, folder.name, facts=facts, root=folder.parent)
     model = open_run(folder)
 
@@ -180,7 +190,7 @@ def _train_half(
 
     if not model.finished and not train_run(model, resume=resume, progress=progress, stop=stop):
         return False
-    _score_songs(model, data)
+    _score_songs(model, data, device)
     return True
 
 
@@ -189,9 +199,9 @@ def _find_folder(run: Run, half: int) -> Path:
     return run.folder / "by-heart" / f"{count_half_iterations(run)}-{abs(half)}{side}"
 
 
-def _score_songs(model: Run, data: Dataset) -> None:
+def _score_songs(model: Run, data: Dataset, device_name: str) -> None:
     """Store the loss of each song, in nats per character."""
-    device = choose_device(model.config.device)
+    device = choose_device(device_name)
     weights = model.load_model(device)
     losses = []
     for tokens in list_training_songs(data)[1]:
@@ -201,15 +211,26 @@ def _score_songs(model: Run, data: Dataset) -> None:
         score = score_tokens(weights, tokens, data.tokenizer, device)
         losses.append(score.bits_per_character * math.log(2))
     files.write_text(model.folder / LOSSES, json.dumps(losses))
+    # The weights have told what they were trained for.
+    files.remove_folder(model.folder / "checkpoints")
+    (model.folder / "best.safetensors").unlink(missing_ok=True)
 
 
-def _read_losses(run: Run, half: int, songs: int) -> FloatArray:
-    losses = np.array(
-        files.parse_json((_find_folder(run, half) / LOSSES).read_text("utf-8")), float
-    )
-    if losses.shape != (songs,):
-        raise ValueError("other songs")
-    return losses
+def _read_losses(run: Run, half: int) -> FloatArray | None:
+    """Read the stored loss of each song, (songs,); `None` if there are none, or not all."""
+    try:
+        stored = files.parse_json((_find_folder(run, half) / LOSSES).read_text("utf-8"))
+        losses = np.array(stored, np.float64)
+    except (OSError, ValueError, TypeError):
+        return None
+    songs = len(list_training_songs(run.load_dataset())[0])
+    return losses if losses.shape == (songs,) and np.isfinite(losses).all() else None
+
+
+def _stack_losses(run: Run, halves: Sequence[int]) -> FloatArray:
+    """Read the losses of several models, all of which are there, (models, songs)."""
+    losses = [_read_losses(run, half) for half in halves]
+    return np.stack([each for each in losses if each is not None])
 
 
 def _summarize(run: Run, data: Dataset, pairs: int) -> ByHeart | None:
@@ -218,8 +239,7 @@ def _summarize(run: Run, data: Dataset, pairs: int) -> ByHeart | None:
         return None
     songs, tokens = list_training_songs(data)
     first, second = (
-        np.stack([_read_losses(run, sign * n, len(songs)) for n in range(1, pairs + 1)])
-        for sign in (1, -1)
+        _stack_losses(run, [sign * number for number in range(1, pairs + 1)]) for sign in (1, -1)
     )
     in_first = np.stack([choose_half(len(songs), n) for n in range(1, pairs + 1)])
     with_it, without_it = np.where(in_first, first, second), np.where(in_first, second, first)
@@ -236,7 +256,7 @@ def _summarize(run: Run, data: Dataset, pairs: int) -> ByHeart | None:
         )
     ]  # fmt: skip
     agreement = _compare_halves(memories)
-    reliability = None if agreement is None else 2 * agreement / (1 + agreement)
+    reliability = None if agreement is None else max(0.0, 2 * agreement / (1 + abs(agreement)))
     return ByHeart(
         tuple(sorted(known, key=lambda song: -song.memory)),
         2 * pairs,

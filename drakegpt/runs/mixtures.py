@@ -151,6 +151,16 @@ def load_members(
     return models[0] if len(models) == 1 else Mixture(models)
 
 
+def load_common_text(members: Sequence[PretrainedModel]) -> Dataset:
+    """Load the dataset that all these models were trained on.
+
+    Raises `UsageError` for a weights file, and for runs on several versions or datasets.
+    """
+    runs = [open_member(member) for member in members]
+    _check_dataset(runs)
+    return runs[0].load_dataset()
+
+
 def open_member(member: PretrainedModel) -> Run:
     """Open the run of a pretrained model, which names its text.
 

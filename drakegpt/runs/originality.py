@@ -31,7 +31,6 @@ from drakegpt.evaluation.originality import (
     summarize,
 )
 from drakegpt.generation.copy_limit import CopyLimit
-from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_texts
 from drakegpt.models.layers import LanguageModel
@@ -53,7 +52,7 @@ class CopiedSpan:
 
     @property
     def is_likely(self) -> bool:
-        """Whether counting would write it, too: a phrase, and not a memory."""
+        """Whether counting alone would write it, too."""
         return self.expected >= 1
 
 
@@ -75,7 +74,8 @@ class Judgement:
     most_copied: int  # index of the text with the most characters in copied spans
     spans: tuple[CopiedSpan, ...]  # of that text, of at least the shortest of `LENGTHS`
     course: tuple[CopiedAt, ...] = ()  # of a run's own texts, along its training
-    memorizes_from: int | None = None  # the iteration, if it does
+    memorizes: bool = False  # copies more than people do
+    memorizes_from: int | None = None  # the iteration of its first text in training that shows it
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,11 @@ def judge_run(
     """
     texts = write_texts(run.load_model(device, best=best), run.tokenizer, number, length)
     judged = judge_texts(texts, run.load_dataset())
-    people, course = judged.people, measure_course(run)
-    most = people.blocks.shares[0][2] if people.blocks else people.whole.shares[0]
-    memorizes_from = find_memorizing(judged.all.shares[0], most, course)
-    return replace(judged, course=course, memorizes_from=memorizes_from)
+    if best or not is_memory(judged.all.shares[0], judged.people):
+        return replace(judged, course=measure_course(run))
+    course = measure_course(run)
+    start = find_start(course, judged.people)
+    return replace(judged, course=course, memorizes=True, memorizes_from=start)
 
 
 def measure_course(run: Run) -> tuple[CopiedAt, ...]:
@@ -162,30 +163,35 @@ def measure_course(run: Run) -> tuple[CopiedAt, ...]:
     )
 
 
-def find_memorizing(share: float, people: float, course: Sequence[CopiedAt]) -> int | None:
-    """Find the iteration from which on a run copies more than people do, if it does now.
+def is_memory(share: float, people: HumanBaseline) -> bool:
+    """Whether a share of copied characters is more than people copy, and more than `ALARMING`.
 
-    `share`: of copied characters in what it writes. That is more where it is above `ALARMING` and
-    above `people`, a share of texts that people wrote; it is so from the first of its texts in
-    training from which on each of them copies more.
+    Of people that is what 95 % of their texts of that length do not exceed.
     """
-    most = max(ALARMING, people)
+    most = people.blocks.shares[0][2] if people.blocks else people.whole.shares[0]
+    return share > max(ALARMING, most)
+
+
+def find_start(course: Sequence[CopiedAt], people: HumanBaseline) -> int | None:
+    """Find the first text of a run in training from which on all are memory; its iteration."""
     start = None
     for each in course:
-        start = (each.iteration if start is None else start) if each.share > most else None
-    return start if share > most else None
+        if not is_memory(each.share, people):
+            start = None
+        elif start is None:
+            start = each.iteration
+    return start
 
 
 def read_lines(text: str, data: Dataset, run: Run | None, device: str) -> list[DraftLine]:
     """Read the lines of a draft, as a run on this dataset sees them if there is one.
 
-    Characters that the run cannot read are replaced or left out.
+    The draft has no characters that the dataset's tokenizer does not know.
     """
     source = load_suffix_array(data)
     if run is None:
         return read_draft(text, source)
-    fitted = fit_prompt(text, run.tokenizer, skip_unknown=True).text
-    return read_draft(fitted, source, run.load_model(choose_device(device)), run.tokenizer)
+    return read_draft(text, source, run.load_model(choose_device(device)), run.tokenizer)
 
 
 def judge_texts(texts: Sequence[str], data: Dataset) -> Judgement:

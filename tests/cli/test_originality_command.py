@@ -87,6 +87,15 @@ def test_the_lines_of_a_draft_as_a_run_reads_them(drakegpt, songs, tmp_path):
     assert lines[1]["nearest"] == ""
 
 
+def test_a_draft_is_read_in_the_characters_of_the_text(drakegpt, songs, tmp_path):
+    draft = tmp_path / "draft.txt"
+    draft.write_text("The 3 Trains Are Leaving Town Tonight ✨", encoding="utf-8")
+    shown = drakegpt("eval", "--originality", "--file", draft, "--data", songs)
+    assert "«the 3 trains are leaving town tonight" in shown.out
+    assert "T → t" in shown.err
+    assert "✨" in shown.err
+
+
 def test_the_figure_is_kept_as_png_and_svg(drakegpt, songs, home, tmp_path):
     draft = tmp_path / "draft.txt"
     draft.write_text("trains leave at night", encoding="utf-8")
@@ -127,7 +136,10 @@ def test_a_model_that_memorizes_is_named_with_the_iteration(drakegpt, memorizer)
     start = found["memorizes_from"]
     assert 30 < start <= 300
     assert all(share > 0.1 for iteration, share in shares.items() if iteration >= start)
-    assert f"m memorizes: from iteration {start}" in judged.out
+    assert (
+        f"m memorizes: it copies more than people do, first seen at iteration {start}"
+        in " ".join(judged.out.split())
+    )
     of_best = ("eval", memorizer, "--originality", "--samples", 4, "--length", 160, "--best")
     before = drakegpt(*of_best, "--json").json
     assert before["all"]["shares"][0] < found["all"]["shares"][0] / 2
@@ -159,14 +171,14 @@ def test_a_comparison_tells_and_its_report_shows_what_is_copied(drakegpt, memori
     mixed = found["with_counts"]["m"]["share"]
     assert found["counting"]["share"] > 0.3
     for text in (
-        "TransformerLM", f"{judged['share']:.1%}", "people", "memorizes from", "counts alone",
-        "TransformerLM + counts", f"{mixed:.1%}",
+        "TransformerLM", f"{judged['share']:.1%}", "people", "TransformerLM + counts",
+        f"seen at {judged['memorizes_from']}", "counts alone", f"{mixed:.1%}",
     ):  # fmt: skip
         assert text in table
     card = page.read_text(encoding="utf-8").partition('<section id="originality"')[2]
     start, end = judged["spans"][0]
     assert f"<mark>{judged['text'][start:end]}" in card
-    assert f"from iteration {judged['memorizes_from']}" in card
+    assert f"first seen at iteration {judged['memorizes_from']}" in card
 
 
 def test_a_judgement_is_kept_until_the_weights_change(drakegpt, memorizer, home, monkeypatch):
@@ -199,6 +211,8 @@ def test_with_counts_copying_is_limited_unless_it_is_allowed(drakegpt, memorizer
         (("r", "--samples", 3), "--samples is for --originality"),
         (("r", "--file", "x.txt"), "--file is for --originality"),
         (("r", "--originality", "--file", "x.txt", "--samples", 3), "--file is one text"),
+        (("r", "--originality", "--file", "x.txt", "--best"), "--file is one text"),
+        (("r", "--originality", "--file", "x.txt", "--counts"), "--originality judges one run"),
         (("r", "--originality", "--counts"), "--originality judges one run"),
         (("--originality", "--file", "missing.txt", "--data", "songs"), "missing.txt"),
         (("r", "--originality", "--length", 5), "--length"),

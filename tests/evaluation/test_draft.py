@@ -35,6 +35,14 @@ def test_the_nearest_line_is_that_of_a_whole_search():
     )  # fmt: skip
 
 
+def test_long_lines_are_compared_in_full():
+    line = " ".join(make_lines(8))
+    index = LineIndex(build_suffix_array(f"{line}\nanother line of it".encode()))
+    text, similarity = index.find_nearest(line.replace("night", "nacht").replace("a", "o"))
+    assert text == line
+    assert similarity > 0.85
+
+
 @pytest.mark.parametrize("line", ["", "ab", "zzzzz zzzzz", "é日👩"])
 def test_a_line_with_nothing_in_common_has_no_nearest_one(line):
     index = LineIndex(build_suffix_array("\n".join(make_lines(20)).encode()))

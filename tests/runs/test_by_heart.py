@@ -118,10 +118,10 @@ def test_single_songs_left_out_agree(train_on, monkeypatch):
         nonlocal number
         number += 1
         monkeypatch.setattr(song_halves, "choose_half", lambda *_: inside)
-        config = replace(by_heart._configure_half(run, 1), seed=100 + number // 2)
+        config = replace(by_heart._configure_half(run, 1, "cpu"), seed=100 + number // 2)
         model = create_run(config, data, facts={"song_half": 1})
         train_run(model)
-        by_heart._score_songs(model, data)
+        by_heart._score_songs(model, data, "cpu")
         return by_heart.files.parse_json((model.folder / by_heart.LOSSES).read_text())[index]
 
     memories = [known[song.title].memory for song in songs]
@@ -154,6 +154,17 @@ def test_it_is_resumed_and_kept(train_on):
     trained = len(steps)
     assert measure_by_heart(run, 4, progress=lambda *step: steps.append(step)) == resumed
     assert len(steps) == trained
+
+
+def test_damaged_losses_are_measured_again(train_on):
+    run = train_on(make_songs())
+    first = measure_by_heart(run, 4)
+    stored = run.folder / "by-heart" / "60-2a" / by_heart.LOSSES
+    for damage in ("[", "[1.0]", "[NaN]", "{}"):
+        stored.write_text(damage)
+        assert by_heart.find_by_heart(run) is None
+        assert measure_by_heart(run, 4) == first
+    assert by_heart.find_by_heart(run) == first
 
 
 @pytest.mark.parametrize(

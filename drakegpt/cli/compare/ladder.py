@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drakegpt.experiments.ladder import Comparison, Selection
     from drakegpt.experiments.results import ResultRow
     from drakegpt.report.originality import CopiedRow, Originality
+    from drakegpt.runs.brief_originality import BriefOriginality
     from drakegpt.runs.run import Run
 
 # The rung that may be worse than the one before it, and what is said of it then.
@@ -260,16 +261,24 @@ def _render_originality(comparison: "Comparison", judged: "Originality") -> None
         Column("text", lambda row: row.label, wraps=True),
         Column(f"copied from {LENGTHS[0]}", lambda row: f"{row.judged.share:.1%}"),
         Column("longest", lambda row: f"{row.judged.longest:,}"),
-        Column("memorizes from", lambda row: format_or_blank(row.judged.memorizes_from, ","), 1),
+        Column("memorizes", lambda row: _describe_memory(row.judged), 1),
     )
     rows = list_rows([*comparison.rows, *comparison.others], judged)
     console.show("")
     show_table("Is it copying?", columns, rows)
     console.show(
         f"Copied: characters in runs of {LENGTHS[0]} or more that stand in the training text word "
-        f"for word, of {TEXTS * CHARACTERS:,}. Longest: of such runs; of people, in as much text. "
+        f"for word, of {TEXTS * CHARACTERS:,}. Longest: of all runs that stand there; of people, "
+        "in as much text. "
         "`drakegpt eval RUN --originality` shows them."
     )
+
+
+def _describe_memory(judged: "BriefOriginality") -> str:
+    if not judged.memorizes:
+        return ""
+    start = judged.memorizes_from
+    return "yes" if start is None else f"seen at {start:,}"
 
 
 def _render_curves(comparison: "Comparison") -> None:
