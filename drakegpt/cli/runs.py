@@ -61,7 +61,7 @@ def list_(json: options.Json = False) -> None:
         return
     others = [{"run": folder.name, "state": error.state} for folder, error in unreadable]
     show_table("", _COLUMNS, [*readable, *others])
-    console.note("Losses: estimated while training; `drakegpt eval RUN` scores whole splits.")
+    console.show("Losses: estimated while training; `drakegpt eval RUN` scores whole splits.")
     for folder, error in unreadable:
         console.warn(f"{folder.name}: {error.problem}")
 

@@ -26,7 +26,7 @@ from drakegpt.config.schema import (
     TrainConfig,
 )
 from drakegpt.config.validate import check_setting, check_together, validate
-from drakegpt.errors import UsageError, shorten, show_value, suggest_or_list
+from drakegpt.errors import UsageError, shorten, show_value, suggest_name, suggest_or_list
 
 
 def resolve(model: str, size: str, data: str, *layers: Mapping[str, Any]) -> TrainConfig:
@@ -169,5 +169,5 @@ def parse_model(text: str, among: Sequence[str] = MODEL_NAMES) -> ModelName:
     other = find_model(text)
     raise UsageError(
         f"{other} is no choice here." if other else f"There is no model named '{shorten(text)}'.",
-        suggest_or_list(text, among, "The models are"),
+        f"{suggest_name(text, among)}The models are: {', '.join(among)}.",
     )

@@ -11,6 +11,7 @@ from learning import record
 from drakegpt.config import resolve
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.errors import NotEnoughMemoryError, RunError, UsageError
+from drakegpt.runs import run_trainer
 from drakegpt.runs import session as session_module
 from drakegpt.runs.changes import change_settings
 from drakegpt.runs.checkpoint import list_checkpoints, load_weights
@@ -318,7 +319,7 @@ def test_running_out_of_memory_is_one_error_and_leaves_no_run(prepared, monkeypa
 
     monkeypatch.setattr(Trainer, "_step", fail_later)
     if moment == "start":
-        monkeypatch.setattr(session_module, "build_initial_model", fail)
+        monkeypatch.setattr(run_trainer, "build_initial_model", fail)
     with pytest.raises(NotEnoughMemoryError, match="TransformerLM with batches of 16 windows") as e:
         record(run)
     assert e.value.fix.startswith("Take --batch-size 8 --grad-accumulation 4,")
