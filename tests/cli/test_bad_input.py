@@ -36,7 +36,7 @@ MISTAKES = [
     ("train GPT5", 2, ["no model named 'GPT5'", "TransformerLM"]),
     ("train BigramML", 2, ["Did you mean BigramLM"]),
     ("train BigramLM --iters", 2, ["--iters"]),
-    ("train BigramLM --iters many", 2, ["--iters", "integer"]),
+    ("train BigramLM --iters many", 2, ["--iters", "should be a whole number"]),
     ("train BigramLM --iters 0", 2, ["iters", "0"]),
     ("train BigramLM --iters -5", 2, ["iters", "-5"]),
     ("train BigramLM --dropout 1.5", 2, ["dropout", "1.5"]),

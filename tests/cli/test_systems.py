@@ -52,6 +52,12 @@ def test_bpe_from_fetch_to_text(drakegpt, songs, home, tmp_path):
     assert other.out != streamed.out
 
 
+def rows_of_losses(shown):
+    """The rows of a comparison's first table, by what is in their first column."""
+    lines = shown.partition("Is it copying?")[0].splitlines()
+    return {line.split("│")[1].strip(): line for line in lines if "│" in line}
+
+
 @pytest.mark.slow
 def test_characters_and_longer_tokens_side_by_side(drakegpt, songs):
     drakegpt("data", "fetch", songs, "--tokenizer", "bpe", "--vocab-size", 300)
@@ -65,8 +71,7 @@ def test_characters_and_longer_tokens_side_by_side(drakegpt, songs):
     assert alone["characters"] == alone["tokens"] == score["characters"]
     shown = drakegpt("compare")
     assert shown.code == 0, shown.err
-    losses = shown.out.partition("Is it copying?")[0].splitlines()
-    rows = {line.split("│")[1].strip(): line for line in losses if "│" in line}
+    rows = rows_of_losses(shown.out)
     longer = rows["GPT1LM (300 BPE tokens)"]
     assert f"{score['bits_per_character']:.3f}" in longer
     assert f"{score['loss']:.4f}" not in longer
@@ -76,7 +81,7 @@ def test_characters_and_longer_tokens_side_by_side(drakegpt, songs):
     assert {row["tokenizer"] for row in others} == {"char", "bpe"}
     # seen from the other side, the losses that can stand side by side are the tokens' own
     turned = drakegpt("compare", "--data", "songs-bpe")
-    rows = {line.split("│")[1].strip(): line for line in turned.out.splitlines() if "│" in line}
+    rows = rows_of_losses(turned.out)
     assert f"{score['loss']:.4f}" in rows["GPT1LM (300 BPE tokens)"]
     assert f"{alone['loss']:.4f}" not in rows["GPT1LM"]
     assert "nats per token of 300 over" in turned.out
