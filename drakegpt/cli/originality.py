@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN_NGRAMS = (5, 10, 15, 20, 30)  # characters
 SHOWN_SPANS, MOST_SHOWN = 10, 100  # spans in a list, and characters of one
-MAX_BARS = 40  # of a curve
+MIN_BARS, MAX_BARS = 10, 40  # of a curve
 LEAST_SIMILARITY = 0.6  # of lines: unrelated ones have up to half of their letters in common
 MARKS = "«»"  # around copied spans, where there are no colours
 
@@ -117,7 +117,8 @@ def _show(judgement: "Judgement", name: str, data: "Dataset") -> None:
     )
     width = max(len(label) for label, _ in both)
     for label, judged in both:
-        curve = sparkline([0.0, *judged.novelty, 1.0], len(judged.novelty) + 2)[1:-1]
+        bars = min(len(judged.novelty), max(MIN_BARS, console.results().width - width - 1))
+        curve = sparkline([0.0, *judged.novelty, 1.0], bars + 2)[1:-1]  # of all from 0 to 1
         console.show(f"{label:<{width}} {console.styled(curve, 'green')}")
     console.show(
         f"Curves: of runs of 1 to {len(judgement.all.novelty)} characters, from 0 to 100 %."
