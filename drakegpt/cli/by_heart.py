@@ -25,8 +25,9 @@ def judge_run(
 ) -> None:
     """Train pairs of models on halves of a run's songs, and show which songs they remember."""
     from drakegpt.cli.interrupts import Interrupts
-    from drakegpt.runs.by_heart import count_half_iterations, measure_by_heart
+    from drakegpt.runs.by_heart import check_songs, count_half_iterations, measure_by_heart
 
+    check_songs(run)
     wanted = 2 * -(-(models or MODELS) // 2)
     iterations = pluralize(count_half_iterations(run), "iteration")
     console.note(

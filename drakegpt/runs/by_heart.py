@@ -85,8 +85,8 @@ def measure_by_heart(
     again, and an interrupted one is resumed. Raises `UsageError` for a run that says nothing of
     its songs.
     """
+    check_songs(run)
     data = run.load_dataset()
-    _check(run, data)
     halves = [half for number in range(1, models // 2 + 1) for half in (number, -number)]
     iters = count_half_iterations(run)
     for done, half in enumerate(halves):
@@ -115,8 +115,9 @@ def count_half_iterations(run: Run) -> int:
     return max(1, round(int(run.last_evaluation["iteration"]) / 2))
 
 
-def _check(run: Run, data: Dataset) -> None:
+def check_songs(run: Run) -> None:
     """Raise `UsageError` unless models like the run can be trained on halves of its songs."""
+    data = run.load_dataset()
     count = len(list_training_songs(data)[0]) if data.songs else 0
     if count < FEWEST_SONGS:
         raise UsageError(
@@ -127,8 +128,8 @@ def _check(run: Run, data: Dataset) -> None:
         )
     if run.derived or run.config.init_from or not run.last_evaluation:
         raise UsageError(
-            f"{run.name} did not begin with random weights: models like it would have read all "
-            "songs before.",
+            f"{run.name} was not trained here from random weights, so no models like it can be "
+            "trained on halves of its songs.",
             "Name a run that `drakegpt train` made without --init-from.",
         )
     shortest = min(len(part) for part in select_half(data, 1))
@@ -146,7 +147,7 @@ def _configure_half(run: Run, half: int, device: Device) -> TrainConfig:
     Evaluations are as small as possible, unless the schedule depends on them.
     """
     iters, config = count_half_iterations(run), run.config
-    share = iters / max(1, config.iters)
+    share = iters / max(1, int(run.last_evaluation["iteration"]))
     return replace(
         config,
         iters=iters,

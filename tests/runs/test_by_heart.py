@@ -178,8 +178,13 @@ def test_runs_that_say_nothing_of_their_songs(train_on, drakegpt):
     run = train_on(make_songs())
     with pytest.raises(UsageError, match="too few for the context"):
         measure_by_heart(replace(run, config=replace(run.config, context_length=2000)), 4)
-    with pytest.raises(UsageError, match="did not begin with random weights"):
+    with pytest.raises(UsageError, match="not trained here from random weights"):
         measure_by_heart(replace(run, config=replace(run.config, init_from="other")), 4)
+    packed = drakegpt("export", "packed", run.name, "--name", "packed")
+    assert packed.code == 0, packed.err
+    refused = drakegpt("eval", "packed", "--by-heart")
+    assert refused.code == 2
+    assert "not trained here from random weights" in " ".join(refused.err.split())
     shown = drakegpt("eval", run.name, "--by-heart", "--models", 4)
     assert shown.code == 0, shown.err
     for text in (NONSENSE, "memory", "can be said from 8 models on"):
