@@ -56,11 +56,11 @@ EVAL_ITERS = 200
 EVALUATION_SHARE = 0.08
 MIN_EVALUATED_TOKENS = 2048
 WIDE = 96  # from this width on, most of the time is arithmetic
+EMA_REACH = 100.0  # iterations of the average of the weights, at the most
 # How often a text is read before dropout pays: the trials are in .github/EXPERIMENTS.md. Wide
 # models with `fast` have none below the first number; `best` has the dropout of the last row that
 # starts at or below the epochs of the run: epochs, dropout, token dropout.
 FAST_EPOCHS_WITHOUT_DROPOUT = 5
-EMA_REACH = 100.0  # iterations of the average of the weights, at the most
 BEST_DROPOUT = ((0, 0.0, 0.0), (12, 0.1, 0.0), (25, 0.2, 0.0), (60, 0.3, 0.15))
 SIZE_SETTINGS: dict[str, dict[str, Any]] = {
     "default": _COMMON
