@@ -129,6 +129,12 @@ class BPETokenizer:
 
         return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
 
+    def list_merges(self) -> list[tuple[int, int, int]]:
+        """List the pairs of tokens that become one: left, right, merged; the first learned first."""
+        model = self._data["model"]
+        number = model["vocab"].__getitem__
+        return [(number(a), number(b), number(a + b)) for a, b in model["merges"]]
+
     def unknown(self, text: str) -> list[str]:
         """List lone surrogates; every other character can be encoded."""
         try:
