@@ -1,0 +1,181 @@
+/* Surprise: how many bits each character of a text was to two models, and what they expected.
+ *
+ * With what counting says for the same place. Not here: how bits are computed.
+ */
+
+const BIT_STEPS = [1, 2, 4, 6, 8]; // bits per character from which a colour begins
+
+function openSurprise(place, page) {
+  const input = make("textarea", { rows: 4, maxlength: MOST_TEXT, dir: "auto" });
+  const status = makeStatus();
+  const first = page.ladder[0];
+  const sides = (first === page.best ? [first] : [first, page.best]).map((model) => makeSide(page, model, touch));
+  const detail = makeDetail(page, sides);
+  let waiting;
+  let offset = 0;
+  input.value = page.text;
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => page.changeText(input.value), 300);
+  });
+  function touch(at) {
+    offset = at;
+    for (const side of sides) side.select(offset);
+    detail.draw(offset).catch(fail);
+  }
+  const fail = (error) => (status.textContent = error.message);
+  async function read() {
+    status.textContent = "Reading …";
+    try {
+      const read = sides.map((side) =>
+        side.read((done) => (status.textContent = `Reading … ${formatPercent(done)}`)),
+      );
+      if ((await Promise.all(read)).includes(undefined)) return; // the text has changed again
+      status.textContent = "";
+      touch(Math.min(offset, Math.max(0, page.text.length - 1)));
+    } catch (error) {
+      fail(error);
+    }
+  }
+  sides.forEach((side) => side.onchange(read));
+  place.append(
+    labelled("Any text", input),
+    make("p", { class: "note" }, "Touch a character, or walk with the arrow keys, to see what each model expected there."),
+    makeColourKey(), make("div", { class: "sides" }, ...sides.map((side) => side.element)),
+    status, detail.element,
+  );
+  offset = Math.floor(page.text.length / 3);
+  whenSeen(place, () => {
+    page.onText(read);
+    read();
+  });
+}
+
+function makeColourKey() {
+  const names = [0, ...BIT_STEPS].map((from, i) => {
+    const to = BIT_STEPS[i];
+    if (!from) return `under ${to} bit`;
+    return to ? `${from} to ${to}` : `${from} and more`;
+  });
+  const steps = names.map((name, i) => make("li", {}, make("span", { class: `s${i}` }, name)));
+  return make("ul", { class: "steps", "aria-label": "Colours, in bits per character" }, ...steps);
+}
+
+function colourOf(bits, characters) {
+  return `s${BIT_STEPS.filter((step) => bits / characters >= step).length}`;
+}
+
+/** What stands before the text of the views: the beginning of a line, if it is somebody's own. */
+function textBefore(page) {
+  return page.text === page.givenText ? page.before : "\n";
+}
+
+/** One model and the text in its colours. */
+function makeSide(page, chosen, touch) {
+  let model = chosen;
+  let pieces = [];
+  let changed = () => {};
+  const latest = makeLatest(page.ask);
+  const mean = make("p", { class: "mean" }, make("b", {}, "–"), " bits per character");
+  const walk = makeWalk("Text, coloured by surprise", (i) => touch(pieces[i].start));
+  const choice = makeModelChoice("Model", page.models, model, (next) => {
+    model = next;
+    changed();
+  });
+  const indexAt = (offset) => Math.max(0, pieces.findLastIndex((piece) => piece.start <= offset));
+  async function read(progress) {
+    const question = { model: model.index, before: textBefore(page), text: page.text };
+    const found = await latest("surprise", question, (part) => progress(part.done));
+    if (!found) return undefined;
+    let start = 0;
+    pieces = found.map((piece) => {
+      start += piece.text.length;
+      return { ...piece, start: start - piece.text.length };
+    });
+    walk.draw(pieces.map(describeCell));
+    mean.firstChild.textContent = formatBits(meanBits(pieces));
+    return true;
+  }
+  return {
+    element: make("div", { class: "side" }, choice, mean, walk.element),
+    read,
+    onchange: (listener) => (changed = listener),
+    select: (offset) => walk.select(indexAt(offset)),
+    at: (offset) => pieces[indexAt(offset)],
+    model: () => model,
+  };
+}
+
+function describeCell({ text, bits }) {
+  const name = bits === null ? "unknown" : `${bits.toFixed(1)} bits`;
+  const colour = bits === null ? "unknown" : colourOf(bits, Array.from(text).length);
+  return { text, class: colour, name: `${namePiece(text)}, ${name}` };
+}
+
+/** Mean bits per character of the pieces that the model knows. */
+function meanBits(pieces) {
+  const known = pieces.filter((piece) => piece.bits !== null);
+  const sum = (term) => known.reduce((total, piece) => total + term(piece), 0);
+  return known.length ? sum((piece) => piece.bits) / sum((piece) => Array.from(piece.text).length) : 0;
+}
+
+// --- The touched place --------------------------------------------------------------------------------
+
+/** What each model expected at a place, and what counting says: {element, draw(offset)}. */
+function makeDetail(page, sides) {
+  const latest = makeLatest(page.ask);
+  const heading = make("h3");
+  const panels = sides.map(() => {
+    const bars = makeBars(5);
+    const head = make("p");
+    return { head, bars, element: make("div", { class: "panel" }, head, bars.element) };
+  });
+  const counting = page.counts ? make("div", { class: "panel counting" }) : null;
+  const element = make("div", { class: "detail" }, heading, make("div", { class: "panels" }, ...panels.map((panel) => panel.element), counting));
+  const draw = async (offset) => {
+    const text = textBefore(page) + page.text.slice(0, offset);
+    const piece = sides[0].at(offset);
+    heading.replaceChildren("After ", make("q", { dir: "auto" }, showPiece(text.slice(-20)).replaceAll("␣", " ")), piece ? " came " : "", piece ? quotePiece(piece.text) : "");
+    panels.forEach((panel, i) => drawPanel(panel, sides[i], offset));
+    if (!counting) return;
+    const orders = await latest("counting", { text });
+    if (orders) drawCounting(counting, orders, page.counts);
+  };
+  return { element, draw };
+}
+
+function drawPanel({ head, bars }, side, offset) {
+  const piece = side.at(offset);
+  const name = makeName(side.model());
+  if (!piece || piece.bits === null) {
+    head.replaceChildren(name, piece ? " never saw this character." : " has nothing to read.");
+    bars.draw([]);
+    return;
+  }
+  head.replaceChildren(
+    name, ` gave ${side.model().unit === "character" ? "it" : "this piece"} ${formatPercent(2 ** -piece.bits)}: `,
+    make("b", {}, `${piece.bits.toFixed(1)} bits`), `, its ${ordinal(piece.rank)} guess.`,
+  );
+  bars.draw(piece.likeliest, piece.text);
+}
+
+function ordinal(number) {
+  const tens = number % 100;
+  const ending = tens > 10 && tens < 14 ? "th" : { 1: "st", 2: "nd", 3: "rd" }[number % 10] ?? "th";
+  return number === 1 ? "first" : `${number}${ending}`;
+}
+
+/** How often each character followed what stands before the place, in the training text. */
+function drawCounting(panel, orders, counts) {
+  const full = counts.full ? ` The best counting in this report, of order ${counts.full.order}, has ${formatBits(counts.full.bits)}.` : "";
+  const lines = [...orders].reverse().map(({ context, occurrences, followers }) => {
+    const seen = context ? ["After ", quotePiece(context)] : ["Anywhere"];
+    const list = followers.flatMap(([piece, count]) => [quotePiece(piece), ` ${count.toLocaleString("en")} `]);
+    return make("li", {}, make("span", {}, ...seen, ` (${countOf(occurrences, "time")}): `), ...list);
+  });
+  panel.replaceChildren(
+    make("h4", {}, "What counting says"), make("p", { class: "note" }, "What followed in the text that the models learned from, and how often:"),
+    make("ol", { class: "orders" }, ...lines),
+    make("p", { class: "note" }, `Counting up to ${countOf(counts.order, "character")} together, here, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
+  );
+}
