@@ -88,7 +88,7 @@ function makeHead(title, role, pieces, weights) {
   const most = order.flatMap((i) => [quotePiece(pieces[i]), ` ${formatPercent(weights[i])} `]);
   return make(
     "div", { class: "attention-head" },
-    make("h4", {}, title, " ", make("small", {}, role ? likes : "")),
+    make("h3", {}, title, " ", make("small", {}, role ? likes : "")),
     make("div", { class: "text verse", dir: "auto", "aria-hidden": "true" }, ...text),
     make("p", { class: "note" }, "Most: ", ...most),
   );

@@ -131,6 +131,7 @@ function makeBars(size, onpick) {
   const rows = Array.from({ length: size }, () => makeBar(onpick));
   const element = make("ol", { class: "bars" }, ...rows.map((row) => row.element));
   const draw = (chances, came) => {
+    element.classList.toggle("pieces", chances.some(([piece]) => piece.length > 2));
     rows.forEach((row, i) => row.draw(chances[i], came !== undefined && chances[i]?.[0] === came));
   };
   return { element, draw };
