@@ -46,7 +46,7 @@ function openAttention(place, page) {
   }
   place.append(
     choice, make("p", { class: "note" }, "Touch a character, or walk with the arrow keys."), walk.element,
-    note, makeWeightKey(), heads, status,
+    status, note, makeWeightKey(), heads,
     make("p", { class: "note" }, "A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
   );
   current = Math.floor(Array.from(page.text).length / 3);

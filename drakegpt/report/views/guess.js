@@ -6,7 +6,7 @@
  */
 
 const AHEAD = 40; // characters that the models read ahead
-const SEEN_BEFORE = 220; // characters before the hidden one that are shown
+const SEEN_BEFORE = 180; // characters before the hidden one that are shown
 const JUMP = 150; // characters to the next text, at least
 const FEW = 20; // letters, below which a result says next to nothing
 const ENOUGH = 100;
@@ -74,9 +74,11 @@ function openGuess(place, page) {
   });
   place.append(
     make("p", { class: "note" }, "Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
-    board.element, status,
-    make("div", { class: "actions" }, board.giveUp, onward, restart),
-    result.element,
+    make(
+      "div", { class: "duo" },
+      make("div", {}, status, result.last, board.element, make("div", { class: "actions" }, board.giveUp, onward, restart)),
+      result.element,
+    ),
   );
   board.draw(all, at, tried);
   result.draw(ranks, places);
@@ -136,7 +138,7 @@ function makeBoard(characters, guess, showIt) {
         event.preventDefault();
       },
     },
-    make("div", { class: "text sample hidden-line", dir: "auto" }, text, gap), wrong, keys.element,
+    make("div", { class: "window" }, make("div", { class: "text sample", dir: "auto" }, text, gap)), wrong, keys.element,
   );
   const draw = (all, at, tried) => {
     text.textContent = showText(all.slice(Math.max(0, at - SEEN_BEFORE), at).join(""));
@@ -166,7 +168,7 @@ function makeKeys(characters, guess) {
   const names = [...shared.keys()].sort(compareKeys);
   const keys = names.map((name) => {
     const forms = shared.get(name);
-    const button = makeButton("", () => guess(shown(forms)), { class: "key" });
+    const button = makeButton("", () => guess(shown(forms)), { class: "letter" });
     return { forms, button };
   });
   const paint = () => {
@@ -185,7 +187,7 @@ function makeKeys(characters, guess) {
     guess(exact ? typed : shown(key.forms));
   };
   const double = keys.some(({ forms }) => forms.length > 1);
-  const shift = makeButton("⇧ Capitals", () => turn(!capitals), { class: "key wide", "aria-pressed": "false" });
+  const shift = makeButton("⇧ Capitals", () => turn(!capitals), { class: "letter wide", "aria-pressed": "false" });
   const turn = (on) => {
     capitals = on;
     shift.setAttribute("aria-pressed", on);
@@ -212,11 +214,12 @@ function compareKeys(a, b) {
 
 // --- The result -------------------------------------------------------------------------------------
 
-/** A row for each player: {element, draw(ranks, places)}. */
+/** A row for each player, and a line about the last letter: {element, last, draw(ranks, places)}. */
 function makeResult(page, { players }) {
   const latest = makeLatest(page.ask);
   const rows = [makePlayerRow("you", "You"), ...players.map(makeOpponentRow)];
   const words = make("p", { class: "note" });
+  const last = make("p", { class: "latest" });
   const element = make(
     "div", { class: "result" }, make("h3", {}, "So far"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
@@ -226,17 +229,27 @@ function makeResult(page, { players }) {
     if (bounds === undefined) return;
     const scores = players.map(({ found }) => scorePlayer(found, places));
     const top = Math.max(4, bounds?.upper ?? 0, ...scores.map((score) => score?.bits ?? 0));
-    rows[0].draw(bounds && describeYou(bounds, ranks), top);
+    rows[0].draw(bounds && describeYou(bounds), top);
     players.forEach((_, i) => rows[i + 1].draw(scores[i], top));
     words.textContent = describeTrust(ranks.length, bounds);
+    last.replaceChildren(...(ranks.length ? describeLast(players, places.at(-1)) : []));
   };
-  return { element, draw };
+  return { element, last, draw };
 }
 
-function describeYou({ lower, upper, meanGuesses }, ranks) {
+/** At which guess the others had a character. */
+function describeLast(players, place) {
+  const guesses = players.map(({ model, found }) => {
+    const who = model ? [makeSign(model), make("span", { class: "unseen" }, model.label)] : ["counting"];
+    return make("span", {}, ...who, ` ${found.get(place)?.rank ?? "…"}`);
+  });
+  return ["The others had it at guess: ", ...guesses];
+}
+
+function describeYou({ lower, upper, meanGuesses }) {
   const middle = (lower + upper) / 2;
   const text = `${middle.toFixed(1)} (${lower.toFixed(1)} to ${upper.toFixed(1)})`;
-  return { bits: middle, text, lower, upper, mean: meanGuesses, last: ranks.at(-1) };
+  return { bits: middle, text, lower, upper, mean: meanGuesses };
 }
 
 /** Over the places that both have reached; null if there is none. */
@@ -244,7 +257,7 @@ function scorePlayer(found, places) {
   const read = places.map((place) => found.get(place)).filter((each) => each?.rank);
   if (!read.length) return null;
   const mean = (key) => read.reduce((sum, each) => sum + each[key], 0) / read.length;
-  return { bits: mean("bits"), text: formatBits(mean("bits")), mean: mean("rank"), last: found.get(places.at(-1))?.rank };
+  return { bits: mean("bits"), text: formatBits(mean("bits")), mean: mean("rank") };
 }
 
 function makeOpponentRow({ model }) {
@@ -261,9 +274,7 @@ function makePlayerRow(colour, name) {
   );
   const draw = (score, top) => {
     bits.textContent = score ? `${score.text} bits` : "–";
-    guesses.textContent = score
-      ? `last at guess ${score.last ?? "…"}, on average ${score.mean.toFixed(1)}`
-      : "";
+    guesses.textContent = score ? `${score.mean.toFixed(1)} guesses on average` : "";
     const set = (name, value) => meter.style.setProperty(name, (value / top).toFixed(4));
     set("--from", score?.lower ?? 0);
     set("--to", score?.upper ?? score?.bits ?? 0);

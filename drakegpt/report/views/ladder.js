@@ -36,7 +36,7 @@ function openLadder(place, page) {
   });
   place.append(
     make("p", { class: "note" }, "Height: how wrong the model is on text it never saw, in bits per character. Lower is better."),
-    steps.element, idea,
+    make("div", { class: "duo" }, steps.element, idea),
     make("ol", { class: "cards" }, ...cards.map((card) => card.element)),
     make(
       "div", { class: "actions" }, labelled("Begin with", prompt), labelled("Seed", seed), renew,
@@ -66,7 +66,7 @@ function makeCard(model, onclick) {
   const heading = make("h3", {}, makeName(model));
   const element = make(
     "li", { class: `card ${model.colour}`, click: onclick },
-    make("div", { class: "head" }, heading, bits), paper.element,
+    make("div", { class: "head" }, heading, bits), make("p", { class: "own-idea" }, model.idea), paper.element,
   );
   return { element, paper, model };
 }

@@ -38,6 +38,6 @@ function makeStages(model) {
   steps.choose(0);
   return [
     make("p", { class: "note" }, `Height: ${unit}, of held-out text. Below: the steps of training until then.`),
-    steps.element, told, paper.element,
+    make("div", { class: "duo" }, steps.element, make("div", {}, told, paper.element)),
   ];
 }

@@ -10,7 +10,7 @@ function openSurprise(place, page) {
   const status = makeStatus();
   const first = page.ladder[0];
   const sides = (first === page.best ? [first] : [first, page.best]).map((model) => makeSide(page, model, touch));
-  const detail = makeDetail(page, sides);
+  const counting = makeCounting(page);
   let waiting;
   let offset = 0;
   input.value = page.text;
@@ -21,7 +21,7 @@ function openSurprise(place, page) {
   function touch(at) {
     offset = at;
     for (const side of sides) side.select(offset);
-    detail.draw(offset).catch(fail);
+    counting?.draw(textBefore(page) + page.text.slice(0, offset)).catch(fail);
   }
   const fail = (error) => (status.textContent = error.message);
   async function read() {
@@ -42,7 +42,7 @@ function openSurprise(place, page) {
     labelled("Any text", input),
     make("p", { class: "note" }, "Touch a character, or walk with the arrow keys, to see what each model expected there."),
     makeColourKey(), make("div", { class: "sides" }, ...sides.map((side) => side.element)),
-    status, detail.element,
+    status, counting?.element ?? "",
   );
   offset = Math.floor(page.text.length / 3);
   whenSeen(place, () => {
@@ -82,6 +82,7 @@ function makeSide(page, chosen, touch) {
     model = next;
     changed();
   });
+  const expectation = makeExpectation();
   const indexAt = (offset) => Math.max(0, pieces.findLastIndex((piece) => piece.start <= offset));
   async function read(progress) {
     const question = { model: model.index, before: textBefore(page), text: page.text };
@@ -97,12 +98,14 @@ function makeSide(page, chosen, touch) {
     return true;
   }
   return {
-    element: make("div", { class: "side" }, choice, mean, walk.element),
+    element: make("div", { class: "side" }, choice, mean, walk.element, expectation.element),
     read,
     onchange: (listener) => (changed = listener),
-    select: (offset) => walk.select(indexAt(offset)),
-    at: (offset) => pieces[indexAt(offset)],
-    model: () => model,
+    select(offset) {
+      const piece = pieces[indexAt(offset)];
+      walk.select(indexAt(offset));
+      expectation.draw(textBefore(page) + page.text.slice(0, piece?.start), piece, model.unit);
+    },
   };
 }
 
@@ -121,42 +124,23 @@ function meanBits(pieces) {
 
 // --- The touched place --------------------------------------------------------------------------------
 
-/** What each model expected at a place, and what counting says: {element, draw(offset)}. */
-function makeDetail(page, sides) {
-  const latest = makeLatest(page.ask);
-  const heading = make("h3");
-  const panels = sides.map(() => {
-    const bars = makeBars(5);
-    const head = make("p");
-    return { head, bars, element: make("div", { class: "panel" }, head, bars.element) };
-  });
-  const counting = page.counts ? make("div", { class: "panel counting" }) : null;
-  const element = make("div", { class: "detail" }, heading, make("div", { class: "panels" }, ...panels.map((panel) => panel.element), counting));
-  const draw = async (offset) => {
-    const text = textBefore(page) + page.text.slice(0, offset);
-    const piece = sides[0].at(offset);
-    heading.replaceChildren("After ", make("q", { dir: "auto" }, showPiece(text.slice(-20)).replaceAll("␣", " ")), piece ? " came " : "", piece ? quotePiece(piece.text) : "");
-    panels.forEach((panel, i) => drawPanel(panel, sides[i], offset));
-    if (!counting) return;
-    const orders = await latest("counting", { text });
-    if (orders) drawCounting(counting, orders, page.counts);
+/** What a model expected at a place: {element, draw(before, piece, unit)}. */
+function makeExpectation() {
+  const bars = makeBars(5);
+  const head = make("p");
+  const draw = (before, piece, unit) => {
+    const known = piece && piece.bits !== null;
+    bars.draw(known ? piece.likeliest : [], piece?.text);
+    if (!piece) return head.replaceChildren();
+    const context = showPiece(before.slice(-16)).replaceAll("␣", " ");
+    const start = ["After ", make("q", { dir: "auto" }, context), " came ", quotePiece(piece.text)];
+    if (!known) return head.replaceChildren(...start, `, a ${unit} that this model never saw.`);
+    head.replaceChildren(
+      ...start, `, to which it gave ${formatPercent(2 ** -piece.bits)}: `,
+      make("b", {}, `${piece.bits.toFixed(1)} bits`), `. It was its ${ordinal(piece.rank)} guess. Its likeliest:`,
+    );
   };
-  return { element, draw };
-}
-
-function drawPanel({ head, bars }, side, offset) {
-  const piece = side.at(offset);
-  const name = makeName(side.model());
-  if (!piece || piece.bits === null) {
-    head.replaceChildren(name, piece ? " never saw this character." : " has nothing to read.");
-    bars.draw([]);
-    return;
-  }
-  head.replaceChildren(
-    name, ` gave ${side.model().unit === "character" ? "it" : "this piece"} ${formatPercent(2 ** -piece.bits)}: `,
-    make("b", {}, `${piece.bits.toFixed(1)} bits`), `, its ${ordinal(piece.rank)} guess.`,
-  );
-  bars.draw(piece.likeliest, piece.text);
+  return { element: make("div", { class: "panel" }, head, bars.element), draw };
 }
 
 function ordinal(number) {
@@ -165,17 +149,27 @@ function ordinal(number) {
   return number === 1 ? "first" : `${number}${ending}`;
 }
 
-/** How often each character followed what stands before the place, in the training text. */
-function drawCounting(panel, orders, counts) {
+/** How often each character followed what stands before a place, in the training text: {element, draw(text)}. */
+function makeCounting(page) {
+  const { counts } = page;
+  if (!counts) return null;
+  const latest = makeLatest(page.ask);
+  const list = make("ol", { class: "orders" });
   const full = counts.full ? ` The best counting in this report, of order ${counts.full.order}, has ${formatBits(counts.full.bits)}.` : "";
-  const lines = [...orders].reverse().map(({ context, occurrences, followers }) => {
-    const seen = context ? ["After ", quotePiece(context)] : ["Anywhere"];
-    const list = followers.flatMap(([piece, count]) => [quotePiece(piece), ` ${count.toLocaleString("en")} `]);
-    return make("li", {}, make("span", {}, ...seen, ` (${countOf(occurrences, "time")}): `), ...list);
-  });
-  panel.replaceChildren(
-    make("h4", {}, "What counting says"), make("p", { class: "note" }, "What followed in the text that the models learned from, and how often:"),
-    make("ol", { class: "orders" }, ...lines),
-    make("p", { class: "note" }, `Counting up to ${countOf(counts.order, "character")} together, here, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
+  const element = make(
+    "div", { class: "counting" }, make("h3", {}, "What counting says"),
+    make("p", { class: "note" }, "What followed in the text that the models learned from, and how often:"), list,
+    make("p", { class: "note" }, `Counting of order ${counts.order}, up to ${countOf(counts.order, "character")} together, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
   );
+  const draw = async (text) => {
+    const orders = await latest("counting", { text });
+    if (orders) list.replaceChildren(...orders.reverse().map(describeOrder));
+  };
+  return { element, draw };
+}
+
+function describeOrder({ context, occurrences, followers }) {
+  const seen = context ? ["After ", quotePiece(context)] : ["Anywhere"];
+  const list = followers.flatMap(([piece, count]) => [quotePiece(piece), ` ${count.toLocaleString("en")} `]);
+  return make("li", {}, make("span", {}, ...seen, ` (${countOf(occurrences, "time")}): `), ...list);
 }

@@ -103,6 +103,7 @@ function makePaper(label) {
     if (kind) text.append(make("b", { class: kind }, shown));
     else if (last.nodeType === Node.TEXT_NODE) last.appendData(shown);
     else text.append(shown);
+    element.classList.remove("blank");
     element.scrollTop = element.scrollHeight;
   };
   return {
@@ -111,6 +112,7 @@ function makePaper(label) {
     start(prompt) {
       start.textContent = showText(prompt);
       text.replaceChildren(start);
+      element.classList.toggle("blank", !prompt);
     },
   };
 }
