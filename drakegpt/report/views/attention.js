@@ -14,6 +14,10 @@ function openAttention(place, page) {
   const status = makeStatus();
   const note = make("p");
   const heads = make("div", { class: "heads" });
+  const shown = make(
+    "div", {}, makeWeightKey(), heads,
+    make("p", { class: "note" }, "A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
+  );
   const latest = makeLatest(page.ask);
   const walk = makeWalk("The text: touch a character", (i) => {
     current = i;
@@ -36,6 +40,7 @@ function openAttention(place, page) {
       const found = await latest("attention", { model: model.index, text });
       if (!found) return;
       drawHeads(heads, found, model);
+      shown.hidden = !found.layers.length;
       note.textContent = found.layers.length
         ? "The touched character is the last one in each row. The darker a character before it, the more this head took from there to guess what comes next."
         : `${model.label} has no heads: it sees the last ${model.unit} only.`;
@@ -46,8 +51,7 @@ function openAttention(place, page) {
   }
   place.append(
     choice, make("p", { class: "note" }, "Touch a character, or walk with the arrow keys."), walk.element,
-    status, note, makeWeightKey(), heads,
-    make("p", { class: "note" }, "A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
+    status, note, shown,
   );
   current = Math.floor(Array.from(page.text).length / 3);
   whenSeen(place, () => {

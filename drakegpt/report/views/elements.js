@@ -70,7 +70,11 @@ function namePiece(piece) {
   return { "\n": "end of line", " ": "space" }[piece] ?? showPiece(piece);
 }
 
-/** A piece within a sentence. */
+/** A piece within a sentence: as text, and as an element. */
+function sayPiece(piece) {
+  return /^[\n ]$/.test(piece) ? namePiece(piece) : `“${showPiece(piece)}”`;
+}
+
 function quotePiece(piece) {
   return make("bdi", { class: "piece" }, showPiece(piece));
 }

@@ -8,7 +8,8 @@
 const AHEAD = 40; // characters that the models read ahead
 const SEEN_BEFORE = 180; // characters before the hidden one that are shown
 const JUMP = 150; // characters to the next text, at least
-const FEW = 20; // letters, below which a result says next to nothing
+const FIRST = 5; // letters, below which there is no result
+const FEW = 20; // below which it says next to nothing
 const ENOUGH = 100;
 
 function openGuess(place, page) {
@@ -22,9 +23,9 @@ function openGuess(place, page) {
   const all = [...before, ...text];
   const known = page.models.filter((model) => model.known).at(-1).known;
   const others = makeOpponents(page, models, all);
-  const board = makeBoard([...known].sort(), guess, showIt);
   const result = makeResult(page, others);
   const status = makeStatus();
+  const board = makeBoard([...known].sort(), guess, [status, result.last]);
   let at = before.length; // the hidden character
   let tried = [];
   let ranks = [];
@@ -44,15 +45,16 @@ function openGuess(place, page) {
     if (character !== all[at]) {
       tried.push(character);
       board.draw(all, at, tried);
-      status.textContent = `Not ${namePiece(character)}. Guess ${tried.length + 1}:`;
+      status.textContent = `Not ${sayPiece(character)}. Guess ${tried.length + 1}?`;
+      result.last.replaceChildren(...tried.map((each) => make("s", { class: "piece" }, showPiece(each))));
       return;
     }
-    find(tried.length + 1, `Yes, ${namePiece(character)}, at guess ${tried.length + 1}.`);
+    find(tried.length + 1, `Yes, ${sayPiece(character)}, at guess ${tried.length + 1}.`);
   }
   function showIt() {
     const left = known.size - tried.length;
     const rank = tried.length + Math.ceil(left / 2);
-    find(rank, `It was ${namePiece(all[at])}. This counts as guess ${rank}, half of what was left.`);
+    find(rank, `It was ${sayPiece(all[at])}. This counts as guess ${rank}, half of what was left.`);
   }
   function find(rank, sentence) {
     ranks.push(rank);
@@ -76,7 +78,7 @@ function openGuess(place, page) {
     make("p", { class: "note" }, "Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
     make(
       "div", { class: "duo" },
-      make("div", {}, status, result.last, board.element, make("div", { class: "actions" }, board.giveUp, onward, restart)),
+      make("div", {}, board.element, make("div", { class: "actions" }, makeButton("Show it", showIt), onward, restart)),
       result.element,
     ),
   );
@@ -113,11 +115,10 @@ async function readAhead(ask, { asked, model, found }, all, start, end) {
 
 // --- The board --------------------------------------------------------------------------------------
 
-/** The text with a gap, and keys: {element, giveUp, draw(all, at, tried)}. */
-function makeBoard(characters, guess, showIt) {
+/** The text with a gap, and keys: {element, draw(all, at, tried)}. */
+function makeBoard(characters, guess, between) {
   const text = make("span");
   const gap = make("input", { class: "gap", inputmode: "none", autocomplete: "off", autocapitalize: "off", spellcheck: "false", "aria-label": "The next letter" });
-  const wrong = make("p", { class: "wrong" });
   const keys = makeKeys(characters, guess);
   gap.addEventListener("input", (event) => {
     if (event.isComposing) return;
@@ -138,14 +139,13 @@ function makeBoard(characters, guess, showIt) {
         event.preventDefault();
       },
     },
-    make("div", { class: "window" }, make("div", { class: "text sample", dir: "auto" }, text, gap)), wrong, keys.element,
+    make("div", { class: "window" }, make("div", { class: "text sample", dir: "auto" }, text, gap)), ...between, keys.element,
   );
   const draw = (all, at, tried) => {
     text.textContent = showText(all.slice(Math.max(0, at - SEEN_BEFORE), at).join(""));
-    wrong.replaceChildren(...(tried.length ? ["Not ", ...tried.flatMap((each) => [make("s", {}, showPiece(each)), " "])] : []));
     keys.draw(tried, at === 0 || all[at - 1] === "\n");
   };
-  return { element, draw, giveUp: makeButton("Show it", showIt) };
+  return { element, draw };
 }
 
 /**
@@ -221,7 +221,7 @@ function makeResult(page, { players }) {
   const words = make("p", { class: "note" });
   const last = make("p", { class: "latest" });
   const element = make(
-    "div", { class: "result" }, make("h3", {}, "So far"),
+    "div", { class: "result" }, make("h3", {}, "So far: bits, and the mean number of guesses"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
   );
   const draw = async (ranks, places) => {
@@ -229,7 +229,7 @@ function makeResult(page, { players }) {
     if (bounds === undefined) return;
     const scores = players.map(({ found }) => scorePlayer(found, places));
     const top = Math.max(4, bounds?.upper ?? 0, ...scores.map((score) => score?.bits ?? 0));
-    rows[0].draw(bounds && describeYou(bounds), top);
+    rows[0].draw(bounds && describeYou(bounds, ranks.length), top);
     players.forEach((_, i) => rows[i + 1].draw(scores[i], top));
     words.textContent = describeTrust(ranks.length, bounds);
     last.replaceChildren(...(ranks.length ? describeLast(players, places.at(-1)) : []));
@@ -246,7 +246,8 @@ function describeLast(players, place) {
   return ["The others had it at guess: ", ...guesses];
 }
 
-function describeYou({ lower, upper, meanGuesses }) {
+function describeYou({ lower, upper, meanGuesses }, count) {
+  if (count < FIRST) return { text: "–", bits: 0, mean: meanGuesses };
   const middle = (lower + upper) / 2;
   const text = `${middle.toFixed(1)} (${lower.toFixed(1)} to ${upper.toFixed(1)})`;
   return { bits: middle, text, lower, upper, mean: meanGuesses };
@@ -270,11 +271,11 @@ function makePlayerRow(colour, name) {
   const guesses = make("span", { class: "note" });
   const element = make(
     "li", { class: `player ${colour}` },
-    make("span", { class: "who" }, name), meter, make("span", { class: "score" }, bits, " ", guesses),
+    make("span", { class: "who" }, name), make("span", { class: "score" }, bits, " ", guesses), meter,
   );
   const draw = (score, top) => {
     bits.textContent = score ? `${score.text} bits` : "–";
-    guesses.textContent = score ? `${score.mean.toFixed(1)} guesses on average` : "";
+    guesses.textContent = score ? `${score.mean.toFixed(1)} guesses` : "";
     const set = (name, value) => meter.style.setProperty(name, (value / top).toFixed(4));
     set("--from", score?.lower ?? 0);
     set("--to", score?.upper ?? score?.bits ?? 0);

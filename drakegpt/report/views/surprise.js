@@ -94,7 +94,7 @@ function makeSide(page, chosen, touch) {
       return { ...piece, start: start - piece.text.length };
     });
     walk.draw(pieces.map(describeCell));
-    mean.firstChild.textContent = formatBits(meanBits(pieces));
+    mean.firstChild.textContent = meanBits(pieces);
     return true;
   }
   return {
@@ -115,11 +115,12 @@ function describeCell({ text, bits }) {
   return { text, class: colour, name: `${namePiece(text)}, ${name}` };
 }
 
-/** Mean bits per character of the pieces that the model knows. */
+/** Mean bits per character of the pieces that the model knows, as text. */
 function meanBits(pieces) {
   const known = pieces.filter((piece) => piece.bits !== null);
   const sum = (term) => known.reduce((total, piece) => total + term(piece), 0);
-  return known.length ? sum((piece) => piece.bits) / sum((piece) => Array.from(piece.text).length) : 0;
+  if (!known.length) return "–";
+  return formatBits(sum((piece) => piece.bits) / sum((piece) => Array.from(piece.text).length));
 }
 
 // --- The touched place --------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ function openWrite(place, page) {
     paper.add(piece, "picked");
     command.draw(form, text);
     goOn.disabled = false;
-    status.textContent = `You chose ${namePiece(piece)}.`;
+    status.textContent = `You chose ${sayPiece(piece)}.`;
     look();
   }
   form.onchange((anew) => {
@@ -72,7 +72,7 @@ function openWrite(place, page) {
     setRunning(false);
     status.textContent = "";
     if (anew) begin(form.prompt());
-    else command.draw(form, text);
+    else command.draw(form, form.prompt());
     look();
   });
   place.append(
