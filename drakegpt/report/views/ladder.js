@@ -35,7 +35,7 @@ function openLadder(place, page) {
     check();
   });
   place.append(
-    make("p", { class: "note" }, "Height: how wrong the model is on text it never saw, in bits per character. Lower is better."),
+    make("p", { class: "note" }, `Height: how wrong the model is on text it never saw, in bits per character. Lower is better.${describeCounting(page)}`),
     make("div", { class: "duo" }, steps.element, idea),
     make("ol", { class: "cards" }, ...cards.map((card) => card.element)),
     make(
@@ -46,6 +46,10 @@ function openLadder(place, page) {
   );
   steps.choose(0);
   watchLadder(place.querySelector(".cards"), writing);
+}
+
+function describeCounting({ counts }) {
+  return counts ? ` Counting which characters stand together has ${formatBits(counts.full?.bits ?? counts.bits)}.` : "";
 }
 
 /** The idea that a model adds, its loss, and what it cannot do. */
