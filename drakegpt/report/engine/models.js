@@ -458,6 +458,8 @@ function createReader(model) {
   };
 }
 
+const PART = 32; // tokens that are read together, so that a reader of long texts can be stopped
+
 /**
  * Yield the logits (V) after each token of a text, each from the tokens before it as in
  * `createReader`.
@@ -465,10 +467,12 @@ function createReader(model) {
 function* readEach(model, tokens) {
   const { context_length: T, vocab_size: V } = model.config;
   const first = tokens.slice(0, T);
-  if (!first.length) return;
   restart(model);
-  const logits = read(model, first, first.length);
-  for (let i = 0; i < first.length; i++) yield logits.subarray(i * V, (i + 1) * V);
+  for (let start = 0; start < first.length; start += PART) {
+    const part = first.slice(start, start + PART);
+    const logits = read(model, part, part.length);
+    for (let i = 0; i < part.length; i++) yield logits.subarray(i * V, (i + 1) * V);
+  }
   if (tokens.length <= T) return;
   const reader = createReader(model);
   reader.start(first);

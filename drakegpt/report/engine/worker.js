@@ -1,7 +1,8 @@
 /* The worker: answers the page's questions, so that the page itself never waits.
  *
  * A question is {id, call, args}; `call` names one of `CALLS`. Answers are {id, part} for
- * what is known so far, then {id, result} or {id, error}. {stop: id} ends a question early.
+ * what is known so far, then {id, result} or {id, error}. {stop: id} ends a question early;
+ * its result is what there was, or null.
  * Not here: anything that is drawn (`views`).
  */
 
@@ -245,9 +246,10 @@ async function answerQuestion({ data }, send) {
   const { id, call, args } = data;
   const asked = { stopped: false };
   open.set(id, asked);
+  await pause(); // it may be stopped already
   try {
-    const result = await CALLS[call](args, (part) => send({ id, part }), asked);
-    send({ id, result });
+    const answer = (part) => send({ id, part });
+    send({ id, result: asked.stopped ? null : await CALLS[call](args, answer, asked) });
   } catch (error) {
     send({ id, error: error.message });
   }

@@ -46,7 +46,7 @@ const UNSEEN = /[\p{Cf}\p{Zl}\p{Zp}\u0080-\u009f]/u;
 
 /** A text as it is shown: control characters as pictures; ends of lines stay. */
 function showText(text) {
-  return text.replace(/[\0-\x08\x0b-\x1f\x7f]/g, showControl).replace(/[\x80-\x9f]/g, "\ufffd");
+  return text.replace(/[\0-\x08\x0b-\x1f\x7f]/g, showControl).replace(/[\x80-\x9f\ufdd0-\ufdef\ufffe\uffff]/g, "\ufffd");
 }
 
 function showControl(character) {

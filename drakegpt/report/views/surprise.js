@@ -9,7 +9,8 @@ function openSurprise(place, page) {
   const input = make("textarea", { rows: 4, maxlength: MOST_TEXT, dir: "auto" });
   const status = makeStatus();
   const first = page.ladder[0];
-  const sides = (first === page.best ? [first] : [first, page.best]).map((model) => makeSide(page, model, touch));
+  const shown = new Set([first, page.best === first ? page.models.at(-1) : page.best]);
+  const sides = [...shown].map((model) => makeSide(page, model, touch));
   const counting = makeCounting(page);
   let waiting;
   let offset = 0;
@@ -67,7 +68,7 @@ function colourOf(bits, characters) {
 
 /** What stands before the text of the views: the beginning of a line, if it is somebody's own. */
 function textBefore(page) {
-  return page.text === page.givenText ? page.before : "\n";
+  return (page.text === page.givenText && page.before) || "\n";
 }
 
 /** One model and the text in its colours. */

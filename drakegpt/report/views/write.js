@@ -26,7 +26,7 @@ function openWrite(place, page) {
   const fail = (error) => (status.textContent = error.message);
   const show = (chances) => chances && bars.draw(chances);
   const look = () => {
-    if (!form.check()) return;
+    if (!form.isValid()) return;
     latest("chances", { model: form.model().index, text, sampling: form.sampling() }).then(show, fail);
   };
   const begin = (prompt) => {
@@ -46,8 +46,8 @@ function openWrite(place, page) {
         paper.add(part.text);
         if (part.chances) bars.draw(part.chances);
       });
-      if (!done) return; // another question came in between
-      status.textContent = `${countOf(done.tokens, form.model().unit)} in ${done.seconds.toFixed(1)} seconds.`;
+      if (done === undefined) return; // another question came in between
+      status.textContent = done ? `${countOf(done.tokens, form.model().unit)} in ${done.seconds.toFixed(1)} seconds.` : "";
     } catch (error) {
       fail(error);
     }
@@ -146,12 +146,13 @@ function makeWriteForm(page) {
     describe();
     tell(anew);
   };
+  const more = make("details", {}, make("summary", {}, "More settings"), fields.element);
   const form = {
     top: make(
       "div", { class: "form" }, choice,
       labelled("Begin with", prompt, problem), labelled("Temperature", heat, heatNote),
     ),
-    more: make("details", {}, make("summary", {}, "More settings"), fields.element),
+    more,
     skips: false,
     model: () => model,
     prompt: () => prompt.value,
@@ -159,7 +160,11 @@ function makeWriteForm(page) {
     question: (text) => ({
       model: model.index, prompt: text, sampling: form.sampling(), ...fields.rest(),
     }),
-    check: () => fields.check(),
+    isValid: () => fields.inputs.every((input) => input.checkValidity()),
+    check() {
+      more.open ||= !form.isValid(); // or the browser could not show what is wrong
+      return fields.inputs.every((input) => input.reportValidity());
+    },
     onchange: (listener) => (tell = listener),
   };
   describe();
@@ -203,8 +208,7 @@ function makeWriteFields(page, changed) {
     stop,
   );
   return {
-    element, stop,
-    check: () => inputs.every((input) => input.reportValidity()),
+    element, stop, inputs,
     sampling: () => ({ topK: optional(topK), topP: optional(topP), penalty: Number(penalty.value) }),
     rest: () => ({
       seed: seed.value, length: Number(length.value), pace: Number(pace.value),
