@@ -202,7 +202,7 @@ def fit(tokens: Tokens, vocab_size: int, order: int) -> NGrams:
     levels: list[Level] = []
     longer: IntArray | None = None
     for length in range(limit_order(vocab_size, order), 0, -1):
-        grams, counts = _count_ngrams(tokens, vocab_size, length)
+        grams, counts = count_ngrams(tokens, vocab_size, length)
         contexts = grams // vocab_size  # sorted as the n-grams are, so equal ones are adjacent
         starts = np.flatnonzero(np.diff(contexts, prepend=-1))
         lower = EMPTY
@@ -270,8 +270,11 @@ def _interpolate(
     return shares + np.where(contexts[0], estimate.backoff[contexts[1]], 1.0) * below
 
 
-def _count_ngrams(tokens: Tokens, vocab_size: int, length: int) -> tuple[IntArray, IntArray]:
-    """Count the n-grams of one length, one part of the text after another."""
+def count_ngrams(tokens: Tokens, vocab_size: int, length: int) -> tuple[IntArray, IntArray]:
+    """Count the n-grams of one length in a text, (N,): their sorted keys and counts, (G,) each.
+
+    They are counted one part of the text after another. The keys must fit `limit_order`.
+    """
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for start in range(0, len(tokens) - length + 1, TOKENS_PER_PART):
         part = tokens[start : start + TOKENS_PER_PART + length - 1]
