@@ -6,7 +6,7 @@ The files are joined in a fixed order; nothing is compiled.
 from importlib import resources
 
 # Each file uses only what stands before it.
-ENGINE = ("weights", "models", "tokenizers", "sampling")
+ENGINE = ("weights", "models", "tokenizers", "sampling", "ngrams", "guesses", "worker")
 
 
 def read_engine() -> str:
