@@ -171,7 +171,7 @@ def render(
 
     `script`: JavaScript that makes the page live; without it the page is static. It stands
     in the head, so it has to wait for `DOMContentLoaded`. It finds `engine`, a text that it
-    may run in a worker, and `models`, a text of JSON, as the text content of the elements
+    may run in a worker, and `models`, a text of valid JSON, as the text content of the elements
     with the ids `engine` and `models`.
 
     Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded, and
@@ -186,11 +186,6 @@ def render(
     rows = (*comparison.rows, *comparison.others)
     plots = draw_plots(comparison, marks)
     verse = find_verse(data)
-    device = choose_device(device_name)
-    surprisals = []
-    for first, *_ in runs:
-        pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
-        surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
     learning = [(marks[first.name], list_progress(first)) for first, *_ in runs]
     absent = {
         "guess": not live,
@@ -229,13 +224,25 @@ def render(
         verse=verse,
         steps=COLOUR_STEPS,
         quote_piece=quote_piece,
-        surprisals=surprisals,
+        surprisals=compute_surprisals(verse, runs, marks, device_name),
         samples=samples,
         learning=learning,
         originality=originality,
         copied_from=LENGTHS[0],
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
+
+
+def compute_surprisals(
+    verse: Verse, runs: Sequence[Sequence[Run]], marks: Mapping[str, Mark], device_name: str
+) -> list[VerseSurprisal]:
+    """Compute the surprisal of the verse under the first run of each row."""
+    device = choose_device(device_name)
+    surprisals = []
+    for first, *_ in runs:
+        pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
+        surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
+    return surprisals
 
 
 def content_security_policy(style: str, script: str = "") -> str:
