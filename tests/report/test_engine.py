@@ -112,7 +112,7 @@ def test_its_logits_with_few_bits_are_those_of_pytorch(name, bits, trained):
     model = pack_(model) if trained else quantize_after_training_(model, bits)
     tokens = some_tokens(200)
     off = (read_in_engine(model, tokens) - compute_logits(model, tokens)).abs().amax(1)
-    assert (off < CLOSE).float().mean() > 0.8
+    assert (off >= CLOSE).sum() <= 2
     assert off.max() < 0.3
 
 
