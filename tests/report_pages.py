@@ -25,6 +25,7 @@ HOSTILE_RUN = "<img src=x onerror=window.x=3>"
 VOID = {"meta", "br", "hr", "img", "input", "link"}  # elements without an end
 
 # A script that asks a worker, made of the engine's text, about the models; hard to quote.
+STYLE = ".view { color: inherit }"
 SCRIPT = """
 document.addEventListener("DOMContentLoaded", () => {
   const read = id => document.getElementById(id).textContent;

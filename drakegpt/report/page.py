@@ -42,6 +42,7 @@ from drakegpt.experiments.formatting import (
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
+from drakegpt.report.live import Live
 from drakegpt.report.originality import Originality
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
 from drakegpt.report.reproduce import describe_reproduction
@@ -104,29 +105,30 @@ class VerseSurprisal:
     most: tuple[tuple[str, str, float], ...]  # (text before it, piece, bits), highest first
 
 
-def check_target(path: Path, *, replace: bool = False) -> None:
-    """Raise `UsageError` if no report may be written to `path`; changes nothing.
+def check_target(path: Path, option: str, *, replace: bool = False) -> None:
+    """Raise `UsageError` if no page may be written to `path`; changes nothing.
 
-    An existing report may be replaced, any other file with `replace` only.
+    An existing page may be replaced, any other file with `replace` only. `option`: the one
+    that names the file.
     """
     folder = path.absolute().parent
     if path.is_symlink():
-        raise UsageError(f"{path} is a link.", "Name a new file with --html, or the link's target.")
+        raise UsageError(f"{path} is a link.", f"Name a new file with {option}, or the link's target.")
     if path.is_dir():
         raise UsageError(
-            f"{path} is a folder.", f"Name a file: --html {quote(str(path / 'report.html'))}"
+            f"{path} is a folder.", f"Name a file: {option} {quote(str(path / 'page.html'))}"
         )
     if not folder.is_dir():
         raise UsageError(
-            f"No report can be written to {path}: there is no folder {folder}.",
-            "Create the folder, or name a file elsewhere with --html.",
+            f"No page can be written to {path}: there is no folder {folder}.",
+            f"Create the folder, or name a file elsewhere with {option}.",
         )
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a regular file.", "Name a new file with --html.")
+        raise UsageError(f"{path} is not a regular file.", f"Name a new file with {option}.")
     if path.exists() and not replace and not _is_report(path):
         raise UsageError(
-            f"{path} exists and is not a report of drakegpt.",
-            "Name a new file with --html, or replace this one with --force.",
+            f"{path} exists and is not a page of drakegpt.",
+            f"Name a new file with {option}, or replace this one with --force.",
         )
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -134,8 +136,8 @@ def check_target(path: Path, *, replace: bool = False) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(
-            f"No report can be written to {path}: {reason} ({folder}).",
-            "Name a file in a folder that you can write to with --html.",
+            f"No page can be written to {path}: {reason} ({folder}).",
+            f"Name a file in a folder that you can write to with {option}.",
         ) from error
 
 
@@ -157,29 +159,24 @@ def render(
     claims: Sequence[Claim] = (),
     originality: Originality | None = None,
     *,
+    live: Live | None = None,
     title: str = "",
     licence: str = "",
-    script: str = "",
-    engine: str = "",
-    models: str = "",
 ) -> str:
     """Render the page; the same comparison gives the same bytes.
 
     `runs`: the runs of each row, one for each seed; the ladder's rows, then the others.
     `claims`: the original's claims, if they are to be shown. `originality`: how much they copy.
-    `title`: instead of the usual one. `licence`: of the text and the models, in words.
-
-    `script`: JavaScript that makes the page live; without it the page is static. It stands
-    in the head, so it has to wait for `DOMContentLoaded`. It finds `engine`, a text that it
-    may run in a worker, and `models`, a text of valid JSON, as the text content of the elements
-    with the ids `engine` and `models`.
+    `live`: what makes the page live; without it the page is static. `title`: instead of the
+    usual one. `licence`: of the text and the models, in words.
 
     Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded, and
-    `ValueError` if `script` or `engine` cannot be part of a page as it is.
+    `ValueError` if a script cannot be part of a page as it is.
     """
     from markupsafe import Markup
 
-    style, live = _read_resource("style.css"), bool(script)
+    style = _read_resource("style.css") + (live.style if live else "")
+    script, engine, models = (live.script, live.engine, live.models) if live else ("", "", "")
     for name, code in (("script", script), ("engine", engine)):
         _check_script(name, code)
     marks = assign_marks(comparison)
@@ -196,10 +193,10 @@ def render(
         "originality": not (originality and originality.runs),
     }
     return _environment().get_template(TEMPLATE).render(
-        title=title,
+        title=title or describe_title(data, comparison),
         policy=content_security_policy(style, script),
         style=Markup(style),
-        live=live,
+        live=bool(live),
         script=Markup(script),
         engine=Markup(engine),
         models=Markup(models.replace("<", r"\u003c")),
@@ -231,6 +228,14 @@ def render(
         copied_from=LENGTHS[0],
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
+
+
+def describe_title(data: Dataset, comparison: Comparison) -> str:
+    """Return the title of a page that was given none."""
+    if comparison.rows:
+        return f"The ladder on {data.name}"
+    one = len(comparison.others) == 1
+    return f"{comparison.others[0].model if one else 'Models'} on {data.name}"
 
 
 def compute_surprisals(
@@ -314,13 +319,20 @@ def _replace_if_forbidden(character: str) -> str:
 
 
 def list_rungs(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
-    """List all rungs, trained or not, of each size that has a row."""
+    """List the rungs of each size that has a row: the trained ones, and those that are missing."""
     rows = {(row.model, row.size): row for row in comparison.rows}
     commands_by_size = {
         size: {m.model: m.command for m in comparison.missing if m.size == size} for _, size in rows
     }
     return [
-        (size, [_make_rung(model, rows.get((model, size)), marks, commands) for model in LADDER])
+        (
+            size,
+            [
+                _make_rung(model, rows.get((model, size)), marks, commands)
+                for model in LADDER
+                if (model, size) in rows or model in commands
+            ],
+        )
         for size, commands in commands_by_size.items()
     ]
 

@@ -16,6 +16,7 @@ from report_pages import (
     MARKUP,
     MODELS,
     SCRIPT,
+    STYLE,
     corpus_with_stanzas,
     ending_with,
     page_of,
@@ -69,5 +70,5 @@ def live(tmp_path_factory):
         data = prepare(corpus_with_stanzas())
         train(data, "BigramLM", iters=64, eval_interval=32)
         names = {"title": "Six <b> & more", "licence": "CC0 <i>"}
-        parts = {"script": SCRIPT, "engine": ENGINE, "models": json.dumps(MODELS)}
-        return page_of(data, folder / "live.html", **names, **parts)
+        parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS))
+        return page_of(data, folder / "live.html", live=parts, **names)
