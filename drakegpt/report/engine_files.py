@@ -7,11 +7,25 @@ from importlib import resources
 
 # Each file uses only what stands before it.
 ENGINE = ("weights", "models", "tokenizers", "sampling", "ngrams", "guesses", "worker")
+VIEWS = (
+    "elements", "page", "write", "ladder", "guess", "surprise", "attention", "learning",
+)  # fmt: skip
 
 
 def read_engine() -> str:
     """Return the engine, which a worker of the page runs."""
     return _join("engine", ENGINE)
+
+
+def read_views() -> str:
+    """Return the script of the page, which draws the views and asks the engine."""
+    return _join("views", VIEWS)
+
+
+def read_views_style() -> str:
+    """Return the style of the views, which stands after that of the page."""
+    source = resources.files("drakegpt.report") / "views" / "views.css"
+    return source.read_text(encoding="utf-8")
 
 
 def _join(folder: str, names: tuple[str, ...]) -> str:

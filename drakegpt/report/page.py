@@ -105,7 +105,7 @@ class VerseSurprisal:
     most: tuple[tuple[str, str, float], ...]  # (text before it, piece, bits), highest first
 
 
-def check_target(path: Path, option: str, *, replace: bool = False) -> None:
+def check_target(path: Path, option: str = "--html", *, replace: bool = False) -> None:
     """Raise `UsageError` if no page may be written to `path`; changes nothing.
 
     An existing page may be replaced, any other file with `replace` only. `option`: the one
@@ -113,7 +113,9 @@ def check_target(path: Path, option: str, *, replace: bool = False) -> None:
     """
     folder = path.absolute().parent
     if path.is_symlink():
-        raise UsageError(f"{path} is a link.", f"Name a new file with {option}, or the link's target.")
+        raise UsageError(
+            f"{path} is a link.", f"Name a new file with {option}, or the link's target."
+        )
     if path.is_dir():
         raise UsageError(
             f"{path} is a folder.", f"Name a file: {option} {quote(str(path / 'page.html'))}"

@@ -292,7 +292,7 @@ def test_a_target_that_cannot_be_is_refused_before_and_left_alone(tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
         check_target(tmp_path)
     with pytest.raises(UsageError, match="No page can be written"):
-        check_target(file / "report.html", "--html")
+        check_target(file / "report.html")
     with pytest.raises(UsageError, match="there is no folder"):
         check_target(tmp_path / "a" / "new.html")
     with pytest.raises(UsageError, match="not a page of drakegpt"):

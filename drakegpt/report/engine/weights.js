@@ -79,10 +79,7 @@ const DECODERS = {
  * its `shape`. Throws an error if the bytes are not those that were written.
  */
 function decodeTensors(stored) {
-  const bytes = decodeBase64(stored.base64);
-  if (checksum(bytes) !== stored.checksum) {
-    throw new Error("The weights in this file are damaged. Get the file again, whole.");
-  }
+  const bytes = decodeBytes(stored);
   const tensors = {};
   let start = 0;
   for (const { name, shape, type, bytes: length } of stored.tensors) {
@@ -93,6 +90,13 @@ function decodeTensors(stored) {
     start += length;
   }
   return tensors;
+}
+
+/** The bytes of a model. Throws an error if they are not those that were written. */
+function decodeBytes({ base64, checksum: written }) {
+  const bytes = decodeBase64(base64);
+  if (checksum(bytes) === written) return bytes;
+  throw new Error("The weights in this file are damaged. Get the file again, whole.");
 }
 
 function placeByName(object, path, value) {

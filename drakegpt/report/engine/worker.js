@@ -13,23 +13,30 @@ const CHOICES = 12; // of those for the next token of a text
 const page = { models: [], counts: null };
 
 const CALLS = {
-  /** Take what the page holds: {models, tokenizers, counts}. Models are decoded when first used. */
+  /**
+   * Take what the page holds: {models, tokenizers, counts}. Models are decoded when first used,
+   * but damaged ones are an error at once.
+   */
   open(stored) {
+    stored.models.forEach(decodeBytes);
     const tokenizers = stored.tokenizers.map(createTokenizer);
     page.models = stored.models.map((each) => ({
       stored: each,
       tokenizer: tokenizers[each.tokenizer],
     }));
-    if (stored.counts) page.counts = { stored: stored.counts, tokenizer: tokenizers[0] };
+    const { counts } = stored;
+    if (counts) page.counts = { stored: counts, tokenizer: tokenizers[counts.tokenizer ?? 0] };
     return {};
   },
 
   /**
-   * Continue a prompt: {model, prompt, seed, length, sampling, stop}.
+   * Continue a prompt: {model, prompt, seed, length, sampling, stop, pace}.
    *
-   * Parts: {text, chances}, the new piece of text and what the next token may be. Result: {seconds}.
+   * `pace`: milliseconds to wait before each token, for whoever wants to watch; 0 for none.
+   * Parts: {text, chances}, the new piece of text and what the next token may be.
+   * Result: {tokens, seconds}.
    */
-  async write({ model: index, prompt, seed, length, sampling, stop }, answer, asked) {
+  async write({ model: index, prompt, seed, length, sampling, stop, pace = 0 }, answer, asked) {
     const { model, tokenizer } = openModel(index);
     const begun = performance.now();
     const tokens = encodeKnown(prompt, tokenizer);
@@ -38,11 +45,10 @@ const CALLS = {
     let written = 0;
     let paused = performance.now();
     for (const { token, logits } of generate(model, tokens, sampling, seed, tokenizer.start)) {
-      const due = performance.now() - paused > SLICE;
-      if (due) {
+      if (pace || performance.now() - paused > SLICE) {
         answer({ text, chances: listChances(computeProbabilities(logits, sampling), tokenizer) });
         text = "";
-        await pause();
+        await pause(pace);
         if (asked.stopped) break;
         paused = performance.now();
       }
@@ -62,7 +68,7 @@ const CALLS = {
   chances({ model, text, sampling }) {
     const { predict, tokenizer } = openPredictor(model, sampling);
     const tokens = encodeKnown(text, tokenizer);
-    return listChances(predict(tokens.length ? tokens : [tokenizer.start]), tokenizer);
+    return listChances(predict(tokens), tokenizer);
   },
 
   /**
@@ -113,19 +119,28 @@ const CALLS = {
     const tokens = tokenizer.encode(text);
     return explainCounts(counts, tokens.slice(tokens.lastIndexOf(undefined) + 1)).map((order) => ({
       ...order,
-      followers: order.followers.map(([token, count]) => [tokenizer.show(token), count]),
+      context: order.context.map(tokenizer.show).join(""),
+      followers: order.followers.map(({ token, count }) => [tokenizer.show(token), count]),
     }));
+  },
+
+  /** Bits per letter by the guesses that letters took: {ranks} -> as `shannonBounds`. */
+  bounds({ ranks }) {
+    return shannonBounds(ranks);
   },
 };
 
 // As a model is scored: no temperature, nothing left out.
 const PLAIN = { temperature: 1, topK: null, topP: null, penalty: 1 };
 
-/** The model at an index of the page; its weights are decoded once. */
+/**
+ * The model at an index of the page; its weights are decoded once. What it has read is its own
+ * for each question, for questions take turns.
+ */
 function openModel(index) {
   const entry = page.models[index];
-  entry.model ??= createModel(entry.stored.config, decodeTensors(entry.stored));
-  return entry;
+  entry.layers ??= decodeTensors(entry.stored);
+  return { model: createModel(entry.stored.config, entry.layers), tokenizer: entry.tokenizer };
 }
 
 function openCounts() {
@@ -141,9 +156,16 @@ function openPredictor(index, sampling) {
     return { tokenizer, predict, predictAll: (tokens) => predictEachByCounts(counts, tokens) };
   }
   const { model, tokenizer } = openModel(index);
+  const predict = (tokens) => {
+    let logits = createReader(model).start(tokens.length ? tokens : [tokenizer.start]);
+    if (sampling.penalty !== 1) {
+      logits = applyRepetitionPenalty(logits, new Set(tokens), sampling.penalty);
+    }
+    return computeProbabilities(logits, sampling);
+  };
   return {
     tokenizer,
-    predict: (tokens) => computeProbabilities(createReader(model).start(tokens), sampling),
+    predict,
     predictAll: (tokens) => predictEach(model, tokens),
   };
 }
@@ -199,8 +221,9 @@ function describePieces(text, tokens, predictions, { tokenizer, hasBefore }) {
   return pieces;
 }
 
-/** Let messages that came in meanwhile be read. */
-function pause() {
+/** Let messages that came in meanwhile be read, and wait as long as is asked for. */
+function pause(milliseconds = 0) {
+  if (milliseconds) return new Promise((resolve) => setTimeout(resolve, milliseconds));
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
