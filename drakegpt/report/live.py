@@ -239,7 +239,7 @@ def _embed_counts(data: Dataset, comparison: Comparison) -> dict[str, Any] | Non
 
 
 def _choose_text_to_guess(data: Dataset, verse: Verse) -> dict[str, str] | None:
-    """Choose held-out text that the page shows nowhere else: what follows the verse, or precedes it."""
+    """Choose held-out text that stands nowhere else in the page: after the verse, or before it."""
     start = len(verse.before) + len(verse.text)
     text = data.text("val", start + TO_GUESS)
     after = text[start:].lstrip()

@@ -24,6 +24,7 @@ from report_pages import (
 
 from drakegpt.config import LADDER
 from drakegpt.experiments.agreement import select_runs
+from drakegpt.report.live import Live
 from drakegpt.report.samples import Samples
 
 

@@ -3,12 +3,14 @@
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
 from report_pages import ENGINE, MODELS, SCRIPT, Tree
 
+from drakegpt.report.live import Live
 from drakegpt.report.page import (
     NO_LICENCE,
     SECTIONS,

@@ -90,8 +90,8 @@ def compare(
     data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
     size = "scaled" if scaled else size_in_file
     of_ladder = {
-        "--html": html, "--static": static, "--force": force, "--prompt": prompt, "--claims": claims,
-        "--preset": settings.get("preset", "none") != "none",
+        "--html": html, "--static": static, "--force": force, "--prompt": prompt,
+        "--claims": claims, "--preset": settings.get("preset", "none") != "none",
     }  # fmt: skip
     given = [flag for flag, value in of_ladder.items() if value]
     tables = {
