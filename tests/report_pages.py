@@ -1,6 +1,7 @@
 """Reports to look at, the hostile texts that one of them is full of, and made-up comparisons."""
 
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 from drakegpt.experiments.agreement import select_others, select_runs
@@ -21,6 +22,21 @@ SHOWN = {"\0": "␀", "\x07": "␇", "\x1b": "␛", "\x7f": "␡", "\x85": "�"
 HOSTILE_NAME = 'a<b onclick=x>&amp;{{7}}"\u202eשלום'
 HOSTILE_RUN = "<img src=x onerror=window.x=3>"
 
+VOID = {"meta", "br", "hr", "img", "input", "link"}  # elements without an end
+
+# A script that asks a worker, made of the engine's text, about the models; hard to quote.
+STYLE = ".view { color: inherit }"
+SCRIPT = """
+document.addEventListener("DOMContentLoaded", () => {
+  const read = id => document.getElementById(id).textContent;
+  const worker = new Worker(URL.createObjectURL(new Blob([read("engine")])));
+  worker.onmessage = ({data}) => { document.body.dataset.answer = data + '&amp;<b>' };
+  worker.postMessage(JSON.parse(read("models")));
+});
+"""
+ENGINE = "onmessage = ({data}) => postMessage(data.text + '&lt;</style>' + (1 < 2 && 2 > 1))"
+MODELS = {"text": MARKUP + CLOSING + "<!--"}
+
 
 @dataclass(frozen=True)
 class Page:
@@ -33,19 +49,59 @@ class Page:
         return self.path.read_text(encoding="utf-8")
 
 
+class Tree(HTMLParser):
+    """The elements of a page, checked for balance, with their attributes and their text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), (tag, names)
+        self.elements.append((tag, dict(attributes), []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open[-1]][0] == tag, self.getpos()
+        self.open.pop()
+
+    def handle_data(self, data):
+        for place in self.open:
+            self.elements[place][2].append(data)
+
+    def all(self, tag, **attributes):
+        """(attributes, text) of all such elements."""
+        return [
+            (given, "".join(text))
+            for name, given, text in self.elements
+            if name == tag and all(given.get(k.rstrip("_")) == v for k, v in attributes.items())
+        ]
+
+    def ids(self):
+        return [given["id"] for _, given, _ in self.elements if "id" in given]
+
+
 def as_shown(text):
     """A text as the page shows it: what HTML forbids as a picture."""
     return "".join(SHOWN.get(character, character) for character in text)
 
 
-def page_of(data, path, prompt="", samples=None, claims=False):
-    """The report of all runs on a dataset, written to `path`."""
+def page_of(data, path, prompt="", samples=None, claims=False, **given):
+    """The report of all runs on a dataset, written to `path`; `given` is for `render`."""
     runs, others = select_runs(data), select_others(data)
     comparison = compare(data, runs, others=others)
     together = [*runs.values(), *others]
     samples = samples or generate_samples([first for first, *_ in together], prompt)
     tested = check_claims(comparison.rows) if claims else []
-    page = render(data, comparison, together, samples, claims=tested)
+    page = render(data, comparison, together, samples, claims=tested, **given)
     path.write_text(page, encoding="utf-8", newline="\n")
     return Page(path, comparison, samples)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
@@ -57,6 +58,19 @@ def load_dataset(name: str | None) -> "Dataset":
             "`drakegpt data fetch` gets others."
         )
     return dataset
+
+
+def read_text_file(path: Path) -> str:
+    """Read a short text of a user's; raises `UsageError` if it cannot be read, or is empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8.", "Save it as UTF-8.") from error
+    if not text.strip():
+        raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
+    return text
 
 
 def require_model(given: Mapping[str, Any], example: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
+from drakegpt.cli.inputs import read_text_file
 from drakegpt.cli.progress import sparkline
 from drakegpt.cli.tables import Column, show_table
-from drakegpt.errors import UsageError
 from drakegpt.wording import pluralize
 
 if TYPE_CHECKING:
@@ -80,14 +80,7 @@ def _read_draft(path: Path, data: "Dataset") -> str:
     """Read a draft in the characters of a dataset, in which its copies are searched."""
     from drakegpt.generation.prompt import fit_prompt
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8.", "Save it as UTF-8.") from error
-    if not text.strip():
-        raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
+    text = read_text_file(path)
     fitted = fit_prompt(text, data.tokenizer, skip_unknown=True)
     if fitted.replaced:
         changes = ", ".join(f"{old} → {new}" for old, new in fitted.replaced.items())

@@ -110,6 +110,10 @@ class Comparison(Displayable):
         """The unit that the ladder's losses are per."""
         return (self.rows or self.others)[0].unit
 
+    def without_missing(self) -> "Comparison":
+        """The same, of which nothing is said of models that have no run."""
+        return replace(self, missing=())
+
     def to_table(self) -> Table:
         """A row for each model, and for the lowest baseline."""
         rows = [
@@ -162,6 +166,10 @@ class Selection:
     def by_row(self) -> list[Sequence[Run]]:
         """The runs of each row, those of the ladder first."""
         return [*self.runs.values(), *self.others]
+
+    def add(self, run: Run) -> "Selection":
+        """The same with one more run beside the ladder."""
+        return replace(self, others=[*self.others, [run]])
 
 
 def choose_trained_settings(size: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +228,23 @@ def select_ladder(
     whole = _leave_out_damaged(runs, damaged)
     others = map(damaged.leave_out, select_others(data, sizes, identity, wanted, everything))
     return Selection(whole, [of_row for of_row in others if of_row], left_out, damaged)
+
+
+def arrange_runs(runs: Sequence[Run]) -> Selection:
+    """Arrange runs that were named one by one: as rungs of the ladder, or beside it.
+
+    A rung is the first run of a model of the ladder, from two such models on.
+    """
+    rungs: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.config.model in LADDER:
+            rungs.setdefault((run.config.model, run.config.size), [run])
+    if len({model for model, _ in rungs}) < 2:
+        rungs = {}
+    order = sorted(rungs, key=lambda key: (key[1], LADDER.index(key[0])))
+    placed = [run.name for of_row in rungs.values() for run in of_row]
+    others = [[run] for run in runs if run.name not in placed]
+    return Selection({key: rungs[key] for key in order}, others)
 
 
 def resolve_epochs(data: Dataset, size: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,26 @@
-"""A comparison as one self-contained HTML page: no network, no script, no other file.
+"""A comparison as one self-contained HTML page: no network, no other file.
 
-The page is `template.html.j2` with `style.css` in it. Jinja2 escapes all that the
-template prints but the figures, which `inline_svg` has escaped.
+The page is `template.html.j2`, with the files of `sections` and `style.css` in it. It is
+readable without a script. Given the text of one, and an engine and models for it, they
+are in the page too, and no other script can run there. Jinja2 escapes all that the
+template prints but the figures, which `inline_svg` has escaped, the style and the scripts.
 
 Here: the values that the template needs. Not here: the sentences (`summary`), the
-figures (`plots`), the surprisal of a verse (`evaluation.surprisal`).
+figures (`plots`), the surprisal of a verse (`evaluation.surprisal`), what the scripts do.
 """
 
+import base64
+import hashlib
 import math
 import os
+import re
 import tempfile
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +42,7 @@ from drakegpt.experiments.formatting import (
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
+from drakegpt.report.live import Live
 from drakegpt.report.originality import Originality
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
 from drakegpt.report.reproduce import describe_reproduction
@@ -57,6 +63,16 @@ COLOUR_STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
 SHOWN_SAMPLES = 4  # of the texts that a run wrote while it was trained
 CONTEXT_SHOWN = 12  # characters shown before a surprising one
+# The sections in their order, and how the table of contents names them.
+SECTIONS = {
+    "summary": "Summary", "write": "Write", "ladder": "The ladder", "guess": "Guess",
+    "surprise": "Surprise", "attention": "Where it looked", "learning": "Learning",
+    "curves": "Curves", "baselines": "Baselines", "originality": "Copying",
+    "reproduce": "Reproduce", "glossary": "Glossary",
+}  # fmt: skip
+NO_LICENCE = "not stated; whoever passes the file on states it"
+# What ends a script's element, or what a browser reads as other text than was hashed.
+_NOT_IN_SCRIPTS = re.compile(r"</script|<!--|[\r\0]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,11 +89,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class ColouredPiece:
-    """A piece of the verse with its colour."""
+    """Neighbouring pieces of the verse with the same colour."""
 
     text: str
     step: int  # 0: not coloured
-    bits: float
 
 
 @dataclass(frozen=True)
@@ -90,29 +105,32 @@ class VerseSurprisal:
     most: tuple[tuple[str, str, float], ...]  # (text before it, piece, bits), highest first
 
 
-def check_target(path: Path, *, replace: bool = False) -> None:
-    """Raise `UsageError` if no report may be written to `path`; changes nothing.
+def check_target(path: Path, option: str = "--html", *, replace: bool = False) -> None:
+    """Raise `UsageError` if no page may be written to `path`; changes nothing.
 
-    An existing report may be replaced, any other file with `replace` only.
+    An existing page may be replaced, any other file with `replace` only. `option`: the one
+    that names the file.
     """
     folder = path.absolute().parent
     if path.is_symlink():
-        raise UsageError(f"{path} is a link.", "Name a new file with --html, or the link's target.")
+        raise UsageError(
+            f"{path} is a link.", f"Name a new file with {option}, or the link's target."
+        )
     if path.is_dir():
         raise UsageError(
-            f"{path} is a folder.", f"Name a file: --html {quote(str(path / 'report.html'))}"
+            f"{path} is a folder.", f"Name a file: {option} {quote(str(path / 'page.html'))}"
         )
     if not folder.is_dir():
         raise UsageError(
-            f"No report can be written to {path}: there is no folder {folder}.",
-            "Create the folder, or name a file elsewhere with --html.",
+            f"No page can be written to {path}: there is no folder {folder}.",
+            f"Create the folder, or name a file elsewhere with {option}.",
         )
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a regular file.", "Name a new file with --html.")
+        raise UsageError(f"{path} is not a regular file.", f"Name a new file with {option}.")
     if path.exists() and not replace and not _is_report(path):
         raise UsageError(
-            f"{path} exists and is not a report of drakegpt.",
-            "Name a new file with --html, or replace this one with --force.",
+            f"{path} exists and is not a page of drakegpt.",
+            f"Name a new file with {option}, or replace this one with --force.",
         )
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -120,8 +138,8 @@ def check_target(path: Path, *, replace: bool = False) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(
-            f"No report can be written to {path}: {reason} ({folder}).",
-            "Name a file in a folder that you can write to with --html.",
+            f"No page can be written to {path}: {reason} ({folder}).",
+            f"Name a file in a folder that you can write to with {option}.",
         ) from error
 
 
@@ -142,25 +160,51 @@ def render(
     device_name: str = "auto",
     claims: Sequence[Claim] = (),
     originality: Originality | None = None,
+    *,
+    live: Live | None = None,
+    title: str = "",
+    licence: str = "",
 ) -> str:
     """Render the page; the same comparison gives the same bytes.
 
     `runs`: the runs of each row, one for each seed; the ladder's rows, then the others.
     `claims`: the original's claims, if they are to be shown. `originality`: how much they copy.
-    Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded.
+    `live`: what makes the page live; without it the page is static. `title`: instead of the
+    usual one. `licence`: of the text and the models, in words.
+
+    Raises `RunError` or `CorpusError` if a run or its dataset cannot be loaded, and
+    `ValueError` if a script cannot be part of a page as it is.
     """
     from markupsafe import Markup
 
+    style = _read_resource("style.css") + (live.style if live else "")
+    script, engine, models = (live.script, live.engine, live.models) if live else ("", "", "")
+    for name, code in (("script", script), ("engine", engine)):
+        _check_script(name, code)
     marks = assign_marks(comparison)
     rows = (*comparison.rows, *comparison.others)
     plots = draw_plots(comparison, marks)
     verse = find_verse(data)
-    device = choose_device(device_name)
-    surprisals = []
-    for first, *_ in runs:
-        pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
-        surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
+    learning = [(marks[first.name], list_progress(first)) for first, *_ in runs]
+    absent = {
+        "guess": not live,
+        "attention": not live,
+        "learning": not any(stages for _, stages in learning),
+        "curves": not plots,
+        "baselines": not comparison.baselines,
+        "originality": not (originality and originality.runs),
+    }
     return _environment().get_template(TEMPLATE).render(
+        title=title or describe_title(data, comparison),
+        policy=content_security_policy(style, script),
+        style=Markup(style),
+        live=bool(live),
+        script=Markup(script),
+        engine=Markup(engine),
+        models=Markup(models.replace("<", r"\u003c")),
+        licence=licence or NO_LICENCE,
+        dates=describe_dates([run for row in runs for run in row]),
+        sections=[(name, SECTIONS[name]) for name in SECTIONS if not absent.get(name)],
         version=__version__,
         data=data.metadata,
         comparison=comparison,
@@ -179,13 +223,61 @@ def render(
         verse=verse,
         steps=COLOUR_STEPS,
         quote_piece=quote_piece,
-        surprisals=surprisals,
+        surprisals=compute_surprisals(verse, runs, marks, device_name),
         samples=samples,
-        progress=[(marks[first.name], list_progress(first)) for first, *_ in runs],
+        learning=learning,
         originality=originality,
         copied_from=LENGTHS[0],
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
+
+
+def describe_title(data: Dataset, comparison: Comparison) -> str:
+    """Return the title of a page that was given none."""
+    if comparison.rows:
+        return f"The ladder on {data.name}"
+    one = len(comparison.others) == 1
+    return f"{comparison.others[0].model if one else 'Models'} on {data.name}"
+
+
+def compute_surprisals(
+    verse: Verse, runs: Sequence[Sequence[Run]], marks: Mapping[str, Mark], device_name: str
+) -> list[VerseSurprisal]:
+    """Compute the surprisal of the verse under the first run of each row."""
+    device = choose_device(device_name)
+    surprisals = []
+    for first, *_ in runs:
+        pieces = compute_verse_surprisals(first.load_model(device), first.load_dataset(), verse)
+        surprisals.append(summarize_surprisal(verse, pieces, marks[first.name]))
+    return surprisals
+
+
+def content_security_policy(style: str, script: str = "") -> str:
+    """Return the policy of a page that has this text in its one `<style>`, and this script.
+
+    Nothing else is applied or run, but what the script makes of a blob; nothing is fetched.
+    """
+    rules = ["default-src 'none'", f"style-src {_hash(style)}", "img-src data:"]
+    if script:
+        rules += [f"script-src {_hash(script)} blob:", "worker-src blob:"]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _check_script(name: str, code: str) -> None:
+    """Raise `ValueError` if a page cannot hold this text in a `<script>` as it is."""
+    if found := _NOT_IN_SCRIPTS.search(code):
+        raise ValueError(f"no {name} of a page may contain {found.group()!r}")
+
+
+def describe_dates(runs: Sequence[Run]) -> str:
+    """Return the day on which the runs were made (UTC), or the first and the last one."""
+    days = sorted({str(run.info["created_at"])[:10] for run in runs})
+    return f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]
 
 
 def _environment() -> "Environment":
@@ -229,13 +321,20 @@ def _replace_if_forbidden(character: str) -> str:
 
 
 def list_rungs(comparison: Comparison, marks: Mapping[str, Mark]) -> list[tuple[str, list[Rung]]]:
-    """List all rungs, trained or not, of each size that has a row."""
+    """List the rungs of each size that has a row: the trained ones, and those that are missing."""
     rows = {(row.model, row.size): row for row in comparison.rows}
     commands_by_size = {
         size: {m.model: m.command for m in comparison.missing if m.size == size} for _, size in rows
     }
     return [
-        (size, [_make_rung(model, rows.get((model, size)), marks, commands) for model in LADDER])
+        (
+            size,
+            [
+                _make_rung(model, rows.get((model, size)), marks, commands)
+                for model in LADDER
+                if (model, size) in rows or model in commands
+            ],
+        )
         for size, commands in commands_by_size.items()
     ]
 
@@ -267,7 +366,7 @@ class LossScale:
         return cls(min(losses, default=0.0), max(losses, default=1.0), baselines)
 
     def place(self, loss: float) -> str:
-        """Return a loss's place on the scale in per cent, for CSS; NaN is at the high end."""
+        """Return a loss's place on the scale in per cent; NaN is at the high end."""
         if not math.isfinite(loss):
             return "100.00"
         return f"{100 * (loss - self.low) / ((self.high - self.low) or 1.0):.2f}"
@@ -276,8 +375,8 @@ class LossScale:
 def summarize_surprisal(verse: Verse, pieces: Sequence[Piece], mark: Mark) -> VerseSurprisal:
     """Colour the verse by a model's surprisals, with the mean and the highest of them."""
     coloured = tuple(
-        ColouredPiece(piece.text, _colour_step(piece.bits_per_character), piece.bits)
-        for piece in pieces
+        ColouredPiece("".join(piece.text for piece in alike), step)
+        for step, alike in groupby(pieces, lambda piece: _colour_step(piece.bits_per_character))
     )
     starts = [0, *accumulate(len(piece.text) for piece in pieces)]
     ranked = sorted(range(len(pieces)), key=lambda place: -pieces[place].bits_per_character)

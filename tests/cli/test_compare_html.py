@@ -98,7 +98,7 @@ def test_a_place_without_access_is_refused_before_anything_is_done(drakegpt, hom
     for place in places:
         shown = drakegpt("compare", "--train", *settings(*BRIEF), "--html", place)
         assert shown.code == 2
-        assert f"No report can be written to {place}" in shown.err
+        assert f"No page can be written to {place}" in shown.err
     assert file.read_text() == "mine"
     assert not (home / "runs").exists()
 
@@ -109,7 +109,7 @@ def test_a_comparison_that_fails_leaves_the_old_report(drakegpt, home, tmp_path)
     path.write_text("before")
     refused = drakegpt("compare", "--html", path)
     assert refused.code == 2
-    assert "not a report of drakegpt" in refused.err
+    assert "not a page of drakegpt" in refused.err
     shown = drakegpt("compare", "--html", path, "--force")
     assert shown.code == 1
     assert "No model has been trained" in shown.err

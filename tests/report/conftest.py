@@ -1,13 +1,22 @@
-"""Two reports, made once in a session: an ordinary one with everything in it, and a hostile one."""
+"""Reports, made once in a session.
+
+An ordinary one with everything in it, a hostile one, and a live one, which has a script.
+"""
+
+import json
 
 import pytest
 from learning import at_home, prepare, train
 from report_pages import (
     CLOSING,
+    ENGINE,
     HOSTILE,
     HOSTILE_NAME,
     HOSTILE_RUN,
     MARKUP,
+    MODELS,
+    SCRIPT,
+    STYLE,
     corpus_with_stanzas,
     ending_with,
     page_of,
@@ -15,6 +24,7 @@ from report_pages import (
 
 from drakegpt.config import LADDER
 from drakegpt.experiments.agreement import select_runs
+from drakegpt.report.live import Live
 from drakegpt.report.samples import Samples
 
 
@@ -51,3 +61,15 @@ def hostile(lasting):
         written = dict.fromkeys(names, CLOSING + "\n".join(HOSTILE))
         samples = Samples(CLOSING, 42, 160, written)
         return page_of(data, lasting / "hostile.html", samples=samples)
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory):
+    """A report with a script, an engine and models, and with texts written in training."""
+    folder = tmp_path_factory.mktemp("live")
+    with at_home(folder):
+        data = prepare(corpus_with_stanzas())
+        train(data, "BigramLM", iters=64, eval_interval=32)
+        names = {"title": "Six <b> & more", "licence": "CC0 <i>"}
+        parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS))
+        return page_of(data, folder / "live.html", live=parts, **names)

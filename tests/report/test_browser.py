@@ -7,8 +7,9 @@ from pathlib import Path
 
 import axe_core_python
 import pytest
-from report_pages import HOSTILE, as_shown
+from report_pages import HOSTILE, MODELS, as_shown
 
+from drakegpt.report.page import LossScale
 from drakegpt.wording import format_command
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
@@ -88,7 +89,7 @@ def visit(chromium):
     return lambda page, *how, **given: Visit(chromium, page.path.as_uri(), *how, **given)
 
 
-@pytest.fixture(params=["ordinary", "hostile"])
+@pytest.fixture(params=["ordinary", "hostile", "live"])
 def page(request):
     return request.getfixturevalue(request.param)
 
@@ -109,7 +110,80 @@ def test_the_browser_would_tell(chromium, tmp_path):
 def test_it_says_nothing_and_asks_for_nothing(visit, page, scheme):
     visit = visit(page, scheme=scheme)
     assert visit.said() == []
-    assert visit.asked_for() == [page.path.as_uri()]
+    fetched = [address for address in visit.asked_for() if not address.startswith("blob:")]
+    assert fetched == [page.path.as_uri()]
+
+
+def test_the_script_of_a_live_page_runs_and_asks_its_engine(visit, live):
+    visit = visit(live)
+    answer = visit.driver.execute_async_script(
+        "const done = arguments[0]; let tries = 0; const look = () =>"
+        " document.body.dataset.answer || ++tries > 250 ? done(document.body.dataset.answer)"
+        " : setTimeout(look, 20); look()"
+    )
+    assert answer == MODELS["text"] + "&lt;</style>true&amp;<b>"
+    assert visit.said() == []
+
+
+@pytest.mark.parametrize(
+    ("does", "directive"),
+    [
+        ("document.body.setAttribute('style', 'color: #ff0000')", "style-src"),
+        ("document.head.append(Object.assign(document.createElement('style'),"
+         " {textContent: 'body { color: #ff0000 }'}))", "style-src"),
+        ("document.body.append(Object.assign(document.createElement('script'),"
+         " {textContent: 'document.body.style.color = `#ff0000`'}))", "script-src"),
+        ("document.body.append(Object.assign(document.createElement('img'),"
+         " {src: 'file:///x.png'}))", "img-src"),
+    ],
+)  # fmt: skip
+def test_the_browser_lets_nothing_else_be_applied_run_or_fetched(visit, live, does, directive):
+    visit = visit(live)
+    visit(does)
+    assert visit("return getComputedStyle(document.body).color") != "rgb(255, 0, 0)"
+    assert any(directive in message for message in visit.said())
+
+
+def test_a_part_that_is_hidden_is_not_seen(visit, live):
+    """A view before there is a script for it, and a still after."""
+    visit = visit(live)
+    heights = (
+        "return ['view', 'still'].map(kind =>"
+        " document.querySelector(`#write .${kind}`).getBoundingClientRect().height)"
+    )
+    view, still = visit(heights)
+    assert view == 0 < still
+    visit("document.querySelector('#write .still').hidden = true")
+    assert visit(heights) == [0, 0]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_ladder_is_drawn_to_the_scale_of_its_losses(visit, ordinary, scheme):
+    visit = visit(ordinary, scheme=scheme)
+    drawn = visit(
+        "const centre = dot => { const box = dot.getBoundingClientRect();"
+        "  return box.left + box.width / 2 };"
+        "return [...document.querySelectorAll('.track')].map(track => {"
+        "  const [hollow, filled] = track.querySelectorAll('circle');"
+        "  const rail = track.querySelector('.rail').getBoundingClientRect();"
+        "  const reach = track.querySelector('.reach').getBoundingClientRect();"
+        "  const look = getComputedStyle;"
+        "  return {train: (centre(hollow) - rail.left) / rail.width,"
+        "    val: (centre(filled) - rail.left) / rail.width,"
+        "    reach: [reach.left, reach.right], ends: [centre(hollow), centre(filled)],"
+        "    own: look(filled).fill, edge: look(hollow).stroke, inner: look(hollow).fill,"
+        "    paper: look(document.body).backgroundColor,"
+        "    sign: look(track.parentNode.querySelector('.sign')).backgroundColor} })"
+    )
+    rows = ordinary.comparison.rows
+    assert len(drawn) == len(rows) == 6
+    scale = LossScale.of(ordinary.comparison)
+    for row, track in zip(rows, drawn, strict=True):
+        assert 100 * track["train"] == pytest.approx(float(scale.place(row.train_loss)), abs=0.5)
+        assert 100 * track["val"] == pytest.approx(float(scale.place(row.val_loss)), abs=0.5)
+        assert sorted(track["ends"]) == pytest.approx(track["reach"], abs=2)
+        assert track["own"] == track["edge"] == track["sign"]
+        assert track["inner"] == track["paper"] != track["own"]
 
 
 def violations(visit):
@@ -178,7 +252,7 @@ def test_figures_are_drawn_in_the_colours_of_the_page(visit, ordinary, scheme):
 
 def test_figures_are_told_in_words(visit, ordinary):
     told = visit(ordinary)(
-        "return [...document.querySelectorAll('svg')].map(svg => [svg.getAttribute('role'),"
+        "return [...document.querySelectorAll('figure svg')].map(svg => [svg.getAttribute('role'),"
         " ...['aria-labelledby', 'aria-describedby'].map("
         "  name => document.getElementById(svg.getAttribute(name)).textContent)])"
     )
@@ -322,7 +396,7 @@ def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile)
     after = visit(
         "const boxes = node => { const range = document.createRange();"
         "  range.selectNodeContents(node); return [...range.getClientRects()] };"
-        "const places = '.lead bdi, .findings bdi, #samples p bdi';"
+        "const places = '.lead bdi, .findings bdi, #write p bdi';"
         "return [...document.querySelectorAll(places)].map(bdi => {"
         "  const own = boxes(bdi).at(-1);"
         "  const next = boxes(bdi.nextSibling || bdi.parentNode.nextSibling)[0];"
@@ -342,7 +416,7 @@ def test_right_to_left_text_leaves_its_neighbours_where_they_are(visit, hostile)
     )
     assert set(directions) == {"ltr"}
     tops = visit(
-        "return [...document.querySelectorAll('#surprisal article')].map(article =>"
+        "return [...document.querySelectorAll('#surprise article')].map(article =>"
         " [...article.children].map(child => child.getBoundingClientRect().top))"
     )
     assert all(own == sorted(own) and len(own) == 4 for own in tops)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kneser_ney import KneserNey
 from markov import markov_dataset, markov_text
-from node_engine import needs_node, run_in_node
+from node_engine import needs_node, run_engine
 
 from drakegpt.data.ngrams import fit
 from drakegpt.data.sources import fetch
@@ -29,13 +29,11 @@ EXPLAIN = PREDICT.replace(
 def predict(*cases):
     """The distributions after each context, of several packed counts, in one run of node."""
     given = [{"json": packed.to_json(), "contexts": contexts} for packed, contexts in cases]
-    return run_in_node(["ngrams.js"], PREDICT, given)
+    return run_engine(PREDICT, given)
 
 
 def explain(packed, contexts):
-    return run_in_node(["ngrams.js"], EXPLAIN, [{"json": packed.to_json(), "contexts": contexts}])[
-        0
-    ]
+    return run_engine(EXPLAIN, [{"json": packed.to_json(), "contexts": contexts}])[0]
 
 
 def contexts_of(tokens, vocab_size, chooser, each=8):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from markov import RIGHT, WRONG, markov_text
-from node_engine import needs_node, run_in_node
+from node_engine import needs_node, run_engine
 
 pytestmark = needs_node
 
@@ -19,7 +19,7 @@ LYRICS /= LYRICS.sum()
 def bounds_of(*samples):
     """The estimates from several lists of ranks."""
     given = [list(map(int, ranks)) for ranks in samples]
-    return run_in_node(["guesses.js"], "return given.map(shannonBounds)", given)
+    return run_engine("return given.map(shannonBounds)", given)
 
 
 def entropy(shares):
@@ -53,7 +53,7 @@ def draw_ranks(shares, letters, samples, seed):
 def test_the_rank_is_that_from_the_likeliest_on():
     probabilities = [0.1, 0.4, 0.1, 0.3, 0.1]
     script = "return given.map((_, token) => rankOf(Float64Array.from(given), token))"
-    assert run_in_node(["guesses.js"], script, probabilities) == [3, 1, 4, 2, 5]
+    assert run_engine(script, probabilities) == [3, 1, 4, 2, 5]
 
 
 def test_a_robot_that_knows_the_source_finds_its_entropy_between_the_bounds():
@@ -68,7 +68,7 @@ def test_a_robot_that_knows_the_source_finds_its_entropy_between_the_bounds():
     });
     return shannonBounds(ranks);
     """
-    found = run_in_node(["guesses.js"], script, [RIGHT, WRONG, text])
+    found = run_engine(script, [RIGHT, WRONG, text])
     # By the variance of -log2 q: a letter of the source has 4.09 bits more, or none.
     error = np.sqrt(RIGHT * 3 * WRONG / 10_000) * np.log2(RIGHT / WRONG)
     assert found["upperError"] == pytest.approx(error, rel=0.05)

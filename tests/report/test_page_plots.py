@@ -73,7 +73,7 @@ def test_each_line_ends_with_its_sign_in_its_colour():
     rows = [row(model, result(model)) for model in LADDER]
     val, _ = drawn(comparison(*rows))
     for number in range(1, 7):
-        assert f"fill: var(--rung-{number})" in val.svg
+        assert f'fill="var(--rung-{number})"' in val.svg
         assert f">{number}</text>" in val.svg
 
 
@@ -84,8 +84,8 @@ def test_seeds_are_a_band_and_a_turn_is_a_triangle():
     (one, before), (several, _), (worse, train) = (
         drawn(comparison(r)) for r in (plain, seeds, turned)
     )
-    assert "fill-opacity: 0.2" in several.svg
-    assert "fill-opacity: 0.2" not in one.svg
+    assert 'fill-opacity="0.2"' in several.svg
+    assert 'fill-opacity="0.2"' not in one.svg
     assert "the mean of 2 seeds" in several.description
     assert worse.svg.count("<use") == one.svg.count("<use") + 1
     assert train.svg.count("<use") == before.svg.count("<use")
@@ -215,8 +215,32 @@ def test_an_inline_figure_brings_nothing_but_itself():
                      "xlink", "#01fe", "Matplotlib"):  # fmt: skip
         assert unwanted not in text
     assert re.match(r'<svg viewBox="[\d. ]+" role="img" aria-labelledby="n-title" ', text)
-    assert "stroke: var(--rung-3)" in text
-    assert "fill: var(--ink)" in text
+    assert 'stroke="var(--rung-3)"' in text
+    assert 'fill="var(--ink)"' in text
+
+
+def test_a_figure_has_no_style_attribute_and_no_needless_digit():
+    text = svg()
+    assert "style" not in text
+    geometry = re.findall(r' (?:d|x|y|width|height|viewBox|transform)="([^"]*)"', text)
+    numbers = re.findall(r"-?\d*\.?\d+", " ".join(geometry))
+    assert len(numbers) > 50
+    assert not [number for number in numbers if len(number.partition(".")[2]) > 1]
+    assert not re.search(r"<g>|<g [^>]*/>|\n", text)
+
+
+def numbers_of(path):
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", path)]
+
+
+def test_a_line_and_its_dots_are_at_the_same_places():
+    text = svg()
+    line = re.search(r'd="M([^"]*)"[^>]*stroke="var\(--rung-3\)" stroke-width="1.5"', text)
+    dots = re.search(r'd="(M[^"]*h0)"[^>]*stroke-linecap="round"', text)
+    x_1, y_1, x_2, y_2 = numbers_of(line.group(1))
+    assert numbers_of(dots.group(1)) == [x_1, y_1, 0, x_2, y_2, 0]
+    assert x_1 < x_2
+    assert y_1 > y_2  # upwards
 
 
 def test_two_figures_share_no_id_and_the_same_is_the_same():

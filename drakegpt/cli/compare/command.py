@@ -44,8 +44,12 @@ def compare(
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write an HTML report.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a page in which the models run."),
     ] = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="Leave the models out of the page.")
+    ] = False,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="Prompt for every sample.")] = "",
     claims: Annotated[
         bool, typer.Option("--claims", help="Check the claims of the original DrakeGPT.")
@@ -61,7 +65,7 @@ def compare(
         typer.Option("--recipe-steps", help="Show what each idea of recipe best brings instead."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Let --html replace a file that is not a report.")
+        bool, typer.Option("--force", help="Let --html replace a file that is not a page.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -86,8 +90,8 @@ def compare(
     data_in_file, size_in_file = settings.pop("data", None), settings.pop("size", None)
     size = "scaled" if scaled else size_in_file
     of_ladder = {
-        "--html": html, "--force": force, "--prompt": prompt, "--claims": claims,
-        "--preset": settings.get("preset", "none") != "none",
+        "--html": html, "--static": static, "--force": force, "--prompt": prompt,
+        "--claims": claims, "--preset": settings.get("preset", "none") != "none",
     }  # fmt: skip
     given = [flag for flag, value in of_ladder.items() if value]
     tables = {
@@ -115,7 +119,7 @@ def compare(
 
         prepare_target(html, force=force)
         dataset = _load_dataset(data or data_in_file, json=json)
-        request = Request(size, settings, seeds, prompt, html, force, claims, **common)
+        request = Request(size, settings, seeds, prompt, html, static, force, claims, **common)
         compare_ladder(dataset, request)
 
 

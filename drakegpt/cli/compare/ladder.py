@@ -43,6 +43,7 @@ class Request:
     seeds: int | None
     prompt: str
     html: Path | None
+    static: bool
     force: bool
     claims: bool
     train: bool
@@ -51,11 +52,11 @@ class Request:
 
 
 def prepare_target(html: Path | None, *, force: bool) -> None:
-    """Check, before any work, that the report can be written there."""
+    """Check, before any work, that the page can be written there."""
     from drakegpt.report import page
 
     if html:
-        page.check_target(html, replace=force)
+        page.check_target(html, "--html", replace=force)
         files.remove_leftovers(html.absolute().parent)
 
 
@@ -65,6 +66,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report import page
+    from drakegpt.report.live import describe_left_out, make_live
     from drakegpt.report.originality import judge_runs
     from drakegpt.report.samples import generate_samples
 
@@ -86,11 +88,15 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     originality = judge_runs(firsts, best.runs[0], dataset, device)
     claims = check_claims(comparison.rows) if request.claims else None
     if request.html:
+        live = None if request.static else make_live(dataset, comparison, together, samples)
         text = page.render(
-            dataset, comparison, together, samples, device, claims or (), originality
+            dataset, comparison, together, samples, device, claims or (), originality, live=live
         )
-        page.check_target(request.html, replace=request.force)  # training may have taken hours
+        # Training may have taken hours.
+        page.check_target(request.html, "--html", replace=request.force)
         files.write_text(request.html, text)
+        if live and live.left_out:
+            console.warn(describe_left_out(live))
     figures = _draw_figures(comparison)
     if request.json:
         result = comparison.to_json() | {
@@ -111,9 +117,14 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     for path in figures:
         console.note(f"Figure: {path}")
     if request.html:
-        console.note(f"Report: {request.html}")
+        console.note(f"Page: {request.html}")
     _show_what_differs(comparison)
-    console.next_commands([format_command("generate", data=comparison.data, length=500)])
+    console.next_commands(
+        [
+            format_command("generate", data=comparison.data, length=500),
+            format_command("export", "page", data=comparison.data),
+        ]
+    )
 
 
 def _choose(dataset: "Dataset", request: Request) -> "Selection":

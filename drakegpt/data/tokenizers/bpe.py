@@ -130,7 +130,7 @@ class BPETokenizer:
         return np.array([sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes], np.int64)
 
     def list_merges(self) -> list[tuple[int, int, int]]:
-        """List the pairs of tokens that become one: left, right, merged; the first learned first."""
+        """List the pairs of tokens that become one: left, right, merged; in the order learned."""
         model = self._data["model"]
         number = model["vocab"].__getitem__
         return [(number(a), number(b), number(a + b)) for a, b in model["merges"]]

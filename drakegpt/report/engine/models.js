@@ -186,7 +186,8 @@ function quantizeActivations(x, n) {
   for (let row = 0; row < n; row++) {
     let largest = Math.fround(1e-5);
     for (let k = row * K; k < (row + 1) * K; k++) largest = Math.max(largest, Math.abs(x[k]));
-    const scale = (tokenScales[row] = Math.fround(127 / largest));
+    const scale = Math.fround(127 * Math.fround(1 / largest)); // as PyTorch divides a number
+    tokenScales[row] = scale;
     for (let k = row * K; k < (row + 1) * K; k++) {
       activations[k] = roundHalfToEven(Math.fround(x[k] * scale));
     }

@@ -1,0 +1,161 @@
+"""`drakegpt export page`: one file in which trained models run, for any browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from drakegpt import files
+from drakegpt.cli import console, options
+from drakegpt.cli.inputs import load_dataset, read_text_file
+from drakegpt.errors import RunError, UsageError
+from drakegpt.wording import format_command
+
+if TYPE_CHECKING:
+    from drakegpt.data.dataset import Dataset
+    from drakegpt.experiments.ladder import Selection
+    from drakegpt.runs.run import Run
+
+MOST_CHARACTERS = 2000  # of a text that the views begin with
+
+
+def page(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Runs on one text, as `drakegpt generate` takes them, in their order.",
+            autocompletion=options.complete_target,
+            show_default=False,
+        ),
+    ] = None,
+    data: options.Data = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the dataset's name, here, as .html."),
+    ] = None,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the page.")] = "",
+    text: Annotated[
+        str, typer.Option(metavar="TEXT", help="Text to look into; default: a held-out verse.")
+    ] = "",
+    text_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same, from a file.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="Prompt for every sample.")] = "",
+    precision: Annotated[
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(help="Of the weights; default: int8 from 0.2 million weights on."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="Licence of the text and the models.")
+    ] = "",
+    static: Annotated[
+        bool, typer.Option("--static", help="Leave the models out of the page.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is not a page.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Write a page that runs models in any browser, without a network: one file to pass on.
+
+    Without RUN it holds what `drakegpt compare` shows, and the best run of the dataset.
+    """
+    from drakegpt.experiments.ladder import compare
+    from drakegpt.generation.prompt import fit_prompt
+    from drakegpt.report.live import describe_left_out, make_live
+    from drakegpt.report.originality import judge_runs
+    from drakegpt.report.page import check_target, render
+    from drakegpt.report.samples import generate_samples
+
+    begin_with = _read_text(text, text_file)
+    runs = [_find_finished(target, data) for target in dict.fromkeys(targets or ())]
+    dataset = load_dataset(data or (runs[0].config.data if runs else None))
+    path = output or Path(f"{dataset.name}.html")
+    check_target(path, "--output", replace=force)
+    files.remove_leftovers(path.absolute().parent)
+    selection = _select(dataset, runs)
+    console.note("Scoring the models on the whole of their text.")
+    comparison = compare(dataset, selection.runs, others=selection.others)
+    if runs:
+        comparison = comparison.without_missing()
+    together = selection.by_row
+    firsts = [first for first, *_ in together]
+    samples = generate_samples(
+        firsts, fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
+    )
+    rows = [*comparison.rows, *comparison.others]
+    best = min(rows, key=lambda row: row.bits_per_character)
+    live = None
+    if not static:
+        live = make_live(
+            dataset, comparison, together, samples,
+            precision=precision, text=begin_with, all_of_them=bool(runs),
+        )  # fmt: skip
+    originality = judge_runs(firsts, best.runs[0], dataset)
+    rendered = render(
+        dataset, comparison, together, samples,
+        originality=originality, live=live, title=title, licence=licence,
+    )  # fmt: skip
+    files.write_text(path, rendered)
+    if live and live.left_out:
+        console.warn(describe_left_out(live))
+    size = path.stat().st_size
+    if json:
+        console.show_json({"page": str(path), "bytes": size, "runs": [run.name for run in firsts]})
+        return
+    console.show(f"{path}: {size / 1e6:.1f} MB. Open it in a browser; it needs nothing else.")
+
+
+def _read_text(text: str, file: Path | None) -> str:
+    """Return the text that the views begin with; raises `UsageError` if it is too long."""
+    if text and file:
+        raise UsageError("--text and --text-file are the same.", "Give one of them.")
+    if file:
+        text = read_text_file(file)
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"The text has {len(text):,} characters; a page begins with {MOST_CHARACTERS:,} at "
+            "the most.",
+            "Give a shorter one: a verse is enough to look into.",
+        )
+    return text
+
+
+def _find_finished(target: str, data: str | None) -> "Run":
+    """Find the run that is named; raises `RunError` if it is not finished."""
+    from drakegpt.runs.lookup import find_run
+
+    run = find_run(target, data=data)
+    if not run.finished:
+        raise RunError(
+            f"{run.name} is not finished.",
+            f"Finish it: `{format_command('train', resume=run.name)}`.",
+        )
+    return run
+
+
+def _select(dataset: "Dataset", named: "list[Run]") -> "Selection":
+    """Select the named runs, or else those of `compare` and the best run on the same text."""
+    from drakegpt.config import SIZES
+    from drakegpt.experiments.ladder import arrange_runs, select_ladder
+    from drakegpt.runs.lookup import find_run
+
+    if named:
+        for run in named:
+            _check_text(run, dataset)
+        return arrange_runs(named)
+    selection = select_ladder(dataset, SIZES, {}, None)
+    best = find_run(None, data=dataset.name)
+    shown = [run.name for of_row in selection.by_row for run in of_row]
+    return selection if best.name in shown or not best.finished else selection.add(best)
+
+
+def _check_text(run: "Run", dataset: "Dataset") -> None:
+    """Raise `UsageError` if a run was trained on another text than the page is of."""
+    own = run.load_dataset().metadata
+    if (own.text_sha256, own.split) != (dataset.metadata.text_sha256, dataset.metadata.split):
+        raise UsageError(
+            f"{run.name} was trained on '{run.config.data}', another text than '{dataset.name}'.",
+            "Losses on different texts cannot be compared: make a page of each.",
+        )

@@ -1,0 +1,261 @@
+"""What makes a page live: scripts, and what they read as one JSON: models, counts and texts.
+
+The models of the page are rounded (`embedded_model`), and so each is scored again: the loss
+beside a model is that of the weights in the page.
+
+Not here: the page around it (`page`), and what the scripts do (`engine`, `views`).
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from drakegpt.config import LADDER
+from drakegpt.data.dataset import Dataset
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.attribution import HeadRole, find_head_roles
+from drakegpt.evaluation.scoring import score_validation_split
+from drakegpt.evaluation.surprisal import Verse, find_verse
+from drakegpt.experiments.ladder import Comparison
+from drakegpt.experiments.results import ResultRow
+from drakegpt.models.layers import LanguageModel
+from drakegpt.models.packed_linear import PackedLinear, count_bytes
+from drakegpt.models.registry import MODELS
+from drakegpt.report.counts import pack_counts
+from drakegpt.report.embedded_model import (
+    PACKED_TYPES,
+    Precision,
+    embed_model,
+    embed_tokenizer,
+    round_weights_,
+)
+from drakegpt.report.engine_files import read_engine, read_views, read_views_style
+from drakegpt.report.plots import Mark, assign_marks
+from drakegpt.report.samples import SEED, Samples
+from drakegpt.runs.run import Run
+from drakegpt.runs.stored_samples import choose_samples, list_samples
+from drakegpt.wording import pluralize
+
+FORMAT = 1  # of the JSON
+# Weights of all models together from which they are rounded to 8 bits if nothing else is asked.
+ROUNDED_FROM = 200_000
+LARGEST = 25_000_000  # bytes of a page: more are slow to send and to open
+BASE64 = 4 / 3  # characters for a byte
+TO_GUESS = 2000  # characters of the held-out text that can be guessed
+LEAST_TO_GUESS = 50
+BEFORE = 1000  # characters that models read before a text
+LEARNING = 8  # texts that a run wrote while it was trained
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Live:
+    """The parts of a page that make it live, as text."""
+
+    style: str
+    script: str
+    engine: str
+    models: str  # JSON
+    left_out: tuple[str, ...] = ()  # runs whose weights would make the page too large
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run whose model may be in the page, with its row and its mark."""
+
+    run: Run
+    row: ResultRow
+    mark: Mark
+    model: LanguageModel  # rounded
+    rounded: bool
+
+    @property
+    def bytes(self) -> int:
+        """About how many characters its weights take in the page."""
+        return int(BASE64 * _count_stored_bytes(self.model))
+
+
+def make_live(
+    data: Dataset,
+    comparison: Comparison,
+    runs: Sequence[Sequence[Run]],
+    samples: Samples,
+    *,
+    precision: Precision | None = None,
+    text: str = "",
+    all_of_them: bool = False,
+) -> Live:
+    """Make a page of a comparison live, with the first run of each row.
+
+    `runs`: of each row of `comparison`, one for each seed. `precision`: of the weights; `None`
+    means 8 bits if there are many. `text`: what the views begin with; a verse of the held-out
+    text if not given. `all_of_them`: raise `UsageError` if the models are too large for a page;
+    else those beside the ladder but the best one, and the largest ones, are left out.
+    """
+    marks = assign_marks(comparison)
+    rows = (*comparison.rows, *comparison.others)
+    firsts = [first for first, *_ in runs]
+    finite = [pair for pair in zip(firsts, rows, strict=True) if math.isfinite(pair[1].val_loss)]
+    if not all_of_them:
+        best = min(comparison.others, key=lambda row: row.bits_per_character, default=None)
+        finite = [(run, row) for run, row in finite if row in comparison.rows or row is best]
+    precision = precision or _choose_precision([row for _, row in finite])
+    candidates = [_round(run, row, marks[run.name], precision) for run, row in finite]
+    kept = _keep_small(candidates, strict=all_of_them)
+    tokenizers = [data.tokenizer]
+    verse = find_verse(data)
+    found = {
+        "format": FORMAT,
+        "models": [_embed(each, tokenizers) for each in kept],
+        "tokenizers": [embed_tokenizer(tokenizer) for tokenizer in tokenizers],
+        "counts": _embed_counts(data, comparison),
+        "text": text or verse.text,
+        "before": "" if text else verse.before[-BEFORE:],
+        "heldOut": _choose_text_to_guess(data, verse),
+        "prompt": samples.prompt,
+        "seed": SEED,
+        "length": samples.length,
+    }
+    left_out = tuple(each.run.name for each in candidates if each not in kept)
+    models = json.dumps(found, separators=(",", ":"), allow_nan=False)
+    return Live(read_views_style(), read_views(), read_engine(), models, left_out)
+
+
+def _choose_precision(rows: Sequence[ResultRow]) -> Precision:
+    return "int8" if sum(row.parameters for row in rows) > ROUNDED_FROM else "float32"
+
+
+def _round(run: Run, row: ResultRow, mark: Mark, precision: Precision) -> Candidate:
+    model = run.load_model(CPU)
+    packed = any(isinstance(module, PackedLinear) for module in model.modules())
+    rounded = precision != "float32" and not packed
+    return Candidate(run, row, mark, round_weights_(model, precision), rounded)
+
+
+def _count_stored_bytes(model: LanguageModel) -> int:
+    counted = count_bytes(model)
+    halves = all(torch.equal(p.half().float(), p) for p in model.parameters())
+    return counted.packed + counted.remainder // (2 if halves else 1)
+
+
+def _keep_small(candidates: Sequence[Candidate], *, strict: bool) -> list[Candidate]:
+    """Keep the models that a page can hold together, the smallest first.
+
+    Raises `UsageError` if that is not all of them, and `strict`.
+    """
+    room = LARGEST
+    kept = []
+    for candidate in sorted(candidates, key=lambda each: each.bytes):
+        room -= candidate.bytes
+        if room >= 0:
+            kept.append(candidate)
+    if strict and len(kept) < len(candidates):
+        total = sum(each.bytes for each in candidates)
+        raise UsageError(
+            f"The page would have some {total / 1e6:,.0f} MB; {LARGEST / 1e6:.0f} MB are the most "
+            "that browsers open with ease.",
+            "Name fewer runs, take --precision int8, or a run packed to fewer bits: "
+            "`drakegpt export packed RUN --bits 1.58`.",
+        )
+    return [each for each in candidates if each in kept]
+
+
+def _embed(candidate: Candidate, tokenizers: list[Any]) -> dict[str, Any]:
+    """Return a model with all that the page says of it, as plain values."""
+    run, row, mark, model = candidate.run, candidate.row, candidate.mark, candidate.model
+    data = run.load_dataset()
+    bits = row.results[0].bits_per_character
+    if candidate.rounded:
+        bits = score_validation_split(model, data, CPU).bits_per_character
+    kind = MODELS[run.config.model]
+    samples = choose_samples(list_samples(run.evaluations), LEARNING)
+    return {
+        "name": run.name,
+        "label": row.label,
+        "model": run.config.model,
+        "idea": kind.idea,
+        "limit": kind.limit,
+        "sign": mark.sign,
+        "colour": mark.colour,
+        "rung": LADDER.index(run.config.model) + 1 if mark.colour != "other" else None,
+        "bits": bits,
+        "parameters": row.parameters,
+        "precision": _describe_precision(model),
+        "tokenizer": _add_tokenizer(tokenizers, run.tokenizer),
+        "roles": _list_roles(find_head_roles(model, data, CPU)),
+        "samples": [
+            {"iteration": each.iteration, "loss": each.val_loss, "text": each.text}
+            for each in samples
+            if math.isfinite(each.val_loss)
+        ],
+        **embed_model(model),
+    }
+
+
+def _describe_precision(model: LanguageModel) -> str:
+    """Name what the weights are stored in: those of the hidden layers, if they are packed."""
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            return PACKED_TYPES[module.bits]
+    halves = all(torch.equal(p.half().float(), p) for p in model.parameters())
+    return "float16" if halves else "float32"
+
+
+def _add_tokenizer(tokenizers: list[Any], tokenizer: Any) -> int:
+    """Return the index of a tokenizer, which is added if it is not there."""
+    known = [each.to_json() for each in tokenizers]
+    if tokenizer.to_json() not in known:
+        tokenizers.append(tokenizer)
+        return len(known)
+    return known.index(tokenizer.to_json())
+
+
+def _list_roles(roles: Sequence[HeadRole]) -> list[list[dict[str, Any]]]:
+    """Return the roles of each layer's heads."""
+    return [
+        [{"role": head.role, "score": head.score} for head in heads]
+        for _, heads in groupby(roles, key=lambda head: head.layer)
+    ]
+
+
+def _embed_counts(data: Dataset, comparison: Comparison) -> dict[str, Any] | None:
+    """Return the counts for the page, with their loss and that of the best baseline."""
+    best = comparison.lowest_baseline
+    if best is None:
+        return None
+    packed = pack_counts(data, comparison.context_lengths[-1])
+    scored = {baseline.order: baseline for baseline in comparison.baselines}
+    if packed is None or packed.order not in scored:
+        return None
+    return packed.to_json() | {
+        "bits": scored[packed.order].score.bits_per_character,
+        "full": {"order": best.order, "bits": best.score.bits_per_character},
+    }
+
+
+def _choose_text_to_guess(data: Dataset, verse: Verse) -> dict[str, str] | None:
+    """Choose held-out text that stands nowhere else in the page: after the verse, or before it."""
+    start = len(verse.before) + len(verse.text)
+    text = data.text("val", start + TO_GUESS)
+    after = text[start:].lstrip()
+    before = verse.before[-TO_GUESS:]
+    if len(after) < LEAST_TO_GUESS and len(before) >= LEAST_TO_GUESS:
+        return {"before": "", "text": before}
+    if len(after) < LEAST_TO_GUESS:
+        return None
+    return {"before": text[: len(text) - len(after)][-BEFORE:], "text": after}
+
+
+def describe_left_out(live: Live) -> str:
+    """Say which models are not in the page; empty if all are."""
+    if not live.left_out:
+        return ""
+    return (
+        f"{pluralize(len(live.left_out), 'model')} too large for the page to hold: "
+        f"{', '.join(live.left_out)}"
+    )
