@@ -104,11 +104,8 @@ function makeOpponents(page, models, all) {
   return { players, readFrom };
 }
 
-async function readAhead(ask, { asked, model, found }, all, start, end) {
-  // With room for all in one context, a model reads them at once.
-  const context = model?.config.context_length ?? 0;
-  const seen = context > 2 * AHEAD ? context - AHEAD : 300;
-  const before = all.slice(Math.max(0, start - seen), start).join("");
+async function readAhead(ask, { asked, found }, all, start, end) {
+  const before = all.slice(0, start).join("");
   const pieces = await ask("surprise", { model: asked, before, text: all.slice(start, end).join("") });
   pieces.forEach(({ bits, rank }, i) => found.set(start + i, { bits, rank }));
 }
