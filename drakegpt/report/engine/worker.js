@@ -77,13 +77,13 @@ const CALLS = {
    *
    * Result: [{text, bits, rank, likeliest}], where bits and rank are null for the first piece of
    * a text with nothing before it, and for characters that are not in the vocabulary. A piece is
-   * a character, or the characters of a token. `likeliest`: [[text, probability]]. Of the text
-   * before it, a model reads what fits into its context beside the text, or half a context.
+   * a character, or the characters of a token. `likeliest`: [[text, probability]]. Of what
+   * stands before the text, the last tokens are read that fit into a context.
    */
   async surprise({ model, before, text }, answer, asked) {
     const { predictAll, tokenizer, reach } = openPredictor(model, PLAIN);
     const tokens = tokenizer.encode(text);
-    const history = encodeKnown(before, tokenizer).slice(-Math.max(reach - tokens.length, reach >> 1, 1));
+    const history = encodeKnown(before, tokenizer).slice(-reach);
     const known = [...history, ...tokens.filter((token) => token !== undefined)];
     const predictions = [];
     let paused = performance.now();
@@ -156,7 +156,7 @@ function openPredictor(index, sampling) {
     const { counts, tokenizer } = openCounts();
     const predict = (tokens) => predictByCounts(counts, tokens);
     const predictAll = (tokens) => predictEachByCounts(counts, tokens);
-    return { tokenizer, predict, predictAll, reach: 2 * counts.order };
+    return { tokenizer, predict, predictAll, reach: counts.order };
   }
   const { model, tokenizer } = openModel(index);
   const predict = (tokens) => {

@@ -244,7 +244,7 @@ function describeLast(players, place) {
 }
 
 function describeYou({ lower, upper, meanGuesses }, count) {
-  if (count < FIRST) return { text: "–", bits: 0, mean: meanGuesses };
+  if (count < FIRST) return { bits: 0, mean: meanGuesses };
   const middle = (lower + upper) / 2;
   const text = `${middle.toFixed(1)} (${lower.toFixed(1)} to ${upper.toFixed(1)})`;
   return { bits: middle, text, lower, upper, mean: meanGuesses };
@@ -271,7 +271,7 @@ function makePlayerRow(colour, name) {
     make("span", { class: "who" }, name), make("span", { class: "score" }, bits, " ", guesses), meter,
   );
   const draw = (score, top) => {
-    bits.textContent = score ? `${score.text} bits` : "–";
+    bits.textContent = score?.text ? `${score.text} bits` : "–";
     guesses.textContent = score ? `${score.mean.toFixed(1)} guesses` : "";
     const set = (name, value) => meter.style.setProperty(name, (value / top).toFixed(4));
     set("--from", score?.lower ?? 0);
