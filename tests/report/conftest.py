@@ -84,7 +84,7 @@ def living(tmp_path_factory):
         text = corpus_with_stanzas()
         data = prepare(text)
         for model in LADDER:
-            train(data, model, iters=40, eval_interval=20)
+            train(data, model, iters=64, eval_interval=32)
         tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
         train(tokens, "TransformerLM", embedding_dim=16)
         return page_of(data, folder / "living.html", prompt="the ", alive=True)
@@ -97,7 +97,7 @@ def living_hostile(tmp_path_factory):
     with at_home(folder):
         lyrics = "\n".join(HOSTILE)
         data = prepare(ending_with(f"x\n\n{lyrics}\n\n{lyrics}"), HOSTILE_NAME)
-        train(data, "BigramLM", HOSTILE_RUN)
+        train(data, "BigramLM", HOSTILE_RUN, iters=64, eval_interval=32)
         train(data, "TransformerLM")
         return page_of(data, folder / "hostile.html", prompt=HOSTILE[3], alive=True)
 

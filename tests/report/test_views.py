@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from browser import DESKTOP, PHONE, SCHEMES, needs_chromium, violations
-from report_pages import Tree, as_shown
+from report_pages import Tree
 
 from drakegpt.evaluation.surprisal import compute_token_surprisals
 from drakegpt.generation.text import generate_text
@@ -29,9 +29,24 @@ def models_of(page):
     return json.loads(models)
 
 
+def pictured(text):
+    """A text as views show it: control characters as pictures."""
+    pictures = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+    noncharacters = [*range(0x80, 0xA0), 0xFFFE, 0xFFFF]
+    return text.translate(pictures | {0x7F: "␡"} | dict.fromkeys(noncharacters, "\ufffd"))
+
+
 def texts(visit, selector):
     return visit(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
+def wait_for_text(visit, selector, text):
+    visit.wait_for(
+        "return document.querySelector(arguments[0]).textContent.includes(arguments[1])",
+        selector,
+        text,
     )
 
 
@@ -44,7 +59,7 @@ def see(visit, view):
     place = f'[data-view="{view}"]'
     visit.wait_for("return document.querySelector(arguments[0]).childElementCount", place)
     visit(
-        "document.querySelector(arguments[0]).scrollIntoView({block: 'start', behavior: 'instant'})",
+        "document.querySelector(arguments[0]).scrollIntoView()",
         place,
     )
     return place
@@ -74,7 +89,8 @@ def press(visit, view, label):
 def choose(visit, view, index):
     """Choose the model at an index of a view's first choice."""
     visit(
-        "document.querySelectorAll(`[data-view=${arguments[0]}] fieldset input`)[arguments[1]].click()",
+        "const inputs = document.querySelectorAll(`[data-view=${arguments[0]}] fieldset input`);"
+        "inputs[arguments[1]].click()",
         view,
         index,
     )
@@ -136,7 +152,7 @@ def test_hostile_text_is_text_in_every_view(visit, living_hostile):
     (walk, *_) = texts(visit, '[data-view="attention"] .walk')
     assert re.sub(r"U\+[0-9A-F]{4,6}|[^\w<>{}]", "", walk) == re.sub(r"[^\w<>{}]", "", verse)
     assert "\u202e" not in walk
-    assert "␀" in as_shown(verse)
+    assert "␀" in pictured(verse)
     assert "␀" in walk
 
 
@@ -195,7 +211,7 @@ def test_every_model_writes_what_generate_writes(visit, living):
     visit = visit(living, motion="reduce")
     see(visit, "write")
     for index, model in enumerate(stored["models"]):
-        assert write(visit, index) == living.samples.texts[model["name"]]
+        assert write(visit, index) == pictured(living.samples.texts[model["name"]])
 
 
 def test_the_command_beside_the_text_has_the_settings_that_differ(visit, living):
@@ -225,15 +241,19 @@ def test_the_chances_are_those_of_the_text_and_choosing_one_goes_on_from_there(v
         name = {" ": "space", "\n": "end of line"}.get(piece, piece)
         share = f"{100 * expected.values[1]:.{0 if expected.values[1] >= 0.1 else 1}f} %"
         visit.wait_for(
-            "return document.querySelectorAll('.bar')[1].getAttribute('aria-label') === arguments[0]",
+            "const [, second] = document.querySelectorAll('.bar');"
+            "return second.getAttribute('aria-label') === arguments[0]",
             f"{name}, {share}",
         )
         visit("document.querySelectorAll('.bar')[1].click()")
         text += piece
         assert texts(visit, '[data-view="write"] .paper .text') == [text]
     press(visit, "write", "Go on")
-    longer = "return document.querySelector('[data-view=write] .paper').textContent.length > arguments[0]"
-    visit.wait_for(longer, len(text) + 3)
+    visit.wait_for(
+        "const paper = document.querySelector('[data-view=write] .paper');"
+        "return paper.textContent.length > arguments[0]",
+        len(text) + 3,
+    )
     press(visit, "write", "Stop")
     visit.wait_for(
         "return document.querySelector('[data-view=write] .status').textContent.includes('seconds')"
@@ -253,8 +273,10 @@ def test_the_ladder_writes_the_samples_side_by_side_once_it_is_seen(visit, livin
     visit.wait_for("return document.querySelectorAll('.card .paper:not(.blank)').length === 6")
     rungs = [model for model in models_of(living)["models"] if model["rung"]]
     expected = [living.samples.texts[model["name"]] for model in rungs]
-    wait = "return [...document.querySelectorAll('.card .text')].every(e => e.textContent.length > 160)"
-    visit.wait_for(wait)
+    visit.wait_for(
+        "return [...document.querySelectorAll('.card .text')].every("
+        "  text => text.textContent.length > 160)"
+    )
     assert texts(visit, f"{place} .card .text") == expected
     assert texts(visit, f"{place} .value") == [f"{model['bits']:.2f}" for model in rungs]
 
@@ -300,15 +322,13 @@ def test_guesses_are_counted_and_models_are_scored_at_the_same_places(visit, liv
     visit = visit(living)
     see(visit, "guess")
     count = 12
-    assert held["text"][:count] not in texts(visit, '[data-view="guess"]')[0]
+    assert texts(visit, '[data-view="guess"] .window') == [held["before"][-180:]]
     wrong = next(letter for letter in "qzx" if letter != held["text"][0])
     guess(visit, wrong)
     assert texts(visit, ".letter[aria-disabled=true]") == [wrong]
     for character in held["text"][:count]:
         guess(visit, character)
-    visit.wait_for(
-        "return document.querySelector('.result > .note').textContent.includes('12 letters')"
-    )
+    wait_for_text(visit, ".result > .note", "12 letters")
     visit.wait_for("return document.querySelectorAll('.player b')[1].textContent !== '–'")
     assert texts(visit, '[data-view="guess"] .window')[0].endswith(held["text"][:count][-8:])
     told = texts(visit, ".player")
@@ -349,7 +369,7 @@ def test_the_bits_are_those_of_the_report(visit, living):
     static = dict(
         visit(
             "return [...document.querySelectorAll('[data-still=surprise] article')].map("
-            "  e => [e.querySelector('h3 .sign').textContent, e.querySelector('.mean b').textContent])"
+            "  e => ['h3 .sign', '.mean b'].map(each => e.querySelector(each).textContent))"
         )
     )
     visit.wait_for(f"return document.querySelectorAll('{place} .walk [role=gridcell]').length")
@@ -379,10 +399,10 @@ def test_one_walks_over_the_text_with_the_arrow_keys(visit, living):
         "return document.querySelectorAll('[role=gridcell][tabindex=\"0\"]').length >= 2"
     )
     cells[2].click()
-    lines = texts(visit, f"{place} .side:last-child [role=row]")
+    first = len(texts(visit, f"{place} .side:last-child [role=row]")[0])
     for key, expected in (
-        (Keys.ARROW_RIGHT, 3), (Keys.ARROW_DOWN, 3 + len(lines[0])), (Keys.ARROW_LEFT, 2 + len(lines[0])),
-        (Keys.ARROW_UP, 2), (Keys.HOME, 0), (Keys.END, len(lines[0]) - 1),
+        (Keys.ARROW_RIGHT, 3), (Keys.ARROW_DOWN, 3 + first), (Keys.ARROW_LEFT, 2 + first),
+        (Keys.ARROW_UP, 2), (Keys.HOME, 0), (Keys.END, first - 1),
     ):  # fmt: skip
         ActionChains(visit.driver).send_keys(key).perform()
         assert visit("return document.activeElement === arguments[0]", cells[expected])
@@ -403,7 +423,7 @@ def test_counting_says_what_followed_and_the_order_it_goes_to(visit, living):
     assert "Anywhere" in texts(visit, ".orders li")[-1]
 
 
-# --- attention and learning ------------------------------------------------------------------------
+# --- attention and learning ----------------------------------------------------------------------
 
 
 def test_each_head_is_shown_with_its_role_and_a_model_without_heads_says_so(visit, living):
@@ -439,5 +459,5 @@ def test_the_slider_walks_through_training(visit, living):
     assert len(model["samples"]) > 1
     for index, sample in enumerate(model["samples"]):
         set_value(visit, f"{place} input[type=range]", index + 1)
-        assert texts(visit, f"{place} .paper .text") == [as_shown(sample["text"].strip("\n"))]
+        assert texts(visit, f"{place} .paper .text") == [pictured(sample["text"].strip("\n"))]
         assert f"after {sample['iteration']:,} steps" in texts(visit, f"{place} .told")[0]

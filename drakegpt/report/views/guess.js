@@ -75,10 +75,9 @@ function openGuess(place, page) {
     begin(line < 0 ? before.length : line + 1);
   });
   place.append(
-    make("p", { class: "note" }, "Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
-    make(
-      "div", { class: "duo" },
-      make("div", {}, board.element, make("div", { class: "actions" }, makeButton("Show it", showIt), onward, restart)),
+    makeNote("Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
+    makeBox("duo",
+      make("div", {}, board.element, makeBox("actions", makeButton("Show it", showIt), onward, restart)),
       result.element,
     ),
   );
@@ -136,7 +135,7 @@ function makeBoard(characters, guess, between) {
         event.preventDefault();
       },
     },
-    make("div", { class: "window" }, make("div", { class: "text sample", dir: "auto" }, text, gap)), ...between, keys.element,
+    makeBox("window", make("div", { class: "text sample", dir: "auto" }, text, gap)), ...between, keys.element,
   );
   const draw = (all, at, tried) => {
     text.textContent = showText(all.slice(Math.max(0, at - SEEN_BEFORE), at).join(""));
@@ -215,10 +214,9 @@ function compareKeys(a, b) {
 function makeResult(page, { players }) {
   const latest = makeLatest(page.ask);
   const rows = [makePlayerRow("you", "You"), ...players.map(makeOpponentRow)];
-  const words = make("p", { class: "note" });
+  const words = makeNote();
   const last = make("p", { class: "latest" });
-  const element = make(
-    "div", { class: "result" }, make("h3", {}, "So far: bits, and the mean number of guesses"),
+  const element = makeBox("result", make("h3", {}, "So far: bits, and the mean number of guesses"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
   );
   const draw = async (ranks, places) => {
