@@ -48,7 +48,7 @@ function openLadder(place, page) {
 }
 
 function describeCounting({ counts }) {
-  return counts ? ` Counting which characters stand together has ${formatBits(counts.full?.bits ?? counts.bits)}.` : "";
+  return counts ? ` Plain counting of what stands together reaches ${formatBits(counts.full?.bits ?? counts.bits)}.` : "";
 }
 
 /** The idea that a model adds, its loss, and what it cannot do. */

@@ -157,7 +157,7 @@ function makeCounting(page) {
   if (!counts) return null;
   const latest = makeLatest(page.ask);
   const list = make("ol", { class: "orders" });
-  const full = counts.full ? ` The best counting in this report, of order ${counts.full.order}, has ${formatBits(counts.full.bits)}.` : "";
+  const full = counts.full?.order > counts.order ? ` The best counting in this report, of order ${counts.full.order}, has ${formatBits(counts.full.bits)}.` : "";
   const element = makeBox("counting", make("h3", {}, "What counting says"),
     makeNote("What followed in the text that the models learned from, and how often:"), list,
     makeNote(`Counting of order ${counts.order}, up to ${countOf(counts.order, "character")} together, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
