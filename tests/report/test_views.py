@@ -461,3 +461,45 @@ def test_the_slider_walks_through_training(visit, living):
         set_value(visit, f"{place} input[type=range]", index + 1)
         assert texts(visit, f"{place} .paper .text") == [pictured(sample["text"].strip("\n"))]
         assert f"after {sample['iteration']:,} steps" in texts(visit, f"{place} .told")[0]
+
+
+# --- layout ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [320, PHONE, DESKTOP])
+def test_nothing_moves_while_text_is_written_or_the_slider_is(visit, living, width):
+    visit = visit(living, width)
+    see_all(visit)
+    visit.wait_for("return document.querySelectorAll('.orders li').length")
+    visit.wait_for("return document.querySelectorAll('.attention-head').length")
+    place = see(visit, "ladder")
+    height = "return document.documentElement.scrollHeight"
+    heights = {visit(height)}
+    visit.wait_for("return document.querySelector('.card .text').textContent.length > 160")
+    heights.add(visit(height))
+    press(visit, "write", "Write")
+    wait_for_text(visit, '[data-view="write"] .status', "seconds")
+    heights.add(visit(height))
+    for step in range(1, 7):
+        set_value(visit, f"{place} input[type=range]", step)
+        heights.add(visit(height))
+    assert len(heights) == 1
+
+
+def test_a_printed_page_has_the_texts_and_no_controls(visit, living):
+    visit = visit(living, motion="reduce")
+    see_all(visit)
+    see(visit, "ladder")
+    visit.wait_for("return document.querySelectorAll('.card .paper:not(.blank)').length === 6")
+    visit.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = visit(
+        "return [...document.querySelectorAll('.view input, .view button, .view select')].filter("
+        "  e => e.checkVisibility() && !e.closest('.bars, .choices')).map(e => e.outerHTML)"
+    )
+    cut = visit(
+        "return [...document.querySelectorAll('.card .paper')].filter("
+        "  e => e.scrollHeight > e.clientHeight + 1).length"
+    )
+    visit.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert shown == []
+    assert cut == 0
