@@ -8,8 +8,10 @@ from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.claims import check_claims
 from drakegpt.experiments.ladder import Comparison, add_gains, compare
 from drakegpt.experiments.results import ResultRow, RunResult
+from drakegpt.report.live import make_live
 from drakegpt.report.page import render
 from drakegpt.report.samples import Samples, generate_samples
+from drakegpt.runs.run import Run
 
 MARKUP = "<script>window.x = 1; alert(1)</script>"
 CLOSING = '</pre></div></style></title><img src=x onerror="window.x = 2">'
@@ -43,6 +45,7 @@ class Page:
     path: Path
     comparison: Comparison
     samples: Samples
+    runs: tuple[Run, ...]  # the first of each row
 
     @property
     def text(self):
@@ -94,16 +97,21 @@ def as_shown(text):
     return "".join(SHOWN.get(character, character) for character in text)
 
 
-def page_of(data, path, prompt="", samples=None, claims=False, **given):
-    """The report of all runs on a dataset, written to `path`; `given` is for `render`."""
+def page_of(data, path, prompt="", samples=None, claims=False, alive=False, **given):
+    """The report of all runs on a dataset, written to `path`, with its models if it is `alive`.
+
+    `given` is for `render`.
+    """
     runs, others = select_runs(data), select_others(data)
     comparison = compare(data, runs, others=others)
     together = [*runs.values(), *others]
     samples = samples or generate_samples([first for first, *_ in together], prompt)
     tested = check_claims(comparison.rows) if claims else []
+    if alive:
+        given["live"] = make_live(data, comparison, together, samples)
     page = render(data, comparison, together, samples, claims=tested, **given)
     path.write_text(page, encoding="utf-8", newline="\n")
-    return Page(path, comparison, samples)
+    return Page(path, comparison, samples, tuple(first for first, *_ in together))
 
 
 def corpus_with_stanzas():

@@ -6,6 +6,7 @@ An ordinary one with everything in it, a hostile one, and a live one, which has 
 import json
 
 import pytest
+from browser import Visit, start_chromium
 from learning import at_home, prepare, train
 from report_pages import (
     CLOSING,
@@ -73,3 +74,42 @@ def live(tmp_path_factory):
         names = {"title": "Six <b> & more", "licence": "CC0 <i>"}
         parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS))
         return page_of(data, folder / "live.html", live=parts, **names)
+
+
+@pytest.fixture(scope="session")
+def living(tmp_path_factory):
+    """A page in which the models of a ladder and one of BPE tokens live, as they were trained."""
+    folder = tmp_path_factory.mktemp("living")
+    with at_home(folder):
+        text = corpus_with_stanzas()
+        data = prepare(text)
+        for model in LADDER:
+            train(data, model, iters=64, eval_interval=32)
+        tokens = prepare(text, "small-bpe", tokenizer="bpe", vocab_size=290)
+        train(tokens, "TransformerLM", embedding_dim=16)
+        return page_of(data, folder / "living.html", prompt="the ", alive=True)
+
+
+@pytest.fixture(scope="session")
+def living_hostile(tmp_path_factory):
+    """A live page of hostile lyrics."""
+    folder = tmp_path_factory.mktemp("living-hostile")
+    with at_home(folder):
+        lyrics = "\n".join(HOSTILE)
+        data = prepare(ending_with(f"x\n\n{lyrics}\n\n{lyrics}"), HOSTILE_NAME)
+        train(data, "BigramLM", HOSTILE_RUN, iters=64, eval_interval=32)
+        train(data, "TransformerLM")
+        return page_of(data, folder / "hostile.html", prompt=HOSTILE[3], alive=True)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """One browser for all tests of a process."""
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def visit(chromium):
+    return lambda page, *how, **given: Visit(chromium, page.path.as_uri(), *how, **given)

@@ -77,12 +77,13 @@ const CALLS = {
    *
    * Result: [{text, bits, rank, likeliest}], where bits and rank are null for the first piece of
    * a text with nothing before it, and for characters that are not in the vocabulary. A piece is
-   * a character, or the characters of a token. `likeliest`: [[text, probability]].
+   * a character, or the characters of a token. `likeliest`: [[text, probability]]. Of what
+   * stands before the text, the last tokens are read that fit into a context.
    */
   async surprise({ model, before, text }, answer, asked) {
-    const { predictAll, tokenizer } = openPredictor(model, PLAIN);
-    const history = encodeKnown(before, tokenizer);
+    const { predictAll, tokenizer, reach } = openPredictor(model, PLAIN);
     const tokens = tokenizer.encode(text);
+    const history = encodeKnown(before, tokenizer).slice(-reach);
     const known = [...history, ...tokens.filter((token) => token !== undefined)];
     const predictions = [];
     let paused = performance.now();
@@ -149,12 +150,13 @@ function openCounts() {
   return page.counts;
 }
 
-/** What predicts the next token: a model by its index, or "counts". */
+/** What predicts the next token from the last `reach` ones: a model by its index, or "counts". */
 function openPredictor(index, sampling) {
   if (index === "counts") {
     const { counts, tokenizer } = openCounts();
     const predict = (tokens) => predictByCounts(counts, tokens);
-    return { tokenizer, predict, predictAll: (tokens) => predictEachByCounts(counts, tokens) };
+    const predictAll = (tokens) => predictEachByCounts(counts, tokens);
+    return { tokenizer, predict, predictAll, reach: counts.order };
   }
   const { model, tokenizer } = openModel(index);
   const predict = (tokens) => {
@@ -166,6 +168,7 @@ function openPredictor(index, sampling) {
   };
   return {
     tokenizer,
+    reach: model.config.context_length,
     predict,
     predictAll: (tokens) => predictEach(model, tokens),
   };

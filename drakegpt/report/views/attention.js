@@ -13,10 +13,10 @@ function openAttention(place, page) {
   });
   const status = makeStatus();
   const note = make("p");
-  const heads = make("div", { class: "heads" });
+  const heads = makeBox("heads");
   const shown = make(
     "div", {}, makeWeightKey(), heads,
-    make("p", { class: "note" }, "A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
+    makeNote("A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
   );
   const latest = makeLatest(page.ask);
   const walk = makeWalk("The text: touch a character", (i) => {
@@ -50,7 +50,7 @@ function openAttention(place, page) {
     }
   }
   place.append(
-    choice, make("p", { class: "note" }, "Touch a character, or walk with the arrow keys."), walk.element,
+    choice, makeNote("Touch a character, or walk with the arrow keys."), walk.element,
     status, note, shown,
   );
   current = Math.floor(Array.from(page.text).length / 3);
@@ -90,10 +90,9 @@ function makeHead(title, role, pieces, weights) {
   });
   const order = weights.map((_, i) => i).sort((a, b) => weights[b] - weights[a]).slice(0, 3);
   const most = order.flatMap((i) => [quotePiece(pieces[i]), ` ${formatPercent(weights[i])} `]);
-  return make(
-    "div", { class: "attention-head" },
+  return makeBox("attention-head",
     make("h3", {}, title, " ", make("small", {}, role ? likes : "")),
     make("div", { class: "text verse", dir: "auto", "aria-hidden": "true" }, ...text),
-    make("p", { class: "note" }, "Most: ", ...most),
+    makeNote("Most: ", ...most),
   );
 }

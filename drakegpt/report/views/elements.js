@@ -16,6 +16,14 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+function makeBox(kind, ...children) {
+  return make("div", { class: kind }, ...children);
+}
+
+function makeNote(...children) {
+  return make("p", { class: "note" }, ...children);
+}
+
 let lastNumber = 0;
 
 /** An id that nothing else in the page has. */
@@ -27,7 +35,7 @@ function newId() {
 function labelled(text, control, note) {
   control.id ||= newId();
   const label = make("label", { for: control.id }, text);
-  return make("div", { class: "field" }, label, control, note);
+  return makeBox("field", label, control, note);
 }
 
 function makeButton(text, onclick, attributes = {}) {
@@ -89,9 +97,9 @@ function formatBits(bits) {
   return bits.toFixed(2);
 }
 
-/** "1 guess", "2 guesses". */
-function countOf(count, one, many = `${one}s`) {
-  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+/** "1 time", "2 times". */
+function countOf(count, one) {
+  return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 }
 
 // --- Models ---------------------------------------------------------------------------------------
@@ -194,8 +202,7 @@ function makeSteps(label, steps, chosen, { tell, onchange }) {
     columns.forEach((column, i) => column.classList.toggle("chosen", i === index));
     onchange(index);
   };
-  const element = make(
-    "div", { class: "slide" },
+  const element = makeBox("slide",
     make("div", { class: "columns", "aria-hidden": "true" }, ...columns), slider,
   );
   element.style.setProperty("--steps", steps.length);
@@ -216,7 +223,7 @@ function makeWalk(label, ontouch) {
     click: (event) => touch(cells.indexOf(event.target.closest("[role=gridcell]"))),
     keydown: (event) => {
       const next = moveByKey(event, lines, current);
-      if (next === null) return;
+      if (next === undefined) return;
       event.preventDefault();
       touch(next);
       cells[next].focus();
@@ -253,22 +260,20 @@ function makeCell({ text, class: colour, name }) {
   return make("span", attributes, shown);
 }
 
-/** The index that a key leads to from the current one; null if it leads nowhere. */
+/** The index that a key leads to from the current one; none if it leads nowhere. */
 function moveByKey({ key, ctrlKey, metaKey, altKey }, lines, current) {
-  if (ctrlKey || metaKey || altKey || !lines.length) return null;
-  const start = lines.indexOf(lines[current]);
-  const inLine = (line) => {
-    const first = lines.indexOf(line);
-    if (first < 0) return null;
-    return Math.min(first + current - start, lines.lastIndexOf(line));
-  };
-  const steps = {
-    ArrowLeft: () => Math.max(0, current - 1),
-    ArrowRight: () => Math.min(lines.length - 1, current + 1),
-    ArrowUp: () => inLine(lines[current] - 1),
-    ArrowDown: () => inLine(lines[current] + 1),
-    Home: () => start,
-    End: () => lines.lastIndexOf(lines[current]),
-  };
-  return Object.hasOwn(steps, key) ? steps[key]() : null;
+  if (ctrlKey || metaKey || altKey) return undefined;
+  const line = lines[current];
+  const start = lines.indexOf(line);
+  const inLine = (other) =>
+    Math.min(lines.indexOf(other) + current - start, lines.lastIndexOf(other));
+  const index = {
+    ArrowLeft: current - 1,
+    ArrowRight: current + 1,
+    ArrowUp: inLine(line - 1),
+    ArrowDown: inLine(line + 1),
+    Home: start,
+    End: lines.lastIndexOf(line),
+  }[key];
+  return lines[index] === undefined ? undefined : index;
 }

@@ -75,10 +75,9 @@ function openGuess(place, page) {
     begin(line < 0 ? before.length : line + 1);
   });
   place.append(
-    make("p", { class: "note" }, "Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
-    make(
-      "div", { class: "duo" },
-      make("div", {}, board.element, make("div", { class: "actions" }, makeButton("Show it", showIt), onward, restart)),
+    makeNote("Type the next letter, or tap it below. Wrong ones are crossed out. A letter, a space and the end of a line ⏎ all count."),
+    makeBox("duo",
+      make("div", {}, board.element, makeBox("actions", makeButton("Show it", showIt), onward, restart)),
       result.element,
     ),
   );
@@ -104,11 +103,8 @@ function makeOpponents(page, models, all) {
   return { players, readFrom };
 }
 
-async function readAhead(ask, { asked, model, found }, all, start, end) {
-  // With room for all in one context, a model reads them at once.
-  const context = model?.config.context_length ?? 0;
-  const seen = context > 2 * AHEAD ? context - AHEAD : 300;
-  const before = all.slice(Math.max(0, start - seen), start).join("");
+async function readAhead(ask, { asked, found }, all, start, end) {
+  const before = all.slice(0, start).join("");
   const pieces = await ask("surprise", { model: asked, before, text: all.slice(start, end).join("") });
   pieces.forEach(({ bits, rank }, i) => found.set(start + i, { bits, rank }));
 }
@@ -139,7 +135,7 @@ function makeBoard(characters, guess, between) {
         event.preventDefault();
       },
     },
-    make("div", { class: "window" }, make("div", { class: "text sample", dir: "auto" }, text, gap)), ...between, keys.element,
+    makeBox("window", make("div", { class: "text sample", dir: "auto" }, text, gap)), ...between, keys.element,
   );
   const draw = (all, at, tried) => {
     text.textContent = showText(all.slice(Math.max(0, at - SEEN_BEFORE), at).join(""));
@@ -218,10 +214,9 @@ function compareKeys(a, b) {
 function makeResult(page, { players }) {
   const latest = makeLatest(page.ask);
   const rows = [makePlayerRow("you", "You"), ...players.map(makeOpponentRow)];
-  const words = make("p", { class: "note" });
+  const words = makeNote();
   const last = make("p", { class: "latest" });
-  const element = make(
-    "div", { class: "result" }, make("h3", {}, "So far: bits, and the mean number of guesses"),
+  const element = makeBox("result", make("h3", {}, "So far: bits, and the mean number of guesses"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
   );
   const draw = async (ranks, places) => {
@@ -247,7 +242,7 @@ function describeLast(players, place) {
 }
 
 function describeYou({ lower, upper, meanGuesses }, count) {
-  if (count < FIRST) return { text: "–", bits: 0, mean: meanGuesses };
+  if (count < FIRST) return { bits: 0, mean: meanGuesses };
   const middle = (lower + upper) / 2;
   const text = `${middle.toFixed(1)} (${lower.toFixed(1)} to ${upper.toFixed(1)})`;
   return { bits: middle, text, lower, upper, mean: meanGuesses };
@@ -274,7 +269,7 @@ function makePlayerRow(colour, name) {
     make("span", { class: "who" }, name), make("span", { class: "score" }, bits, " ", guesses), meter,
   );
   const draw = (score, top) => {
-    bits.textContent = score ? `${score.text} bits` : "–";
+    bits.textContent = score?.text ? `${score.text} bits` : "–";
     guesses.textContent = score ? `${score.mean.toFixed(1)} guesses` : "";
     const set = (name, value) => meter.style.setProperty(name, (value / top).toFixed(4));
     set("--from", score?.lower ?? 0);

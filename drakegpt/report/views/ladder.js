@@ -35,11 +35,10 @@ function openLadder(place, page) {
     check();
   });
   place.append(
-    make("p", { class: "note" }, `Height: how wrong the model is on text it never saw, in bits per character. Lower is better.${describeCounting(page)}`),
-    make("div", { class: "duo" }, steps.element, idea),
+    makeNote(`Height: how wrong the model is on text it never saw, in bits per character. Lower is better.${describeCounting(page)}`),
+    makeBox("duo", steps.element, idea),
     make("ol", { class: "cards" }, ...cards.map((card) => card.element)),
-    make(
-      "div", { class: "actions" }, labelled("Begin with", prompt), labelled("Seed", seed), renew,
+    makeBox("actions", labelled("Begin with", prompt), labelled("Seed", seed), renew,
       makeButton("Write again", check, { class: "main" }), makeButton("Stop", writing.stop),
     ),
     status,
@@ -60,7 +59,7 @@ function describeRung(model, before) {
     make("h3", {}, makeName(model)),
     make("p", { class: "lead" }, `The idea: ${model.idea}.`),
     make("p", {}, make("b", {}, formatBits(model.bits)), " bits per character", compared || "", "."),
-    model.limit ? make("p", { class: "note" }, `Its limit: it ${model.limit}.`) : null,
+    model.limit ? makeNote(`Its limit: it ${model.limit}.`) : null,
   ].filter(Boolean);
 }
 
@@ -70,7 +69,7 @@ function makeCard(model, onclick) {
   const heading = make("h3", {}, makeName(model));
   const element = make(
     "li", { class: `card ${model.colour}`, click: onclick },
-    make("div", { class: "head" }, heading, bits), make("p", { class: "own-idea" }, model.idea), paper.element,
+    makeBox("head", heading, bits), make("p", { class: "own-idea" }, model.idea), paper.element,
   );
   return { element, paper, model };
 }

@@ -37,7 +37,7 @@ function makeStages(model) {
   );
   steps.choose(0);
   return [
-    make("p", { class: "note" }, `Height: ${unit}, of held-out text. Below: the steps of training until then.`),
-    make("div", { class: "duo" }, steps.element, make("div", {}, told, paper.element)),
+    makeNote(`Height: ${unit}, of held-out text. Below: the steps of training until then.`),
+    makeBox("duo", steps.element, make("div", {}, told, paper.element)),
   ];
 }

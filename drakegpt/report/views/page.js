@@ -24,6 +24,7 @@ async function startPage() {
     const missing = NEEDED.find((name) => !(name in window));
     if (missing) throw new Error(`This browser is too old to run the models: it has no ${missing}.`);
     const stored = readStored();
+    if (!stored.models.length) throw new Error("No model was small enough to be in this file.");
     const ask = startEngine(document.getElementById("engine").textContent);
     const { models, tokenizers, counts } = stored;
     await ask("open", { models, tokenizers, counts });
@@ -38,7 +39,7 @@ async function startPage() {
 function readStored() {
   try {
     const stored = JSON.parse(document.getElementById("models").textContent);
-    if (stored.format === 1 && stored.models.length) return stored;
+    if (stored.format === 1) return stored;
   } catch {
     // Said below.
   }

@@ -41,8 +41,8 @@ function openSurprise(place, page) {
   sides.forEach((side) => side.onchange(read));
   place.append(
     labelled("Any text", input),
-    make("p", { class: "note" }, "Touch a character, or walk with the arrow keys, to see what each model expected there."),
-    makeColourKey(), make("div", { class: "sides" }, ...sides.map((side) => side.element)),
+    makeNote("Touch a character, or walk with the arrow keys, to see what each model expected there."),
+    makeColourKey(), makeBox("sides", ...sides.map((side) => side.element)),
     status, counting?.element ?? "",
   );
   offset = Math.floor(page.text.length / 3);
@@ -99,7 +99,7 @@ function makeSide(page, chosen, touch) {
     return true;
   }
   return {
-    element: make("div", { class: "side" }, choice, mean, walk.element, expectation.element),
+    element: makeBox("side", choice, mean, walk.element, expectation.element),
     read,
     onchange: (listener) => (changed = listener),
     select(offset) {
@@ -142,7 +142,7 @@ function makeExpectation() {
       make("b", {}, `${piece.bits.toFixed(1)} bits`), `. It was its ${ordinal(piece.rank)} guess. Its likeliest:`,
     );
   };
-  return { element: make("div", { class: "panel" }, head, bars.element), draw };
+  return { element: makeBox("panel", head, bars.element), draw };
 }
 
 function ordinal(number) {
@@ -158,10 +158,9 @@ function makeCounting(page) {
   const latest = makeLatest(page.ask);
   const list = make("ol", { class: "orders" });
   const full = counts.full ? ` The best counting in this report, of order ${counts.full.order}, has ${formatBits(counts.full.bits)}.` : "";
-  const element = make(
-    "div", { class: "counting" }, make("h3", {}, "What counting says"),
-    make("p", { class: "note" }, "What followed in the text that the models learned from, and how often:"), list,
-    make("p", { class: "note" }, `Counting of order ${counts.order}, up to ${countOf(counts.order, "character")} together, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
+  const element = makeBox("counting", make("h3", {}, "What counting says"),
+    makeNote("What followed in the text that the models learned from, and how often:"), list,
+    makeNote(`Counting of order ${counts.order}, up to ${countOf(counts.order, "character")} together, has ${formatBits(counts.bits)} bits per character on the held-out text.${full}`),
   );
   const draw = async (text) => {
     const orders = await latest("counting", { text });

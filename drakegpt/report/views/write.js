@@ -77,13 +77,11 @@ function openWrite(place, page) {
   });
   place.append(
     form.top,
-    make("div", { class: "actions" }, restart, stop, goOn),
-    make(
-      "div", { class: "desk" }, paper.element,
-      make(
-        "div", { class: "next" },
+    makeBox("actions", restart, stop, goOn),
+    makeBox("desk", paper.element,
+      makeBox("next",
         make("h3", {}, "What may come next"), bars.element,
-        make("p", { class: "note" }, "Choose one yourself: the model goes on from there."),
+        makeNote("Choose one yourself: the model goes on from there."),
       ),
     ),
     status, form.more, command.element,
@@ -148,8 +146,7 @@ function makeWriteForm(page) {
   };
   const more = make("details", {}, make("summary", {}, "More settings"), fields.element);
   const form = {
-    top: make(
-      "div", { class: "form" }, choice,
+    top: makeBox("form", choice,
       labelled("Begin with", prompt, problem), labelled("Temperature", heat, heatNote),
     ),
     more,
@@ -173,9 +170,9 @@ function makeWriteForm(page) {
 
 function describeHeat(heat) {
   if (heat === 0) return "always the likeliest";
-  if (heat < 0.75) return "careful";
-  if (heat < 1.05) return heat < 0.95 ? "a little careful" : "as it learned";
-  return heat < 1.45 ? "daring" : "wild";
+  if (heat < 1) return "careful";
+  if (heat === 1) return "as it learned";
+  return heat < 1.5 ? "daring" : "wild";
 }
 
 /** The settings that are rarely changed. */
@@ -197,8 +194,7 @@ function makeWriteFields(page, changed) {
   });
   const inputs = [seed, length, topK, topP, penalty];
   const optional = (input) => (input.value === "" ? null : Number(input.value));
-  const element = make(
-    "div", { class: "fields" },
+  const element = makeBox("fields",
     labelled("Seed: the same seed writes the same text", seed, renew),
     labelled("Length", length),
     labelled("Pace", pace),
@@ -221,9 +217,9 @@ function makeWriteFields(page, changed) {
 
 /** The command that writes the same text. */
 function makeCommand() {
-  const note = make("p", { class: "note" });
+  const note = makeNote();
   const line = make("bdi");
-  const element = make("div", { class: "command" }, note, make("pre", {}, line));
+  const element = makeBox("command", note, make("pre", {}, line));
   const draw = (form, prompt) => {
     const rounded = ["float16", "int8"].includes(form.model().precision);
     note.textContent = rounded

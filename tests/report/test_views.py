@@ -1,0 +1,463 @@
+"""The views of a live page in a real Chromium: what they show is what Python computes."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from browser import DESKTOP, PHONE, SCHEMES, needs_chromium, violations
+from report_pages import Tree
+
+from drakegpt.evaluation.surprisal import compute_token_surprisals
+from drakegpt.generation.text import generate_text
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+VIEWS = ("write", "ladder", "guess", "surprise", "attention", "learning")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["living", "living_hostile"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+def models_of(page):
+    """What the page holds for its scripts."""
+    ((_, models),) = Tree(page.text).all("script", id="models")
+    return json.loads(models)
+
+
+def pictured(text):
+    """A text as views show it: control characters as pictures."""
+    pictures = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+    noncharacters = [*range(0x80, 0xA0), 0xFFFE, 0xFFFF]
+    return text.translate(pictures | {0x7F: "␡"} | dict.fromkeys(noncharacters, "\ufffd"))
+
+
+def texts(visit, selector):
+    return visit(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
+def wait_for_text(visit, selector, text):
+    visit.wait_for(
+        "return document.querySelector(arguments[0]).textContent.includes(arguments[1])",
+        selector,
+        text,
+    )
+
+
+def elements(visit, selector):
+    return visit("return [...document.querySelectorAll(arguments[0])]", selector)
+
+
+def see(visit, view):
+    """Scroll to a view, once it is there."""
+    place = f'[data-view="{view}"]'
+    visit.wait_for("return document.querySelector(arguments[0]).childElementCount", place)
+    visit(
+        "document.querySelector(arguments[0]).scrollIntoView()",
+        place,
+    )
+    return place
+
+
+def see_all(visit):
+    """Scroll to each view in turn, and wait for what it shows first."""
+    shown = {
+        "write": ".bars li:not(.empty)", "ladder": ".paper:not(.blank)", "guess": ".letter",
+        "surprise": ".walk [role=gridcell]", "attention": ".walk [role=gridcell]",
+        "learning": ".paper",
+    }  # fmt: skip
+    for view, first in shown.items():
+        place = see(visit, view)
+        visit.wait_for("return document.querySelector(arguments[0])", f"{place} {first}")
+
+
+def press(visit, view, label):
+    visit(
+        "const all = document.querySelectorAll(`[data-view=${arguments[0]}] button`);"
+        "[...all].find(each => each.textContent === arguments[1]).click()",
+        view,
+        label,
+    )
+
+
+def choose(visit, view, index):
+    """Choose the model at an index of a view's first choice."""
+    visit(
+        "const inputs = document.querySelectorAll(`[data-view=${arguments[0]}] fieldset input`);"
+        "inputs[arguments[1]].click()",
+        view,
+        index,
+    )
+
+
+def set_value(visit, selector, value):
+    visit(
+        "const field = document.querySelector(arguments[0]); field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', {bubbles: true}))",
+        selector,
+        value,
+    )
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_living_page_is_silent_alone_and_accessible(visit, page, width, scheme):
+    visit = visit(page, width, scheme)
+    see_all(visit)
+    visit("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert violations(visit) == {}
+    assert visit.said() == []
+    assert {url for url in visit.asked_for() if not url.startswith("blob:null/")} == {
+        page.path.as_uri()
+    }
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 768, DESKTOP])
+def test_no_view_is_wider_than_the_window(visit, page, width):
+    visit = visit(page, width)
+    see_all(visit)
+    visit("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert visit("return document.documentElement.scrollWidth") <= width
+    outside = visit(
+        "return [...document.querySelectorAll('.view *')].filter("
+        "  e => !e.closest('.unseen, .label, .scroll') && e.checkVisibility() &&"
+        "  e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert outside == []
+
+
+def test_each_view_takes_the_place_of_what_is_still(visit, living):
+    visit = visit(living)
+    see_all(visit)
+    assert visit("return [...document.querySelectorAll('.view')].map(e => e.hidden)") == [False] * 6
+    assert visit("return [...document.querySelectorAll('.still')].map(e => e.hidden)") == [True] * 6
+
+
+def test_hostile_text_is_text_in_every_view(visit, living_hostile):
+    visit = visit(living_hostile)
+    see_all(visit)
+    assert visit("return window.x") is None
+    kinds = set(visit("return [...document.querySelectorAll('.view *')].map(e => e.localName)"))
+    assert not kinds & {"script", "img", "svg", "iframe", "style", "title"}
+    verse = models_of(living_hostile)["text"]
+    (walk, *_) = texts(visit, '[data-view="attention"] .walk')
+    assert re.sub(r"U\+[0-9A-F]{4,6}|[^\w<>{}]", "", walk) == re.sub(r"[^\w<>{}]", "", verse)
+    assert "\u202e" not in walk
+    assert "␀" in pictured(verse)
+    assert "␀" in walk
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text[: text.index('id="models"')],
+        lambda text: re.sub(r'"checksum":\d', '"checksum":1', text, count=1),
+        lambda text: text.replace('"format":1', '"format":2'),
+    ],
+    ids=["half", "no models", "checksum", "format"],
+)
+def test_a_damaged_page_stays_as_it_was_and_says_so(visit, living, tmp_path, spoil):
+    path = tmp_path / "damaged.html"
+    path.write_text(spoil(living.text), encoding="utf-8", newline="\n")
+    assert spoil(living.text) != living.text
+    visit = visit(replace(living, path=path))
+    said = visit.wait_for("return document.querySelector('main > .failure')?.textContent")
+    assert "damaged" in said
+    assert "can be read all the same" in said
+    assert visit("return [...document.querySelectorAll('.view')].every(e => e.hidden)")
+    assert visit("return [...document.querySelectorAll('.still')].every(e => !e.hidden)")
+    assert visit.said() == []
+
+
+def test_a_browser_without_workers_shows_the_static_page(visit, chromium, living):
+    command = "Page.addScriptToEvaluateOnNewDocument"
+    added = chromium.execute_cdp_cmd(command, {"source": "delete window.Worker"})
+    try:
+        visit = visit(living)
+        said = visit.wait_for("return document.querySelector('main > .failure')?.textContent")
+        assert "Worker" in said
+        assert visit.said() == []
+    finally:
+        chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+# --- write ---------------------------------------------------------------------------------------
+
+
+def write(visit, index):
+    """The text that the model at an index writes, with the settings as they are."""
+    choose(visit, "write", index)
+    press(visit, "write", "Write")
+    status = '[data-view="write"] .status'
+    visit.wait_for(
+        "return document.querySelector(arguments[0]).textContent.includes('seconds')", status
+    )
+    return texts(visit, '[data-view="write"] .paper .text')[0]
+
+
+def test_every_model_writes_what_generate_writes(visit, living):
+    stored = models_of(living)
+    assert {model["precision"] for model in stored["models"]} == {"float32"}
+    visit = visit(living, motion="reduce")
+    see(visit, "write")
+    for index, model in enumerate(stored["models"]):
+        assert write(visit, index) == pictured(living.samples.texts[model["name"]])
+
+
+def test_the_command_beside_the_text_has_the_settings_that_differ(visit, living):
+    visit = visit(living, motion="reduce")
+    see(visit, "write")
+    (command,) = texts(visit, ".command pre")
+    name = models_of(living)["models"][5]["name"]
+    assert command == f"drakegpt generate {name} --seed 42 --length 160 --prompt 'the '"
+    set_value(visit, '[data-view="write"] input[type=range]', "0.5")
+    set_value(visit, '[data-view="write"] textarea', "it's Ö")
+    (command,) = texts(visit, ".command pre")
+    assert command.endswith("""--prompt 'it'"'"'s Ö' --temperature 0.5 --unknown skip""")
+    assert "never saw ' Ö" in texts(visit, '[data-view="write"] .field .note')[0]
+
+
+def test_the_chances_are_those_of_the_text_and_choosing_one_goes_on_from_there(visit, living):
+    run = next(run for run in living.runs if run.config.model == "TransformerLM")
+    model = run.load_model(CPU)
+    visit = visit(living)
+    see(visit, "write")
+    text = "the "
+    for _ in range(3):
+        tokens = torch.tensor(run.tokenizer.encode(text)[-model.config.context_length :]).long()
+        with torch.no_grad():
+            expected = model(tokens[None])[0, -1].softmax(-1).sort(descending=True)
+        piece = run.tokenizer.decode([int(expected.indices[1])])
+        name = {" ": "space", "\n": "end of line"}.get(piece, piece)
+        share = f"{100 * expected.values[1]:.{0 if expected.values[1] >= 0.1 else 1}f} %"
+        visit.wait_for(
+            "const [, second] = document.querySelectorAll('.bar');"
+            "return second.getAttribute('aria-label') === arguments[0]",
+            f"{name}, {share}",
+        )
+        visit("document.querySelectorAll('.bar')[1].click()")
+        text += piece
+        assert texts(visit, '[data-view="write"] .paper .text') == [text]
+    press(visit, "write", "Go on")
+    visit.wait_for(
+        "const paper = document.querySelector('[data-view=write] .paper');"
+        "return paper.textContent.length > arguments[0]",
+        len(text) + 3,
+    )
+    press(visit, "write", "Stop")
+    visit.wait_for(
+        "return document.querySelector('[data-view=write] .status').textContent.includes('seconds')"
+    )
+    (written,) = texts(visit, '[data-view="write"] .paper .text')
+    expected = "".join(generate_text(model, run.tokenizer, text, 160, seed=42))
+    assert (text + expected).startswith(written)
+    assert len(written) < len(text + expected)
+
+
+# --- ladder --------------------------------------------------------------------------------------
+
+
+def test_the_ladder_writes_the_samples_side_by_side_once_it_is_seen(visit, living):
+    visit = visit(living, motion="reduce")
+    place = see(visit, "ladder")
+    visit.wait_for("return document.querySelectorAll('.card .paper:not(.blank)').length === 6")
+    rungs = [model for model in models_of(living)["models"] if model["rung"]]
+    expected = [living.samples.texts[model["name"]] for model in rungs]
+    visit.wait_for(
+        "return [...document.querySelectorAll('.card .text')].every("
+        "  text => text.textContent.length > 160)"
+    )
+    assert texts(visit, f"{place} .card .text") == expected
+    assert texts(visit, f"{place} .value") == [f"{model['bits']:.2f}" for model in rungs]
+
+
+def test_the_slider_walks_the_ladder(visit, living):
+    visit = visit(living, PHONE)
+    place = see(visit, "ladder")
+    rungs = [model for model in models_of(living)["models"] if model["rung"]]
+    for index, model in enumerate(rungs):
+        set_value(visit, f"{place} input[type=range]", index + 1)
+        assert model["idea"] in texts(visit, f"{place} .idea")[0]
+        assert f"{model['bits']:.2f} bits" in texts(visit, f"{place} .idea")[0]
+        shown = visit(
+            "return [...document.querySelectorAll('.card')].map(e => e.checkVisibility())"
+        )
+        assert shown == [place == index for place in range(6)]
+
+
+def test_the_ladder_stops_when_it_is_no_longer_seen(visit, living):
+    visit = visit(living)
+    see(visit, "ladder")
+    visit.wait_for("return document.querySelector('.card .text').textContent.length > 10")
+    see(visit, "learning")
+    length = "return document.querySelector('.card .text').textContent.length"
+    visit.wait_for("return document.querySelector('[data-view=ladder] .status').textContent === ''")
+    before = visit(length)
+    visit.driver.execute_async_script("setTimeout(arguments[0], 200)")
+    assert visit(length) == before < 160
+
+
+# --- guess ---------------------------------------------------------------------------------------
+
+
+def guess(visit, character):
+    from selenium.webdriver.common.keys import Keys
+
+    (gap,) = elements(visit, ".gap")
+    gap.send_keys(Keys.ENTER if character == "\n" else character)
+
+
+def test_guesses_are_counted_and_models_are_scored_at_the_same_places(visit, living):
+    held = models_of(living)["heldOut"]
+    visit = visit(living)
+    see(visit, "guess")
+    count = 12
+    assert texts(visit, '[data-view="guess"] .window') == [held["before"][-180:]]
+    wrong = next(letter for letter in "qzx" if letter != held["text"][0])
+    guess(visit, wrong)
+    assert texts(visit, ".letter[aria-disabled=true]") == [wrong]
+    for character in held["text"][:count]:
+        guess(visit, character)
+    wait_for_text(visit, ".result > .note", "12 letters")
+    visit.wait_for("return document.querySelectorAll('.player b')[1].textContent !== '–'")
+    assert texts(visit, '[data-view="guess"] .window')[0].endswith(held["text"][:count][-8:])
+    told = texts(visit, ".player")
+    assert re.match(r"You0\.\d \(0\.\d to 0\.\d\) bits 1\.1 guesses", told[0])
+    assert "far too few" in texts(visit, ".result > .note")[0]
+    by_label = {model["label"]: model for model in models_of(living)["models"]}
+    for run in living.runs:
+        if run.config.data != living.comparison.data:
+            continue
+        tokens = torch.from_numpy(
+            run.tokenizer.encode(held["before"] + held["text"][:count]).copy()
+        )
+        bits = compute_token_surprisals(run.load_model(CPU), tokens, count).mean()
+        assert by_label[run.config.model]
+        (row,) = [each for each in told if re.match(rf"\S {run.config.model}\d", each)]
+        assert abs(float(re.search(r"(\d+\.\d\d) bits", row)[1]) - float(bits)) < 0.006
+    press(visit, "guess", "Start again")
+    visit.wait_for("return document.querySelector('.player b').textContent === '–'")
+
+
+def test_what_was_given_up_counts_as_half_of_what_was_left(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living)
+    see(visit, "guess")
+    keys = len(elements(visit, ".letter"))
+    press(visit, "guess", "Show it")
+    (status,) = texts(visit, '[data-view="guess"] .status')
+    assert f"guess {-(-keys // 2)}," in status
+    assert texts(visit, '[data-view="guess"] .window')[0].endswith(held[0])
+
+
+# --- surprise ------------------------------------------------------------------------------------
+
+
+def test_the_bits_are_those_of_the_report(visit, living):
+    visit = visit(living)
+    place = see(visit, "surprise")
+    static = dict(
+        visit(
+            "return [...document.querySelectorAll('[data-still=surprise] article')].map("
+            "  e => ['h3 .sign', '.mean b'].map(each => e.querySelector(each).textContent))"
+        )
+    )
+    visit.wait_for(f"return document.querySelectorAll('{place} .walk [role=gridcell]').length")
+    for index, model in enumerate(models_of(living)["models"]):
+        if model["tokenizer"]:
+            continue
+        choose(visit, "surprise", index)
+        visit.wait_for(
+            "return document.querySelector(arguments[0] + ' .mean b').textContent === arguments[1]",
+            place,
+            static[model["sign"]],
+        )
+
+
+def test_one_walks_over_the_text_with_the_arrow_keys(visit, living):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    visit = visit(living)
+    place = see(visit, "surprise")
+    selector = f"{place} .side:last-child [role=gridcell]"
+    cells = visit.wait_for(
+        "const all = [...document.querySelectorAll(arguments[0])]; return all.length ? all : null",
+        selector,
+    )
+    visit.wait_for(
+        "return document.querySelectorAll('[role=gridcell][tabindex=\"0\"]').length >= 2"
+    )
+    cells[2].click()
+    first = len(texts(visit, f"{place} .side:last-child [role=row]")[0])
+    for key, expected in (
+        (Keys.ARROW_RIGHT, 3), (Keys.ARROW_DOWN, 3 + first), (Keys.ARROW_LEFT, 2 + first),
+        (Keys.ARROW_UP, 2), (Keys.HOME, 0), (Keys.END, first - 1),
+    ):  # fmt: skip
+        ActionChains(visit.driver).send_keys(key).perform()
+        assert visit("return document.activeElement === arguments[0]", cells[expected])
+        assert "After" in texts(visit, f"{place} .side:last-child .panel p")[0]
+    selected = visit("return document.querySelectorAll('.side:last-child [aria-selected]').length")
+    assert selected == 1
+
+
+def test_counting_says_what_followed_and_the_order_it_goes_to(visit, living):
+    counts = models_of(living)["counts"]
+    visit = visit(living)
+    place = see(visit, "surprise")
+    visit.wait_for("return document.querySelectorAll('.orders li').length")
+    shown = texts(visit, f"{place} .counting")[0]
+    assert f"order {counts['order']}" in shown
+    assert f"{counts['bits']:.2f} bits" in shown
+    assert f"of order {counts['full']['order']}, has {counts['full']['bits']:.2f}" in shown
+    assert "Anywhere" in texts(visit, ".orders li")[-1]
+
+
+# --- attention and learning ----------------------------------------------------------------------
+
+
+def test_each_head_is_shown_with_its_role_and_a_model_without_heads_says_so(visit, living):
+    visit = visit(living)
+    place = see(visit, "attention")
+    for index, model in enumerate(models_of(living)["models"]):
+        choose(visit, "attention", index)
+        roles = [head for layer in model["roles"] for head in layer]
+        if not roles:
+            visit.wait_for(
+                "return document.querySelector(arguments[0]).textContent.includes('has no heads')",
+                place,
+            )
+            continue
+        wait = "return document.querySelectorAll('.attention-head').length === arguments[0]"
+        visit.wait_for(wait, len(roles))
+        visit.wait_for(
+            "return !document.querySelector(arguments[0]).textContent.includes('has no heads')",
+            place,
+        )
+        shown = texts(visit, f"{place} .attention-head small")
+        assert shown == [
+            f"looks at {each['role']} ({each['score']:.2f})" if each["role"] else "no clear role"
+            for each in roles
+        ]
+
+
+def test_the_slider_walks_through_training(visit, living):
+    (model,) = [each for each in models_of(living)["models"] if each["sign"] == "6"]
+    visit = visit(living)
+    place = see(visit, "learning")
+    choose(visit, "learning", 5)
+    assert len(model["samples"]) > 1
+    for index, sample in enumerate(model["samples"]):
+        set_value(visit, f"{place} input[type=range]", index + 1)
+        assert texts(visit, f"{place} .paper .text") == [pictured(sample["text"].strip("\n"))]
+        assert f"after {sample['iteration']:,} steps" in texts(visit, f"{place} .told")[0]
