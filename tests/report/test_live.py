@@ -129,7 +129,7 @@ def make_infinite(row):
 def test_runs_with_other_tokenizers_keep_their_own(data):
     tokens = encode_as_bpe(data, 300)
     runs = [train(data, "TransformerLM"), train(tokens, "TransformerLM")]
-    _, page = live_of(data, *runs)
+    _, page = live_of(data, *runs, all_of_them=True)
     kinds = [page["tokenizers"][model["tokenizer"]]["kind"] for model in page["models"]]
     assert sorted(kinds) == ["bpe", "char"]
     assert page["tokenizers"][0]["kind"] == "char"  # of the dataset, whose n-grams are counted
