@@ -42,7 +42,7 @@ from drakegpt.runs.stored_samples import choose_samples, list_samples
 from drakegpt.wording import pluralize
 
 FORMAT = 1  # of the JSON
-# Weights of all models together from which they are rounded to 8 bits if nothing else is asked.
+# Weights from which models are rounded to 8 bits, if nothing else is asked.
 ROUNDED_FROM = 200_000
 LARGEST = 25_000_000  # bytes of a page: more are slow to send and to open
 BASE64 = 4 / 3  # characters for a byte
@@ -92,8 +92,8 @@ def make_live(
 ) -> Live:
     """Make a page of a comparison live, with the first run of each row.
 
-    `runs`: of each row of `comparison`, one for each seed. `precision`: of the weights; `None`
-    means 8 bits if there are many. `text`: what the views begin with; a verse of the held-out
+    `runs`: of each row of `comparison`, one for each seed. `precision`: of the weights; by default
+    `_choose_precisions` has it. `text`: what the views begin with; a verse of the held-out
     text if not given. `all_of_them`: raise `UsageError` if the models are too large for a page;
     else those beside the ladder but the best one, and the largest ones, are left out.
     """
@@ -104,8 +104,8 @@ def make_live(
     if not all_of_them:
         best = min(comparison.others, key=lambda row: row.bits_per_character, default=None)
         finite = [(run, row) for run, row in finite if row in comparison.rows or row is best]
-    precision = precision or _choose_precision([row for _, row in finite])
-    candidates = [_round(run, row, marks[run.name], precision) for run, row in finite]
+    chosen = _choose_precisions(comparison, precision)
+    candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in finite]
     kept = _keep_small(candidates, strict=all_of_them)
     tokenizers = [data.tokenizer]
     verse = find_verse(data)
@@ -126,8 +126,20 @@ def make_live(
     return Live(read_views_style(), read_views(), read_engine(), models, left_out)
 
 
-def _choose_precision(rows: Sequence[ResultRow]) -> Precision:
-    return "int8" if sum(row.parameters for row in rows) > ROUNDED_FROM else "float32"
+def _choose_precisions(comparison: Comparison, given: Precision | None) -> dict[str, Precision]:
+    """Choose how to round each row, by the name of its first run, if it is not `given`.
+
+    The rungs of a size are rounded alike, if they have many weights together; others each for
+    itself.
+    """
+    groups: dict[str, list[ResultRow]] = {}
+    for row in comparison.rows:
+        groups.setdefault(row.size, []).append(row)
+    chosen: dict[str, Precision] = {}
+    for group in [*groups.values(), *([row] for row in comparison.others)]:
+        many = sum(row.parameters for row in group) > ROUNDED_FROM
+        chosen |= {row.runs[0]: given or ("int8" if many else "float32") for row in group}
+    return chosen
 
 
 def _round(run: Run, row: ResultRow, mark: Mark, precision: Precision) -> Candidate:

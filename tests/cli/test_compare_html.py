@@ -25,7 +25,7 @@ def test_the_report_is_written_beside_the_usual_output(drakegpt, trained, tmp_pa
     path.parent.mkdir()
     shown = drakegpt("compare", "--prompt", "the fox", "--html", path)
     assert shown.code == 0, shown.err
-    assert f"Report: {path}" in shown.err
+    assert f"Page: {path}" in shown.err
     assert "The ladder on small" in shown.out
     page = path.read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
@@ -84,7 +84,7 @@ def test_a_folder_is_refused_before_anything_is_done(drakegpt, home, tmp_path, j
     assert shown.code == 2
     assert shown.out == ""
     assert f"{tmp_path} is a folder." in shown.err
-    assert f"--html {tmp_path / 'report.html'}" in shown.err
+    assert f"--html {tmp_path / 'page.html'}" in shown.err
     assert not (home / "runs").exists()
     assert dataset.list_names() == []
 

@@ -2,63 +2,27 @@
 
 import base64
 import math
-import random
-from copy import deepcopy
-from functools import cache
 
 import pytest
 import torch
+from engine_models import TOKENIZER, V, copy_model, some_tokens
 from node_engine import needs_node, run_engine
-from torch import nn
 
-from drakegpt.config import ModelConfig
 from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharTokenizer
+from drakegpt.evaluation.attribution import compute_attention_weights
+from drakegpt.evaluation.surprisal import compute_token_surprisals
 from drakegpt.generation.sampling import Sampling, compute_probabilities, generate
-from drakegpt.models.bitlinear import quantize_
+from drakegpt.generation.text import generate_text
 from drakegpt.models.packed_linear import pack_, quantize_after_training_
-from drakegpt.models.registry import MODELS, build_model
+from drakegpt.models.registry import MODELS
 from drakegpt.report.embedded_model import PRECISIONS, embed_model, embed_tokenizer, round_weights_
 
 pytestmark = needs_node
 
-WORDS = "the night is long and the road is wide, oh sing it again; what we had is gone\n".split(" ")
-_CHOICE = random.Random(1)
-LETTERS = "".join(_CHOICE.choice(WORDS) + " " for _ in range(2000))
-TOKENIZER = CharTokenizer.from_text(LETTERS)
-TEXT = torch.from_numpy(TOKENIZER.encode(LETTERS).astype("int64"))
-V = TOKENIZER.vocab_size
 CLOSE = 1e-4
 LOADED = "const model = createModel(given.model.config, decodeTensors(given.model));"
 PLAIN = {"temperature": 1, "topK": None, "topP": None, "penalty": 1}
-
-
-@cache
-def train_model(name, bits="full", **settings):
-    """A model after a few dozen steps on a text of words."""
-    given = {"vocab_size": V, "context_length": 16, "embedding_dim": 24, "num_heads": 2}
-    config = ModelConfig(model=name, dropout=0.0, **(given | {"num_layers": 2} | settings))
-    torch.manual_seed(0)
-    model = build_model(config)
-    if bits != "full":
-        quantize_(model, bits)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        starts = torch.randint(len(TEXT) - config.context_length - 1, (16, 1))
-        windows = TEXT[starts + torch.arange(config.context_length + 1)]
-        logits = model(windows[:, :-1]).flatten(0, 1)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits, windows[:, 1:].flatten()).backward()
-        optimizer.step()
-    return model.eval()
-
-
-def copy_model(name, **settings):
-    return deepcopy(train_model(name, **settings))
-
-
-def some_tokens(count):
-    return TEXT[-count:]
 
 
 @torch.no_grad()
@@ -299,12 +263,86 @@ def test_rounding_twice_changes_nothing(precision):
 
 # --- the worker ---------------------------------------------------------------------------------
 
-ASKED = """
-const answers = [];
-const ask = (question) => answerQuestion({ data: question }, (answer) => answers.push(answer));
+# What the worker answers to each of `given.asked`; a number stops the question of that id later.
+ANSWERS = """
+  const answers = [];
+  const send = (answer) => answers.push(answer);
+  const ask = (data) => answerQuestion({ data }, send);
+  await ask({ id: 0, call: "open", args: given.page });
+  await Promise.all(given.asked.map((args, i) => typeof args === "number"
+    ? setTimeout(() => ask({ stop: args }), 300) : ask({ id: i + 1, ...args })));
+  return answers;
 """
 
 
-def page_of(*models, tokenizer):
+def ask_worker(models, *asked, tokenizer=TOKENIZER, counts=None):
+    """The answers to questions, by their number from 1 on: a list of each."""
     stored = [embed_model(model) | {"tokenizer": 0} for model in models]
-    return {"models": stored, "tokenizers": [embed_tokenizer(tokenizer)], "counts": None}
+    page = {"models": stored, "tokenizers": [embed_tokenizer(tokenizer)], "counts": counts}
+    answers = run_engine(ANSWERS, {"page": page, "asked": asked})
+    return [[a for a in answers if a["id"] == number + 1] for number in range(len(asked))]
+
+
+def test_the_worker_writes_what_generate_writes():
+    model = copy_model("TransformerLM")
+    args = {"model": 0, "prompt": "the ", "seed": 7, "length": 120, "sampling": PLAIN}
+    (answers,) = ask_worker([model], {"call": "write", "args": args | {"stop": False}})
+    written = "".join(answer["part"]["text"] for answer in answers if "part" in answer)
+    assert written == "".join(generate_text(model, TOKENIZER, "the ", 120, seed=7))
+    assert answers[-1]["result"]["tokens"] == 120
+
+
+def test_a_question_can_be_stopped():
+    model = copy_model("TransformerLM")
+    args = {"model": 0, "prompt": "", "seed": 1, "length": 10**9, "sampling": PLAIN, "stop": False}
+    answers, _ = ask_worker([model], {"call": "write", "args": args}, 1)
+    assert 0 < answers[-1]["result"]["tokens"] < 10**7
+    assert answers[-1]["result"]["seconds"] < 10
+
+
+def test_its_surprise_is_that_of_the_report():
+    model = copy_model("TransformerLM")
+    before, text = "the night is ", "long and the road is wide again and wide"
+    (answers,) = ask_worker(
+        [model], {"call": "surprise", "args": {"model": 0, "before": before, "text": text}}
+    )
+    pieces = answers[-1]["result"]
+    tokens = torch.from_numpy(TOKENIZER.encode(before + text).astype("int64"))
+    expected = compute_token_surprisals(model, tokens, len(text)).tolist()
+    assert "".join(piece["text"] for piece in pieces) == text
+    assert [piece["bits"] for piece in pieces] == pytest.approx(expected, abs=1e-4)
+    for piece in pieces:
+        likeliest = [shown for shown, _ in piece["likeliest"]]
+        assert piece["rank"] > 5 or likeliest[piece["rank"] - 1] == piece["text"]
+
+
+def test_what_a_model_never_saw_is_named_and_left_out():
+    model = copy_model("BlocksLM")
+    (answers,) = ask_worker(
+        [model], {"call": "surprise", "args": {"model": 0, "before": "", "text": "thQe"}}
+    )
+    first, known, unknown, last = answers[-1]["result"]
+    assert (first["bits"], unknown["bits"]) == (None, None)
+    assert known["bits"] > 0
+    assert last["bits"] > 0
+
+
+def test_its_attention_is_that_of_the_model():
+    model = copy_model("TransformerLM", positions="rotary")
+    text = "the night is long and the road"
+    (answers,) = ask_worker([model], {"call": "attention", "args": {"model": 0, "text": text}})
+    found = answers[-1]["result"]
+    assert "".join(found["pieces"]) == text[-16:]
+    collected = []
+    for block in model.blocks:
+        block.attention.register_forward_hook(
+            lambda layer, given, _: collected.append(compute_attention_weights(layer, given[0]))
+        )
+    compute_logits(model, torch.from_numpy(TOKENIZER.encode(text[-16:]).astype("int64")))
+    expected = torch.stack([weights[0, :, -1] for weights in collected])  # layers, heads, T
+    assert torch.allclose(torch.tensor(found["layers"]), expected, atol=1e-5)
+
+
+def test_an_error_is_an_answer():
+    (answers,) = ask_worker([copy_model("BigramLM")], {"call": "attention", "args": {"model": 9}})
+    assert answers[-1]["error"]

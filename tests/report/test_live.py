@@ -1,0 +1,179 @@
+"""What a live page holds: which models, how they are rounded, their losses, and texts to guess."""
+
+import json
+import math
+
+import pytest
+import torch
+from learning import prepare, train
+from report_pages import corpus_with_stanzas, page_of
+
+from drakegpt.data.reencode import encode_as_bpe
+from drakegpt.errors import UsageError
+from drakegpt.evaluation.scoring import score_validation_split
+from drakegpt.experiments.agreement import select_others, select_runs
+from drakegpt.experiments.ladder import arrange_runs, compare
+from drakegpt.report import live as live_module
+from drakegpt.report.embedded_model import round_weights_
+from drakegpt.report.live import make_live
+from drakegpt.report.samples import generate_samples
+from drakegpt.runs.packing import pack_run
+
+CPU = torch.device("cpu")
+
+
+def live_of(data, *named, **given):
+    """The parts of a live page of these runs, or of all on a dataset, and what its JSON says."""
+    selection = arrange_runs(named) if named else None
+    runs = selection.runs if named else select_runs(data)
+    others = selection.others if named else select_others(data)
+    comparison = compare(data, runs, others=others)
+    together = [*runs.values(), *others]
+    samples = generate_samples([first for first, *_ in together])
+    live = make_live(data, comparison, together, samples, **given)
+    return live, json.loads(live.models)
+
+
+@pytest.fixture
+def data():
+    return prepare(corpus_with_stanzas())
+
+
+def test_small_models_are_kept_as_they_are_and_many_weights_are_rounded(data, monkeypatch):
+    run = train(data, "TransformerLM")
+    _, page = live_of(data)
+    (model,) = page["models"]
+    assert model["precision"] == "float32"
+    assert {tensor["type"] for tensor in model["tensors"]} >= {"float32"}
+    monkeypatch.setattr(live_module, "ROUNDED_FROM", 10_000)
+    _, page = live_of(data)
+    (rounded,) = page["models"]
+    assert rounded["precision"] == "int8"
+    assert {tensor["type"] for tensor in rounded["tensors"]} == {"int8", "float16", "float32"}
+    assert len(rounded["base64"]) < 0.4 * len(model["base64"])
+    assert (
+        rounded["parameters"]
+        == model["parameters"]
+        == sum(p.numel() for p in run.load_model(CPU).parameters())
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_the_loss_beside_a_model_is_that_of_the_weights_in_the_page(data, precision):
+    run = train(data, "TransformerLM", iters=60, eval_interval=60)
+    _, page = live_of(data, precision=precision)
+    model = round_weights_(run.load_model(CPU), precision)
+    expected = score_validation_split(model, data, CPU).bits_per_character
+    assert page["models"][0]["bits"] == pytest.approx(expected, rel=1e-6)
+    plain = score_validation_split(run.load_model(CPU), data, CPU).bits_per_character
+    assert (expected == plain) == (precision == "float32")
+
+
+def test_a_packed_run_stays_packed_whatever_is_asked(data):
+    run = pack_run(train(data, "TransformerLM"), "1.58", None)
+    _, page = live_of(data, run, precision="int8")
+    assert page["models"][0]["precision"] == "ternary"
+
+
+def test_rungs_are_rounded_alike_and_models_beside_them_each_for_itself(data, monkeypatch):
+    monkeypatch.setattr(live_module, "ROUNDED_FROM", 20_000)
+    rungs = [train(data, model) for model in ("BigramLM", "BlocksLM", "ResidualBlocksLM")]
+    other = train(data, "GPT1LM", embedding_dim=8, num_heads=2)
+    _, page = live_of(data, *rungs, other)
+    kept = {model["name"]: model["precision"] for model in page["models"]}
+    assert [kept[run.name] for run in rungs] == ["float16", "int8", "int8"]
+    assert kept[other.name] == "float32"
+    assert [model["rung"] for model in page["models"]] == [1, 4, 5, None]
+
+
+def test_of_the_models_beside_the_ladder_the_best_is_in_the_page(data):
+    train(data, "BigramLM")
+    train(data, "GPT1LM", preset="gpt1-small", embedding_dim=8, num_heads=2)
+    best = train(data, "GPT1LM", embedding_dim=16, num_heads=2, iters=80, eval_interval=80)
+    _, page = live_of(data)
+    assert [model["name"] for model in page["models"]][1:] == [best.name]
+
+
+def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypatch):
+    small, large = train(data, "BigramLM"), train(data, "TransformerLM")
+    monkeypatch.setattr(live_module, "LARGEST", 50_000)
+    live, page = live_of(data)
+    assert [model["name"] for model in page["models"]] == [small.name]
+    assert live.left_out == (large.name,)
+    with pytest.raises(UsageError, match="are the most") as refused:
+        live_of(data, small, large, all_of_them=True)
+    assert "--precision int8" in refused.value.fix
+
+
+def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch):
+    train(data, "BigramLM")
+    diverged = train(data, "TransformerLM")
+    found = compare(data, select_runs(data))
+    rows = [row if diverged.name not in row.runs else make_infinite(row) for row in found.rows]
+    monkeypatch.setattr("drakegpt.experiments.ladder.add_gains", tuple)
+    comparison = type(found)(**{**vars(found), "rows": tuple(rows)})
+    together = list(select_runs(data).values())
+    samples = generate_samples([first for first, *_ in together])
+    page = json.loads(make_live(data, comparison, together, samples).models)
+    assert diverged.name not in [model["name"] for model in page["models"]]
+
+
+def make_infinite(row):
+    results = tuple(
+        type(each)(**{**vars(each), "val_loss": math.nan, "bits_per_character": math.nan})
+        for each in row.results
+    )
+    return type(row)(**{**vars(row), "results": results})
+
+
+def test_runs_with_other_tokenizers_keep_their_own(data):
+    tokens = encode_as_bpe(data, 300)
+    runs = [train(data, "TransformerLM"), train(tokens, "TransformerLM")]
+    _, page = live_of(data, *runs, all_of_them=True)
+    kinds = [page["tokenizers"][model["tokenizer"]]["kind"] for model in page["models"]]
+    assert sorted(kinds) == ["bpe", "char"]
+    assert page["tokenizers"][0]["kind"] == "char"  # of the dataset, whose n-grams are counted
+
+
+def test_the_text_to_guess_is_held_out_and_stands_nowhere_else(data):
+    train(data, "BigramLM")
+    _, page = live_of(data)
+    hidden = page["heldOut"]["text"]
+    val = data.text("val", 10**6)
+    assert hidden in val
+    assert (page["heldOut"]["before"] + hidden) in val
+    assert len(hidden) >= live_module.LEAST_TO_GUESS
+    assert hidden[:60] not in page["text"]
+
+
+def test_of_a_held_out_text_that_is_too_short_nothing_is_to_be_guessed():
+    data = prepare("abc def\n" * 30)
+    train(data, "BigramLM")
+    _, page = live_of(data)
+    assert page["heldOut"] is None
+
+
+def test_a_text_of_ones_own_is_what_the_views_begin_with(data):
+    train(data, "BigramLM")
+    _, page = live_of(data, text="the lazy fox")
+    assert (page["text"], page["before"]) == ("the lazy fox", "")
+
+
+def test_counts_are_a_baseline_of_the_report(data):
+    train(data, "BigramLM")
+    comparison = compare(data, select_runs(data))
+    _, page = live_of(data)
+    scored = {b.order: b.score.bits_per_character for b in comparison.baselines}
+    assert page["counts"]["bits"] == scored[page["counts"]["order"]]
+    best = page["counts"]["full"]
+    assert best["bits"] == min(scored.values()) == scored[best["order"]]
+
+
+def test_the_same_runs_give_the_same_bytes(data, tmp_path):
+    train(data, "TransformerLM")
+    pages = []
+    for name in ("a.html", "b.html"):
+        live, _ = live_of(data)
+        pages.append(page_of(data, tmp_path / name, live=live).path.read_bytes())
+    assert pages[0] == pages[1]
+    assert live.models.encode()[:100] in pages[0]
