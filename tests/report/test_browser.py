@@ -290,7 +290,7 @@ def test_hostile_text_is_read_as_it_was_written(visit, hostile):
     written = [as_shown(text) for text in hostile.samples.texts.values()]
     assert texts(".sample") == written
     name = hostile.comparison.data
-    assert texts("h1 bdi") == [name]
+    assert texts("h1 bdi") == [f"The ladder on {name}"]
     settings = ["iters=4", "eval_interval=2", "eval_iters=1"]  # those of the runs
     more = format_command("compare", train=True, seeds=3, data=name, set_=settings)
     assert texts(".findings code") == [more]
