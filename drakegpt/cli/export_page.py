@@ -44,7 +44,10 @@ def page(
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="Prompt for every sample.")] = "",
     precision: Annotated[
         Literal["float32", "float16", "int8"] | None,
-        typer.Option(help="Of the weights; default: int8 from 0.2 million weights on."),
+        typer.Option(
+            metavar="TYPE",
+            help="Of the weights: float32, float16 or int8; default: int8 from 0.2 million on.",
+        ),
     ] = None,
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="Licence of the text and the models.")

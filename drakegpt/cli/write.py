@@ -211,6 +211,7 @@ def _write_pieces(
             format_command("write", name, prompt=_choose_prompt(data)),
             format_command("generate", run.name, num_samples=20, temperature=temperature),
             format_command("eval", run.name, counts=True),
+            format_command("export", "page", run.name),
         ]
     )
 
