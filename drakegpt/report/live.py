@@ -61,6 +61,7 @@ class Live:
     script: str
     engine: str
     models: str  # JSON
+    can_guess: bool = True  # there is text to guess, and a model that reads characters
     left_out: tuple[str, ...] = ()  # runs whose weights would make the page too large
 
 
@@ -121,9 +122,10 @@ def make_live(
         "seed": SEED,
         "length": samples.length,
     }
+    can_guess = bool(found["heldOut"]) and any(each.row.per_character for each in kept)
     left_out = tuple(each.run.name for each in candidates if each not in kept)
     models = json.dumps(found, separators=(",", ":"), allow_nan=False)
-    return Live(read_views_style(), read_views(), read_engine(), models, left_out)
+    return Live(read_views_style(), read_views(), read_engine(), models, can_guess, left_out)
 
 
 def _choose_precisions(comparison: Comparison, given: Precision | None) -> dict[str, Precision]:

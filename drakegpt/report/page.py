@@ -187,7 +187,7 @@ def render(
     verse = find_verse(data)
     learning = [(marks[first.name], list_progress(first)) for first, *_ in runs]
     absent = {
-        "guess": not live,
+        "guess": not (live and live.can_guess),
         "attention": not live,
         "learning": not any(stages for _, stages in learning),
         "curves": not plots,

@@ -146,11 +146,22 @@ def test_the_text_to_guess_is_held_out_and_stands_nowhere_else(data):
     assert hidden[:60] not in page["text"]
 
 
-def test_of_a_held_out_text_that_is_too_short_nothing_is_to_be_guessed():
+def test_of_a_held_out_text_that_is_too_short_nothing_is_to_be_guessed(tmp_path):
     data = prepare("abc def\n" * 30)
     train(data, "BigramLM")
-    _, page = live_of(data)
+    live, page = live_of(data)
     assert page["heldOut"] is None
+    assert not live.can_guess
+    text = page_of(data, tmp_path / "page.html", live=live).text
+    assert 'id="attention"' in text
+    assert 'id="guess"' not in text
+
+
+def test_a_model_of_tokens_takes_no_part_in_guessing_characters(data):
+    run = train(encode_as_bpe(data, 300), "TransformerLM")
+    live, page = live_of(data, run)
+    assert page["heldOut"]
+    assert not live.can_guess
 
 
 def test_a_text_of_ones_own_is_what_the_views_begin_with(data):

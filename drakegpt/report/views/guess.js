@@ -16,10 +16,6 @@ function openGuess(place, page) {
   const models = page.models.filter((model) => model.known);
   const before = Array.from(page.heldOut?.before ?? "");
   const text = Array.from(page.heldOut?.text ?? "");
-  if (!models.length || !text.length) {
-    place.append(make("p", {}, "This needs a model that reads character by character, and there is none here."));
-    return;
-  }
   const all = [...before, ...text];
   const known = page.models.filter((model) => model.known).at(-1).known;
   const others = makeOpponents(page, models, all);
