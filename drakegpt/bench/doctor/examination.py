@@ -60,7 +60,7 @@ def examine(device: str, progress: Progress = lambda *_: None) -> Examination:
     rest = list(_plan_devices(device if works else "cpu"))
     total = len(checks) + len(rest)
     for planned in rest:
-        progress(f"{planned.subject}", len(checks), total)
+        progress(planned.subject, len(checks), total)
         checks.append(run_check(planned))
     return Examination(facts, checks)
 
@@ -125,7 +125,7 @@ def _plan_devices(name: str) -> Iterator[Planned]:
 
 def _plan_device(device: "torch.device", suffix: str) -> Iterator[Planned]:
     """Yield the checks of a device; `suffix` tells it from another one."""
-    from drakegpt.bench.doctor import arithmetic, speed, steps, texts
+    from drakegpt.bench.doctor import arithmetic, dropout, speed, steps, texts
     from drakegpt.models.registry import MODELS
 
     def plan(name: str, subject: str, work: Callable[..., Finding], *given: str) -> Planned:
@@ -135,8 +135,9 @@ def _plan_device(device: "torch.device", suffix: str) -> Iterator[Planned]:
 
     yield plan("products", "matrix products", arithmetic.check_products)
     yield plan("products.bfloat16", "matrix products", arithmetic.check_bfloat16_products)
+    yield plan("norm", "layer norm", arithmetic.check_norm)
     yield plan("attention", "attention", arithmetic.check_attention)
-    yield plan("dropout", "dropout", arithmetic.check_dropout)
+    yield plan("dropout", "dropout", dropout.check_dropout)
     for model in MODELS:
         yield plan(f"{model}.step", model, steps.check_step, model)
         yield plan(f"{model}.bfloat16", model, steps.check_bfloat16, model)

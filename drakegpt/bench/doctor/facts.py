@@ -84,13 +84,17 @@ def _find(name: str, title: str, find: Callable[[], Any]) -> Fact:
 def _format(value: Any) -> str:
     """Format a value for people: a dictionary or list as a sentence's part."""
     if isinstance(value, dict):
-        parts = (f"{key.replace('_', ' ')} {_format(each)}" for key, each in value.items())
-        return ", ".join(parts) or "none"
+        return ", ".join(_format_item(key, each) for key, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_format, value)) or "none"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return {None: "unknown", True: "yes", False: "no"}.get(value, str(value))
+    return "unknown" if value is None else str(value)
+
+
+def _format_item(key: str, value: Any) -> str:
+    words = key.removesuffix("_bytes").replace("_", " ")
+    return f"{words} {_format_bytes(value) if words != key.replace('_', ' ') else _format(value)}"
 
 
 def hide_user(path: Path) -> str:
@@ -106,9 +110,9 @@ def _describe_python() -> str:
 
 
 def _describe_processor() -> str:
-    from drakegpt.bench.hardware import describe_machine
-
     import torch
+
+    from drakegpt.bench.hardware import describe_machine
 
     name = describe_machine(torch.device("cpu"))["processor"]
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
@@ -128,14 +132,13 @@ def describe_load() -> dict[str, float] | None:
     return {"of_a_minute": round(one, 2), "of_5_minutes": round(five, 2)}
 
 
-def _describe_memory() -> dict[str, str]:
+def _describe_memory() -> dict[str, int | None]:
     import torch
 
     from drakegpt.compute.memory import get_available_memory, get_memory_limit
 
     cpu = torch.device("cpu")
-    found = {"free": get_available_memory(cpu), "in_all": get_memory_limit(cpu)}
-    return {name: _format_bytes(count) for name, count in found.items()}
+    return {"free_bytes": get_available_memory(cpu), "in_all_bytes": get_memory_limit(cpu)}
 
 
 def _describe_torch() -> str:
@@ -165,9 +168,9 @@ def _describe_device(name: str) -> str:
     return f"{choose_device(name).type} (asked for: {name})"
 
 
-def _describe_disk() -> dict[str, str]:
+def _describe_disk() -> dict[str, int]:
     usage = shutil.disk_usage(find_existing(home.root()))
-    return {"free": _format_bytes(usage.free), "in_all": _format_bytes(usage.total)}
+    return {"free_bytes": usage.free, "in_all_bytes": usage.total}
 
 
 def find_existing(path: Path) -> Path:
@@ -183,10 +186,10 @@ def _describe_encodings() -> dict[str, str]:
 
 def _describe_kaggle() -> str:
     """Say where credentials are, by the names of variables and files; nothing of what they are."""
-    from drakegpt.data.kaggle import describe_credentials
+    from drakegpt.data.kaggle import find_credentials
 
-    found = [name.strip() for name in describe_credentials().split(",") if name.strip()]
-    shown = [hide_user(Path(name)) if os.sep in name else name for name in found]
+    found = find_credentials()
+    shown = [hide_user(place) if isinstance(place, Path) else place for place in found]
     return f"seen in {', '.join(shown)}" if shown else "not seen"
 
 

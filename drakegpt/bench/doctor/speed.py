@@ -10,6 +10,7 @@ from itertools import islice
 
 import torch
 
+from drakegpt.bench.doctor.arithmetic import CPU, keep_random_state
 from drakegpt.bench.doctor.checks import Finding
 from drakegpt.bench.doctor.steps import build_trainer, choose_config
 from drakegpt.bench.hardware import measure_matmul_rate
@@ -32,14 +33,14 @@ SHAPES = {
     },
 }  # fmt: skip
 TIMES_ARITHMETIC = 25.0  # of a step that something is wrong with; other programs make it 10
-ROUNDS, PRODUCTS = 6, 3
+ROUNDS, PRODUCTS = 5, 2
 
 
 def check_rate(device: torch.device) -> Finding:
     """Set the time of a training step beside that of its arithmetic."""
     shape = "cpu" if device.type == "cpu" else "gpu"
-    config = choose_config(MODEL, "default", **SHAPES[shape], dropout=0.1, dtype="auto")
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    config = choose_config(MODEL, **SHAPES[shape], dropout=0.1, dtype="auto")
+    with keep_random_state(device):
         seconds = _time_step(config, device)
         threads, dtype = torch.get_num_threads(), choose_dtype("auto", device)
         rate = measure_matmul_rate(device, dtype, threads, PRODUCTS)
@@ -66,9 +67,9 @@ def check_rate(device: torch.device) -> Finding:
 
 def check_faster_than_cpu(device: torch.device) -> Finding:
     """Set a step of a GPU beside one of the CPU, at a laptop's size."""
-    config = choose_config(MODEL, "default", **SHAPES["cpu"], dropout=0.1, dtype="auto")
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        here, there = (_time_step(config, each) for each in (torch.device("cpu"), device))
+    config = choose_config(MODEL, **SHAPES["cpu"], dropout=0.1, dtype="auto")
+    with keep_random_state(device):
+        here, there = (_time_step(config, each) for each in (CPU, device))
     figure = f"a step takes {there * 1e3:.1f} ms, on the CPU {here * 1e3:.1f} ms"
     measured = {"seconds": there, "cpu_seconds": here}
     if there <= here:

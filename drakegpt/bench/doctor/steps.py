@@ -10,7 +10,6 @@ rounding.
 import math
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,12 @@ import torch
 from torch import Tensor
 
 from drakegpt import files
-from drakegpt.bench.doctor.arithmetic import advise, has_bfloat16, measure_error
+from drakegpt.bench.doctor.arithmetic import (
+    advise,
+    has_bfloat16,
+    keep_random_state,
+    measure_error,
+)
 from drakegpt.bench.doctor.checks import Finding, format_error
 from drakegpt.bench.doctor.textbook import Textbook, has_textbook
 from drakegpt.compute.device import set_thread_count
@@ -36,14 +40,16 @@ from drakegpt.training.trainer import Trainer
 
 VOCAB_SIZE = 65  # characters of tiny Shakespeare
 TOKENS, SEED = 4096, 1
-# Settings of the steps: the default size, which is recorded, and a wide model, whose products
-# come from another library and whose windows are shared among threads.
-SHAPES: dict[str, dict[str, Any]] = {
-    "default": {},
-    "wide": {
-        "context_length": 64, "embedding_dim": 128, "num_heads": 4, "num_layers": 2,
-        "batch_size": 8,
-    },
+# Settings of the steps: the default size, which is recorded; a wide model, whose products come
+# from another library and whose windows are shared among threads; and one in bfloat16, small
+# because a CPU without instructions for it is slow.
+DEFAULT: dict[str, Any] = {}
+WIDE = {
+    "context_length": 64, "embedding_dim": 128, "num_heads": 4, "num_layers": 1, "batch_size": 8,
+}  # fmt: skip
+SHAPES = (DEFAULT, WIDE)
+SHAPE_IN_BFLOAT16 = {
+    "context_length": 16, "embedding_dim": 96, "num_heads": 4, "num_layers": 2, "batch_size": 8,
 }  # fmt: skip
 COMMON = {
     "schedule": "constant", "max_lr": 3e-3, "base_lr": 3e-3, "iters": 1000, "eval_interval": 1000,
@@ -78,9 +84,9 @@ FLOAT32 = _Bounds(torch.float32, 1e-5, 1e-4, 1e-3, least_share=1e-2)
 BFLOAT16 = _Bounds(torch.bfloat16, 5e-3, 0.05, 1e-3, least_share=1.0)
 
 
-def choose_config(model: str, shape: str, **settings: Any) -> TrainConfig:
-    """Return the settings of a check's training."""
-    given = COMMON | {"dropout": 0.0, "dtype": "float32"} | SHAPES[shape] | settings
+def choose_config(model: str, **settings: Any) -> TrainConfig:
+    """Return the settings of a check's training: the default size, but for `settings`."""
+    given = COMMON | {"dropout": 0.0, "dtype": "float32"} | settings
     return resolve(model, "default", "", given)
 
 
@@ -112,7 +118,7 @@ def check_step(model: str, device: torch.device) -> Finding:
     """Compare the first steps of a model, of two shapes, with the textbook's."""
     if not has_textbook(model):
         return Finding("no textbook code of it", result="not tested")
-    finding = _compare([choose_config(model, shape) for shape in SHAPES], device, FLOAT32)
+    finding = _compare([choose_config(model, **shape) for shape in SHAPES], device, FLOAT32)
     error = format_error(finding.measured["gradient"])
     return finding if finding.problem else replace(finding, figure=f"gradient off by {error}")
 
@@ -123,7 +129,8 @@ def check_bfloat16(model: str, device: torch.device) -> Finding:
         return Finding("no textbook code of it", result="not tested")
     if not has_bfloat16(device):
         return Finding("no bfloat16 here", result="not tested")
-    finding = _compare([choose_config(model, "wide", dtype="bfloat16")], device, BFLOAT16)
+    config = choose_config(model, **SHAPE_IN_BFLOAT16, dtype="bfloat16")
+    finding = _compare([config], device, BFLOAT16)
     if finding.problem:
         return replace(finding, fix=f"Train with --dtype float32. {finding.fix}")
     return replace(finding, figure=f"in bfloat16 by {finding.measured['gradient']:.2%}")
@@ -131,8 +138,8 @@ def check_bfloat16(model: str, device: torch.device) -> Finding:
 
 def check_resuming(model: str, device: torch.device) -> Finding:
     """Save a checkpoint after two steps, and take two more with and without loading it."""
-    config = choose_config(model, "default", dropout=0.2)
-    with _own_random_numbers(device), files.temporary_folder(Path(tempfile.gettempdir())) as folder:
+    config = choose_config(model, dropout=0.2)
+    with keep_random_state(device), files.temporary_folder(Path(tempfile.gettempdir())) as folder:
         trainer = build_trainer(config, device)
         reports = trainer.reports()
         _take_steps(reports, 2)
@@ -199,7 +206,7 @@ def _measure_steps(
 
     That is relative, of loss, gradient and update; and the parameter whose gradient is worst.
     """
-    with _own_random_numbers(device):
+    with keep_random_state(device):
         trainer = build_trainer(config, device)
         textbook, update = Textbook(trainer.model.config), _TextbookUpdate(trainer)
         count = config.batch_size
@@ -213,11 +220,14 @@ def _measure_steps(
             gradients = _get_gradients(trainer)
             loss, exact = textbook.compute_gradients(*windows.at(number), list(gradients))
             error, place = _compare_gradients(gradients, exact, bounds)
-            yield {
-                "loss": abs(step.loss.item() - loss) / loss,
-                "gradient": error,
-                "update": update.measure_error(step.learning_rate),
-            }, place
+            yield (
+                {
+                    "loss": abs(step.loss.item() - loss) / loss,
+                    "gradient": error,
+                    "update": update.measure_error(step.learning_rate),
+                },
+                place,
+            )
 
 
 class _TextbookUpdate:
@@ -282,8 +292,3 @@ def _compare_gradients(
 def _take_steps(reports: Iterator[Report], count: int) -> list[Step]:
     """Take steps of a trainer that neither evaluates nor ends meanwhile."""
     return [report for report in islice(reports, count) if isinstance(report, Step)]
-
-
-def _own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
-    """Leave PyTorch's random generators as they were before the `with` statement."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

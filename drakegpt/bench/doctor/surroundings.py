@@ -20,7 +20,7 @@ from drakegpt.errors import is_disk_full
 # A run of the large size keeps 300 MB: two checkpoints of weights and two moments, and the best.
 LEAST_DISK, LEAST_MEMORY = 2**29, 2**30
 # Characters of drakegpt's tables, bars and messages.
-PRINTED = "┏━┓┃┡╇│└─┴┘…·±≈█▁▂▃×²→"
+PRINTED = "┏━┓┃┡╇│└─┴┘…·±≈█▁▂▃²→"
 WRITTEN = (b"first", b"second")
 ELSEWHERE = f"or set {home.HOME_VARIABLE} to another folder."
 # Other programs take the processor if so much more time passes than is computed in.

@@ -51,7 +51,7 @@ class Textbook:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of drakegpt's model, by their names there, from any device."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for name, tensor in weights.items():
             names = self._list_names(name)
             parts = tensor.detach().cpu().double().chunk(len(names))
