@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drakegpt.bench.doctor.checks import Finding, format_error
+from drakegpt.bench.doctor.checks import Finding, format_error, is_worse
 from drakegpt.compute import kernels
 from drakegpt.compute.device import choose_dtype
 
@@ -66,7 +66,7 @@ class _Worst:
             expected = right.detach()
             error = result.detach().cpu().double() - expected
             largest = float(error.abs().max() / expected.square().mean().sqrt())
-            if not largest <= self.error:  # a NaN too
+            if is_worse(largest, self.error):
                 self.error, self.place = largest, place
 
     def judge(self, sizes: int, device: torch.device) -> Finding:
@@ -106,7 +106,7 @@ def check_bfloat16_products(device: torch.device) -> Finding:
         found = _multiply(rounded, torch.bfloat16, device)
         for result, expected in zip(found, exact, strict=True):
             error = measure_error(result, expected)
-            if not error <= worst:
+            if is_worse(error, worst):
                 worst, place = error, f"{rows} x {K} by {K} x {outputs} numbers"
     figure, measured = f"in bfloat16 by {worst:.2%}", {"error": worst, "bound": BFLOAT16_BOUND}
     if worst <= BFLOAT16_BOUND:

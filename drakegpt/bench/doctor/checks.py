@@ -101,6 +101,11 @@ def find_worst(results: Sequence[Result]) -> Result:
     return max(results, key=ORDER.index, default="ok")
 
 
+def is_worse(error: float, than: float) -> bool:
+    """Tell whether an error is larger; NaN is larger than all, and nothing than NaN."""
+    return not math.isnan(than) and not error <= than
+
+
 def format_error(value: float) -> str:
     """Format a relative error: two digits, as 3.1e-07."""
     return f"{value:.1e}"

@@ -10,12 +10,15 @@ from collections.abc import Callable
 
 import torch
 
-from drakegpt.bench.doctor.arithmetic import ATTENDED, advise, keep_random_state
-from drakegpt.bench.doctor.checks import Finding
+from drakegpt.bench.doctor.arithmetic import advise, keep_random_state
+from drakegpt.bench.doctor.checks import Finding, is_worse
 from drakegpt.compute import kernels
 
 RATES = (0.1, 0.2, 0.5)
 DRAWN = 2**20  # numbers that dropout is applied to
+# Windows, tokens and heads of attention, whose heads are as wide as windows have tokens: whole,
+# several windows together, and in blocks of queries.
+ATTENDED = ((32, 8, 4), (16, 64, 4), (16, 256, 2))
 # A right share is further from its expectation than this once in two million times.
 DEVIATIONS = 5.0
 # The factor of the CPU's kernel fits a rate that is rounded to a multiple of 2**-16.
@@ -34,7 +37,7 @@ def check_dropout(device: torch.device) -> Finding:
                 expected = rate**2 if name == "neighbours" else rate
                 spread = math.sqrt(expected * (1 - expected) / among)
                 deviations = abs(share - expected) / spread
-                if not deviations <= worst:  # a NaN too
+                if is_worse(deviations, worst):
                     worst = deviations
                     problem = _describe(name, rate, share, expected, deviations)
             factor = kernels.dropout(torch.ones(DRAWN, device=device), rate).max().item()
@@ -76,18 +79,17 @@ def _drop_neighbours(device: torch.device, rate: float) -> tuple[float, int]:
 def _drop_attention(device: torch.device, rate: float) -> tuple[float, int]:
     """Return how many weights of attention are dropped, and of how many.
 
-    With queries and keys of 0, token t weighs t + 1 tokens alike. With values of 1, its
-    result, times (t + 1) (1 - rate), is the number of weights that were kept.
+    The value of token j is 1 at number j alone, so that number j of the result of token t is
+    the weight that t gives to j. With queries and keys of 0 no weight is 0 but a dropped one.
     """
     dropped, among = 0.0, 0
-    for B, T, heads, C in ATTENDED:
-        query_key_value = torch.zeros(B, T, 3 * C, device=device)
-        query_key_value[:, :, 2 * C :] = 1
-        result = kernels.causal_attention(query_key_value, heads, rate)
-        by_head = result.cpu().double()[:, :, :: C // heads]  # all numbers of a head are equal
-        kept = (by_head * torch.arange(1, T + 1)[:, None]).sum().item() * (1 - rate)
-        weights = B * heads * T * (T + 1) // 2
-        dropped, among = dropped + weights - kept, among + weights
+    for B, T, heads in ATTENDED:
+        query_key_value = torch.zeros(B, T, 3, heads, T, device=device)
+        query_key_value[:, :, 2] = torch.eye(T, device=device)[:, None, :]
+        weights = kernels.causal_attention(query_key_value.flatten(2), heads, rate)
+        past = torch.ones(T, T, dtype=torch.bool, device=device).tril()[:, None, :]
+        zeros = (weights.view(B, T, heads, T) == 0) & past
+        dropped, among = dropped + float(zeros.sum()), among + B * heads * T * (T + 1) // 2
     return dropped, among
 
 

@@ -25,7 +25,7 @@ from drakegpt.bench.doctor.arithmetic import (
     keep_random_state,
     measure_error,
 )
-from drakegpt.bench.doctor.checks import Finding, format_error
+from drakegpt.bench.doctor.checks import Finding, format_error, is_worse
 from drakegpt.bench.doctor.textbook import Textbook, has_textbook
 from drakegpt.compute.device import set_thread_count
 from drakegpt.config import TrainConfig, resolve
@@ -284,7 +284,7 @@ def _compare_gradients(
     for name, expected in exact.items():
         length = max(float(expected.norm()), bounds.least_share * whole)
         error = float((gradients[name].double() - expected).norm()) / length
-        if not error <= worst:
+        if is_worse(error, worst):
             worst, place = error, name
     return worst, place
 

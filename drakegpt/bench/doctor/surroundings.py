@@ -20,7 +20,7 @@ from drakegpt.errors import is_disk_full
 # A run of the large size keeps 300 MB: two checkpoints of weights and two moments, and the best.
 LEAST_DISK, LEAST_MEMORY = 2**29, 2**30
 # Characters of drakegpt's tables, bars and messages.
-PRINTED = "┏━┓┃┡╇│└─┴┘…·±≈█▁▂▃²→"
+PRINTED = "─━│┃┏┓└┘├┡┤┩┳┴┼╇…·±≈█▁▂▃²→"
 WRITTEN = (b"first", b"second")
 ELSEWHERE = f"or set {home.HOME_VARIABLE} to another folder."
 # Other programs take the processor if so much more time passes than is computed in.
@@ -102,7 +102,7 @@ def check_terminal() -> Finding:
         return Finding(encoding)
     problem = (
         f"this system's encoding is {encoding}, and drakegpt prints UTF-8: boxes and characters "
-        f"such as {PRINTED[0]} and … may show as others."
+        f"such as … and █ may show as others."
     )
     fix = "Set LANG to a locale with UTF-8, such as C.UTF-8; on Windows, run `chcp 65001`."
     return Finding(encoding, {}, "warning", problem, fix)
