@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from drakegpt import files
 from drakegpt.bench.doctor import (
     arithmetic,
+    best_recipe,
     dropout,
     examination,
     facts,
@@ -63,6 +64,8 @@ def break_linear(monkeypatch, spoil, *, inputs=None, outputs=None, dtype=None):
         arithmetic.check_norm,
         arithmetic.check_attention,
         dropout.check_dropout,
+        best_recipe.check_muon,
+        best_recipe.check_rotary,
     ],
 )
 def test_right_arithmetic_passes(check):
@@ -105,7 +108,7 @@ def test_a_whole_examination_passes(home):
     found = examination.examine("cpu")
     assert not [check for check in found.checks if check.result == "failed"]
     own = [check for check in found.checks if check.name.startswith("cpu.")]
-    assert len(own) == 6 + 4 * len(MODEL_NAMES)
+    assert len(own) == 8 + 4 * len(MODEL_NAMES)
     assert {check.result for check in own if check.name != "cpu.speed"} == {"ok"}
     assert not list(home.iterdir())
 
@@ -201,6 +204,7 @@ def test_a_step_in_bfloat16_with_the_sums_in_bfloat16_is_caught(monkeypatch):
         return total if bias is None else total + bias
 
     monkeypatch.setattr(kernels, "linear", add_in_bfloat16)
+    monkeypatch.setattr(arithmetic, "BFLOAT16_SHAPES", ((31, 33, 129), (32, 512, 96)))
     assert run(arithmetic.check_bfloat16_products).result == "failed"
 
 
@@ -223,6 +227,24 @@ def test_attention_in_blocks_is_checked_as_well(monkeypatch):
     monkeypatch.setattr(kernels, "_compute_scores", lambda *given: right(*given) * 1.01)
     assert "8 windows of 256 tokens" in run(arithmetic.check_attention).problem
     assert run(steps.check_step, "TransformerLM").result == "ok"  # its windows are short
+
+
+def test_wrong_updates_by_muon_are_caught(monkeypatch):
+    right = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: right(a, b) * (
+        1.01 if a.shape[1:] == (96, 384) else 1.0))  # fmt: skip
+    finding = run(best_recipe.check_muon)
+    assert "Muon's update of 3 matrices of " in finding.problem
+    assert "--optimizer adamw" in finding.fix
+
+
+def test_rotary_positions_that_are_off_by_one_are_caught(monkeypatch):
+    from drakegpt.compute import rotary
+
+    right = rotary._make_tables
+    monkeypatch.setattr(rotary, "_make_tables", lambda T, *rest: [
+        table[1:] for table in right(T + 1, *rest)])  # fmt: skip
+    assert run(best_recipe.check_rotary).problem.startswith("rotary positions are off by ")
 
 
 # --- Numbers that are none, recorded steps, updates ---------------------------------------------
@@ -424,7 +446,7 @@ def test_without_pytorch_the_rest_is_examined(monkeypatch, home):
 
 def test_checks_have_stable_names():
     planned = [*examination._plan_surroundings("cpu"), *examination._plan_devices("cpu")]
-    parts = ["products", "products.bfloat16", "norm", "attention", "dropout"]
+    parts = ["products", "products.bfloat16", "norm", "attention", "dropout", "muon", "rotary"]
     for model in MODEL_NAMES:
         parts += [f"{model}.{kind}" for kind in ("step", "bfloat16", "text", "resume")]
     names = ["data_folder", "terminal", "memory", "busy", "device"]

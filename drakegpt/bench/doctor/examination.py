@@ -32,8 +32,8 @@ class Examination:
 
     @property
     def result(self) -> Result:
-        """The worst of the results."""
-        return find_worst([check.result for check in self.checks])
+        """The worst of the results; what was not tested does not count."""
+        return find_worst([check.result for check in self.checks if check.result != "not tested"])
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it."""
@@ -125,7 +125,7 @@ def _plan_devices(name: str) -> Iterator[Planned]:
 
 def _plan_device(device: "torch.device", suffix: str) -> Iterator[Planned]:
     """Yield the checks of a device; `suffix` tells it from another one."""
-    from drakegpt.bench.doctor import arithmetic, dropout, speed, steps, texts
+    from drakegpt.bench.doctor import arithmetic, best_recipe, dropout, speed, steps, texts
     from drakegpt.models.registry import MODELS
 
     def plan(name: str, subject: str, work: Callable[..., Finding], *given: str) -> Planned:
@@ -138,6 +138,8 @@ def _plan_device(device: "torch.device", suffix: str) -> Iterator[Planned]:
     yield plan("norm", "layer norm", arithmetic.check_norm)
     yield plan("attention", "attention", arithmetic.check_attention)
     yield plan("dropout", "dropout", dropout.check_dropout)
+    yield plan("muon", "Muon", best_recipe.check_muon)
+    yield plan("rotary", "rotary positions", best_recipe.check_rotary)
     for model in MODELS:
         yield plan(f"{model}.step", model, steps.check_step, model)
         yield plan(f"{model}.bfloat16", model, steps.check_bfloat16, model)

@@ -139,17 +139,8 @@ def check_bfloat16(model: str, device: torch.device) -> Finding:
 def check_resuming(model: str, device: torch.device) -> Finding:
     """Save a checkpoint after two steps, and take two more with and without loading it."""
     config = choose_config(model, dropout=0.2)
-    with keep_random_state(device), files.temporary_folder(Path(tempfile.gettempdir())) as folder:
-        trainer = build_trainer(config, device)
-        reports = trainer.reports()
-        _take_steps(reports, 2)
-        saved = save_checkpoint(folder, 2, trainer.weights(), trainer.state_dict(), {})
-        _take_steps(reports, 2)
-        resumed = build_trainer(config, device, seed=SEED + 1)  # its weights are overwritten
-        resumed.model.load_state_dict(load_weights(saved.weights)[0])
-        resumed.load_state_dict(saved.state())
-        _take_steps(resumed.reports(), 2)
-        weights, expected = (each.optimizer.weights.values.cpu() for each in (resumed, trainer))
+    with keep_random_state(device):
+        weights, expected = _resume(config, device)
     error = measure_error(weights, expected.double())
     measured = {"error": error, "bound": 0.0 if device.type == "cpu" else RESUMED_BOUND}
     if torch.equal(weights, expected):
@@ -161,6 +152,22 @@ def check_resuming(model: str, device: torch.device) -> Finding:
         f"went on: they differ by {format_error(error)}."
     )
     return Finding("resumed otherwise", measured, "failed", problem, advise(device))
+
+
+def _resume(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the weights after four steps: saved and resumed in between, and not."""
+    with files.temporary_folder(Path(tempfile.gettempdir())) as folder:
+        trainer = build_trainer(config, device)
+        reports = trainer.reports()
+        _take_steps(reports, 2)
+        saved = save_checkpoint(folder, 2, trainer.weights(), trainer.state_dict(), {})
+        _take_steps(reports, 2)
+        resumed = build_trainer(config, device, seed=SEED + 1)  # its weights are overwritten
+        resumed.model.load_state_dict(load_weights(saved.weights)[0])
+        resumed.load_state_dict(saved.state())
+        _take_steps(resumed.reports(), 2)
+    weights, expected = (each.optimizer.weights.values.cpu() for each in (resumed, trainer))
+    return weights, expected
 
 
 def _compare(configs: list[TrainConfig], device: torch.device, bounds: _Bounds) -> Finding:
@@ -207,27 +214,25 @@ def _measure_steps(
     That is relative, of loss, gradient and update; and the parameter whose gradient is worst.
     """
     with keep_random_state(device):
-        trainer = build_trainer(config, device)
-        textbook, update = Textbook(trainer.model.config), _TextbookUpdate(trainer)
-        count = config.batch_size
-        windows = TrainingWindows(draw_tokens(), config.context_length, count, config.seed)
-        reports = trainer.reports()
-        for number in range(WARM_UP_STEPS.get(trainer.plan.mode, 0) + 2):
-            weights = trainer.model.state_dict()
-            textbook.load({name: tensor.to(bounds.dtype) for name, tensor in weights.items()})
-            update.begin()
-            (step,) = _take_steps(reports, 1)
-            gradients = _get_gradients(trainer)
-            loss, exact = textbook.compute_gradients(*windows.at(number), list(gradients))
-            error, place = _compare_gradients(gradients, exact, bounds)
-            yield (
-                {
-                    "loss": abs(step.loss.item() - loss) / loss,
-                    "gradient": error,
-                    "update": update.measure_error(step.learning_rate),
-                },
-                place,
-            )
+        yield from _compare_steps(build_trainer(config, device), bounds)
+
+
+def _compare_steps(trainer: Trainer, bounds: _Bounds) -> Iterator[tuple[dict[str, float], str]]:
+    """Do what `_measure_steps` says, with a trainer."""
+    config = trainer.config
+    textbook, update = Textbook(trainer.model.config), _TextbookUpdate(trainer)
+    windows = TrainingWindows(draw_tokens(), config.context_length, config.batch_size, config.seed)
+    reports = trainer.reports()
+    for number in range(WARM_UP_STEPS.get(trainer.plan.mode, 0) + 2):
+        weights = trainer.model.state_dict()
+        textbook.load({name: tensor.to(bounds.dtype) for name, tensor in weights.items()})
+        update.begin()
+        (step,) = _take_steps(reports, 1)
+        gradients = _get_gradients(trainer)
+        loss, exact = textbook.compute_gradients(*windows.at(number), list(gradients))
+        error, place = _compare_gradients(gradients, exact, bounds)
+        errors = {"loss": abs(step.loss.item() - loss) / loss, "gradient": error}
+        yield errors | {"update": update.measure_error(step.learning_rate)}, place
 
 
 class _TextbookUpdate:
