@@ -83,7 +83,11 @@ def _show_problems(checks: "Sequence[Check]") -> None:
         if fix:
             console.show(f"What to do: {fix}")
     count = {name: sum(check.result == name for check in checks) for name in SHOWN}
-    others = [f"{count[name]} {SHOWN[name]}" for name in list(SHOWN)[1:] if count[name]]
+    counts = {
+        f"{pluralize(count['ok'], 'check')} passed": 1,
+        pluralize(count["warning"], "warning"): count["warning"],
+        f"{count['failed']} FAILED": count["failed"],
+        f"{count['not tested']} not tested": count["not tested"],
+    }
     console.show("")
-    passed = f"{pluralize(count['ok'], 'check')} passed"
-    console.show(f"{', '.join([passed, *others])}.")
+    console.show(f"{', '.join(text for text, shown in counts.items() if shown)}.")

@@ -152,6 +152,20 @@ def test_an_unwritable_data_folder_fails(drakegpt, home, monkeypatch):
     assert "What to do: Get write access there, or set DRAKEGPT_HOME to another folder." in told
 
 
+def test_warnings_do_not_fail(drakegpt, home, monkeypatch):
+    for name in ("check_busy", "check_terminal"):
+        warned = Finding("odd", {}, "warning", f"{name} is odd.", "Do something.")
+        monkeypatch.setattr(surroundings, name, lambda warned=warned: warned)
+    monkeypatch.setattr(examination, "_plan_devices", lambda _: iter(()))
+    home.mkdir()
+    got = drakegpt("doctor", "-q")
+    assert got.code == 0
+    assert "warning: terminal: check_terminal is odd.\nwarning: busy: check_busy" in got.out
+    assert got.out.count("What to do: Do something.") == 1
+    assert got.out.endswith("\n3 checks passed, 2 warnings.\n")
+    assert drakegpt("doctor", "--json").json["result"] == "warning"
+
+
 def test_a_device_that_is_not_there_is_a_failed_check(drakegpt, home):
     got = drakegpt("doctor", "--device", "cuda", "-q")
     assert got.code == 1

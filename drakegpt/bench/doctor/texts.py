@@ -7,6 +7,7 @@ from drakegpt.bench.doctor.checks import Finding
 from drakegpt.bench.doctor.steps import VOCAB_SIZE, build_checked_model, choose_config
 from drakegpt.bench.doctor.textbook import Textbook, has_textbook
 from drakegpt.compute.device import set_thread_count
+from drakegpt.errors import RunError
 from drakegpt.generation.sampling import Sampling, generate
 from drakegpt.models.layers import LanguageModel
 
@@ -22,6 +23,13 @@ def check_text(model: str, device: torch.device) -> Finding:
 
     Those of another device than the CPU are compared with the CPU's, too.
     """
+    try:
+        return _compare_texts(model, device)
+    except RunError:  # its advice, a lower learning rate, is for a trained model
+        return _fail("the scores of a next token are not finite numbers.", device)
+
+
+def _compare_texts(model: str, device: torch.device) -> Finding:
     training = choose_config(model)
     config = training.model_settings(VOCAB_SIZE)
     set_thread_count(config)
