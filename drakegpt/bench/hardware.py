@@ -18,7 +18,9 @@ REPETITIONS = 15
 
 
 @cache
-def measure_matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+def measure_matmul_rate(
+    device: torch.device, dtype: torch.dtype, threads: int, repetitions: int = REPETITIONS
+) -> float:
     """Measure floating-point operations a second: the best of `torch.mm` and `kernels.linear`."""
     size = MATRIX_SIZE[device.type]
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -26,7 +28,7 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) 
     torch.set_num_threads(threads)
     watch, seconds = Stopwatch(), []
     with torch.no_grad():
-        for number in range(2 * REPETITIONS):
+        for number in range(2 * repetitions):
             synchronize()
             with watch:
                 _ = kernels.linear(a, b, None) if number % 2 else torch.mm(a, b)

@@ -15,6 +15,7 @@ from drakegpt.cli import (
     bench,
     console,
     data,
+    doctor,
     export,
     export_page,
     generate,
@@ -111,6 +112,7 @@ COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
         Entry("export packed", export.packed, "drakegpt export packed TransformerLM --bits 8"),
         Entry("bench", bench.bench, "drakegpt bench TransformerLM", settings.SettingsCommand),
     ),
+    "Machine": (Entry("doctor", doctor.doctor, "drakegpt doctor --device cuda"),),
 }
 
 

@@ -7,6 +7,7 @@ what is slightly too large runs out of memory later.
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,6 +28,32 @@ def get_memory_limit(device: torch.device) -> int | None:
     return min(
         (*_read_physical_memory(), *_read_control_groups(), *_read_process_limits()), default=None
     )
+
+
+def get_available_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free now on a GPU or for this process; `None` if unknown.
+
+    Memory that the system would take from its own caches counts as free. It is known on
+    Linux and Windows.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limit = get_memory_limit(device)
+    free = list(_read_free_memory())
+    return min((*free, limit)) if free and limit is not None else None
+
+
+def _read_free_memory() -> Iterator[int]:
+    """Yield the physical memory that is free, where the system tells it."""
+    if windows := getattr(ctypes, "windll", None):
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        if windows.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+            yield status.available_physical
+        return
+    with suppress(OSError, ValueError, IndexError):
+        for line in (PROC / "meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                yield int(line.split()[1]) * 1024
 
 
 def check_memory_fits(needed: Mapping[str, int], device: torch.device, what: str) -> None:

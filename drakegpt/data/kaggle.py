@@ -61,14 +61,18 @@ def download_member(
 
 def describe_credentials() -> str:
     """List the variables and files that hold Kaggle credentials; "" if there are none."""
+    return ", ".join(map(str, find_credentials()))
+
+
+def find_credentials() -> list[str | Path]:
+    """Find Kaggle credentials, unread: names of variables, and paths of files."""
     variables = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
-    found = [name for name in variables if os.environ.get(name)]
+    found: list[str | Path] = [name for name in variables if os.environ.get(name)]
     default, config = home.expand_user(Path("~/.kaggle")), os.environ.get("KAGGLE_CONFIG_DIR")
     shared = home.expand_user(Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "kaggle"
     files = [default / name for name in ("access_token", "access_token.txt", "credentials.json")]
     files += [folder / "kaggle.json" for folder in (Path(config or default), default, shared)]
-    found += [str(file) for file in dict.fromkeys(files) if file.exists()]
-    return ", ".join(found)
+    return [*found, *(file for file in dict.fromkeys(files) if file.exists())]
 
 
 def _receive(dataset: str, member: str, inbox: Path, meter: "_Meter", credentials: str) -> Path:

@@ -182,13 +182,35 @@ def _api_key() -> str:
     url = os.environ.get("WANDB_BASE_URL")
     # Older keys are stored under the public server's former name.
     hosts = [urlsplit(url or Settings().base_url).netloc, *([] if url else ["api.wandb.ai"])]
+    if key := _find_in_netrc(hosts):
+        return key
+    raise LookupError("no API key: run `wandb login` or set WANDB_API_KEY")
+
+
+def has_api_key() -> bool:
+    """Tell whether there is a key, without importing wandb or making folders.
+
+    A key that is stored under a name of the public server that wandb alone knows is not seen.
+    """
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    url = os.environ.get("WANDB_BASE_URL")
+    return bool(_find_in_netrc([urlsplit(url).netloc] if url else _PUBLIC_HOSTS))
+
+
+# The public server's names, in the order in which wandb has used them.
+_PUBLIC_HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]
+
+
+def _find_in_netrc(hosts: list[str]) -> str:
+    """Return the key of the first of these hosts that has one, else ""."""
     for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
         with suppress(OSError, RuntimeError, ValueError, netrc.NetrcParseError):
             entries = netrc.netrc(Path(file).expanduser())
             for entry in map(entries.authenticators, hosts):
                 if entry and entry[2]:
                     return entry[2]
-    raise LookupError("no API key: run `wandb login` or set WANDB_API_KEY")
+    return ""
 
 
 def _format_error(error: BaseException) -> str:

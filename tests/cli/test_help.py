@@ -30,6 +30,7 @@ def test_the_program_has_the_commands_of_the_table():
     assert sorted(commands(typer.main.get_command(app))) == sorted(NAMES)
     assert [name for name in NAMES if " " not in name] == [
         "write", "train", "sweep", "params", "eval", "compare", "generate", "bench",
+        "doctor",
     ]  # fmt: skip
     assert GROUPS == ["data", "runs", "export"]
 

@@ -91,3 +91,16 @@ def test_the_advice_is_that_of_the_largest_part(limits):
     with pytest.raises(NotEnoughMemoryError, match="not enough memory for this") as caught:
         memory.check_memory_fits({"Fewer windows.": 501, "A smaller model.": 500}, CPU, "for this")
     assert caught.value.fix == "Fewer windows."
+
+
+def test_free_memory_is_some_of_what_there_is():
+    free = memory.get_available_memory(CPU)
+    assert free is None or 0 < free <= memory.get_memory_limit(CPU)
+
+
+def test_free_memory_is_what_linux_says_it_could_give(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  16 kB\nMemAvailable:  5 kB\n")
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    assert list(memory._read_free_memory()) == [5 * 1024]
+    (tmp_path / "meminfo").unlink()
+    assert memory.get_available_memory(CPU) is None

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from drakegpt.runs.wandb_mirror import PATIENCE
+from drakegpt.runs.wandb_mirror import PATIENCE, has_api_key
 from drakegpt.training.reports import Evaluation
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -627,3 +627,17 @@ def silent_server():
 def running(pid):
     listing = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True)
     return listing.stdout.strip()[:1] not in (b"", b"Z")
+
+
+def test_a_key_is_seen_without_wandb(home, monkeypatch):
+    netrc = home.parent / ".netrc"
+    assert not has_api_key()
+    for host in ("api.wandb.ai", "api.forge.coreweave.com"):
+        netrc.write_text(f"machine {host}\n  login user\n  password {KEY}\n")
+        netrc.chmod(0o600)
+        assert has_api_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    assert not has_api_key()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert has_api_key()
+    assert not home.exists()
