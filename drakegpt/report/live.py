@@ -8,6 +8,7 @@ Not here: the page around it (`page`), and what the scripts do (`engine`, `views
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -34,6 +35,7 @@ from drakegpt.report.embedded_model import (
     embed_tokenizer,
     round_weights_,
 )
+from drakegpt.report.explanations import describe_idea, explain
 from drakegpt.report.engine_files import read_engine, read_views, read_views_style
 from drakegpt.report.plots import Mark, assign_marks
 from drakegpt.report.samples import SEED, Samples
@@ -48,6 +50,7 @@ LARGEST = 25_000_000  # bytes of a page: more are slow to send and to open
 BASE64 = 4 / 3  # characters for a byte
 TO_GUESS = 2000  # characters of the held-out text that can be guessed
 LEAST_TO_GUESS = 50
+ORDINARY_LINE = re.compile(r"^(\w[\w']* ).{20}", re.MULTILINE)
 BEFORE = 1000  # characters that models read before a text
 LEARNING = 8  # texts that a run wrote while it was trained
 CPU = torch.device("cpu")
@@ -192,7 +195,8 @@ def _embed(candidate: Candidate, tokenizers: list[Any]) -> dict[str, Any]:
         "name": run.name,
         "label": row.label,
         "model": run.config.model,
-        "idea": kind.idea,
+        "idea": describe_idea(run),
+        "explanation": explain(run),
         "limit": kind.limit,
         "sign": mark.sign,
         "colour": mark.colour,
@@ -248,6 +252,7 @@ def _embed_counts(data: Dataset, comparison: Comparison) -> dict[str, Any] | Non
         return None
     return packed.to_json() | {
         "bits": scored[packed.order].score.bits_per_character,
+        "unit": best.unit,
         "full": {"order": best.order, "bits": best.score.bits_per_character},
     }
 
@@ -255,14 +260,14 @@ def _embed_counts(data: Dataset, comparison: Comparison) -> dict[str, Any] | Non
 def _choose_text_to_guess(data: Dataset, verse: Verse) -> dict[str, str] | None:
     """Choose held-out text that stands nowhere else in the page: after the verse, or before it."""
     start = len(verse.before) + len(verse.text)
-    text = data.text("val", start + TO_GUESS)
-    after = text[start:].lstrip()
-    before = verse.before[-TO_GUESS:]
-    if len(after) < LEAST_TO_GUESS and len(before) >= LEAST_TO_GUESS:
-        return {"before": "", "text": before}
-    if len(after) < LEAST_TO_GUESS:
-        return None
-    return {"before": text[: len(text) - len(after)][-BEFORE:], "text": after}
+    whole = data.text("val", start + TO_GUESS)
+    for first, end in ((start, len(whole)), (0, len(verse.before))):
+        # From the second word of an ordinary line on, which is easier than a heading.
+        line = ORDINARY_LINE.search(whole, first, end)
+        begin = line.end(1) if line else first
+        if end - begin >= LEAST_TO_GUESS:
+            return {"before": whole[:begin][-BEFORE:], "text": whole[begin:end]}
+    return None
 
 
 def describe_left_out(live: Live) -> str:

@@ -42,6 +42,7 @@ from drakegpt.experiments.formatting import (
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
+from drakegpt.report.explanations import describe_idea
 from drakegpt.report.live import Live
 from drakegpt.report.originality import Originality
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
@@ -65,8 +66,8 @@ SHOWN_SAMPLES = 4  # of the texts that a run wrote while it was trained
 CONTEXT_SHOWN = 12  # characters shown before a surprising one
 # The sections in their order, and how the table of contents names them.
 SECTIONS = {
-    "summary": "Summary", "write": "Write", "ladder": "The ladder", "guess": "Guess",
-    "surprise": "Surprise", "attention": "Where it looked", "learning": "Learning",
+    "ladder": "The ladder", "write": "Write", "guess": "Guess", "surprise": "Surprise",
+    "attention": "Where it looked", "learning": "Learning", "summary": "Results",
     "curves": "Curves", "baselines": "Baselines", "originality": "Copying",
     "reproduce": "Reproduce", "glossary": "Glossary",
 }  # fmt: skip

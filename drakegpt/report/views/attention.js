@@ -4,6 +4,7 @@
  * roles of heads are measured.
  */
 
+const WEAK = 0.5; // a score below which a head looks elsewhere as much
 const WEIGHT_STEPS = [0.05, 0.1, 0.2, 0.4, 0.7]; // from which a colour begins
 
 function openAttention(place, page) {
@@ -42,7 +43,7 @@ function openAttention(place, page) {
       drawHeads(heads, found, model);
       shown.hidden = !found.layers.length;
       note.textContent = found.layers.length
-        ? "The touched character is the last one in each row. The darker a character before it, the more this head took from there to guess what comes next."
+        ? "The touched character is the last one in each row. The stronger a colour, the more this head took from there, from the character itself too, to guess what comes next."
         : `${model.label} has no heads: it sees the last ${model.unit} only.`;
       status.textContent = "";
     } catch (error) {
@@ -50,7 +51,7 @@ function openAttention(place, page) {
     }
   }
   place.append(
-    choice, makeNote("Touch a character, or walk with the arrow keys."), walk.element,
+    choice, makeNote("The text is that of Surprise. Touch a character, or walk with the arrow keys."), walk.element,
     status, note, shown,
   );
   current = Math.floor(Array.from(page.text).length / 3);
@@ -80,8 +81,12 @@ function drawHeads(element, { pieces, layers }, model) {
   element.replaceChildren(...boxes);
 }
 
+function describeRole({ role, score }) {
+  return `${score < WEAK ? "often" : "mostly"} looks at ${role} (${score.toFixed(2)})`;
+}
+
 function makeHead(title, role, pieces, weights) {
-  const likes = role?.role ? `looks at ${role.role} (${role.score.toFixed(2)})` : "no clear role";
+  const likes = role?.role ? describeRole(role) : "no clear role";
   const text = pieces.map((piece, i) => {
     const step = WEIGHT_STEPS.filter((from) => weights[i] >= from).length;
     const shown = showPiece(piece).replaceAll("␣", " ");

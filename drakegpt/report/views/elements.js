@@ -24,6 +24,8 @@ function makeNote(...children) {
   return make("p", { class: "note" }, ...children);
 }
 
+const WHOLE_NUMBER = "a whole number"; // what a seed is
+
 let lastNumber = 0;
 
 /** An id that nothing else in the page has. */

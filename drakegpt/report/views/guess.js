@@ -48,9 +48,8 @@ function openGuess(place, page) {
     find(tried.length + 1, `Yes, ${sayPiece(character)}, at guess ${tried.length + 1}.`);
   }
   function showIt() {
-    const left = known.size - tried.length;
-    const rank = tried.length + Math.ceil(left / 2);
-    find(rank, `It was ${sayPiece(all[at])}. This counts as guess ${rank}, half of what was left.`);
+    status.textContent = `It was ${sayPiece(all[at])}. It does not count, for nobody.`;
+    begin(at + 1);
   }
   function find(rank, sentence) {
     ranks.push(rank);
@@ -68,6 +67,8 @@ function openGuess(place, page) {
   });
   const onward = makeButton("Next text", () => {
     const line = all.indexOf("\n", at + JUMP);
+    status.textContent = "";
+    result.last.replaceChildren();
     begin(line < 0 ? before.length : line + 1);
   });
   place.append(
@@ -212,7 +213,7 @@ function makeResult(page, { players }) {
   const rows = [makePlayerRow("you", "You"), ...players.map(makeOpponentRow)];
   const words = makeNote();
   const last = make("p", { class: "latest" });
-  const element = makeBox("result", make("h3", {}, "So far: bits, and the mean number of guesses"),
+  const element = makeBox("result", make("h3", {}, "So far: bits per letter, and the mean number of guesses"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
   );
   const draw = async (ranks, places) => {
@@ -279,7 +280,8 @@ function makePlayerRow(colour, name) {
 function describeTrust(count, bounds) {
   if (!count) return "Bits per letter: fewer are better. 0 would be to know every letter at once.";
   const letters = countOf(count, "letter");
-  if (count < FEW) return `${letters}: far too few to say who is better. Guess at least ${FEW}.`;
+  if (count < FIRST) return `${letters}. There is a result from ${FIRST} letters on.`;
+  if (count < FEW) return `${letters}: far too few to say who is better; guess at least ${FEW}. You lie between the two numbers in brackets, if chance was fair.`;
   const chance = Math.max(bounds.lowerError, bounds.upperError).toFixed(1);
   const more = count < ENOUGH ? ` With ${ENOUGH} letters it is less.` : "";
   return `${letters}. Yours lies between the two numbers in brackets (Shannon 1951), and chance moves these by about ${chance}.${more}`;

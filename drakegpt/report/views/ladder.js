@@ -10,7 +10,7 @@ const LADDER_PACE = 25; // milliseconds for a token
 function openLadder(place, page) {
   const models = page.ladder;
   const prompt = make("input", { dir: "auto", maxlength: 200, autocomplete: "off", value: page.prompt });
-  const seed = make("input", { inputmode: "numeric", pattern: "[0-9]{1,18}", required: true, value: page.seed });
+  const seed = make("input", { inputmode: "numeric", pattern: "[0-9]{1,18}", title: WHOLE_NUMBER, required: true, value: page.seed });
   const idea = make("div", { class: "idea", "aria-live": "polite" });
   const status = makeStatus();
   const cards = models.map((model, i) => makeCard(model, () => steps.choose(i)));
@@ -35,12 +35,13 @@ function openLadder(place, page) {
     check();
   });
   place.append(
-    makeNote(`Height: how wrong the model is on text it never saw, in bits per character. Lower is better.${describeCounting(page)}`),
+    makeNote(`Height: how surprised the model is by text it never saw, in bits per character. Lower is better.${describeCounting(page)}`),
     makeBox("duo", steps.element, idea),
     make("ol", { class: "cards" }, ...cards.map((card) => card.element)),
     makeBox("actions", labelled("Begin with", prompt), labelled("Seed", seed), renew,
       makeButton("Write again", check, { class: "main" }), makeButton("Stop", writing.stop),
     ),
+    makeNote("The same seed rolls the same dice for all models and all beginnings."),
     status,
   );
   steps.choose(0);
@@ -48,7 +49,9 @@ function openLadder(place, page) {
 }
 
 function describeCounting({ counts }) {
-  return counts ? ` Plain counting of what stands together reaches ${formatBits(counts.full?.bits ?? counts.bits)}.` : "";
+  if (!counts) return "";
+  const most = countOf(counts.ngrams, "sequence");
+  return ` Plain counting reaches ${formatBits(counts.bits)}; it remembers ${most} of ${counts.order} ${counts.unit}.`;
 }
 
 /** The idea that a model adds, its loss, and what it cannot do. */
@@ -59,7 +62,8 @@ function describeRung(model, before) {
     make("h3", {}, makeName(model)),
     make("p", { class: "lead" }, `The idea: ${model.idea}.`),
     make("p", {}, make("b", {}, formatBits(model.bits)), " bits per character", compared || "", "."),
-    model.limit ? makeNote(`Its limit: it ${model.limit}.`) : null,
+    make("p", {}, model.explanation),
+    model.limit ? makeNote(`Its limit: ${model.limit}.`) : null,
   ].filter(Boolean);
 }
 

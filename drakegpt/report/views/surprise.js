@@ -105,9 +105,15 @@ function makeSide(page, chosen, touch) {
     select(offset) {
       const piece = pieces[indexAt(offset)];
       walk.select(indexAt(offset));
-      expectation.draw(textBefore(page) + page.text.slice(0, piece?.start), piece, model.unit);
+      const before = Array.from(textBefore(page) + page.text.slice(0, piece?.start));
+      expectation.draw(before.slice(-countSeen(model)).join(""), piece, model.unit);
     },
   };
+}
+
+/** How many tokens before a place a model sees. */
+function countSeen(model) {
+  return model.model === "BigramLM" ? 1 : model.config.context_length;
 }
 
 function describeCell({ text, bits }) {

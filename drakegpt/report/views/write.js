@@ -147,7 +147,8 @@ function makeWriteForm(page) {
   const more = make("details", {}, make("summary", {}, "More settings"), fields.element);
   const form = {
     top: makeBox("form", choice,
-      labelled("Begin with", prompt, problem), labelled("Temperature", heat, heatNote),
+      labelled("Begin with", prompt, problem),
+      makeBox("dials", labelled("Temperature", heat, heatNote), fields.dice),
     ),
     more,
     skips: false,
@@ -179,7 +180,7 @@ function describeHeat(heat) {
 function makeWriteFields(page, changed) {
   const number = (value, attributes) =>
     make("input", { type: "number", value, required: value !== "", input: changed, ...attributes });
-  const seed = make("input", { inputmode: "numeric", pattern: "[0-9]{1,18}", required: true, value: page.seed, input: changed });
+  const seed = make("input", { inputmode: "numeric", pattern: "[0-9]{1,18}", title: WHOLE_NUMBER, required: true, value: page.seed, input: changed });
   const length = number(page.length, { min: 1, max: 5000 });
   const topK = number("", { min: 1, placeholder: "all" });
   const topP = number("", { min: 0, max: 1, step: 0.05, placeholder: "1" });
@@ -195,7 +196,6 @@ function makeWriteFields(page, changed) {
   const inputs = [seed, length, topK, topP, penalty];
   const optional = (input) => (input.value === "" ? null : Number(input.value));
   const element = makeBox("fields",
-    labelled("Seed: the same seed writes the same text", seed, renew),
     labelled("Length", length),
     labelled("Pace", pace),
     labelled("Only from the likeliest … (top-k)", topK),
@@ -205,6 +205,7 @@ function makeWriteFields(page, changed) {
   );
   return {
     element, stop, inputs,
+    dice: labelled("Seed: the same one rolls the same dice", seed, renew),
     sampling: () => ({ topK: optional(topK), topP: optional(topP), penalty: Number(penalty.value) }),
     rest: () => ({
       seed: seed.value, length: Number(length.value), pace: Number(pace.value),
