@@ -23,8 +23,9 @@ from drakegpt.models.layers import LanguageModel
 ACTIVATIONS = {"TransformerLM": "relu", "GPT1LM": "gelu"}
 
 # The final norm's bias k, for all C numbers. They are normalised, so about 1: a larger k would
-# push their last bits out of float32, and a smaller one makes the correction of the head larger,
-# c / (k C), by which the rounding of the norm is multiplied. Errors grow both ways from 1.
+# push their last bits out of float32, and a smaller one would make the correction of the head
+# larger, by which the rounding of their sum is multiplied. Between 1/8 and 8 errors are those of
+# float32 itself; at 1,024 they are a hundred times as large.
 SHIFT = 1.0
 
 
@@ -47,7 +48,7 @@ def translate(model: LanguageModel) -> Translation:
     return _to_gpt_neox(model) if config.positions == "rotary" else _to_gpt2(model)
 
 
-def _to_gpt2(model: LanguageModel) -> Translation:
+def _to_gpt2(model: Any) -> Translation:
     """Translate to GPT-2, whose linear layers are transposed."""
     config = model.config
     weights = {
@@ -87,7 +88,7 @@ def _to_gpt2(model: LanguageModel) -> Translation:
     return Translation(described, weights)
 
 
-def _to_gpt_neox(model: LanguageModel) -> Translation:
+def _to_gpt_neox(model: Any) -> Translation:
     """Translate to GPT-NeoX, whose rotation is the same: number i of the two halves of a head.
 
     The configuration has the rotation in the words of transformers 5, and of 4.
@@ -149,10 +150,10 @@ def interleave_heads(weight: Tensor, num_heads: int) -> Tensor:
 def fold_into_head(norm: nn.LayerNorm, head: nn.Linear, shift: float = SHIFT) -> Tensor:
     """Fold a norm's gain and bias, and the head's bias, into the head's weights: (V, C).
 
-    The numbers n that a norm scales sum to 0, so a row u · 1 adds nothing to n, and u · k C to
-    n + k. For the gain γ, the bias β, and the head's W and b,
+    The C numbers n that a norm scales sum to 0, so a row u in all columns adds nothing to W n, and
+    u k C to W (n + k). So for the norm's gain g and bias c, and the head's W and b,
 
-        W' = W diag(γ) + u 1ᵀ with u = (W β + b - k W γ) / (k C)  gives  W' (n + k) = W (γ n + β) + b
+        W' = W diag(g) + u 1', u = (W c + b - k W g) / (k C)  gives  W' (n + k) = W (g n + c) + b
 
     exactly, after a norm of gain 1 and bias k, the `shift`. Computed in float64.
     """
@@ -162,7 +163,7 @@ def fold_into_head(norm: nn.LayerNorm, head: nn.Linear, shift: float = SHIFT) ->
     return (weight * gain + correction[:, None]).to(head.weight.dtype)
 
 
-def _end(model: LanguageModel) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+def _end(model: Any) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
     """Return the final norm, and the head without a bias; `None` for a tied one."""
     head: nn.Linear | None = model.head
     if head is None or head.bias is None:

@@ -62,7 +62,7 @@ def make_graph(model: LanguageModel) -> "GraphProto":
 # --- The models ---------------------------------------------------------------------------------
 
 
-def _write_model(graph: "_Graph", model: LanguageModel, tokens: str) -> str:
+def _write_model(graph: "_Graph", model: Any, tokens: str) -> str:
     """Write a model: tokens (B, T) -> logits (B, V) of the last position."""
     if isinstance(model, ladder.BigramLM):
         return graph.node("Gather", graph.weight("table", model.table.weight), graph.last(tokens))
@@ -86,7 +86,7 @@ def _write_model(graph: "_Graph", model: LanguageModel, tokens: str) -> str:
 _MODELS_OF_BLOCKS = (ladder.BlocksLM, ladder.ResidualBlocksLM, ladder.TransformerLM, GPT1LM)
 
 
-def _write_block(graph: "_Graph", name: str, block: nn.Module, x: str) -> str:
+def _write_block(graph: "_Graph", name: str, block: Any, x: str) -> str:
     """Write one block of any of the models: (B, T, C) -> (B, T, C)."""
     normed = hasattr(block, "attention_norm")
     residual = hasattr(block, "projection")
@@ -144,7 +144,7 @@ def _write_rotation(graph: "_Graph", x: str, D: int) -> str:
     return graph.node("Add", graph.node("Mul", x, cosines), turned)
 
 
-def _write_feed_forward(graph: "_Graph", name: str, layer: nn.Module, x: str) -> str:
+def _write_feed_forward(graph: "_Graph", name: str, layer: Any, x: str) -> str:
     """Write the two layers of a feed-forward network: (..., C) -> (..., C)."""
     x = _write_linear(graph, f"{name}.widen", layer.widen, x)
     if isinstance(layer, GELUFeedForward):
@@ -158,17 +158,16 @@ def _write_feed_forward(graph: "_Graph", name: str, layer: nn.Module, x: str) ->
     return _write_linear(graph, f"{name}.narrow", layer.narrow, x)
 
 
-def _write_norm(graph: "_Graph", name: str, norm: nn.Module, x: str) -> str:
+def _write_norm(graph: "_Graph", name: str, norm: Any, x: str) -> str:
     """Write a layer norm, if it is one."""
     if not isinstance(norm, nn.LayerNorm):
         return x
-    weight, bias = (
-        graph.weight(f"{name}.weight", norm.weight), graph.weight(f"{name}.bias", norm.bias),
-    )  # fmt: skip
+    weight = graph.weight(f"{name}.weight", norm.weight)
+    bias = graph.weight(f"{name}.bias", norm.bias)
     return graph.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=norm.eps)
 
 
-def _write_linear(graph: "_Graph", name: str, layer: nn.Module, x: str) -> str:
+def _write_linear(graph: "_Graph", name: str, layer: Any, x: str) -> str:
     """Write a linear layer: (..., K) -> (..., N)."""
     if isinstance(layer, PackedLinear):
         x = _write_packed(graph, name, layer, x)
@@ -192,7 +191,7 @@ def _write_packed(graph: "_Graph", name: str, layer: PackedLinear, x: str) -> st
     return graph.node("Mul", graph.node("MatMul", rounded, codes), factors)
 
 
-def _count_outputs(layer: nn.Module) -> int:
+def _count_outputs(layer: Any) -> int:
     return len(layer.codes if isinstance(layer, PackedLinear) else layer.weight)
 
 

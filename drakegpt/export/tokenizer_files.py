@@ -1,4 +1,4 @@
-"""A tokenizer in the form of Hugging Face's `tokenizers`, which every program with that library reads.
+"""A tokenizer in the form of Hugging Face's `tokenizers`, for any program with it.
 
 Byte-level BPE is in that form already. The character tokenizer becomes one that splits a text
 into its characters and looks each of them up.
@@ -24,10 +24,9 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
     Raises `UsageError` if it has half of a character, which no text in Unicode can hold.
     """
-    if isinstance(tokenizer, BPETokenizer):
+    if not isinstance(tokenizer, CharTokenizer):
         library_form: dict[str, Any] = json.loads(tokenizer.to_json())["tokenizer"]
         return library_form
-    assert isinstance(tokenizer, CharTokenizer)
     if halves := [c for c in tokenizer.characters if "\ud800" <= c <= "\udfff"]:
         raise UsageError(
             f"The tokenizer has a token that is half of a character (U+{ord(halves[0]):04X}), "
@@ -67,7 +66,7 @@ def describe_tokenizer_config(tokenizer: Tokenizer, context_length: int) -> dict
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,
     }
-    if isinstance(tokenizer, BPETokenizer):
+    if tokenizer.kind == BPETokenizer.kind:
         names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
         described |= dict(zip(names, SPECIALS, strict=True))
     return described
