@@ -1,5 +1,7 @@
 """Runs in other forms: packed in 1.58 bits, for transformers, for ONNX Runtime."""
 
+from pathlib import Path
+
 import pytest
 
 from drakegpt.export.formats import FORMATS, make_markdown_table
@@ -105,6 +107,8 @@ def test_the_formats_are_those_of_the_commands_in_one_table(drakegpt):
     assert [form.name for form in FORMATS] == commands
     shown = drakegpt("export", "--help", COLUMNS=300).out
     table = make_markdown_table().splitlines()
+    page = Path(__file__).parents[2] / ".readme" / "usage.md"
+    assert make_markdown_table() in page.read_text(encoding="utf-8")
     for form, row in zip(FORMATS, table[2:], strict=True):
         assert f"{form.name}: to {form.purpose}. Takes {form.models}." in shown
         assert row.startswith(f"| `{form.name}` | {form.purpose} | {form.models} |")
