@@ -20,7 +20,7 @@ from drakegpt.runs.brief_originality import CHARACTERS, TEXTS, BriefOriginality,
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_scores import read_validation_score
 from drakegpt.runs.verdicts import read_standing
-from drakegpt.wording import format_command, pluralize
+from drakegpt.wording import escape_control_characters, format_command, pluralize
 
 WARNING = (
     "The weights of a small model are partly its text: pieces of what it learned from can be read "
@@ -124,7 +124,12 @@ def write_card(facts: Facts, licence: str, tags: Sequence[str], parts: Sequence[
         "## Training\n\n" + _describe_training(facts),
         f"## Licence\n\n{_plain(licence) or NO_LICENCE.capitalize() + '.'}",
     ]
-    return "\n\n".join(sections) + "\n"
+    return make_readable("\n\n".join(sections) + "\n")
+
+
+def make_readable(text: str) -> str:
+    """Replace what no file of text should hold: control characters, and halves of characters."""
+    return escape_control_characters(text).encode("utf-8", "replace").decode("utf-8")
 
 
 def _describe_licence(licence: str) -> list[str]:

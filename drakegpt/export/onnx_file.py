@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from drakegpt.errors import DrakeGPTError, UsageError
-from drakegpt.export.model_card import NO_LICENCE, collect_facts, write_card
+from drakegpt.export.model_card import NO_LICENCE, collect_facts, make_readable, write_card
 from drakegpt.export.onnx_graph import IR_VERSION, OPSET, make_graph
 from drakegpt.export.targets import check_file, explain_write_errors
 from drakegpt.export.tokenizer_files import describe_tokenizer
@@ -123,12 +123,12 @@ def _describe(run: Run, licence: str) -> Mapping[str, str]:
     if config.bits != "full" or "packed" in run.info:
         parts.append(_FEW_BITS)
     described = {
-        "run": run.name,
+        "run": make_readable(run.name),
         "model": json.dumps(asdict(config)),
         "tokenizer": json.dumps(describe_tokenizer(run.tokenizer)),
-        "dataset": run.config.data,
+        "dataset": make_readable(run.config.data),
         "dataset_version": str(run.info["dataset_version"]),
-        "licence": " ".join(licence.split()) or NO_LICENCE,
+        "licence": make_readable(" ".join(licence.split())) or NO_LICENCE,
         "card": write_card(facts, licence, (), parts),
     }
     if facts.loss:

@@ -20,6 +20,35 @@ def check_folder(
     An empty folder may be filled. With `replace`, one that `is_export`, with files of these
     `names` only, may be replaced.
     """
+    with explain_write_errors(path):
+        _check_folder(path, names, is_export, replace=replace)
+
+
+def check_file(path: Path, is_export: Callable[[Path], bool], *, replace: bool) -> None:
+    """Raise `UsageError` if no export may be written as the file `path`; changes nothing.
+
+    With `replace`, a file that `is_export` may be replaced.
+    """
+    with explain_write_errors(path):
+        _check_file(path, is_export, replace=replace)
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into an error that says how an export can be written."""
+    try:
+        yield
+    except OSError as error:
+        fix = "Name a place that you can write to."
+        if is_disk_full(error):
+            fix = "Make room, or name a place on another disk."
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise DrakeGPTError(f"{path} cannot be written: {reason}.", fix) from error
+
+
+def _check_folder(
+    path: Path, names: Collection[str], is_export: Callable[[Path], bool], *, replace: bool
+) -> None:
     _check_place(path)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file.", "Name a new folder.")
@@ -39,11 +68,7 @@ def check_folder(
         )
 
 
-def check_file(path: Path, is_export: Callable[[Path], bool], *, replace: bool) -> None:
-    """Raise `UsageError` if no export may be written as the file `path`; changes nothing.
-
-    With `replace`, a file that `is_export` may be replaced.
-    """
+def _check_file(path: Path, is_export: Callable[[Path], bool], *, replace: bool) -> None:
     _check_place(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "Name a new file in it.")
@@ -56,19 +81,6 @@ def check_file(path: Path, is_export: Callable[[Path], bool], *, replace: bool) 
         )
     if not replace:
         raise UsageError(f"{path} exists.", "Name a new file, or replace this one with --force.")
-
-
-@contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into an error that says how an export can be written."""
-    try:
-        yield
-    except OSError as error:
-        fix = "Name a place that you can write to."
-        if is_disk_full(error):
-            fix = "Make room, or name a place on another disk."
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise DrakeGPTError(f"{path} cannot be written: {reason}.", fix) from error
 
 
 def _check_place(path: Path) -> None:

@@ -11,12 +11,16 @@ import tokenizers
 import torch
 from exported import CPU, ODD, compute_logits, take_tokens, write_greedily
 
+from drakegpt.config import resolve
 from drakegpt.errors import DrakeGPTError, UsageError
 from drakegpt.export import onnx_file
 from drakegpt.export.onnx_file import export_onnx
+from drakegpt.export.transformers_folder import export_transformers
 from drakegpt.models.bitlinear import quantize_activations
 from drakegpt.models.packed_linear import PackedLinear
+from drakegpt.models.reference import ReferenceLM
 from drakegpt.models.registry import MODELS
+from drakegpt.runs.upstream import import_original
 
 FULL = [
     *({"model": model} for model in MODELS),
@@ -98,6 +102,21 @@ def find_undecided(run, tokens):
     with torch.no_grad():
         model(tokens)
     return nearest.cummin(0).values < 1e-4
+
+
+def test_a_model_of_the_original_without_its_final_norm_goes_to_onnx_alone(prepared, tmp_path):
+    """Its checkpoints never applied theirs; on random weights, since nothing here trains one."""
+    config = resolve("TransformerLM", "default", prepared.name)
+    reference = ReferenceLM(config.model_settings(prepared.tokenizer.vocab_size))
+    torch.save(reference.state_dict(), tmp_path / "old.pt")
+    run = import_original(tmp_path / "old.pt", config, prepared, "old")
+    with pytest.raises(UsageError, match="without a layer norm before its head"):
+        export_transformers(run, tmp_path / "out")
+    export_onnx(run, tmp_path / "model.onnx")
+    tokens = take_tokens(run, 8)
+    expected = compute_logits(run, tokens)[:, -1]
+    got = run_session(read(tmp_path / "model.onnx"), tokens)
+    assert torch.allclose(got, expected, rtol=0, atol=1e-4)
 
 
 def test_texts_in_a_batch_are_computed_side_by_side(trained, tmp_path):

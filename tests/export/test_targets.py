@@ -92,6 +92,13 @@ def test_a_missing_folder_is_named(trained, place, export):
 
 
 @EXPORTS
+def test_a_name_that_is_too_long_is_a_sentence(trained, place, export):
+    with pytest.raises(DrakeGPTError, match="Name a place that you can write to"):
+        export(trained(), place / ("x" * 300))
+    assert listing(place) == {}
+
+
+@EXPORTS
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("written", [0, 1, 5])
 def test_a_full_disk_leaves_what_was_there(trained, place, monkeypatch, export, replaced, written):
