@@ -7,7 +7,7 @@ import typer
 
 from drakegpt import files
 from drakegpt.cli import console, options
-from drakegpt.cli.inputs import find_finished_run
+from drakegpt.cli.inputs import find_finished_run, prepare_if_file
 
 Run = Annotated[
     str,
@@ -37,7 +37,7 @@ def transformers(
     """Write a folder that Hugging Face's transformers loads, as GPT-2 or GPT-NeoX."""
     from drakegpt.export.transformers_folder import export_transformers
 
-    run = find_finished_run(target, data)
+    run = find_finished_run(target, data and prepare_if_file(data))
     files.remove_leftovers(folder.absolute().parent)
     written = export_transformers(run, folder, licence=licence, replace=force)
     if json:
@@ -64,7 +64,7 @@ def onnx(
     """Write one file that ONNX Runtime computes, in any language: all models, few bits too."""
     from drakegpt.export.onnx_file import export_onnx
 
-    run = find_finished_run(target, data)
+    run = find_finished_run(target, data and prepare_if_file(data))
     files.remove_leftovers(file.absolute().parent)
     size = export_onnx(run, file, licence=licence, replace=force)
     if json:

@@ -38,8 +38,8 @@ MARK = "drakegpt"  # the entry of config.json by which a folder is known to be a
 
 _HEADER = ("library_name: transformers", "pipeline_tag: text-generation")
 _USE = """\
-Its architecture is {architecture}, of which it is a small one: `transformers` computes the same \
-logits, up to rounding.
+Its architecture is that of {architecture}: `transformers` computes the same logits as drakegpt, \
+up to rounding.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

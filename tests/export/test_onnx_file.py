@@ -139,8 +139,9 @@ def test_a_text_longer_than_the_context_is_an_error(trained, tmp_path):
 
 
 def test_few_bits_are_stored_as_bytes(trained, tmp_path):
+    wide = {"embedding_dim": 64, "iters": 2, "eval_interval": 2}
     sizes = [
-        export_onnx(trained("TransformerLM", **bits, embedding_dim=64), tmp_path / f"{count}.onnx")
+        export_onnx(trained(**wide, **bits), tmp_path / f"{count}.onnx")
         for count, bits in enumerate(({}, {"packed": "8"}))
     ]
     assert sizes[1] < 0.6 * sizes[0]
