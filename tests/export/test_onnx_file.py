@@ -80,6 +80,8 @@ def test_few_bits_differ_only_where_an_activation_lies_between_two_codes(trained
     """There the last bit of a float decides how it is rounded, and that is each library's own."""
     run = trained(**case)
     difference = export_and_compare(run, tmp_path / "model.onnx")
+    metadata = read(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert "the last bit of a float decides" in metadata["card"]
     undecided = find_undecided(run, take_tokens(run))
     assert difference[~undecided].max() < 1e-4
     assert difference.median() < 1e-4
