@@ -43,7 +43,7 @@ tokens = numpy.array([tokenizer.encode({start}).ids])
 (logits,) = session.run(None, {{"tokens": tokens}})
 ```"""
 _FEW_BITS = (
-    "Its weights have few bits, and its activations are rounded to 8, as in drakegpt. Where one lies "
+    "Its weights have few bits, and its activations are rounded to 8, as in drakegpt. Where one is "
     "in the middle between two codes, the last bit of a float decides, and that differs between "
     "libraries and processors: logits may differ in the second or third decimal, the loss hardly. "
     "In drakegpt, too, they do between two lengths of a text."
