@@ -112,6 +112,8 @@ MADE = {
     "generate": ["drakegpt/generations/*"],
     "runs import": ["drakegpt/runs/*"],
     "export packed": ["drakegpt/runs/*"],
+    "export transformers": ["here/*"],
+    "export onnx": ["here/*"],
 }
 
 

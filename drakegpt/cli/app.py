@@ -17,6 +17,7 @@ from drakegpt.cli import (
     data,
     doctor,
     export,
+    export_model,
     export_page,
     generate,
     params,
@@ -36,6 +37,7 @@ from drakegpt.errors import (
     is_out_of_memory,
     suggest_name,
 )
+from drakegpt.export.formats import make_help
 from drakegpt.version import __version__
 
 
@@ -107,8 +109,14 @@ COMMANDS: dict[str, tuple[Entry | GroupEntry, ...]] = {
             generate.generate,
             'drakegpt generate --prompt "late night" --temperature 0.8 --length 500',
         ),
-        GroupEntry("export", "Export a trained run in another form."),
+        GroupEntry("export", make_help()),
         Entry("export page", export_page.page, "drakegpt export page --title 'Our songs'"),
+        Entry(
+            "export transformers",
+            export_model.transformers,
+            "drakegpt export transformers my-run my-model",
+        ),
+        Entry("export onnx", export_model.onnx, "drakegpt export onnx my-run my-model.onnx"),
         Entry("export packed", export.packed, "drakegpt export packed TransformerLM --bits 8"),
         Entry("bench", bench.bench, "drakegpt bench TransformerLM", settings.SettingsCommand),
     ),

@@ -7,9 +7,8 @@ import typer
 
 from drakegpt import files
 from drakegpt.cli import console, options
-from drakegpt.cli.inputs import load_dataset, read_text_file
-from drakegpt.errors import RunError, UsageError
-from drakegpt.wording import format_command
+from drakegpt.cli.inputs import find_finished_run, load_dataset, read_text_file
+from drakegpt.errors import UsageError
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -72,7 +71,7 @@ def page(
     from drakegpt.report.samples import generate_samples
 
     begin_with = _read_text(text, text_file)
-    runs = [_find_finished(target, data) for target in dict.fromkeys(targets or ())]
+    runs = [find_finished_run(target, data) for target in dict.fromkeys(targets or ())]
     dataset = load_dataset(data or (runs[0].config.data if runs else None))
     path = output or Path(f"{dataset.name}.html")
     check_target(path, "--output", replace=force)
@@ -123,19 +122,6 @@ def _read_text(text: str, file: Path | None) -> str:
             "Give a shorter one: a verse is enough to look into.",
         )
     return text
-
-
-def _find_finished(target: str, data: str | None) -> "Run":
-    """Find the run that is named; raises `RunError` if it is not finished."""
-    from drakegpt.runs.lookup import find_run
-
-    run = find_run(target, data=data)
-    if not run.finished:
-        raise RunError(
-            f"{run.name} is not finished.",
-            f"Finish it: `{format_command('train', resume=run.name)}`.",
-        )
-    return run
 
 
 def _select(dataset: "Dataset", named: "list[Run]") -> "Selection":

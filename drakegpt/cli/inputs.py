@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.config import MODEL_NAMES
 from drakegpt.config.presets import PRESETS
-from drakegpt.errors import UsageError, show_value
+from drakegpt.errors import RunError, UsageError, show_value
+from drakegpt.wording import format_command
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
+    from drakegpt.runs.run import Run
 
 
 def prepare_if_file(name: str) -> str:
@@ -71,6 +73,19 @@ def read_text_file(path: Path) -> str:
     if not text.strip():
         raise UsageError(f"{path} holds no text.", "Name a file with some text in it.")
     return text
+
+
+def find_finished_run(target: str, data: str | None) -> "Run":
+    """Find the run that is named; raises `RunError` if it is not finished."""
+    from drakegpt.runs.lookup import find_run
+
+    run = find_run(target, data=data)
+    if not run.finished:
+        raise RunError(
+            f"{run.name} is not finished.",
+            f"Finish it: `{format_command('train', resume=run.name)}`.",
+        )
+    return run
 
 
 def require_model(given: Mapping[str, Any], example: str) -> str:

@@ -49,6 +49,7 @@ class PlainHelp:
         self.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
         if shutil.get_terminal_size().columns < NARROW:
             self.rich_markup_mode = None
+            self.help = self.help.replace(r"\[", "[")
             for parameter in self.get_params(ctx):
                 parameter.help = (parameter.help or "").replace(r"\[", "[")
                 if "\n" in (parameter.metavar or ""):

@@ -20,7 +20,7 @@ BASE = 10_000.0
 def rotate(query_key_value: Tensor, num_heads: int) -> Tensor:
     """Rotate the queries and keys of a window read from its start: (B, T, 3 C) -> (B, T, 3 C)."""
     T = query_key_value.shape[1]
-    tables = _make_tables(T, *_describe(query_key_value, num_heads))
+    tables = make_tables(T, *_describe(query_key_value, num_heads))
     if torch.compiler.is_compiling():
         return _rotate(query_key_value, num_heads, *tables)
     result: Tensor = _Rotation.apply(  # type: ignore[no-untyped-call]
@@ -33,7 +33,7 @@ def rotate_at(
     query_key_value: Tensor, num_heads: int, position: Tensor, context_length: int
 ) -> Tensor:
     """Rotate those of one token of each text, (B, 1, 3 C), at `position`, int64 (1,)."""
-    tables = _make_tables(context_length, *_describe(query_key_value, num_heads))
+    tables = make_tables(context_length, *_describe(query_key_value, num_heads))
     cos, sin = (table.index_select(0, position) for table in tables)
     return _rotate(query_key_value, num_heads, cos, sin)
 
@@ -72,7 +72,7 @@ def _describe(query_key_value: Tensor, num_heads: int) -> tuple[int, torch.dtype
 
 
 @cache
-def _make_tables(T: int, D: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def make_tables(T: int, D: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Make the cosines, (T, 3, 1, 1, D / 2), 1 for values, and sines, (T, 1, 1, 2, D / 2).
 
     The sines of the first half are negative.

@@ -35,8 +35,8 @@ from drakegpt.report.embedded_model import (
     embed_tokenizer,
     round_weights_,
 )
-from drakegpt.report.explanations import describe_idea, explain
 from drakegpt.report.engine_files import read_engine, read_views, read_views_style
+from drakegpt.report.explanations import describe_idea, explain
 from drakegpt.report.plots import Mark, assign_marks
 from drakegpt.report.samples import SEED, Samples
 from drakegpt.runs.run import Run

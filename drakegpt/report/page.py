@@ -215,6 +215,7 @@ def render(
         marks=marks,
         findings=summarize(comparison),
         ladders=list_rungs(comparison, marks),
+        ideas={first.name: describe_idea(first) for first, *_ in runs},
         scale=LossScale.of(comparison),
         means=describe_seeds(len(row.seeds) for row in rows),
         noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",

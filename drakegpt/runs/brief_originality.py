@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,17 +81,8 @@ def judge_briefly(
     run: Run, people: HumanBaseline, device: torch.device, *, counts: bool = False
 ) -> BriefOriginality | None:
     """Judge what a run writes, with counts if asked for; `None` for weights that write nothing."""
-    size = {"texts": TEXTS, "characters": CHARACTERS}
-    of = {"format": FORMAT, **size, **identify_scored(run)}
-    if counts:
-        of["order"] = HIGHEST_ORDER
-    path = run.folder / (STORED_WITH_COUNTS if counts else STORED)
-    try:
-        stored = files.parse_json(path.read_text(encoding="utf-8"))
-        if stored["of"] == of:
-            return _read(stored["judgement"])
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
+    if stored := read_stored(run, counts=counts):
+        return stored
     member = pretrained_from_run(run)
     try:
         model = load_members([member], device, counts=counts)
@@ -98,11 +90,34 @@ def judge_briefly(
     except RunError:  # its logits are NaN
         return None
     judged = _judge(texts, run.load_dataset(), people, () if counts else measure_course(run))
+    path, values = _locate(run, counts=counts), {"of": _identify(run, counts=counts)}
     try:
-        files.write_text(path, json.dumps({"of": of, "judgement": asdict(judged)}, indent=2))
+        files.write_text(path, json.dumps(values | {"judgement": asdict(judged)}, indent=2))
     except OSError as error:
         log.warning("The measure of copying cannot be kept in %s: %s.", path, error.strerror)
     return judged
+
+
+def read_stored(run: Run, *, counts: bool = False) -> BriefOriginality | None:
+    """Read what `judge_briefly` kept, if it is whole and belongs to the run's present weights."""
+    try:
+        stored = files.parse_json(_locate(run, counts=counts).read_text(encoding="utf-8"))
+        if stored["of"] == _identify(run, counts=counts):
+            return _read(stored["judgement"])
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    return None
+
+
+def _locate(run: Run, *, counts: bool) -> Path:
+    return run.folder / (STORED_WITH_COUNTS if counts else STORED)
+
+
+def _identify(run: Run, *, counts: bool) -> dict[str, Any]:
+    """Return what a judgement belongs to: weights, dataset, and how much was written."""
+    size = {"texts": TEXTS, "characters": CHARACTERS}
+    of: dict[str, Any] = {"format": FORMAT, **size, **identify_scored(run)}
+    return of | {"order": HIGHEST_ORDER} if counts else of
 
 
 def judge_counting(data: Dataset, people: HumanBaseline) -> BriefOriginality:

@@ -61,7 +61,7 @@ def collect_facts(run: Run, device_name: str = "auto", *, best: bool = False) ->
     tokens = get_validation_tokens(data)[: MAX_TOKENS + 1]
     reached = run.last_checkpoint().iteration
     best = best and run.ending.get("best_iteration") not in (None, reached)
-    standing = _read_standing(run, best=best) or _measure_and_store(
+    standing = read_standing(run, best=best) or _measure_and_store(
         run, data, tokens, device_name, best=best
     )
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]
@@ -124,7 +124,7 @@ def _load_counts(
     return counts, FittedWeights(counts.order, load_general_weights())
 
 
-def _read_standing(run: Run, *, best: bool) -> Standing | None:
+def read_standing(run: Run, *, best: bool = False) -> Standing | None:
     """Read the stored figures, if they are complete and belong to the present weights."""
     try:
         path = run.folder / (FILE_OF_BEST if best else FILE)

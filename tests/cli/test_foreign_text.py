@@ -71,6 +71,7 @@ COMMANDS = {
     "eval": ([NAME], NAME),
     "compare": (["--prompt", "la"], NAME),
     "generate": ([NAME, "--prompt", TEXT, "-n", 20], TEXT),
+    "export onnx": ([NAME, f"{NAME}.onnx", "--force", "--licence", TEXT], NAME),
     "sweep": (["BigramLM", "--param", "max_lr=0.01,0.02", "--iters", 2, *SET, "--name", PLAIN,
                "--sampler", "grid"], PLAIN),
 }  # fmt: skip
@@ -91,6 +92,8 @@ ERRORS = {
     "compare": ["--set", TEXT],
     "generate": ["no" + NAME],
     "export packed": [NAME + "?"],
+    "export page": [NAME + "?"],
+    "export transformers": [NAME, "out"],
     "params": ["--model", TEXT],
     "bench": [TEXT],
     "sweep": ["BigramLM", "--param", TEXT],
