@@ -233,7 +233,7 @@ def test_the_keyboard_reaches_all_that_scrolls_or_leads_somewhere(visit, ordinar
         assert box[0] >= 0
         assert box[1] > -1000
         assert box[2] > 0
-    assert reached[0].get_attribute("textContent") == "Skip to the summary"
+    assert reached[0].get_attribute("textContent") == "Skip to the models"
     assert set(wanted) <= set(reached)
     visit("arguments[0].focus()", reached[0])
     ActionChains(visit.driver).send_keys(Keys.ENTER).perform()
@@ -245,7 +245,7 @@ def test_a_scrollable_region_scrolls_by_key(visit, ordinary):
     from selenium.webdriver.common.keys import Keys
 
     visit = visit(ordinary, PHONE)
-    region = visit.driver.find_element(By.CSS_SELECTOR, "#ladder .scroll")
+    region = visit.driver.find_element(By.CSS_SELECTOR, "#summary .scroll")
     region.send_keys(Keys.ARROW_RIGHT * 5)
     moved = visit.driver.execute_async_script(
         "const [region, done] = arguments; let tries = 0; const look = () =>"

@@ -12,6 +12,7 @@ from drakegpt.data.tokenizers.bpe import BPETokenizer
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.evaluation.attribution import compute_attention_weights
 from drakegpt.evaluation.surprisal import compute_token_surprisals
+from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling, compute_probabilities, generate
 from drakegpt.generation.text import generate_text
 from drakegpt.models.packed_linear import pack_, quantize_after_training_
@@ -346,3 +347,15 @@ def test_its_attention_is_that_of_the_model():
 def test_an_error_is_an_answer():
     (answers,) = ask_worker([copy_model("BigramLM")], {"call": "attention", "args": {"model": 9}})
     assert answers[-1]["error"]
+
+
+def test_a_character_in_the_other_case_or_with_an_accent_stands_for_one_that_is_known():
+    tokenizer = CharTokenizer.from_text("abco\n")
+    script = """
+      const tokenizer = createTokenizer(given);
+      return { tokens: tokenizer.encode("AbÇÖ"), unknown: tokenizer.unknown("AbÇÖß日") };
+    """
+    found = run_engine(script, embed_tokenizer(tokenizer))
+    fitted = fit_prompt("AbÇÖ", tokenizer, skip_unknown=False).text
+    assert found["tokens"] == tokenizer.encode(fitted).tolist()
+    assert found["unknown"] == ["ß", "日"]

@@ -19,7 +19,7 @@ from drakegpt.report.page import (
     render,
 )
 
-VIEWS = ("write", "ladder", "guess", "surprise", "attention", "learning")
+VIEWS = ("ladder", "write", "guess", "surprise", "attention", "learning")
 
 
 def policy_of(tree):
@@ -86,9 +86,8 @@ def test_a_live_page_has_a_place_for_each_view_and_what_it_replaces(live):
     stills = [given["data-still"] for given, _ in tree.all("div", class_="still")]
     assert [given["data-view"] for given in views] == list(VIEWS) == stills
     assert all("hidden" in given for given in views)
-    shown = [name for name in tree.ids() if name in SECTIONS or name == "main"]
-    wanted = ["main" if name == "summary" else name for name in SECTIONS]
-    assert shown == [name for name in wanted if name != "originality"]
+    shown = [name for name in tree.ids() if name in SECTIONS]
+    assert shown == [name for name in SECTIONS if name != "originality"]
     for name in VIEWS:
         section = rf'<section id="{name}" .*\n<h2.*\n<p>Look for [^.]*\.</p>\n<div class="view" '
         beside = rf'data-view="{name}" hidden></div>\s*<div class="still" data-still="{name}">'

@@ -15,15 +15,26 @@ function createTokenizer(stored) {
 function createCharTokenizer({ characters }) {
   const vocabulary = Array.from(characters);
   const tokens = new Map(vocabulary.map((character, token) => [character, token]));
+  const find = (character) => tokens.get(findEquivalent(character, (each) => tokens.has(each)));
   return {
     kind: "char",
     start: 0,
     end: null,
-    encode: (text) => Array.from(text, (character) => tokens.get(character)),
-    unknown: (text) => [...new Set(text)].filter((character) => !tokens.has(character)),
+    encode: (text) => Array.from(text, find),
+    unknown: (text) => [...new Set(text)].filter((character) => find(character) === undefined),
     decoder: () => ({ add: (token) => vocabulary[token], finish: () => "" }),
     show: (token) => vocabulary[token],
   };
+}
+
+/**
+ * A character of the vocabulary that stands for this one: itself, in the other case, or without
+ * its accents; undefined if there is none. `generation/prompt.py` does the same, and more.
+ */
+function findEquivalent(character, isKnown) {
+  const base = character.normalize("NFKD").replace(/\p{M}/gu, "");
+  const forms = [character, base].flatMap((form) => [form, form.toLowerCase(), form.toUpperCase()]);
+  return forms.find(isKnown);
 }
 
 // GPT-2's words: contractions, letters, numbers or signs with a space before them, white space.

@@ -106,6 +106,13 @@ function countOf(count, one) {
 
 // --- Models ---------------------------------------------------------------------------------------
 
+/** Whether a model has a character, or one that stands for it, as `findEquivalent` of the engine says. */
+function knows({ known }, character) {
+  const base = character.normalize("NFKD").replace(/\p{M}/gu, "");
+  const forms = [character, base].flatMap((form) => [form, form.toLowerCase(), form.toUpperCase()]);
+  return forms.some((form) => known.has(form));
+}
+
 function makeSign(model) {
   return make("span", { class: `sign ${model.colour}`, "aria-hidden": "true" }, model.sign);
 }

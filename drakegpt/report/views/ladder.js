@@ -122,11 +122,11 @@ async function writeCard(latest, { paper, model }, prompt, seed) {
   if (waiting) paper.add(waiting);
 }
 
-/** Write once the texts are seen; stop when they are not, and begin again if they were not finished. */
+/** Write once the texts are about to be seen; stop when they are not, and begin again if they were not finished. */
 function watchLadder(element, writing) {
   const observer = new IntersectionObserver((entries) => {
     if (!entries.at(-1).isIntersecting) writing.leave();
     else if (!writing.isOver()) writing.start();
-  });
+  }, { rootMargin: "0px 0px 60%" });
   observer.observe(element);
 }

@@ -134,7 +134,7 @@ function makeWriteForm(page) {
   const describe = () => {
     heatNote.value = `${Number(heat.value).toFixed(1)}: ${describeHeat(Number(heat.value))}`;
     fields.stop.hidden = model.tokenizer.end == null;
-    const unknown = model.known && Array.from(prompt.value).filter((each) => !model.known.has(each));
+    const unknown = model.known && Array.from(prompt.value).filter((each) => !knows(model, each));
     problem.textContent = unknown?.length
       ? `This model never saw ${[...new Set(unknown)].map(showPiece).join(" ")} and skips it.`
       : "";
