@@ -97,6 +97,7 @@ SCORES = [
 KEPT = {
     "compare": [*SCORES, "drakegpt/comparisons/*"],
     "eval": SCORES,
+    "export page": SCORES,
     "sweep": ["drakegpt/runs/search*", "drakegpt/sweeps/search/*"],
     "data add": ["drakegpt/data/*"],
     "data fetch": ["drakegpt/data/*"],
@@ -111,6 +112,7 @@ MADE = {
     "train": ["drakegpt/runs/*", *DERIVED],
     "generate": ["drakegpt/generations/*"],
     "runs import": ["drakegpt/runs/*"],
+    "export page": [*SCORES, *DERIVED, "here/*"],
     "export packed": ["drakegpt/runs/*"],
     "export transformers": ["here/*"],
     "export onnx": ["here/*"],
@@ -135,6 +137,8 @@ def check(folder, before, words, code, err):
         new_may += ["drakegpt/runs/*"] * ("--train" in words) + ["here/*"]
         if any(word.startswith("--html") for word in words) and "--force" in words:
             other_may += ["here/*"]
+    if command.startswith("export") and code != 2 and "--force" in words:
+        other_may += ["here/*"]
     if command == "data remove" and code != 2 and {"--yes", "-y"} & set(words):
         other_may += ["drakegpt/data/*"]
     if command == "runs remove" and code != 2 and {"--yes", "-y"} & set(words):

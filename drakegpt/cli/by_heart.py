@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from drakegpt.cli import console
-from drakegpt.cli.progress import counting
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.wording import pluralize
 
@@ -25,6 +24,7 @@ def judge_run(
 ) -> None:
     """Train pairs of models on halves of a run's songs, and show which songs they remember."""
     from drakegpt.cli.interrupts import Interrupts
+    from drakegpt.cli.progress import counting
     from drakegpt.runs.by_heart import check_songs, count_half_iterations, measure_by_heart
 
     check_songs(run)

@@ -94,6 +94,7 @@ def page(
             dataset, comparison, together, samples,
             precision=precision, text=begin_with, all_of_them=bool(runs),
         )  # fmt: skip
+    console.note("Measuring how much they copy.")
     originality = judge_runs(firsts, best.runs[0], dataset)
     rendered = render(
         dataset, comparison, together, samples,

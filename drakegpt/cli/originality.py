@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
 from drakegpt.cli.inputs import read_text_file
-from drakegpt.cli.progress import sparkline
+from drakegpt.cli.short_forms import sparkline
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.wording import pluralize
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drakegpt.cli.console import styled
-from drakegpt.cli.progress import sparkline
+from drakegpt.cli.short_forms import sparkline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

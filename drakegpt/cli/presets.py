@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.cli import console
-from drakegpt.cli.progress import format_estimate
+from drakegpt.cli.short_forms import format_estimate
 from drakegpt.cli.tables import Column, show_table
 from drakegpt.config.presets import PRESETS
 

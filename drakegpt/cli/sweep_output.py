@@ -44,7 +44,7 @@ def _format_params(params: "Mapping[str, Value]") -> str:
 
 def describe_result(study: "Study", trial: "Trial", seconds: list[float]) -> str:
     """Return the result of a trial, and the time left at the pace of those done here."""
-    from drakegpt.cli.progress import format_duration
+    from drakegpt.cli.short_forms import format_duration
 
     rows = study.rows()
     row = rows[trial.number - 1]

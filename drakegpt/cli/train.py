@@ -218,7 +218,7 @@ def _load_dataset(given: dict[str, Any]) -> "Dataset":
 
 def _note_long_training(resolved: "TrainConfig", dataset: "Dataset") -> None:
     """Note how long a training on a CPU takes, if its arithmetic alone takes many minutes."""
-    from drakegpt.cli.progress import format_estimate
+    from drakegpt.cli.short_forms import format_estimate
     from drakegpt.compute.device import choose_device
     from drakegpt.training.run_length import count_operations, estimate_seconds
 

@@ -75,7 +75,7 @@ def _to_json(run: "Run", scores: "Scores", verdict: "Verdict") -> dict[str, Any]
 
 
 def _render(run: "Run", scores: "Scores", verdict: "Verdict") -> None:
-    from drakegpt.cli.progress import format_duration, sparkline
+    from drakegpt.cli.short_forms import format_duration, sparkline
     from drakegpt.report.samples import sample
 
     evaluations = run.evaluations

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from drakegpt.cli import console
-from drakegpt.cli.progress import counting, format_duration
+from drakegpt.cli.progress import counting
+from drakegpt.cli.short_forms import format_duration
 
 if TYPE_CHECKING:
     from drakegpt.runs.run import Run

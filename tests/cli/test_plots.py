@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from drakegpt.cli.plots import draw_curves
-from drakegpt.cli.progress import BARS, sparkline
+from drakegpt.cli.short_forms import BARS, sparkline
 from drakegpt.evaluation.baseline import Baseline
 from drakegpt.evaluation.scoring import Score
 
