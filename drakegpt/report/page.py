@@ -188,6 +188,7 @@ def render(
     verse = find_verse(data)
     learning = [(marks[first.name], list_progress(first)) for first, *_ in runs]
     absent = {
+        "ladder": live and len(rows) == 1,  # its view would be one step
         "guess": not (live and live.can_guess),
         "attention": not live,
         "learning": not any(stages for _, stages in learning),
@@ -236,10 +237,10 @@ def render(
 
 def describe_title(data: Dataset, comparison: Comparison) -> str:
     """Return the title of a page that was given none."""
-    if comparison.rows:
-        return f"The ladder on {data.name}"
-    one = len(comparison.others) == 1
-    return f"{comparison.others[0].model if one else 'Models'} on {data.name}"
+    rows = (*comparison.rows, *comparison.others)
+    if len(rows) == 1:
+        return f"{rows[0].model} on {data.name}"
+    return f"{'The ladder' if comparison.rows else 'Models'} on {data.name}"
 
 
 def compute_surprisals(

@@ -71,6 +71,7 @@ def live(tmp_path_factory):
     with at_home(folder):
         data = prepare(corpus_with_stanzas())
         train(data, "BigramLM", iters=64, eval_interval=32)
+        train(data, "SingleHeadAttentionLM")
         names = {"title": "Six <b> & more", "licence": "CC0 <i>"}
         parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS))
         return page_of(data, folder / "live.html", live=parts, **names)

@@ -180,6 +180,18 @@ def test_counts_are_a_baseline_of_the_report(data):
     assert best["bits"] == min(scored.values()) == scored[best["order"]]
 
 
+def test_a_page_of_one_model_has_no_ladder(data, tmp_path):
+    train(data, "TransformerLM")
+    live, _ = live_of(data)
+    alone = page_of(data, tmp_path / "one.html", live=live).text
+    assert "<h1><bdi>TransformerLM on small</bdi></h1>" in alone
+    assert 'id="ladder"' not in alone
+    assert 'id="write"' in alone
+    train(data, "BigramLM")
+    live, _ = live_of(data)
+    assert 'id="ladder"' in page_of(data, tmp_path / "two.html", live=live).text
+
+
 def test_the_same_runs_give_the_same_bytes(data, tmp_path):
     train(data, "TransformerLM")
     pages = []
