@@ -26,7 +26,7 @@ from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.results import ResultRow
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed_linear import PackedLinear, count_bytes
-from drakegpt.models.registry import MODELS
+from drakegpt.models.registry import MODELS, is_built_in
 from drakegpt.report.counts import pack_counts
 from drakegpt.report.embedded_model import (
     PACKED_TYPES,
@@ -93,24 +93,33 @@ def make_live(
     precision: Precision | None = None,
     text: str = "",
     all_of_them: bool = False,
-) -> Live:
+) -> Live | None:
     """Make a page of a comparison live, with the first run of each row.
+
+    `None` if no model can be in it: one that diverged cannot, nor one of somebody's own, which
+    the engine does not know.
 
     `runs`: of each row of `comparison`, one for each seed. `precision`: of the weights; by default
     `_choose_precisions` has it. `text`: what the views begin with; a verse of the held-out
-    text if not given. `all_of_them`: raise `UsageError` if the models are too large for a page;
-    else those beside the ladder but the best one, and the largest ones, are left out.
+    text if not given. `all_of_them`: raise `UsageError` if the models are too large for a page,
+    or unknown; else these, the largest ones, and those beside the ladder but the best are left out.
     """
     marks = assign_marks(comparison)
     rows = (*comparison.rows, *comparison.others)
     firsts = [first for first, *_ in runs]
-    finite = [pair for pair in zip(firsts, rows, strict=True) if math.isfinite(pair[1].val_loss)]
+    pairs = list(zip(firsts, rows, strict=True))
+    if all_of_them:
+        _refuse_unknown(firsts)
+    known = [pair for pair in pairs if is_built_in(pair[0].config.model)]
+    finite = [pair for pair in known if math.isfinite(pair[1].val_loss)]
     if not all_of_them:
         best = min(comparison.others, key=lambda row: row.bits_per_character, default=None)
         finite = [(run, row) for run, row in finite if row in comparison.rows or row is best]
     chosen = _choose_precisions(comparison, precision)
     candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in finite]
     kept = _keep_small(candidates, strict=all_of_them)
+    if not kept:
+        return None
     tokenizers = [data.tokenizer]
     verse = find_verse(data)
     found = {
@@ -129,6 +138,16 @@ def make_live(
     left_out = tuple(each.run.name for each in candidates if each not in kept)
     models = json.dumps(found, separators=(",", ":"), allow_nan=False)
     return Live(read_views_style(), read_views(), read_engine(), models, can_guess, left_out)
+
+
+def _refuse_unknown(runs: Sequence[Run]) -> None:
+    """Raise `UsageError` for the run of a model that does not come with drakegpt."""
+    for run in runs:
+        if not is_built_in(run.config.model):
+            raise UsageError(
+                f"{run.name} has a model of your own, {run.config.model}, which a page cannot run.",
+                "Leave it out, or write a page without models: --static.",
+            )
 
 
 def _choose_precisions(comparison: Comparison, given: Precision | None) -> dict[str, Precision]:

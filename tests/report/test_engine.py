@@ -359,3 +359,10 @@ def test_a_character_in_the_other_case_or_with_an_accent_stands_for_one_that_is_
     fitted = fit_prompt("AbÇÖ", tokenizer, skip_unknown=False).text
     assert found["tokens"] == tokenizer.encode(fitted).tolist()
     assert found["unknown"] == ["ß", "日"]
+
+
+def test_a_model_of_the_original_has_no_final_norm():
+    model = copy_model("TransformerLM", context_length=50, final_norm=False)
+    assert "final_norm.weight" not in model.state_dict()
+    tokens = some_tokens(50)
+    assert (read_in_engine(model, tokens) - compute_logits(model, tokens)).abs().max() < CLOSE

@@ -105,6 +105,25 @@ def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypa
     assert "--precision int8" in refused.value.fix
 
 
+def test_a_model_of_ones_own_is_not_in_the_page_and_refused_if_it_was_named(data, monkeypatch):
+    own, known = train(data, "SingleHeadAttentionLM"), train(data, "TransformerLM")
+    monkeypatch.setattr(live_module, "is_built_in", lambda name: name == "TransformerLM")
+    _, page = live_of(data)
+    assert [model["name"] for model in page["models"]] == [known.name]
+    with pytest.raises(UsageError, match="a model of your own") as refused:
+        live_of(data, own, known, all_of_them=True)
+    assert "--static" in refused.value.fix
+
+
+def test_without_a_model_that_can_be_in_it_a_page_is_static(data, monkeypatch):
+    train(data, "BigramLM")
+    monkeypatch.setattr(live_module, "is_built_in", lambda _: False)
+    comparison = compare(data, select_runs(data))
+    together = list(select_runs(data).values())
+    samples = generate_samples([first for first, *_ in together])
+    assert make_live(data, comparison, together, samples) is None
+
+
 def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch):
     train(data, "BigramLM")
     diverged = train(data, "TransformerLM")

@@ -380,7 +380,8 @@ const MODELS = {
   TransformerLM(tokens, layers, state, m) {
     let x = tokenAndPositionEmbedding(tokens, layers.embedding, state);
     x = blocks(x, tokens.length, layers.blocks, state, m, transformerBlock);
-    return linear(layerNorm(x, layers.final_norm), m, layers.head);
+    if (layers.final_norm) x = layerNorm(x, layers.final_norm); // the original never applied it
+    return linear(x, m, layers.head);
   },
 
   GPT1LM(tokens, layers, state, m) {
