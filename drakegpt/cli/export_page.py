@@ -67,8 +67,9 @@ def page(
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report.live import describe_left_out, make_live
     from drakegpt.report.originality import judge_runs
-    from drakegpt.report.page import check_target, render
+    from drakegpt.report.page import render
     from drakegpt.report.samples import generate_samples
+    from drakegpt.report.target import check_target
 
     begin_with = _read_text(text, text_file)
     runs = [find_finished_run(target, data) for target in dict.fromkeys(targets or ())]

@@ -26,7 +26,7 @@ WARNING = (
     "The weights of a small model are partly its text: pieces of what it learned from can be read "
     "out of them, word for word. Pass it on only where you may pass on the text."
 )
-NO_LICENCE = "not stated: whoever passes the model on fills it in, for the text and the weights"
+NO_LICENCE = "not stated: fill it in when you pass the model on, for the text and the weights"
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,18 @@ figures (`plots`), the surprisal of a verse (`evaluation.surprisal`), what the s
 import base64
 import hashlib
 import math
-import os
 import re
-import tempfile
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate, groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drakegpt.compute.device import choose_device
 from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
-from drakegpt.errors import UsageError
 from drakegpt.evaluation.baseline import BIGRAM, Baseline
 from drakegpt.evaluation.originality import LENGTHS
 from drakegpt.evaluation.surprisal import Piece, Verse, compute_verse_surprisals, find_verse
@@ -52,13 +48,11 @@ from drakegpt.report.summary import summarize
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_samples import Sample, choose_samples, list_samples
 from drakegpt.version import __version__
-from drakegpt.wording import quote
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATE = "template.html.j2"
-HEAD_BYTES = 2000  # of a page, in which its generator is named
 # Surprisals in bits per character from which a piece of the verse has the next darker colour.
 COLOUR_STEPS = (1, 2, 4, 6, 8)
 MOST_SURPRISING = 3
@@ -71,7 +65,7 @@ SECTIONS = {
     "curves": "Curves", "baselines": "Baselines", "originality": "Copying",
     "reproduce": "Reproduce", "glossary": "Glossary",
 }  # fmt: skip
-NO_LICENCE = "not stated; whoever passes the file on states it"
+NO_LICENCE = "not stated; state it when you pass the file on"
 # What ends a script's element, or what a browser reads as other text than was hashed.
 _NOT_IN_SCRIPTS = re.compile(r"</script|<!--|[\r\0]", re.IGNORECASE)
 
@@ -104,53 +98,6 @@ class VerseSurprisal:
     mean: float  # bits per character
     pieces: tuple[ColouredPiece, ...]
     most: tuple[tuple[str, str, float], ...]  # (text before it, piece, bits), highest first
-
-
-def check_target(path: Path, option: str = "--html", *, replace: bool = False) -> None:
-    """Raise `UsageError` if no page may be written to `path`; changes nothing.
-
-    An existing page may be replaced, any other file with `replace` only. `option`: the one
-    that names the file.
-    """
-    folder = path.absolute().parent
-    if path.is_symlink():
-        raise UsageError(
-            f"{path} is a link.", f"Name a new file with {option}, or the link's target."
-        )
-    if path.is_dir():
-        raise UsageError(
-            f"{path} is a folder.", f"Name a file: {option} {quote(str(path / 'page.html'))}"
-        )
-    if not folder.is_dir():
-        raise UsageError(
-            f"No page can be written to {path}: there is no folder {folder}.",
-            f"Create the folder, or name a file elsewhere with {option}.",
-        )
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a regular file.", f"Name a new file with {option}.")
-    if path.exists() and not replace and not _is_report(path):
-        raise UsageError(
-            f"{path} exists and is not a page of drakegpt.",
-            f"Name a new file with {option}, or replace this one with --force.",
-        )
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UsageError(
-            f"No page can be written to {path}: {reason} ({folder}).",
-            f"Name a file in a folder that you can write to with {option}.",
-        ) from error
-
-
-def _is_report(path: Path) -> bool:
-    """Whether the head of a file names drakegpt as its generator."""
-    try:
-        with path.open("rb") as file:
-            return b'<meta name="generator" content="drakegpt ' in file.read(HEAD_BYTES)
-    except OSError:
-        return False
 
 
 def render(

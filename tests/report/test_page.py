@@ -22,12 +22,12 @@ from drakegpt.report.page import (
     COLOUR_STEPS,
     SECTIONS,
     LossScale,
-    check_target,
     quote_piece,
     replace_forbidden,
     summarize_surprisal,
 )
 from drakegpt.report.plots import Mark, assign_marks
+from drakegpt.report.target import check_target
 from drakegpt.runs.stored_samples import list_samples
 
 

@@ -53,10 +53,10 @@ class Request:
 
 def prepare_target(html: Path | None, *, force: bool) -> None:
     """Check, before any work, that the page can be written there."""
-    from drakegpt.report import page
+    from drakegpt.report.target import check_target
 
     if html:
-        page.check_target(html, "--html", replace=force)
+        check_target(html, "--html", replace=force)
         files.remove_leftovers(html.absolute().parent)
 
 
@@ -69,6 +69,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     from drakegpt.report.live import describe_left_out, make_live
     from drakegpt.report.originality import judge_runs
     from drakegpt.report.samples import generate_samples
+    from drakegpt.report.target import check_target
 
     prompt = fit_prompt(request.prompt, dataset.tokenizer, skip_unknown=False).text
     device = request.settings.get("device", "auto")
@@ -93,7 +94,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
             dataset, comparison, together, samples, device, claims or (), originality, live=live
         )
         # Training may have taken hours.
-        page.check_target(request.html, "--html", replace=request.force)
+        check_target(request.html, "--html", replace=request.force)
         files.write_text(request.html, text)
         if live and live.left_out:
             console.warn(describe_left_out(live))

@@ -33,7 +33,7 @@ const CALLS = {
   /**
    * Continue a prompt: {model, prompt, seed, length, sampling, stop, pace}.
    *
-   * `pace`: milliseconds to wait before each token, for whoever wants to watch; 0 for none.
+   * `pace`: milliseconds to wait before each token, to let a reader watch; 0 for none.
    * Parts: {text, chances}, the new piece of text and what the next token may be.
    * Result: {tokens, seconds}.
    */

@@ -41,7 +41,7 @@ function openLadder(place, page) {
     makeBox("actions", labelled("Begin with", prompt), labelled("Seed", seed), renew,
       makeButton("Write again", check, { class: "main" }), makeButton("Stop", writing.stop),
     ),
-    makeNote("The same seed rolls the same dice for all models and all beginnings."),
+    makeNote("The same seed draws the same random numbers for all models and all beginnings."),
     status,
   );
   steps.choose(0);

@@ -148,7 +148,7 @@ function makeWriteForm(page) {
   const form = {
     top: makeBox("form", choice,
       labelled("Begin with", prompt, problem),
-      makeBox("dials", labelled("Temperature", heat, heatNote), fields.dice),
+      makeBox("dials", labelled("Temperature", heat, heatNote), fields.seed),
     ),
     more,
     skips: false,
@@ -205,7 +205,7 @@ function makeWriteFields(page, changed) {
   );
   return {
     element, stop, inputs,
-    dice: labelled("Seed: the same one rolls the same dice", seed, renew),
+    seed: labelled("Seed: the same one draws the same random numbers", seed, renew),
     sampling: () => ({ topK: optional(topK), topP: optional(topP), penalty: Number(penalty.value) }),
     rest: () => ({
       seed: seed.value, length: Number(length.value), pace: Number(pace.value),
