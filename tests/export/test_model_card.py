@@ -37,7 +37,7 @@ def test_what_is_not_known_comes_with_the_command_that_finds_it_out(run):
     assert "an estimate, on parts of the split" in card
     assert f"Counts are scored beside it by `drakegpt eval {run.name}`." in card
     assert f"Not measured: `drakegpt export page {run.name}` does that" in card
-    assert "Not stated: whoever passes the model on fills it in" in card
+    assert "Not stated: fill it in when you pass the model on" in card
     assert read_header(card) == {"tags": ["drakegpt"]}
     assert "# license: fill in" in card
     assert WARNING in card
