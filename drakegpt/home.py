@@ -4,10 +4,8 @@ The folders are computed at each call, never at import. What writes into one cre
 """
 
 import os
-import tempfile
 from pathlib import Path
 
-from drakegpt import files
 from drakegpt.errors import UsageError, shorten
 
 HOME_VARIABLE = "DRAKEGPT_HOME"
@@ -68,6 +66,10 @@ def clear_leftovers() -> None:
 
     On Windows only temporary folders, for the other leftovers have no lock there.
     """
+    import tempfile
+
+    from drakegpt import files
+
     files.remove_leftovers(Path(tempfile.gettempdir()), temporary_folders_only=True)
     parents = (datasets(), runs(), sweeps(), comparisons())
     folders = [folder for parent in parents for folder in (parent, *_list_subfolders(parent))]

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from drakegpt import files
 from drakegpt.cli import console, options
 from drakegpt.cli.inputs import find_finished_run, prepare_if_file
 
@@ -35,6 +34,7 @@ def transformers(
     json: options.Json = False,
 ) -> None:
     """Write a folder that Hugging Face's transformers loads, as GPT-2 or GPT-NeoX."""
+    from drakegpt import files
     from drakegpt.export.transformers_folder import export_transformers
 
     run = find_finished_run(target, data and prepare_if_file(data))
@@ -62,6 +62,7 @@ def onnx(
     json: options.Json = False,
 ) -> None:
     """Write one file that ONNX Runtime computes, in any language: all models, few bits too."""
+    from drakegpt import files
     from drakegpt.export.onnx_file import export_onnx
 
     run = find_finished_run(target, data and prepare_if_file(data))

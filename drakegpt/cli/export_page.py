@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drakegpt import files
 from drakegpt.cli import console, options
 from drakegpt.cli.inputs import find_finished_run, load_dataset, read_text_file
 from drakegpt.errors import UsageError
@@ -63,6 +62,7 @@ def page(
 
     Without RUN it holds what `drakegpt compare` shows, and the best run of the dataset.
     """
+    from drakegpt import files
     from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report.live import describe_left_out, make_live

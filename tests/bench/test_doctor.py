@@ -241,8 +241,8 @@ def test_wrong_updates_by_muon_are_caught(monkeypatch):
 def test_rotary_positions_that_are_off_by_one_are_caught(monkeypatch):
     from drakegpt.compute import rotary
 
-    right = rotary._make_tables
-    monkeypatch.setattr(rotary, "_make_tables", lambda T, *rest: [
+    right = rotary.make_tables
+    monkeypatch.setattr(rotary, "make_tables", lambda T, *rest: [
         table[1:] for table in right(T + 1, *rest)])  # fmt: skip
     assert run(best_recipe.check_rotary).problem.startswith("rotary positions are off by ")
 

@@ -96,6 +96,7 @@ ERRORS = {
     "export transformers": [NAME, "out"],
     "params": ["--model", TEXT],
     "bench": [TEXT],
+    "doctor": ["--device", TEXT],
     "sweep": ["BigramLM", "--param", TEXT],
     "generate --run": ["--run", TEXT],
     "(nothing)": [TEXT],

@@ -38,7 +38,9 @@ def in_both(songs):
     starts = [sum(len(song) + 1 for song in songs[:i]) for i in range(len(songs))]
     ours = {song for start, song in zip(starts, songs, strict=True) if start + len(song) <= cut}
     return share / len(val), sum(
-        song in ours for start, song in zip(starts, songs, strict=True) if start >= cut
+        song in ours
+        for start, song in zip(starts, songs, strict=True)
+        if start >= cut and start + len(song) > cut  # an empty one at the cut is before it
     )
 
 
