@@ -298,8 +298,11 @@ class _Warnings(logging.Handler):
 
 
 def show_warnings() -> None:
-    """Print the warnings that the library logs."""
-    logging.getLogger("drakegpt").addHandler(_Warnings())
+    """Print the warnings that the library logs; where the program runs again, by one handler."""
+    logger = logging.getLogger("drakegpt")
+    for earlier in [each for each in logger.handlers if isinstance(each, _Warnings)]:
+        logger.removeHandler(earlier)
+    logger.addHandler(_Warnings())
 
 
 def fail(error: DrakeGPTError) -> int:
