@@ -87,16 +87,16 @@ def page(
     samples = generate_samples(
         firsts, fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
     )
-    rows = [*comparison.rows, *comparison.others]
-    best = min(rows, key=lambda row: row.bits_per_character)
     live = None
     if not static:
         live = make_live(
             dataset, comparison, together, samples,
             precision=precision, text=begin_with, all_of_them=bool(runs),
         )  # fmt: skip
+        if live is None:
+            console.warn("no model is in the page: each has diverged, or is one of your own")
     console.note("Measuring how much they copy.")
-    originality = judge_runs(firsts, best.runs[0], dataset)
+    originality = judge_runs(firsts, comparison.lowest_row.runs[0], dataset)
     rendered = render(
         dataset, comparison, together, samples,
         originality=originality, live=live, title=title, licence=licence,

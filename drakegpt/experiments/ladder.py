@@ -68,6 +68,13 @@ class Comparison(Displayable):
     context_lengths: tuple[int, ...] = ()  # sorted; of the ladder's runs, or else of the others
 
     @property
+    def lowest_row(self) -> ResultRow:
+        """The row with the fewest bits per character; any if none has finite losses."""
+        rows = (*self.rows, *self.others)
+        finite = [row for row in rows if math.isfinite(row.bits_per_character)]
+        return min(finite or rows, key=lambda row: row.bits_per_character)
+
+    @property
     def lowest_baseline(self) -> Baseline | None:
         """The baseline with the lowest loss, if there are baselines."""
         return min(self.baselines, key=lambda baseline: baseline.score.loss, default=None)

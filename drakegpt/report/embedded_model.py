@@ -55,7 +55,7 @@ def embed_model(model: LanguageModel) -> dict[str, Any]:
         if layer := shapes.get(name):
             kind, shape = PACKED_TYPES[layer.bits], layer.codes.shape
         else:
-            tensor = tensor.half() if _is_half(tensor) else tensor
+            tensor = tensor.half() if is_half(tensor) else tensor
             kind, shape = str(tensor.dtype).removeprefix("torch."), tensor.shape
         data = tensor.contiguous().numpy().tobytes()
         tensors.append({"name": name, "shape": list(shape), "type": kind, "bytes": len(data)})
@@ -74,7 +74,7 @@ def _list_settings(config: ModelConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in (*names, "positions", "bits")}
 
 
-def _is_half(tensor: Tensor) -> bool:
+def is_half(tensor: Tensor) -> bool:
     """Whether half precision holds these numbers exactly."""
     return torch.equal(tensor.half().to(tensor.dtype), tensor)
 

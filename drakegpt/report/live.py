@@ -33,6 +33,7 @@ from drakegpt.report.embedded_model import (
     Precision,
     embed_model,
     embed_tokenizer,
+    is_half,
     round_weights_,
 )
 from drakegpt.report.engine_files import read_engine, read_views, read_views_style
@@ -113,8 +114,9 @@ def make_live(
     known = [pair for pair in pairs if is_built_in(pair[0].config.model)]
     finite = [pair for pair in known if math.isfinite(pair[1].val_loss)]
     if not all_of_them:
-        best = min(comparison.others, key=lambda row: row.bits_per_character, default=None)
-        finite = [(run, row) for run, row in finite if row in comparison.rows or row is best]
+        beside = [row for _, row in finite if row not in comparison.rows]
+        best = min(beside, key=lambda row: row.bits_per_character, default=None)
+        finite = [(run, row) for run, row in finite if row not in beside or row is best]
     chosen = _choose_precisions(comparison, precision)
     candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in finite]
     kept = _keep_small(candidates, strict=all_of_them)
@@ -175,7 +177,7 @@ def _round(run: Run, row: ResultRow, mark: Mark, precision: Precision) -> Candid
 
 def _count_stored_bytes(model: LanguageModel) -> int:
     counted = count_bytes(model)
-    halves = all(torch.equal(p.half().float(), p) for p in model.parameters())
+    halves = all(map(is_half, model.parameters()))
     return counted.packed + counted.remainder // (2 if halves else 1)
 
 
@@ -239,8 +241,7 @@ def _describe_precision(model: LanguageModel) -> str:
     for module in model.modules():
         if isinstance(module, PackedLinear):
             return PACKED_TYPES[module.bits]
-    halves = all(torch.equal(p.half().float(), p) for p in model.parameters())
-    return "float16" if halves else "float32"
+    return "float16" if all(map(is_half, model.parameters())) else "float32"
 
 
 def _add_tokenizer(tokenizers: list[Any], tokenizer: Any) -> int:

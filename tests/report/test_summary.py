@@ -206,3 +206,13 @@ def test_the_command_for_more_seeds_is_of_this_text_and_of_its_sizes():
 
 def test_names_are_listed_as_people_do():
     assert [join_names(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_the_lowest_row_is_one_with_finite_losses():
+    diverged = row("BigramLM", result("diverged", losses=(3.0, NAN)))
+    lower, higher = (
+        row(model, result(model, losses=(3.0, loss)))
+        for model, loss in (("BlocksLM", 2.0), ("TransformerLM", 2.5))
+    )
+    assert comparison(diverged, higher, others=(lower,)).lowest_row is lower
+    assert comparison(diverged).lowest_row.runs == ("diverged",)

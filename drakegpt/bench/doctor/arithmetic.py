@@ -28,8 +28,8 @@ SHAPES = (
     (1, 384, 1152), (1, 384, 1536), (1, 1536, 384),
     (7, 13, 5), (31, 33, 129), (257, 255, 513), (8192, 128, 32),
 )  # fmt: skip
-# Rows and width of layer norms. These, and the last product, have so many numbers that a GPU
-# uses Triton's kernels.
+# Rows and width of layer norms. These, and the last product, have enough numbers for a GPU
+# to use Triton's kernels.
 NORMED = ((256, 32), (8192, 128))
 # Fewer in bfloat16, which a CPU without instructions for it multiplies slowly.
 BFLOAT16_SHAPES = (
@@ -70,7 +70,7 @@ class _Worst:
                 self.error, self.place = largest, place
 
     def judge(self, sizes: int, device: torch.device) -> Finding:
-        """Return what was found with so many sizes."""
+        """Return what was found in products of that many sizes."""
         figure = f"off by {format_error(self.error)} at most, {sizes} sizes"
         measured = {"error": self.error, "bound": BOUND}
         if self.error <= BOUND:
@@ -181,7 +181,7 @@ def advise(device: torch.device) -> str:
             "instructions, and try again."
         )
     return (
-        f"Train with --device cpu until {device.type} is mended: update PyTorch and the driver "
+        f"Train with --device cpu until {device.type} works: update PyTorch and the driver "
         "of the GPU, then try again."
     )
 

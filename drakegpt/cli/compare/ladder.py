@@ -3,7 +3,6 @@
 All of it fits the screen it is shown on: narrow, without colour, or none at all.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,10 +82,7 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     comparison = compare(dataset, chosen.runs, device, chosen.others, request.settings)
     firsts = [first for first, *_ in together]
     samples = generate_samples(firsts, prompt, device)
-    rows = [*comparison.rows, *comparison.others]
-    finite = [row for row in rows if math.isfinite(row.bits_per_character)]
-    best = min(finite or rows, key=lambda row: row.bits_per_character)
-    originality = judge_runs(firsts, best.runs[0], dataset, device)
+    originality = judge_runs(firsts, comparison.lowest_row.runs[0], dataset, device)
     claims = check_claims(comparison.rows) if request.claims else None
     if request.html:
         live = None if request.static else make_live(dataset, comparison, together, samples)
