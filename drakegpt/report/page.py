@@ -135,7 +135,7 @@ def render(
     verse = find_verse(data)
     learning = [(marks[first.name], list_progress(first)) for first, *_ in runs]
     absent = {
-        "ladder": live and len(rows) == 1,  # its view would be one step
+        "ladder": live and len(rows) == 1 and not comparison.missing,
         "guess": not (live and live.can_guess),
         "attention": not live,
         "learning": not any(stages for _, stages in learning),

@@ -262,10 +262,13 @@ print(peak() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     ("kind", "suffix", "megabytes", "allowed"),
-    [("char", "txt", (5, 50), 20), ("char", "csv", (2, 20), 10), ("bpe", "txt", (4, 40), 40)],
+    [("char", "txt", (5, 50), 20), ("char", "csv", (2, 20), 16), ("bpe", "txt", (4, 40), 40)],
 )
 def test_memory_does_not_grow_with_the_text(tmp_path, kind, suffix, megabytes, allowed):
-    """Megabytes by which the peak grows, for a text and for one ten times as long."""
+    """Megabytes by which the peak grows, for a text and for one ten times as long.
+
+    A row of a table is a song, of which the split takes 25 bytes: 10 MB for 400,000 rows.
+    """
     chance = random.Random(3)
     words = ["".join(chance.choices("abcdefghéß", k=chance.randint(2, 9))) for _ in range(5000)]
     lines = [" ".join(chance.choices(words, k=8)) for _ in range(10_000)]

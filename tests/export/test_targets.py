@@ -103,6 +103,7 @@ def test_a_name_that_is_too_long_is_a_sentence(trained, place, export):
 @pytest.mark.parametrize("written", [0, 1, 5])
 def test_a_full_disk_leaves_what_was_there(trained, place, monkeypatch, export, replaced, written):
     """Of six files that are synced to the disk, or one, the first after `written` fails."""
+    run = trained()
     if replaced:
         export(trained("GPT1LM"), place / "out")
     before = listing(place)
@@ -116,5 +117,5 @@ def test_a_full_disk_leaves_what_was_there(trained, place, monkeypatch, export, 
 
     monkeypatch.setattr(os, "fsync", fill)
     with pytest.raises(DrakeGPTError, match=r"No space left on device.*Make room"):
-        export(trained(), place / "out", replace=replaced)
+        export(run, place / "out", replace=replaced)
     assert listing(place) == before

@@ -199,16 +199,22 @@ def test_counts_are_a_baseline_of_the_report(data):
     assert best["bits"] == min(scored.values()) == scored[best["order"]]
 
 
-def test_a_page_of_one_model_has_no_ladder(data, tmp_path):
-    train(data, "TransformerLM")
-    live, _ = live_of(data)
-    alone = page_of(data, tmp_path / "one.html", live=live).text
+def test_a_page_of_one_model_has_no_ladder(drakegpt, data, tmp_path):
+    """That of `compare` names the others and how they are trained, but has no view of one step."""
+    run = train(data, "TransformerLM")
+    path = tmp_path / "one.html"
+    assert drakegpt("export", "page", run.name, "--output", path).code == 0
+    alone = path.read_text(encoding="utf-8")
     assert "<h1><bdi>TransformerLM on small</bdi></h1>" in alone
     assert 'id="ladder"' not in alone
     assert 'id="write"' in alone
+    live, _ = live_of(data)
+    told = page_of(data, tmp_path / "compared.html", live=live).text
+    assert told.count("Train it with <code>") == 5
+    assert 'data-view="ladder"' not in told
     train(data, "BigramLM")
     live, _ = live_of(data)
-    assert 'id="ladder"' in page_of(data, tmp_path / "two.html", live=live).text
+    assert 'data-view="ladder"' in page_of(data, tmp_path / "two.html", live=live).text
 
 
 def test_the_same_runs_give_the_same_bytes(data, tmp_path):
