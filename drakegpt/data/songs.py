@@ -6,7 +6,7 @@ no part of a dataset's identity: the same text and tokenizer make the same versi
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from drakegpt.data.corpus import ByteProgress, Corpus, Document
 from drakegpt.files import parse_json
@@ -57,8 +57,9 @@ class SongRecorder:
         for number, document in enumerate(self._corpus.documents(report)):
             # The line feed between two songs counts as a character of the text.
             self._characters = self._characters + 1 if number else 0
-            song = Song(self._characters, document.title, document.artist)
-            self._write((",\n" if number else "\n") + json.dumps(asdict(song), ensure_ascii=False))
+            title, artist = document.title, document.artist
+            song = {"start": self._characters, "title": title, "artist": artist}
+            self._write((",\n" if number else "\n") + json.dumps(song, ensure_ascii=False))
             yield Document(self._counted(document), document.title, document.artist)
         self._write("\n]\n")
 

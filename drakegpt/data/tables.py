@@ -28,6 +28,8 @@ class Row:
     def pieces(self, column: int) -> Iterator[str]:
         """Decode a cell piece by piece."""
         cell = self.cells[column]
+        if len(cell) <= PIECE:
+            return iter((cell.decode(),))
         return codecs.iterdecode(
             (bytes(cell[start : start + PIECE]) for start in range(0, len(cell), PIECE)), "utf-8"
         )
