@@ -15,7 +15,7 @@ Not here: the implementations (`workloads`), the machine (`hardware`), and `memo
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -44,6 +44,7 @@ from drakegpt.config import TrainConfig
 from drakegpt.generation.context_window import resolve_window
 from drakegpt.models.loss import next_token_loss
 from drakegpt.models.reference import ReferenceLM
+from drakegpt.progress import Progress, silent
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.wording import pluralize
 
@@ -59,8 +60,6 @@ UNITS_FOR_MEMORY = {"training": 3, "generation": 64}
 
 # Settings that say how large the work of a step is.
 SHAPE = ("batch_size", "context_length", "embedding_dim", "num_heads", "num_layers", "dropout")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ def measure(
     *,
     memory: bool = False,
     peers: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Measurement:
     """Measure one model; `progress` is called with what is measured, and steps done and in all."""
     with restore_threads():
@@ -250,7 +249,7 @@ def measure_in_turns(
     units: dict[tuple[str, str], int],
     rounds: int,
     device: torch.device,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> dict[str, Times]:
     """Time the workloads in turns; returns the seconds per unit of each kind of work."""
     times: dict[str, Times] = {workload.kind: Times({}) for workload in workloads}

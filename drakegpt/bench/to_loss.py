@@ -31,6 +31,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.models.initialization import build_initial_model
 from drakegpt.models.layers import LanguageModel
+from drakegpt.progress import Progress, silent
 from drakegpt.training.reports import Evaluation
 from drakegpt.training.step_runner import plan_execution
 from drakegpt.training.trainer import Trainer
@@ -45,7 +46,6 @@ LAPTOP: dict[str, Any] = {
 CHECK_EVERY = 25  # iterations
 
 # Called with what is trained, iterations done, and those in all.
-Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measure_to_loss(
     *,
     rounds: int = 1,
     seconds: float = 600.0,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> list[Attempt]:
     """Train both programs until a loss of at most `target`, in nats, in each round.
 
@@ -174,7 +174,7 @@ def train_until(
     seconds: float,
     data: Dataset,
     device: torch.device,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Attempt:
     """Train a program, and score it every few iterations, until the loss or an end is reached."""
     training, evaluating = Stopwatch(), Stopwatch()

@@ -117,11 +117,11 @@ def _check_options(of: str, given: Mapping[str, object], *, asked: bool) -> None
 
 
 def _score_single(run: "Run", device: str, *, json: bool) -> None:
-    from drakegpt.runs.scores import score_run
+    from drakegpt.cli.progress import score_with_progress
     from drakegpt.runs.verdicts import judge_run
 
     console.note(f"Scoring {run.name} on the whole of '{run.config.data}'.")
-    scores = score_run(run, device)
+    scores = score_with_progress(run, device)
     verdict = judge_run(run, device)
     if json:
         console.show_json(_to_json(run, scores) | {"verdict": verdict.to_json()})

@@ -57,12 +57,14 @@ def page(
         bool, typer.Option("--force", help="Replace a file that is not a page.")
     ] = False,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write a page that runs models in any browser, without a network: one file to pass on.
 
     Without RUN it holds what `drakegpt compare` shows, and the best run of the dataset.
     """
     from drakegpt import files
+    from drakegpt.cli.progress import counting
     from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report.live import describe_left_out, make_live
@@ -78,32 +80,27 @@ def page(
     check_target(path, "--output", replace=force)
     files.remove_leftovers(path.absolute().parent)
     selection = _select(dataset, runs)
-    console.note("Scoring the models on the whole of their text.")
-    comparison = compare(dataset, selection.runs, others=selection.others)
-    if runs:
-        comparison = comparison.without_missing()
     together = selection.by_row
     firsts = [first for first, *_ in together]
-    samples = generate_samples(
-        firsts, fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
-    )
-    live = None
-    if not static:
-        live = make_live(
+    known_prompt = fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
+    with counting("Page", quiet=quiet) as progress:
+        comparison = compare(dataset, selection.runs, others=selection.others, progress=progress)
+        if runs:
+            comparison = comparison.without_missing()
+        samples = generate_samples(firsts, known_prompt)
+        live = None if static else make_live(
             dataset, comparison, together, samples,
-            precision=precision, text=begin_with, all_of_them=bool(runs),
+            precision=precision, text=begin_with, all_of_them=bool(runs), progress=progress,
         )  # fmt: skip
-        if live is None:
-            console.warn("no model is in the page: each has diverged, or is one of your own")
-    console.note("Measuring how much they copy.")
-    originality = judge_runs(firsts, comparison.lowest_row.runs[0], dataset)
+        lowest = comparison.lowest_row.runs[0]
+        originality = judge_runs(firsts, lowest, dataset, progress=progress)
     rendered = render(
         dataset, comparison, together, samples,
         originality=originality, live=live, title=title, licence=licence,
     )  # fmt: skip
     files.write_text(path, rendered)
-    if live and live.left_out:
-        console.warn(describe_left_out(live))
+    if not static and (left_out := describe_left_out(live)):
+        console.warn(left_out)
     size = path.stat().st_size
     if json:
         console.show_json({"page": str(path), "bytes": size, "runs": [run.name for run in firsts]})

@@ -45,12 +45,16 @@ def judge_run(
     run: "Run", samples: int, length: int, device: str, *, best: bool, json: bool
 ) -> None:
     """Have a run write, and show how much of it is copied."""
+    from drakegpt.cli.progress import counting
     from drakegpt.compute.device import choose_device
     from drakegpt.runs import originality
 
     data = run.load_dataset()
     console.note(f"Writing {pluralize(samples, 'text')} of {pluralize(length, 'character')}.")
-    judgement = originality.judge_run(run, samples, length, choose_device(device), best=best)
+    with counting("Originality", quiet=False) as progress:
+        judgement = originality.judge_run(
+            run, samples, length, choose_device(device), best=best, progress=progress
+        )
     if json:
         console.show_json({"run": str(run.folder), "data": data.name, **asdict(judgement)})
         return

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from drakegpt.config import TrainConfig
     from drakegpt.data.dataset import Dataset
     from drakegpt.runs.run import Run
+    from drakegpt.runs.stored_scores import Scores
     from drakegpt.training.reports import Evaluation, Report, Step
 
 REDRAW_SECONDS = 0.2
@@ -79,25 +80,14 @@ def fetch_progress(
             progress.reset(task, total=total, description=f"{name}: {stage}")
         progress.update(task, completed=done, total=total)
 
-    # Started by a timer: training a BPE vocabulary reports nothing for a long time.
-    start = Timer(DELAY_SECONDS, progress.start)
-    start.daemon = True
-    if screen.is_terminal:
-        start.start()
-    try:
+    with _drawn_later(progress):
         yield report
-    finally:
-        start.cancel()
-        if start.ident is not None:
-            start.join()
-        if progress.live.is_started:
-            progress.stop()
 
 
 @contextmanager
 def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for work of known length, or off a terminal a line from time to time."""
-    screen, shown = console.messages(), float("-inf")
+    """Show a bar for work of known length, or off a terminal lines, once it takes a while."""
+    screen, shown = console.messages(), time.monotonic() + DELAY_SECONDS - STEP_SECONDS
 
     def line(what: str, done: int, total: int) -> None:
         nonlocal shown
@@ -110,11 +100,46 @@ def counting(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], N
         return
     bar = BarColumn(20 if screen.width >= WIDE_BAR + len(title) else 8)
     columns = (bar, TimeRemainingColumn(), _TextColumn("description"))
-    with Progress(*columns, console=screen, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda what, done, total: progress.update(
-            task, description=f"{title}, {what}", completed=done, total=total
-        )
+    progress = Progress(*columns, console=screen, transient=True)
+    task, last = progress.add_task(title, total=None), 0
+
+    def bars(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if done < last:  # other work, with a pace of its own
+            progress.reset(task)
+        last = done
+        progress.update(task, description=f"{title}, {what}", completed=done, total=total)
+
+    with _drawn_later(progress):
+        yield bars
+
+
+@contextmanager
+def _drawn_later(progress: Progress) -> Iterator[None]:
+    """Draw bars on a terminal if the work takes a while.
+
+    A timer begins: training a BPE vocabulary reports nothing for a long time.
+    """
+    start = Timer(DELAY_SECONDS, progress.start)
+    start.daemon = True
+    if progress.console.is_terminal:
+        start.start()
+    try:
+        yield
+    finally:
+        start.cancel()
+        if start.ident is not None:
+            start.join()
+        if progress.live.is_started:
+            progress.stop()
+
+
+def score_with_progress(run: "Run", device: str, *, quiet: bool = False) -> "Scores":
+    """Score a run on whole splits, or read its stored scores."""
+    from drakegpt.runs.scores import score_run
+
+    with counting("Evaluation", quiet=quiet) as progress:
+        return score_run(run, device, progress)
 
 
 @contextmanager

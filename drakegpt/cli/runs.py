@@ -177,15 +177,15 @@ def import_(
     json: options.Json = False,
 ) -> None:
     """Import a checkpoint of the original DrakeGPT as a run."""
+    from drakegpt.cli.progress import score_with_progress
     from drakegpt.config import resolve
     from drakegpt.data import dataset as datasets
-    from drakegpt.runs.scores import score_run
     from drakegpt.runs.upstream import import_original
 
     dataset = datasets.load(data and prepare_if_file(data))
     config = resolve(model, "scaled" if scaled else "default", dataset.name)
     run = import_original(file, config, dataset, name)
-    scores = score_run(run, config.device)
+    scores = score_with_progress(run, config.device)
     if json:
         losses = {"train_loss": scores.train.loss, "val_loss": scores.val.loss}
         console.show_json({"run": str(run.folder), "model": model, "data": dataset.name} | losses)

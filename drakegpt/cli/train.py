@@ -172,8 +172,8 @@ def _train_run(
     `started`: when the command was, in seconds of `time.monotonic`; the time of a run counts
     from there.
     """
+    from drakegpt.cli.progress import score_with_progress
     from drakegpt.cli.train_output import show_finished, show_run
-    from drakegpt.runs.scores import score_run
 
     with _process_group(given.get("device", "auto")) as group:
         if not group.is_main:
@@ -190,7 +190,7 @@ def _train_run(
         else:
             run = _start_run(given, name, group)
         _train_with_progress(run, group, started, resume=resume is not None, quiet=quiet)
-        scores = score_run(run, run.config.device)
+        scores = score_with_progress(run, run.config.device, quiet=quiet)
     show_run(run, scores, json=json)
 
 

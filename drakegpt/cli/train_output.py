@@ -33,11 +33,11 @@ def show_run(run: "Run", scores: "Scores", *, json: bool) -> None:
 
 def show_finished(run: "Run", *, json: bool) -> None:
     """Say that a run needs no resuming, and what can be done with it."""
-    from drakegpt.runs.scores import score_run
+    from drakegpt.cli.progress import score_with_progress
     from drakegpt.runs.verdicts import judge_run
 
     if json:
-        scores = score_run(run, run.config.device)
+        scores = score_with_progress(run, run.config.device)
         console.show_json(_to_json(run, scores, judge_run(run, run.config.device)))
         return
     last = run.evaluations[-1]["iteration"]

@@ -38,6 +38,7 @@ from drakegpt.experiments.results import (
     nats_per_character,
     val_loss,
 )
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.lookup import INCIDENTAL, list_runs
 from drakegpt.runs.run import Run
 from drakegpt.runs.start import resolve_run
@@ -274,6 +275,7 @@ def compare(
     device_name: str = "auto",
     others: Sequence[Sequence[Run]] = (),
     settings: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Score the runs and make a row of each group of seeds; add n-gram baselines.
 
@@ -286,12 +288,12 @@ def compare(
     shared = _find_shared_settings(runs)
     rows: list[ResultRow] = []
     for (model, size), of_model in runs.items():
-        row = aggregate_runs(of_model, device_name)
+        row = aggregate_runs(of_model, device_name, progress)
         if differs := find_differences(of_model[0], shared[size]):
             missing = _describe_missing(model, size, data, settings or {}, shared[size])
             row = replace(row, differs=differs, command=missing.command)
         rows.append(row)
-    other_rows = tuple(aggregate_runs(of_other, device_name) for of_other in others)
+    other_rows = tuple(aggregate_runs(of_other, device_name, progress) for of_other in others)
     agreeing = [group for (_, size), group in runs.items() if agrees(group[0], shared[size])]
     compared = agreeing or others
     lengths = tuple(sorted({run.config.context_length for group in compared for run in group}))

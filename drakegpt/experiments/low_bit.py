@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from drakegpt.bench.timing import Progress
 from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig, TrainConfig
 from drakegpt.config.schema import PackedBits
@@ -41,6 +40,7 @@ from drakegpt.models.packed_linear import (
 )
 from drakegpt.models.registry import build_model, without_weights
 from drakegpt.models.size import count_total_parameters
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.checkpoint import load_weights
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score_and_count, score_run
@@ -183,7 +183,7 @@ def measure(
     data: Dataset,
     runs: Sequence[Mapping[str, Run]],
     device: torch.device,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> list[LowBitRow]:
     """Measure all variants that can be made of `runs`: for each seed, the run of each `TRAINED`."""
     variants = [v for v in VARIANTS if all(v.trained in of_seed for of_seed in runs)]

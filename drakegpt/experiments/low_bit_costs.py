@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from drakegpt.bench.memory import peak_memory
-from drakegpt.bench.timing import Progress, Times, Workload, measure_in_turns, warm_up
+from drakegpt.bench.timing import Times, Workload, measure_in_turns, warm_up
 from drakegpt.bench.workloads import ENDLESS, TEXT_LENGTH, consume
 from drakegpt.compute.device import set_thread_count
 from drakegpt.config import ModelConfig
@@ -26,6 +26,7 @@ from drakegpt.models.layers import LanguageModel
 from drakegpt.models.load import load_model
 from drakegpt.models.packed_linear import Packing
 from drakegpt.models.registry import build_model
+from drakegpt.progress import Progress
 from drakegpt.runs.checkpoint import load_weights, save_weights
 from drakegpt.runs.run import Run
 from drakegpt.training.step_runner import plan_execution

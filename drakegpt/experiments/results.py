@@ -19,6 +19,7 @@ from drakegpt.evaluation.trend import find_overfitting
 from drakegpt.experiments.agreement import get_shared_settings
 from drakegpt.experiments.formatting import format_difference
 from drakegpt.models.size import count_total_parameters
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.run import Run
 from drakegpt.runs.scores import score_run
 from drakegpt.wording import pluralize
@@ -272,7 +273,9 @@ class ResultRow:
         return statistics.fmean(known) if known else None
 
 
-def aggregate_runs(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
+def aggregate_runs(
+    runs: Sequence[Run], device_name: str = "auto", progress: Progress = silent
+) -> ResultRow:
     """Score runs that differ in their seed alone and aggregate them into one row."""
     first = runs[0]
     return ResultRow(
@@ -282,7 +285,7 @@ def aggregate_runs(runs: Sequence[Run], device_name: str = "auto") -> ResultRow:
         tokenizer=first.tokenizer.kind,
         vocab_size=first.tokenizer.vocab_size,
         parameters=count_total_parameters(first.model_config),
-        results=tuple(_score_run(run, device_name) for run in runs),
+        results=tuple(_score_run(run, device_name, progress) for run in runs),
         pairing_key=_get_pairing_key(first),
         shared=get_shared_settings(first),
     )
@@ -298,8 +301,8 @@ def _get_pairing_key(run: Run) -> tuple[Any, ...]:
     return (run.info["dataset_version"], *(getattr(run.config, name) for name in PAIRING_SETTINGS))
 
 
-def _score_run(run: Run, device_name: str) -> RunResult:
-    scores = score_run(run, device_name)
+def _score_run(run: Run, device_name: str, progress: Progress) -> RunResult:
+    scores = score_run(run, device_name, progress)
     # Less than the last recorded evaluation if the last checkpoint is damaged.
     reached = run.last_checkpoint().iteration
     evaluations = [line for line in run.evaluations if line["iteration"] <= reached]

@@ -9,8 +9,8 @@ Not here: the page around it (`page`), and what the scripts do (`engine`, `views
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +20,7 @@ from drakegpt.config import LADDER
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.attribution import HeadRole, find_head_roles
+from drakegpt.evaluation.score import Score
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.evaluation.surprisal import Verse, find_verse
 from drakegpt.experiments.ladder import Comparison
@@ -27,6 +28,7 @@ from drakegpt.experiments.results import ResultRow
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.packed_linear import PackedLinear, count_bytes
 from drakegpt.models.registry import MODELS, is_built_in
+from drakegpt.progress import Progress, silent
 from drakegpt.report.counts import pack_counts
 from drakegpt.report.embedded_model import (
     PACKED_TYPES,
@@ -66,7 +68,7 @@ class Live:
     engine: str
     models: str  # JSON
     can_guess: bool = True  # there is text to guess, and a model that reads characters
-    left_out: tuple[str, ...] = ()  # runs whose weights would make the page too large
+    left_out: Mapping[str, str] = field(default_factory=dict)  # why a run's model is not in it
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def make_live(
     precision: Precision | None = None,
     text: str = "",
     all_of_them: bool = False,
+    progress: Progress = silent,
 ) -> Live | None:
     """Make a page of a comparison live, with the first run of each row.
 
@@ -111,22 +114,23 @@ def make_live(
     pairs = list(zip(firsts, rows, strict=True))
     if all_of_them:
         _refuse_unknown(firsts)
-    known = [pair for pair in pairs if is_built_in(pair[0].config.model)]
-    finite = [pair for pair in known if math.isfinite(pair[1].val_loss)]
+    left_out = {run.name: why for run, row in pairs if (why := _find_obstacle(run, row))}
+    pairs = [(run, row) for run, row in pairs if run.name not in left_out]
     if not all_of_them:
-        beside = [row for _, row in finite if row not in comparison.rows]
+        beside = [row for _, row in pairs if row not in comparison.rows]
         best = min(beside, key=lambda row: row.bits_per_character, default=None)
-        finite = [(run, row) for run, row in finite if row not in beside or row is best]
+        pairs = [(run, row) for run, row in pairs if row not in beside or row is best]
     chosen = _choose_precisions(comparison, precision)
-    candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in finite]
+    candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in pairs]
     kept = _keep_small(candidates, strict=all_of_them)
+    left_out |= {each.run.name: "is too large" for each in candidates if each not in kept}
     if not kept:
         return None
     tokenizers = [data.tokenizer]
     verse = find_verse(data)
     found = {
         "format": FORMAT,
-        "models": [_embed(each, tokenizers) for each in kept],
+        "models": [_embed(each, tokenizers, progress) for each in kept],
         "tokenizers": [embed_tokenizer(tokenizer) for tokenizer in tokenizers],
         "counts": _embed_counts(data, comparison),
         "text": text or verse.text,
@@ -137,9 +141,15 @@ def make_live(
         "length": samples.length,
     }
     can_guess = bool(found["heldOut"]) and any(each.row.per_character for each in kept)
-    left_out = tuple(each.run.name for each in candidates if each not in kept)
     models = json.dumps(found, separators=(",", ":"), allow_nan=False)
     return Live(read_views_style(), read_views(), read_engine(), models, can_guess, left_out)
+
+
+def _find_obstacle(run: Run, row: ResultRow) -> str:
+    """Say why no page can run a model; empty if one can."""
+    if not is_built_in(run.config.model):
+        return "is one of your own"
+    return "" if math.isfinite(row.val_loss) else "has diverged"
 
 
 def _refuse_unknown(runs: Sequence[Run]) -> None:
@@ -203,13 +213,13 @@ def _keep_small(candidates: Sequence[Candidate], *, strict: bool) -> list[Candid
     return [each for each in candidates if each in kept]
 
 
-def _embed(candidate: Candidate, tokenizers: list[Any]) -> dict[str, Any]:
+def _embed(candidate: Candidate, tokenizers: list[Any], progress: Progress) -> dict[str, Any]:
     """Return a model with all that the page says of it, as plain values."""
     run, row, mark, model = candidate.run, candidate.row, candidate.mark, candidate.model
     data = run.load_dataset()
     bits = row.results[0].bits_per_character
     if candidate.rounded:
-        bits = score_validation_split(model, data, CPU).bits_per_character
+        bits = _score_rounded(model, data, run.name, progress).bits_per_character
     kind = MODELS[run.config.model]
     samples = choose_samples(list_samples(run.evaluations), LEARNING)
     return {
@@ -234,6 +244,17 @@ def _embed(candidate: Candidate, tokenizers: list[Any]) -> dict[str, Any]:
         ],
         **embed_model(model),
     }
+
+
+def _score_rounded(model: LanguageModel, data: Dataset, name: str, progress: Progress) -> Score:
+    scored = 0
+
+    def report(tokens: int) -> None:
+        nonlocal scored
+        scored += tokens
+        progress(f"scoring {name}, rounded", scored, data.metadata.val_tokens)
+
+    return score_validation_split(model, data, CPU, report)
 
 
 def _describe_precision(model: LanguageModel) -> str:
@@ -290,11 +311,9 @@ def _choose_text_to_guess(data: Dataset, verse: Verse) -> dict[str, str] | None:
     return None
 
 
-def describe_left_out(live: Live) -> str:
-    """Say which models are not in the page; empty if all are."""
-    if not live.left_out:
-        return ""
-    return (
-        f"{pluralize(len(live.left_out), 'model')} too large for the page to hold: "
-        f"{', '.join(live.left_out)}"
-    )
+def describe_left_out(live: Live | None) -> str:
+    """Say which models are not in the page, and why; empty if all are."""
+    if live is None:
+        return "no model is in the page: each has diverged, or is one of your own"
+    named = [f"{name}, which {why}" for name, why in live.left_out.items()]
+    return f"{pluralize(len(named), 'model')} not in the page: {'; '.join(named)}" if named else ""

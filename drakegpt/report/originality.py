@@ -7,6 +7,7 @@ from typing import Any
 from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.experiments.results import ResultRow
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.brief_originality import (
     BriefOriginality,
     judge_briefly,
@@ -60,16 +61,20 @@ def list_rows(rows: Sequence[ResultRow], judged: Originality) -> list[CopiedRow]
 
 
 def judge_runs(
-    runs: Sequence[Run], lowest: str, data: Dataset, device_name: str = "auto"
+    runs: Sequence[Run],
+    lowest: str,
+    data: Dataset,
+    device_name: str = "auto",
+    progress: Progress = silent,
 ) -> Originality:
     """Judge runs on one text; those whose weights write nothing are left out.
 
     `lowest`: the name of the one with the lowest loss, which is judged with counts too.
     """
     people, device = measure_people(data), choose_device(device_name)
-    judged = {run.name: judge_briefly(run, people, device) for run in runs}
+    judged = {run.name: judge_briefly(run, people, device, progress=progress) for run in runs}
     mixed = {
-        run.name: judge_briefly(run, people, device, counts=True)
+        run.name: judge_briefly(run, people, device, counts=True, progress=progress)
         for run in runs
         if run.name == lowest and judged[lowest]
     }

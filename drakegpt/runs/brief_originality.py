@@ -29,6 +29,7 @@ from drakegpt.evaluation.originality import (
     measure_originality,
 )
 from drakegpt.models.mixture import Mixture, WeightedCounts, load_general_weights
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.mixtures import HIGHEST_ORDER, load_members
 from drakegpt.runs.originality import CopiedAt, find_start, is_memory, measure_course, write_texts
 from drakegpt.runs.run import Run
@@ -78,7 +79,12 @@ def summarize_people(people: HumanBaseline) -> BriefOriginality:
 
 
 def judge_briefly(
-    run: Run, people: HumanBaseline, device: torch.device, *, counts: bool = False
+    run: Run,
+    people: HumanBaseline,
+    device: torch.device,
+    *,
+    counts: bool = False,
+    progress: Progress = silent,
 ) -> BriefOriginality | None:
     """Judge what a run writes, with counts if asked for; `None` for weights that write nothing."""
     if stored := read_stored(run, counts=counts):
@@ -86,7 +92,10 @@ def judge_briefly(
     member = pretrained_from_run(run)
     try:
         model = load_members([member], device, counts=counts)
-        texts = write_texts(model, run.tokenizer, TEXTS, CHARACTERS)
+        texts = write_texts(
+            model, run.tokenizer, TEXTS, CHARACTERS,
+            lambda written: progress(f"texts of {run.name}", written, CHARACTERS),
+        )  # fmt: skip
     except RunError:  # its logits are NaN
         return None
     judged = _judge(texts, run.load_dataset(), people, () if counts else measure_course(run))

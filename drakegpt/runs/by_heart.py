@@ -30,6 +30,7 @@ from drakegpt.data.dataset import Dataset
 from drakegpt.data.song_halves import choose_half, list_training_songs, select_half
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.scoring import score_tokens
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.create import create_run
 from drakegpt.runs.lock import is_training
 from drakegpt.runs.run import Run, open_run
@@ -43,7 +44,6 @@ SPLITS = 200  # random divisions of the pairs into two groups, whose rankings ar
 LOSSES = "songs.json"
 
 FloatArray = NDArray[np.float64]
-Progress = Callable[[str, int, int], object]  # what is done, iterations done, and those in all
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def measure_by_heart(
     device: Device = "auto",
     *,
     stop: Callable[[], bool] = lambda: False,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> ByHeart | None:
     """Train pairs of models until there are `models`, or `stop` says so; returns what is known.
 

@@ -4,7 +4,7 @@ Not here: how copies are found and counted (`evaluation.originality`), and how t
 holding longer ones (`generation.copy_limit`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_texts
 from drakegpt.models.layers import LanguageModel
 from drakegpt.models.mixture import Mixture
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.mixtures import HIGHEST_ORDER
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_samples import list_samples
@@ -125,27 +126,45 @@ def _measure_people(data: Dataset, source: SuffixArray) -> Originality:
 
 
 def write_texts(
-    model: LanguageModel | Mixture, tokenizer: Tokenizer, number: int, length: int
+    model: LanguageModel | Mixture,
+    tokenizer: Tokenizer,
+    number: int,
+    length: int,
+    report: Callable[[int], object] = lambda _: None,
 ) -> list[str]:
-    """Write texts of `length` characters, with seeds 1, 2, ..."""
+    """Write texts of `length` characters, with seeds 1, 2, ...
+
+    `report` is told how long the shortest is already.
+    """
     pieces = [""] * number
     # A token has at least a character, or part of one.
     steps = generate_texts(model, tokenizer, "", 4 * length, Sampling(), range(1, number + 1))
     for parts in steps:
         pieces = [piece + part for piece, part in zip(pieces, parts, strict=True)]
-        if min(map(len, pieces)) >= length:
+        shortest = min(map(len, pieces))
+        report(min(shortest, length))
+        if shortest >= length:
             break
     return [piece[:length] for piece in pieces]
 
 
 def judge_run(
-    run: Run, number: int, length: int, device: torch.device, *, best: bool = False
+    run: Run,
+    number: int,
+    length: int,
+    device: torch.device,
+    *,
+    best: bool = False,
+    progress: Progress = silent,
 ) -> Judgement:
     """Judge what a run writes now, and what it wrote along its training.
 
     `best`: with the weights of its best evaluation, not the last.
     """
-    texts = write_texts(run.load_model(device, best=best), run.tokenizer, number, length)
+    texts = write_texts(
+        run.load_model(device, best=best), run.tokenizer, number, length,
+        lambda written: progress(f"texts of {run.name}", written, length),
+    )  # fmt: skip
     judged = judge_texts(texts, run.load_dataset())
     if best or not is_memory(judged.all.shares[0], judged.people):
         return replace(judged, course=measure_course(run))

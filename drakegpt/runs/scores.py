@@ -9,11 +9,13 @@ from drakegpt.compute.device import choose_device
 from drakegpt.data.dataset import Dataset
 from drakegpt.evaluation.score import Score
 from drakegpt.evaluation.scoring import (
+    TokenReport,
     score_tokens,
     score_training_tail,
     score_validation_split,
 )
 from drakegpt.models.layers import LanguageModel
+from drakegpt.progress import Progress, silent
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_scores import (
     Scores,
@@ -27,7 +29,7 @@ from drakegpt.runs.stored_scores import (
 )
 
 
-def score_run(run: Run, device_name: str = "auto") -> Scores:
+def score_run(run: Run, device_name: str = "auto", progress: Progress = silent) -> Scores:
     """Score a run's last checkpoint on both splits, or read the stored scores.
 
     The validation split's first token is predicted from the training split's last, so
@@ -40,12 +42,24 @@ def score_run(run: Run, device_name: str = "auto") -> Scores:
         return stored
     model = run.load_model(device)
     data = _load_verified_dataset(run)
-    trained_on, _ = data.select_splits(tail=run.config.holds_out_tail)
-    train = score_tokens(model, trained_on, data.tokenizer, device)
-    tail = score_training_tail(model, data, device) if run.config.holds_out_tail else None
-    val = best_val = _score_last_on_validation(run, model, data, device)
-    if (run.folder / "best.safetensors").exists():
-        best_val = score_and_count(run, run.load_model(device, best=True), data, device)
+    trained_on, evaluated = data.select_splits(tail=run.config.holds_out_tail)
+    has_best = (run.folder / "best.safetensors").exists()
+    val_tokens = data.metadata.val_tokens
+    all_tokens = len(trained_on) - 1 + val_tokens * (1 + has_best)
+    all_tokens += len(evaluated) if run.config.holds_out_tail else 0
+    scored = 0
+
+    def report(tokens: int) -> None:
+        nonlocal scored
+        scored += tokens
+        progress(f"scoring {run.name}", scored, all_tokens)
+
+    train = score_tokens(model, trained_on, data.tokenizer, device, report)
+    tail = score_training_tail(model, data, device, report) if run.config.holds_out_tail else None
+    val = best_val = _score_last_on_validation(run, model, data, device, report)
+    if has_best:
+        best = run.load_model(device, best=True)
+        best_val = score_and_count(run, best, data, device, report)
     result = Scores(train, val, best_val, tail)
     write_scores(run, result)
     return result
@@ -77,9 +91,15 @@ def score_run_on_tail(run: Run, device_name: str = "auto") -> Score:
     return result
 
 
-def score_and_count(run: Run, model: LanguageModel, data: Dataset, device: torch.device) -> Score:
+def score_and_count(
+    run: Run,
+    model: LanguageModel,
+    data: Dataset,
+    device: torch.device,
+    report: TokenReport | None = None,
+) -> Score:
     """Score a model made from a run on the whole validation split, and count that."""
-    result = score_validation_split(model, data, device)
+    result = score_validation_split(model, data, device, report)
     count_validation_scoring(run)
     return result
 
@@ -92,11 +112,15 @@ def _load_verified_dataset(run: Run) -> Dataset:
 
 
 def _score_last_on_validation(
-    run: Run, model: LanguageModel, data: Dataset, device: torch.device
+    run: Run,
+    model: LanguageModel,
+    data: Dataset,
+    device: torch.device,
+    report: TokenReport | None = None,
 ) -> Score:
     """Score the run's last checkpoint, loaded as `model`, unless its score is stored."""
     if stored := read_single(run, "val"):
         return stored
-    result = score_and_count(run, model, data, device)
+    result = score_and_count(run, model, data, device, report)
     write_single(run, val=result)
     return result

@@ -5,6 +5,7 @@ markup must come out as they are; control characters must reach the terminal as 
 """
 
 import logging
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from learning import prepare
 from test_help import NAMES
 
 from drakegpt import home
+from drakegpt.cli import progress as progress_module
 from drakegpt.cli.progress import (
     ScoringWork,
     TrainingProgress,
@@ -141,7 +143,8 @@ def test_a_library_that_warns(terminal):
     assert escape_control_characters(TEXT) in shown.text
 
 
-def test_progress(terminal):
+def test_progress(terminal, monkeypatch):
+    monkeypatch.setattr(progress_module, "DELAY_SECONDS", 0)
     config = resolve("BigramLM", "default", NAME)
 
     def draw():
@@ -153,6 +156,7 @@ def test_progress(terminal):
             progress.report(Evaluation(1, 1.0, 1.0, 0.1, 1.0, 1.0))
         with counting(NAME, quiet=False) as report:
             report(TEXT, 1, 2)
+            time.sleep(0.2)  # the bar is drawn by a timer
         run = SimpleNamespace(name="r", config=config, last_evaluation={})
         with parallel_progress(1, quiet=False) as bars:
             bars(run, TEXT, True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from drakegpt.cli import progress
 from drakegpt.cli.progress import ScoringWork, TrainingProgress, _Pace
 from drakegpt.config import resolve
 from drakegpt.training.reports import Evaluation, Step
@@ -63,3 +64,36 @@ def test_an_evaluation_is_guessed_by_the_tokens_that_it_scores(prepared, recipe,
     scored = 5 * work.in_evaluation + work.at_end
     expected = 90 * STEP + STEP / 3 * scored / (32 * 8)
     assert seconds_left(config, work, 10) == pytest.approx(expected)
+
+
+def test_short_work_shows_no_progress_and_long_work_a_line_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.counting("Evaluation", quiet=False) as report:
+        for done, now[0] in enumerate((1.0, 2.5, 3.0, 13.0), start=1):
+            report("scoring a run", done, 4)
+    assert capsys.readouterr().err.splitlines() == [
+        "Evaluation: scoring a run (50%)",
+        "Evaluation: scoring a run (100%)",
+    ]
+
+
+def test_the_time_left_is_that_of_the_work_that_is_being_done(terminal, monkeypatch):
+    """The pace of the first run, which is fast, says nothing of the next."""
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
+    restarted = []
+
+    def reset(bars, task):
+        restarted.append(bars.tasks[0].completed)
+
+    monkeypatch.setattr(progress.Progress, "reset", reset)
+
+    def work():
+        with progress.counting("Comparison", quiet=False) as report:
+            report("scoring a", 1, 10)
+            report("scoring a", 10, 10)
+            report("scoring b", 1, 1000)
+            report("scoring b", 2, 1000)
+
+    assert terminal(function=work).code == 0
+    assert restarted == [10]

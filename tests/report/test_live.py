@@ -15,7 +15,7 @@ from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.ladder import arrange_runs, compare
 from drakegpt.report import live as live_module
 from drakegpt.report.embedded_model import round_weights_
-from drakegpt.report.live import make_live
+from drakegpt.report.live import describe_left_out, make_live
 from drakegpt.report.samples import generate_samples
 from drakegpt.runs.packing import pack_run
 
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypa
     monkeypatch.setattr(live_module, "LARGEST", 50_000)
     live, page = live_of(data)
     assert [model["name"] for model in page["models"]] == [small.name]
-    assert live.left_out == (large.name,)
+    assert live.left_out == {large.name: "is too large"}
     with pytest.raises(UsageError, match="are the most") as refused:
         live_of(data, small, large, all_of_them=True)
     assert "--precision int8" in refused.value.fix
@@ -108,8 +108,11 @@ def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypa
 def test_a_model_of_ones_own_is_not_in_the_page_and_refused_if_it_was_named(data, monkeypatch):
     own, known = train(data, "SingleHeadAttentionLM"), train(data, "TransformerLM")
     monkeypatch.setattr(live_module, "is_built_in", lambda name: name == "TransformerLM")
-    _, page = live_of(data)
+    live, page = live_of(data)
     assert [model["name"] for model in page["models"]] == [known.name]
+    assert describe_left_out(live) == (
+        f"1 model not in the page: {own.name}, which is one of your own"
+    )
     with pytest.raises(UsageError, match="a model of your own") as refused:
         live_of(data, own, known, all_of_them=True)
     assert "--static" in refused.value.fix
@@ -122,9 +125,11 @@ def test_without_a_model_that_can_be_in_it_a_page_is_static(data, monkeypatch):
     together = list(select_runs(data).values())
     samples = generate_samples([first for first, *_ in together])
     assert make_live(data, comparison, together, samples) is None
+    assert describe_left_out(None).startswith("no model is in the page")
 
 
-def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch, named):
     train(data, "BigramLM")
     diverged = train(data, "TransformerLM")
     found = compare(data, select_runs(data))
@@ -133,8 +138,9 @@ def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch):
     comparison = type(found)(**{**vars(found), "rows": tuple(rows)})
     together = list(select_runs(data).values())
     samples = generate_samples([first for first, *_ in together])
-    page = json.loads(make_live(data, comparison, together, samples).models)
-    assert diverged.name not in [model["name"] for model in page["models"]]
+    live = make_live(data, comparison, together, samples, all_of_them=named)
+    assert diverged.name not in [model["name"] for model in json.loads(live.models)["models"]]
+    assert f"{diverged.name}, which has diverged" in describe_left_out(live)
 
 
 def make_infinite(row):

@@ -82,3 +82,18 @@ def test_weights_of_another_shape_are_refused(run):
     put_weights(run, torch.zeros(3, 3))
     with pytest.raises(RunError, match="do not fit"):
         score_run(run)
+
+
+def test_scoring_tells_how_many_tokens_are_left(run, prepared):
+    """Of both splits, and of the validation split again for the best weights."""
+    told = []
+    scores = score_run(run, progress=lambda *report: told.append(report))
+    train, val = scores.train.tokens, scores.val.tokens
+    assert (run.folder / "best.safetensors").exists()
+    assert {(what, total) for what, _, total in told} == {(f"scoring {run.name}", train + 2 * val)}
+    done = [each for _, each, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == train + 2 * val
+    told.clear()
+    assert score_run(run, progress=lambda *report: told.append(report)) == scores
+    assert told == []

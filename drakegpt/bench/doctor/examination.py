@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.bench.doctor import surroundings
 from drakegpt.bench.doctor.checks import Check, Finding, Planned, Result, find_worst, run_check
 from drakegpt.bench.doctor.facts import Fact, collect_facts
+from drakegpt.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[str, int, int], None]
 
 INSTALL_AGAIN = "Install PyTorch again: `python -m pip install --force-reinstall torch`."
 REPORT = "Please report it, with this output."
@@ -44,7 +44,7 @@ class Examination:
         }
 
 
-def examine(device: str, progress: Progress = lambda *_: None) -> Examination:
+def examine(device: str, progress: Progress = silent) -> Examination:
     """Examine this machine; `device` is auto, cpu, cuda or mps.
 
     The CPU is examined whatever the device, for it draws all windows and random numbers of

@@ -61,6 +61,7 @@ def prepare_target(html: Path | None, *, force: bool) -> None:
 
 def compare_ladder(dataset: "Dataset", request: Request) -> None:
     """Compare the runs that the request chooses, trained first if it says so, and show it all."""
+    from drakegpt.cli.progress import counting
     from drakegpt.experiments.claims import check_claims
     from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
@@ -79,21 +80,27 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     if not request.json:
         count = sum(map(len, together))
         console.note(f"Scoring {pluralize(count, 'run')} on the whole of '{dataset.name}'.")
-    comparison = compare(dataset, chosen.runs, device, chosen.others, request.settings)
-    firsts = [first for first, *_ in together]
-    samples = generate_samples(firsts, prompt, device)
-    originality = judge_runs(firsts, comparison.lowest_row.runs[0], dataset, device)
+    firsts, is_live = [first for first, *_ in together], bool(request.html and not request.static)
+    with counting("Comparison", quiet=request.quiet or request.json) as progress:
+        comparison = compare(
+            dataset, chosen.runs, device, chosen.others, request.settings, progress
+        )
+        samples = generate_samples(firsts, prompt, device)
+        lowest = comparison.lowest_row.runs[0]
+        originality = judge_runs(firsts, lowest, dataset, device, progress)
+        live = None
+        if is_live:
+            live = make_live(dataset, comparison, together, samples, progress=progress)
     claims = check_claims(comparison.rows) if request.claims else None
     if request.html:
-        live = None if request.static else make_live(dataset, comparison, together, samples)
         text = page.render(
             dataset, comparison, together, samples, device, claims or (), originality, live=live
         )
         # Training may have taken hours.
         check_target(request.html, "--html", replace=request.force)
         files.write_text(request.html, text)
-        if live and live.left_out:
-            console.warn(describe_left_out(live))
+        if is_live and (left_out := describe_left_out(live)):
+            console.warn(left_out)
     figures = _draw_figures(comparison)
     if request.json:
         result = comparison.to_json() | {
