@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 from drakegpt.compute.device import choose_device
@@ -24,6 +25,7 @@ from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.experiments import ladder
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.launcher import Job, Observer, train_runs
+from drakegpt.export import onnx_file, transformers_folder
 from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_text
@@ -74,6 +76,37 @@ class TrainedRun(Displayable, Run):
         sampling = Sampling(temperature, top_k, top_p)
         members = [pretrained_from_run(self)]
         return _generate(members, prompt, length, seed, sampling, best, counts, device)
+
+    def export_onnx(
+        self,
+        path: str | PathLike[str],
+        *,
+        best: bool = False,
+        licence: str = "",
+        replace: bool = False,
+    ) -> int:
+        """Write one file for ONNX Runtime, which takes all models; returns its bytes.
+
+        `best`: the weights with the lowest estimated loss instead of the last; `licence`: of the
+        text and the weights, for the model's card; `replace`: an earlier export.
+        """
+        return onnx_file.export_onnx(self, Path(path), best=best, licence=licence, replace=replace)
+
+    def export_transformers(
+        self,
+        folder: str | PathLike[str],
+        *,
+        best: bool = False,
+        licence: str = "",
+        replace: bool = False,
+    ) -> dict[str, int]:
+        """Write a folder for Hugging Face's transformers; returns the bytes of its files.
+
+        It takes TransformerLM and GPT1LM in full precision; else as `export_onnx`.
+        """
+        return transformers_folder.export_transformers(
+            self, Path(folder), best=best, licence=licence, replace=replace
+        )
 
     def to_table(self) -> Table:
         """What it is and how far it has come; the losses are its last evaluation's estimates."""

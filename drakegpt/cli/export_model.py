@@ -17,6 +17,9 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+Best = Annotated[
+    bool, typer.Option("--best", help="The weights of the best evaluation, not the last.")
+]
 Licence = Annotated[
     str, typer.Option(metavar="TEXT", help="Licence of the text and the weights, for the card.")
 ]
@@ -28,6 +31,7 @@ def transformers(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder to write.", show_default=False)
     ],
+    best: Best = False,
     licence: Licence = "",
     data: options.Data = None,
     force: Force = False,
@@ -39,7 +43,7 @@ def transformers(
 
     run = find_finished_run(target, data and prepare_if_file(data))
     files.remove_leftovers(folder.absolute().parent)
-    written = export_transformers(run, folder, licence=licence, replace=force)
+    written = export_transformers(run, folder, best=best, licence=licence, replace=force)
     if json:
         console.show_json({"run": run.name, "folder": str(folder), "bytes": written})
         return
@@ -56,6 +60,7 @@ def onnx(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)
     ],
+    best: Best = False,
     licence: Licence = "",
     data: options.Data = None,
     force: Force = False,
@@ -67,7 +72,7 @@ def onnx(
 
     run = find_finished_run(target, data and prepare_if_file(data))
     files.remove_leftovers(file.absolute().parent)
-    size = export_onnx(run, file, licence=licence, replace=force)
+    size = export_onnx(run, file, best=best, licence=licence, replace=force)
     if json:
         console.show_json({"run": run.name, "file": str(file), "bytes": size})
         return

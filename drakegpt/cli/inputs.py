@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drakegpt.cli import console
 from drakegpt.config import MODEL_NAMES
 from drakegpt.config.presets import PRESETS
-from drakegpt.errors import RunError, UsageError, show_value
-from drakegpt.wording import format_command
+from drakegpt.errors import UsageError, show_value
 
 if TYPE_CHECKING:
     from drakegpt.data.dataset import Dataset
@@ -80,11 +79,7 @@ def find_finished_run(target: str, data: str | None) -> "Run":
     from drakegpt.runs.lookup import find_run
 
     run = find_run(target, data=data)
-    if not run.finished:
-        raise RunError(
-            f"{run.name} is not finished.",
-            f"Finish it: `{format_command('train', resume=run.name)}`.",
-        )
+    run.check_finished()
     return run
 
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from drakegpt.data.dataset import Dataset
 from drakegpt.errors import DrakeGPTError
@@ -18,7 +19,7 @@ from drakegpt.models.size import count_total_parameters
 from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.runs.brief_originality import CHARACTERS, TEXTS, BriefOriginality, read_stored
 from drakegpt.runs.run import Run
-from drakegpt.runs.stored_scores import read_validation_score
+from drakegpt.runs.stored_scores import read_scores, read_validation_score
 from drakegpt.runs.verdicts import read_standing
 from drakegpt.wording import escape_control_characters, format_command, pluralize
 
@@ -52,30 +53,39 @@ class Facts:
     """What is known of a run; `None` and empty where nothing is."""
 
     run: Run
+    best: bool  # of the weights of the best evaluation, not the last
     data: Dataset | None
     loss: Loss | None
     counts: tuple[Counts, ...]  # of two characters or tokens, and of the best order
     originality: BriefOriginality | None
 
 
-def collect_facts(run: Run) -> Facts:
-    """Collect what is known of a run, without scoring anything."""
+def collect_facts(run: Run, *, best: bool = False) -> Facts:
+    """Collect what is known of a run's weights, last or best, without scoring anything."""
     try:
         data = run.load_dataset()
     except DrakeGPTError:  # it was removed, or is on another machine
         data = None
-    return Facts(run, data, _find_loss(run), _find_counts(run, data), read_stored(run))
+    copied = None if best else read_stored(run)
+    return Facts(run, best, data, _find_loss(run, best=best), _find_counts(run, data), copied)
 
 
-def _find_loss(run: Run) -> Loss | None:
-    """Return the exact loss if it is stored, else the last estimate."""
-    if score := read_validation_score(run):
+def _find_loss(run: Run, *, best: bool) -> Loss | None:
+    """Return the exact loss if it is stored, else the estimate of the evaluation."""
+    scores = read_scores(run) if best else None
+    if score := scores.best_val if scores else None if best else read_validation_score(run):
         return Loss(score.loss, score.bits_per_character)
-    last = run.last_evaluation
-    if not last or last.get("scored_on", "validation") != "validation":
+    chosen = _find_best_evaluation(run) if best else run.last_evaluation
+    if not chosen or chosen.get("scored_on", "validation") != "validation":
         return None
-    loss = last["val_loss"]
+    loss = chosen["val_loss"]
     return Loss(loss, _to_bits(run, loss, None), "an estimate, on parts of the split")
+
+
+def _find_best_evaluation(run: Run) -> dict[str, Any]:
+    """Return the evaluation that gave the best weights; empty if none did."""
+    iteration = run.ending.get("best_iteration")
+    return next((line for line in run.evaluations if line["iteration"] == iteration), {})
 
 
 def _find_counts(run: Run, data: Dataset | None) -> tuple[Counts, ...]:
@@ -115,7 +125,7 @@ def write_card(facts: Facts, licence: str, tags: Sequence[str], parts: Sequence[
     sections = [
         "\n".join(header),
         f"# {_plain(facts.run.name)}",
-        _describe_model(facts.run),
+        _describe_model(facts.run, best=facts.best),
         *parts,
         f"**{WARNING}**",
         "## Text\n\n" + _describe_text(facts),
@@ -141,13 +151,15 @@ def _describe_licence(licence: str) -> list[str]:
     return ["license: other", f"license_name: {json.dumps(licence)}"]
 
 
-def _describe_model(run: Run) -> str:
+def _describe_model(run: Run, *, best: bool) -> str:
     config, unit = run.model_config, run.tokenizer.unit
     size = pluralize(count_total_parameters(config), "parameter")
+    at = f"at iteration {run.ending['best_iteration']:,}" if best else ""
     return (
         f"{config.model} of drakegpt, with {size}, context {config.context_length:,}, width "
         f"{config.embedding_dim:,} and a vocabulary of {config.vocab_size:,}. It predicts the next "
         f"{unit} of a text like the one that it learned from, and nothing else."
+        + (f" Its weights are those of its best evaluation, {at}." if best else "")
     )
 
 
@@ -195,6 +207,9 @@ def _row(name: str, loss: Loss) -> str:
 def _describe_copying(facts: Facts) -> str:
     copied = facts.originality
     if not copied:
+        if facts.best:
+            measuring = format_command("eval", facts.run.name, originality=True, best=True)
+            return f"Not measured: `{measuring}` does that."
         measuring = format_command("export page", facts.run.name)
         return f"Not measured: `{measuring}` does that, and keeps it."
     knows = " That is more than people repeat each other." if copied.memorizes else ""

@@ -50,18 +50,22 @@ _FEW_BITS = (
 )
 
 
-def export_onnx(run: Run, path: Path, *, licence: str = "", replace: bool = False) -> int:
+def export_onnx(
+    run: Run, path: Path, *, best: bool = False, licence: str = "", replace: bool = False
+) -> int:
     """Write a finished run as an ONNX file; returns its bytes.
 
-    `licence`: of the text and the weights; `replace`: an earlier export. Raises `UsageError` for a
-    file that is taken, and a model of one's own or larger than such a file; `RunError` for damaged
+    `best`: the weights of its best evaluation, not the last. `licence`: of the text and the
+    weights; `replace`: an earlier export. Raises `UsageError` for a file that is taken, and a
+    model of one's own or larger than such a file; `RunError` for an unfinished run or damaged
     weights; `DrakeGPTError` if `onnx` is missing, or the file cannot be written, of which nothing
     is left then.
     """
     _check_library()
     _check_model(run)
+    run.check_finished()
     check_file(path, is_export, replace=replace)
-    content = _make_file(run, licence)
+    content = _make_file(run, licence, best=best)
     with explain_write_errors(path), write_atomically(path) as file:
         file.write(content)
     return len(content)
@@ -94,10 +98,10 @@ def _check_model(run: Run) -> None:
         )
 
 
-def _make_file(run: Run, licence: str) -> bytes:
+def _make_file(run: Run, licence: str, *, best: bool) -> bytes:
     from onnx import helper
 
-    model = load_finite(run)
+    model = load_finite(run, best=best)
     if sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())) > LARGEST:
         raise UsageError(
             f"{run.name} has more than 2 GiB of weights, which an ONNX file cannot hold.",
@@ -110,14 +114,14 @@ def _make_file(run: Run, licence: str) -> bytes:
         producer_name=PRODUCER,
         producer_version=__version__,
     )
-    helper.set_model_props(file, dict(_describe(run, licence)))
+    helper.set_model_props(file, dict(_describe(run, licence, best=best)))
     content: bytes = file.SerializeToString(deterministic=True)
     return content
 
 
-def _describe(run: Run, licence: str) -> Mapping[str, str]:
+def _describe(run: Run, licence: str, *, best: bool) -> Mapping[str, str]:
     """Return the file's metadata."""
-    facts, config = collect_facts(run), run.model_config
+    facts, config = collect_facts(run, best=best), run.model_config
     start = run.tokenizer.decode([run.tokenizer.end or 0])
     parts = [
         _USE.format(length=config.context_length, size=config.vocab_size, start=json.dumps(start))

@@ -83,18 +83,20 @@ def check_run(run: Run) -> None:
 
 
 def export_transformers(
-    run: Run, folder: Path, *, licence: str = "", replace: bool = False
+    run: Run, folder: Path, *, best: bool = False, licence: str = "", replace: bool = False
 ) -> dict[str, int]:
     """Write a finished run as `folder`; returns the bytes of each file.
 
-    `licence`: of the text and the weights; `replace`: an earlier export. Raises `UsageError` for a
-    model that has no such form or a folder that is taken, `RunError` for damaged weights, and
+    `best`: the weights of its best evaluation, not the last. `licence`: of the text and the
+    weights; `replace`: an earlier export. Raises `UsageError` for a model that has no such form or
+    a folder that is taken, `RunError` for an unfinished run or damaged weights, and
     `DrakeGPTError` if the folder cannot be written, of which nothing is left then.
     """
     check_run(run)
+    run.check_finished()
     check_folder(folder, FILES, is_export, replace=replace)
-    translation = translate(load_finite(run))
-    texts = _describe(run, translation, licence)
+    translation = translate(load_finite(run, best=best))
+    texts = _describe(run, translation, licence, best=best)
 
     def keep() -> bool:
         """Look again at a folder that has appeared meanwhile."""
@@ -117,9 +119,9 @@ def is_export(folder: Path) -> bool:
         return False
 
 
-def load_finite(run: Run) -> Any:
+def load_finite(run: Run, *, best: bool = False) -> Any:
     """Load a run's model on the CPU; raises `RunError` if its weights are not finite."""
-    model = run.load_model(torch.device("cpu")).requires_grad_(False)
+    model = run.load_model(torch.device("cpu"), best=best).requires_grad_(False)
     for name, tensor in model.state_dict().items():
         if not tensor.float().isfinite().all():
             problem = f"The weights of {run.name} are not finite, in {name}."
@@ -127,7 +129,7 @@ def load_finite(run: Run) -> Any:
     return model
 
 
-def _describe(run: Run, translation: Translation, licence: str) -> dict[str, str]:
+def _describe(run: Run, translation: Translation, licence: str, *, best: bool) -> dict[str, str]:
     """Return the files of text by name."""
     end = run.tokenizer.end
     # Texts without a prompt begin as in drakegpt: with the first token, or the end of a document.
@@ -144,10 +146,10 @@ def _describe(run: Run, translation: Translation, licence: str) -> dict[str, str
         "tokenizer_config.json": describe_tokenizer_config(run.tokenizer, length),
     }
     texts = {name: json.dumps(each, indent=2) + "\n" for name, each in contents.items()}
-    return texts | {"README.md": _write_readme(run, config, licence)}
+    return texts | {"README.md": _write_readme(run, config, licence, best=best)}
 
 
-def _write_readme(run: Run, config: dict[str, Any], licence: str) -> str:
+def _write_readme(run: Run, config: dict[str, Any], licence: str, *, best: bool) -> str:
     tokenizer, length = run.tokenizer, run.model_config.context_length
     start = tokenizer.decode([end]) if (end := tokenizer.end) else tokenizer.decode([0])
     use = _USE.format(
@@ -156,7 +158,7 @@ def _write_readme(run: Run, config: dict[str, Any], licence: str) -> str:
         length=length,
         limits=_LIMITS[tokenizer.kind].format(length=length),
     )
-    return write_card(collect_facts(run), licence, _HEADER, [use])
+    return write_card(collect_facts(run, best=best), licence, _HEADER, [use])
 
 
 def _pack(translation: Translation) -> bytes:

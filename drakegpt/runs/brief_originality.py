@@ -90,11 +90,12 @@ def judge_briefly(
     if stored := read_stored(run, counts=counts):
         return stored
     member = pretrained_from_run(run)
+    what = f"texts of {run.name}" + (" with counts" if counts else "")
     try:
         model = load_members([member], device, counts=counts)
         texts = write_texts(
             model, run.tokenizer, TEXTS, CHARACTERS,
-            lambda written: progress(f"texts of {run.name}", written, CHARACTERS),
+            lambda written: progress(what, written, CHARACTERS),
         )  # fmt: skip
     except RunError:  # its logits are NaN
         return None

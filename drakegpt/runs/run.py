@@ -105,6 +105,12 @@ class Run:
         """Whether training is finished, here or in the run or file it was made from."""
         return bool(self.ending or self.derived)
 
+    def check_finished(self) -> None:
+        """Raise `RunError`, with the command that finishes it, if training is not finished."""
+        if not self.finished:
+            resuming = format_command("train", resume=self.name)
+            raise RunError(f"{self.name} is not finished.", f"Finish it: `{resuming}`.")
+
     @property
     def sweep(self) -> str:
         """The study that this run is a trial of, or nothing.
@@ -207,6 +213,8 @@ class Run:
         from drakegpt.runs.inference import load_for_inference
 
         path = self.folder / "best.safetensors" if best else self.last_checkpoint().weights
+        if best and not path.exists():
+            raise RunError(f"{self.name} has no weights but its last ones.", "Leave --best out.")
         tensors, _ = load_weights(path)
         packed = self.info.get("packed")
         packing = Packing(packed["bits"], packed["trained"]) if packed else None
