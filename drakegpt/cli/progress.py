@@ -313,7 +313,7 @@ class ScoringWork:
         With `whole`, all splits are scored at the end, as `train` does; else only the
         validation split and the one that ranks trials, as `sweep` does.
         """
-        from drakegpt.training.trainer import count_evaluated_tokens
+        from drakegpt.training.loss_estimates import count_evaluated_tokens
 
         train, evaluated = (len(part) for part in data.select_splits(tail=config.holds_out_tail))
         validation, tail = data.metadata.val_tokens, evaluated * config.holds_out_tail

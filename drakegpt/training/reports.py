@@ -28,8 +28,8 @@ class Evaluation:
 
     They come from windows spread evenly over each split, with the original's recipe from
     random ones; the held-out split may be scored as a whole instead
-    (`scores_whole_validation`). It is the validation split or, if the settings say so,
-    the tail of the training split, which is then not trained on.
+    (`loss_estimates.scores_whole_validation`). It is the validation split or, if the settings
+    say so, the tail of the training split, which is then not trained on.
     """
 
     iteration: int

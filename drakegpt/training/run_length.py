@@ -21,9 +21,10 @@ from drakegpt.errors import UsageError
 from drakegpt.models.registry import build_model
 from drakegpt.models.size import count_total_parameters
 from drakegpt.training.dtype_trial import choose_run_dtype
+from drakegpt.training.loss_estimates import count_evaluated_tokens
 from drakegpt.training.memory import check_memory
 from drakegpt.training.reports import Report, Step
-from drakegpt.training.trainer import Trainer, count_evaluated_tokens
+from drakegpt.training.trainer import Trainer
 
 # The first steps are slower: one of them is recorded, compiled or captured.
 WARM_UP_STEPS = 6

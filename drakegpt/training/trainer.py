@@ -18,44 +18,19 @@ from torch import Tensor
 
 from drakegpt.compute.stopwatch import Stopwatch
 from drakegpt.config import TrainConfig
-from drakegpt.data.windows import (
-    EpochWindows,
-    Stream,
-    TrainingWindows,
-    random_windows,
-    sequential_windows,
-    spread_windows,
-)
+from drakegpt.data.windows import EpochWindows, TrainingWindows
 from drakegpt.errors import DivergedError
 from drakegpt.models.layers import LanguageModel
-from drakegpt.models.loss import choose_batch_tokens, mean_loss, next_token_loss
+from drakegpt.models.loss import choose_batch_tokens, next_token_loss
 from drakegpt.training.distributed import SINGLE_PROCESS, ProcessGroup
 from drakegpt.training.flat_params import AveragedWeights, FlatParameters, WorkingCopy
+from drakegpt.training.loss_estimates import LossEstimator
 from drakegpt.training.optimizers import Optimizer
 from drakegpt.training.parallel_step import ParallelStep
 from drakegpt.training.reports import Evaluation, Report, Step, WriteSample
 from drakegpt.training.schedules import LossHistory, learning_rate, weight_decay_factor
 from drakegpt.training.step_runner import CompiledModel, StepRunner, force_eager, plan_execution
 from drakegpt.training.time_limit import ESTIMATES_PER_EVALUATION, Estimate, TimeLimit
-
-
-def scores_whole_validation(config: TrainConfig, tokens: int) -> bool:
-    """Return whether evaluations score the whole held-out split, of `tokens` tokens.
-
-    They do if that takes no longer than `eval_iters` batches; it is exact as well. The
-    original's recipe always uses random windows.
-    """
-    return config.recipe != "original" and tokens <= _count_drawn_tokens(config)
-
-
-def count_evaluated_tokens(config: TrainConfig, tokens: int) -> int:
-    """Return how many tokens an evaluation scores, given those of the held-out split."""
-    drawn = _count_drawn_tokens(config)
-    return drawn + (tokens if scores_whole_validation(config, tokens) else drawn)
-
-
-def _count_drawn_tokens(config: TrainConfig) -> int:
-    return config.eval_iters * config.batch_size * config.context_length
 
 
 class Trainer:
@@ -98,11 +73,8 @@ class Trainer:
         self._losses = LossHistory(config.plateau_patience)
         self._last_rate = 0.0
         self._write_sample = write_sample
-        train_tokens = train_tokens.to(device)
-        self._splits = {
-            Stream.ESTIMATE_TRAIN: train_tokens,
-            Stream.ESTIMATE_VAL: val_tokens.to(device),
-        }
+        train_tokens, val_tokens = train_tokens.to(device), val_tokens.to(device)
+        self._estimator = LossEstimator(config, train_tokens, val_tokens, device, group)
         windows = config.batch_size * config.grad_accumulation
         shard = group.shard(windows)
         drawn = EpochWindows if config.window_order == "epoch" else TrainingWindows
@@ -176,9 +148,9 @@ class Trainer:
 
     def _seconds_per_scored_token(self) -> float:
         """Return the time of scoring a token; before an evaluation, a third of training on it."""
-        config, held_out = self.config, len(self._splits[Stream.ESTIMATE_VAL])
+        config = self.config
         if self.evaluations:
-            tokens = len(self.evaluations) * count_evaluated_tokens(config, held_out)
+            tokens = len(self.evaluations) * self._estimator.evaluated_tokens
             return self._evaluation_time.seconds / tokens
         windows = self.iteration * config.batch_size * config.grad_accumulation
         return self._step_time.seconds / (windows * config.context_length) / 3
@@ -328,11 +300,8 @@ class Trainer:
         rows = -(-len(self._inputs) // self.config.grad_accumulation)
         if self.device.type != "cpu":
             return rows
-        return min(rows, self._count_windows_at_once())
-
-    def _count_windows_at_once(self) -> int:
         tokens = choose_batch_tokens(self.device, self.model.config)
-        return max(1, tokens // self.config.context_length)
+        return min(rows, max(1, tokens // self.config.context_length))
 
     def _make_working_copy(self) -> WorkingCopy | None:
         """Make the copy of the model that computes, if the plan needs one.
@@ -364,7 +333,9 @@ class Trainer:
         with self._evaluation_time, averaged:
             if self._copy:
                 self._copy.refresh()
-            train_loss, val_loss = (self._estimate(stream) for stream in self._splits)
+            eager = force_eager() if self.plan.compiled else nullcontext()
+            with self._autocast(), eager:
+                train_loss, val_loss = self._estimator.estimate(self._active_model, self.iteration)
             self._check_finite(train_loss + val_loss)
             sample = self._make_sample()
         windows = self.iteration * self.config.batch_size * self.config.grad_accumulation
@@ -393,38 +364,6 @@ class Trainer:
         self.evaluations.append(evaluation)
         if self._losses.add(evaluation.val_loss):
             self.best = evaluation
-
-    def _estimate(self, stream: Stream) -> float:
-        """Return the mean loss of a split; each process scores its share of the windows."""
-        size, rank = self.group.size, self.group.rank
-        batches = list(self._iterate_batches(stream))[rank::size]
-        eager = force_eager() if self.plan.compiled else nullcontext()
-        with self._autocast(), eager:
-            loss = mean_loss(self._active_model, batches, self.device) if batches else 0.0
-        if size == 1:
-            return loss
-        tokens = sum(targets.numel() for _, targets in batches)
-        weighted = torch.tensor([loss * tokens, tokens], device=self.device)
-        self.group.average(weighted)
-        return float(weighted[0] / weighted[1])
-
-    def _iterate_batches(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the windows of a split that an evaluation scores: batches of inputs and targets."""
-        config, tokens = self.config, self._splits[stream]
-        share = max(1, config.eval_iters * config.batch_size // self.group.size)
-        at_once = min(self._count_windows_at_once(), share)
-        if stream is Stream.ESTIMATE_VAL and scores_whole_validation(config, len(tokens)):
-            # The first token is scored too, given the last training token before it.
-            tokens = torch.cat([self._splits[Stream.ESTIMATE_TRAIN][-1:], tokens])
-            return sequential_windows(tokens, config.context_length, at_once)
-        count = config.eval_iters * config.batch_size
-        if config.recipe == "original":
-            windows = random_windows(
-                tokens, config.context_length, count, config.seed, stream, self.iteration
-            )
-        else:
-            windows = spread_windows(tokens, config.context_length, count)
-        return zip(*(part.split(at_once) for part in windows), strict=True)
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

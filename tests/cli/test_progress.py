@@ -5,8 +5,8 @@ import pytest
 from drakegpt.cli import progress
 from drakegpt.cli.progress import ScoringWork, TrainingProgress, _Pace
 from drakegpt.config import resolve
+from drakegpt.training.loss_estimates import count_evaluated_tokens
 from drakegpt.training.reports import Evaluation, Step
-from drakegpt.training.trainer import count_evaluated_tokens
 
 STEP, TOKEN = 0.3, 0.001  # seconds: a step, and a token that is scored
 

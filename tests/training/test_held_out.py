@@ -47,20 +47,20 @@ def test_no_token_of_the_tail_is_in_a_window_that_is_trained_on(windows, monkeyp
     drawn, scored = set(), {Stream.ESTIMATE_TRAIN: set(), Stream.ESTIMATE_VAL: set()}
     with TrainingSession(run) as recorder:
         trainer = recorder.trainer
-        at, of = trainer._windows.at, trainer._iterate_batches
+        at, of = trainer._windows.at, trainer._estimator._iterate_batches
 
         def noted(iteration):
             for part in at(iteration):
                 drawn.update(part.flatten().tolist())
             return at(iteration)
 
-        def noted_too(stream):
-            for inputs, targets in of(stream):
+        def noted_too(stream, *given):
+            for inputs, targets in of(stream, *given):
                 scored[stream].update(inputs.flatten().tolist() + targets.flatten().tolist())
                 yield inputs, targets
 
         monkeypatch.setattr(trainer._windows, "at", noted)
-        monkeypatch.setattr(trainer, "_iterate_batches", noted_too)
+        monkeypatch.setattr(trainer._estimator, "_iterate_batches", noted_too)
         evaluations = [r for r in recorder.reports() if isinstance(r, Evaluation)]
     letters = {data.tokenizer.encode(letter)[0] for letter in "abcd \n"}
     assert drawn == scored[Stream.ESTIMATE_TRAIN] == letters

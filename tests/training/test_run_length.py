@@ -12,13 +12,13 @@ from drakegpt.runs.create import create_run
 from drakegpt.runs.run import open_run
 from drakegpt.runs.start import resolve_run
 from drakegpt.training import run_length
+from drakegpt.training.loss_estimates import count_evaluated_tokens
 from drakegpt.training.run_length import (
     count_operations,
     estimate_seconds,
     iters_for_epochs,
     resolve_length,
 )
-from drakegpt.training.trainer import count_evaluated_tokens
 
 
 def configured(data, **settings):

@@ -14,8 +14,8 @@ from drakegpt.data.windows import Stream, TrainingWindows, random_windows, sprea
 from drakegpt.errors import RunError
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.models.loss import next_token_loss
+from drakegpt.training.loss_estimates import scores_whole_validation
 from drakegpt.training.reports import Evaluation, Step
-from drakegpt.training.trainer import scores_whole_validation
 
 trainer = partial(new_trainer, iters=20, eval_interval=5, eval_iters=3)
 
