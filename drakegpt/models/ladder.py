@@ -22,7 +22,7 @@ written out head by head in `reference`. Class attributes such as `idea` and
     MultiHeadAttentionLM   look back in several ways at once
     BlocksLM               think about what was seen, and look again
     ResidualBlocksLM       keep what was there, add what is new
-    TransformerLM          keep the numbers in hand: normalise, and drop some at random
+    TransformerLM          bring numbers to a common size, and drop some at random
 """
 
 from torch import Tensor, nn
@@ -254,7 +254,7 @@ class TransformerLM(LanguageModel):
     generate text one token at a time.
     """
 
-    idea = "keep the numbers in hand: normalise, and drop some at random"
+    idea = "bring numbers to a common size, and drop some at random"
     limit = "knows nothing from before its context"
     has_residuals = True
     has_dropout = True

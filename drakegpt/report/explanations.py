@@ -8,18 +8,21 @@ from drakegpt.runs.run import Run
 
 EXPLANATIONS = {
     "BigramLM": "It has a table: after each character, how likely each other one is.",
-    "SingleHeadAttentionLM": "It weighs the characters so far, and mixes what it knows of them. "
-    "Which ones weigh most, it has learned.",
+    "SingleHeadAttentionLM": "For each of the last characters it decides how much that one "
+    "matters here, and guesses from all of them together. How to decide, it has learned.",
     "MultiHeadAttentionLM": "It does that several times at once: one head may watch the character "
     "before, another the last vowel.",
-    "BlocksLM": "A small network works on what was found; then all of it happens again, a layer "
-    "higher. But each layer hands on only its own result.",
+    "BlocksLM": "It computes something new from what it found, and looks back again, layer by "
+    "layer. But each layer hands on only its own result, so what was there before gets lost.",
     "ResidualBlocksLM": "Each layer adds to what is known of a character so far, and replaces "
-    "nothing. So nothing is lost on the way up.",
-    "TransformerLM": "Before each part of a layer the numbers are brought to a common size, so "
-    "that deep models learn steadily.",
+    "nothing. So nothing gets lost from layer to layer.",
+    "TransformerLM": "What a model knows of a character is a list of numbers. Before each step "
+    "they are brought to a common size, so that many layers learn steadily.",
     "GPT1LM": "A transformer whose network inside uses a smoother curve, as GPT-1 had it.",
 }
+
+
+DROPPING = ", and drop some at random"  # the part of an idea that needs dropout
 
 
 def explain(run: Run) -> str:
@@ -31,9 +34,9 @@ def explain(run: Run) -> str:
 
 
 def describe_idea(run: Run) -> str:
-    """Return the idea of a run's model; where nothing is dropped at random, it says so."""
+    """Return the idea of a run's model, without dropping if nothing was dropped."""
     kind = MODELS[run.config.model]
     idle = kind.has_dropout and not any(
         (run.config.dropout, run.config.embedding_dropout, run.config.token_dropout)
     )
-    return f"{kind.idea} (here it drops none)" if idle else kind.idea
+    return kind.idea.removesuffix(DROPPING) if idle else kind.idea

@@ -292,6 +292,7 @@ def _embed_counts(data: Dataset, comparison: Comparison) -> dict[str, Any] | Non
     if packed is None or packed.order not in scored:
         return None
     return packed.to_json() | {
+        "sequences": scored[packed.order].ngrams,  # of all orders up to this one
         "bits": scored[packed.order].score.bits_per_character,
         "unit": best.unit,
         "full": {"order": best.order, "bits": best.score.bits_per_character},

@@ -13,8 +13,10 @@ from drakegpt.errors import UsageError
 from drakegpt.evaluation.scoring import score_validation_split
 from drakegpt.experiments.agreement import select_others, select_runs
 from drakegpt.experiments.ladder import arrange_runs, compare
+from drakegpt.models.registry import MODELS
 from drakegpt.report import live as live_module
 from drakegpt.report.embedded_model import round_weights_
+from drakegpt.report.explanations import DROPPING, describe_idea
 from drakegpt.report.live import describe_left_out, make_live
 from drakegpt.report.samples import generate_samples
 from drakegpt.runs.packing import pack_run
@@ -92,6 +94,14 @@ def test_of_the_models_beside_the_ladder_the_best_is_in_the_page(data):
     best = train(data, "GPT1LM", embedding_dim=16, num_heads=2, iters=80, eval_interval=80)
     _, page = live_of(data)
     assert [model["name"] for model in page["models"]][1:] == [best.name]
+
+
+def test_an_idea_names_dropping_where_something_was_dropped(data):
+    idea = MODELS["TransformerLM"].idea
+    assert idea.endswith(DROPPING)
+    without = train(data, "TransformerLM", dropout=0.0)
+    assert describe_idea(without) == idea.removesuffix(DROPPING)
+    assert describe_idea(train(data, "TransformerLM", dropout=0.1)) == idea
 
 
 def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypatch):

@@ -225,6 +225,8 @@ def test_the_command_beside_the_text_has_the_settings_that_differ(visit, living)
     (command,) = texts(visit, ".command pre")
     assert command.endswith("""--prompt 'it'"'"'s 日' --temperature 0.5 --unknown skip""")
     assert "never saw ' 日" in texts(visit, '[data-view="write"] .field .note')[0]
+    assert texts(visit, '[data-view="write"] .given') == ["it's 日"]
+    assert texts(visit, '[data-view="write"] .given s') == ["'", "日"]
 
 
 def test_the_chances_are_those_of_the_text_and_choosing_one_goes_on_from_there(visit, living):
@@ -279,6 +281,55 @@ def test_the_ladder_writes_the_samples_side_by_side_once_it_is_seen(visit, livin
     )
     assert texts(visit, f"{place} .card .text") == expected
     assert texts(visit, f"{place} .value") == [f"{model['bits']:.2f}" for model in rungs]
+
+
+def test_counting_is_a_level_of_the_ladder(visit, living):
+    held = models_of(living)
+    visit = visit(living)
+    place = see(visit, "ladder")
+    rungs = [model for model in held["models"] if model["rung"]]
+    best, counts = min(rungs, key=lambda model: model["bits"]), held["counts"]
+    largest = max(counts["bits"], *(model["bits"] for model in rungs))
+    level = visit("return document.querySelector('.slide').style.getPropertyValue('--level')")
+    assert float(level) == pytest.approx(counts["bits"] / largest, abs=1e-4)
+    stored = {each.order: each.ngrams for each in living.comparison.baselines}[counts["order"]]
+    assert (
+        f"The dashed line is plain counting, {counts['bits']:.2f}: it stores {stored:,} sequences "
+        f"of up to {counts['order']} characters, and {best['label']} {best['parameters']:,} numbers."
+    ) in texts(visit, f"{place} .note")[0]
+    columns, lines = (
+        visit(
+            "return [...document.querySelectorAll(arguments[0])].map("
+            "  e => [e.getBoundingClientRect().top, e.getBoundingClientRect().bottom])",
+            f"{place} .{kind}",
+        )
+        for kind in ("height", "level")
+    )
+    for (_, foot), (line, _) in zip(columns, lines, strict=True):
+        assert line == pytest.approx(foot, abs=0.6)  # from where the line is drawn up
+
+
+def test_a_loss_is_told_as_a_number_of_choices(visit, living):
+    visit = visit(living)
+    place = see(visit, "ladder")
+    first = next(model for model in models_of(living)["models"] if model["rung"] == 1)
+    choices = 2 ** first["bits"]
+    number = f"{choices:.1f}" if choices < 10 else f"{choices:.0f}"
+    assert (
+        f"as hard as guessing one of {number} that are equally likely"
+        in (texts(visit, f"{place} .idea")[0])
+    )
+
+
+def test_the_texts_of_the_ladder_are_shown_from_their_beginning(visit, living):
+    visit = visit(living)
+    place = see(visit, "ladder")
+    wait_for_text(visit, f"{place} .status", "Writing")
+    visit.wait_for(
+        "return document.querySelector(arguments[0]).textContent === ''", f"{place} .status"
+    )
+    papers = "return [...document.querySelectorAll('.card .paper')].map(e => e.scrollTop)"
+    assert visit(papers) == [0] * 6
 
 
 def test_the_slider_walks_the_ladder(visit, living):
@@ -389,6 +440,47 @@ def test_the_bits_are_those_of_the_report(visit, living):
         )
 
 
+def test_it_opens_where_the_models_differ_most(visit, living):
+    visit = visit(living)
+    place = see(visit, "surprise")
+    selector = f"{place} [aria-selected]"
+    visit.wait_for("return document.querySelectorAll(arguments[0]).length === 2", selector)
+    wait_for_text(visit, f"{place} .side:last-child .panel p", "After")
+    first, second = (
+        [
+            float(name.rsplit(", ", 1)[1].removesuffix(" bits"))
+            for name in visit(
+                "return [...document.querySelectorAll(arguments[0])].map(e => e.ariaLabel)",
+                f"{place} .side:nth-child({side}) [role=gridcell]",
+            )
+        ]
+        for side in (1, 2)
+    )
+    selected = visit(
+        "return [...document.querySelectorAll(arguments[0])].findIndex(e => e.ariaSelected)",
+        f"{place} .side:last-child [role=gridcell]",
+    )
+    gains = [before - after for before, after in zip(first, second, strict=True)]
+    assert gains[selected] > max(gains) - 0.15  # the names are rounded
+    assert gains[selected] > 1
+
+
+def test_on_a_phone_the_marked_character_is_in_its_box(visit, living):
+    visit = visit(living, PHONE)
+    place = see(visit, "surprise")
+    wait_for_text(visit, f"{place} .side:last-child .panel p", "After")
+    boxes = visit(
+        "return [...document.querySelectorAll(arguments[0] + ' .walk')].map(walk =>"
+        "  [walk, walk.querySelector('[aria-selected]')].map(e => e.getBoundingClientRect()))",
+        place,
+    )
+    assert len(boxes) == 2
+    for walk, marked in boxes:
+        assert walk["height"] <= 160
+        assert walk["top"] <= marked["top"] < marked["bottom"] <= walk["bottom"]
+    assert boxes[1][0]["top"] - boxes[0][0]["top"] < 844
+
+
 def test_one_walks_over_the_text_with_the_arrow_keys(visit, living):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -456,13 +548,33 @@ def test_each_head_is_shown_with_its_role_and_a_model_without_heads_says_so(visi
             place,
         )
         shown = texts(visit, f"{place} .attention-head small")
-        assert shown == [
-            f"{'often' if each['score'] < 0.5 else 'mostly'} looks at {each['role']} "
-            f"({each['score']:.2f})"
-            if each["role"]
-            else "no clear role"
-            for each in roles
-        ]
+        assert shown == [describe_role(each) for each in roles]
+
+
+def describe_role(head):
+    if not head["role"]:
+        return "no clear role"
+    how = (
+        "mostly" if head["score"] >= 0.5 else "often" if head["score"] >= 0.25 else "a little more"
+    )
+    return f"on average {how} at {head['role']} ({head['score']:.2f})"
+
+
+def test_it_says_what_comes_after_the_marked_character_and_buttons_walk_on(visit, living):
+    text = models_of(living)["text"]
+    visit = visit(living, PHONE)
+    place = see(visit, "attention")
+    at = len(text) // 3
+    for button, step in (("›", 1), ("‹", 0), ("‹", -1)):
+        wait_for_text(visit, f"{place} .place", "to guess the next one")
+        press(visit, "attention", button)
+        shown = [{"\n": "⏎", " ": "␣"}.get(each, each) for each in text[at + step : at + step + 2]]
+        visit.wait_for(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent).join()"
+            " === arguments[1]",
+            f"{place} .place .piece",
+            ",".join(shown),
+        )
 
 
 def test_the_slider_walks_through_training(visit, living):

@@ -4,7 +4,9 @@
  * roles of heads are measured.
  */
 
-const WEAK = 0.5; // a score below which a head looks elsewhere as much
+// Scores from which a head does more than a little for its role, and mostly that.
+const OFTEN = 0.25;
+const MOSTLY = 0.5;
 const WEIGHT_STEPS = [0.05, 0.1, 0.2, 0.4, 0.7]; // from which a colour begins
 
 function openAttention(place, page) {
@@ -13,11 +15,17 @@ function openAttention(place, page) {
     look();
   });
   const status = makeStatus();
-  const note = make("p");
+  const note = make("p", { class: "place" });
+  const noHeads = make("p");
   const heads = makeBox("heads");
   const shown = make(
-    "div", {}, makeWeightKey(), heads,
-    makeNote("A role is what the head looks at most on held-out text: the number is how much more weight the place gets than if the head looked at all places alike, from 0 to 1."),
+    "div", { class: "stack" }, makeWeightKey(),
+    makeNote("Beside a head is what it does on average, over much text: the place that it looks at most, and how much more weight that gets than if the head looked at all places alike, from 0 to 1. Here it may do something else."),
+    makeBox("actions",
+      makeButton("‹", () => walkBy(-1), { "aria-label": "Previous character" }),
+      makeButton("›", () => walkBy(1), { "aria-label": "Next character" }), note,
+    ),
+    heads,
   );
   const latest = makeLatest(page.ask);
   const walk = makeWalk("The text: touch a character", (i) => {
@@ -28,6 +36,10 @@ function openAttention(place, page) {
   let characters = [];
   let current = 0;
 
+  const walkBy = (step) => {
+    current = Math.min(Math.max(0, current + step), characters.length - 1);
+    look();
+  };
   const draw = () => {
     characters = Array.from(page.text);
     current = Math.min(current, Math.max(0, characters.length - 1));
@@ -42,9 +54,8 @@ function openAttention(place, page) {
       if (!found) return;
       drawHeads(heads, found, model);
       shown.hidden = !found.layers.length;
-      note.textContent = found.layers.length
-        ? "The touched character is the last one in each row. The stronger a colour, the more this head took from there, from the character itself too, to guess what comes next."
-        : `${model.label} has no heads: it sees the last ${model.unit} only.`;
+      noHeads.textContent = found.layers.length ? "" : `${model.label} has no heads: it sees the last ${model.unit} only.`;
+      note.replaceChildren(...describePlace(characters[current], characters[current + 1]));
       status.textContent = "";
     } catch (error) {
       status.textContent = error.message;
@@ -52,13 +63,22 @@ function openAttention(place, page) {
   }
   place.append(
     choice, makeNote("The text is that of Surprise. Touch a character, or walk with the arrow keys."), walk.element,
-    status, note, shown,
+    status, noHeads, shown,
   );
   current = Math.floor(Array.from(page.text).length / 3);
   whenSeen(place, () => {
     page.onText(draw);
     draw();
   });
+}
+
+/** What the model is about to guess: the character after the marked one. */
+function describePlace(read, next) {
+  const what = next === undefined ? ["what comes next"] : ["the next one, ", quotePiece(next)];
+  return [
+    "The marked ", quotePiece(read ?? ""), " is the last character that it has read. The stronger a colour, the more a head took from there to guess ",
+    ...what, ".",
+  ];
 }
 
 function makeWeightKey() {
@@ -82,7 +102,14 @@ function drawHeads(element, { pieces, layers }, model) {
 }
 
 function describeRole({ role, score }) {
-  return `${score < WEAK ? "often" : "mostly"} looks at ${role} (${score.toFixed(2)})`;
+  const how = score >= MOSTLY ? "mostly" : score >= OFTEN ? "often" : "a little more";
+  return `on average ${how} at ${role} (${score.toFixed(2)})`;
+}
+
+/** How far back a piece is, if another one that is named looks the same. */
+function describeBack(named, pieces, i) {
+  const alike = named.filter((other) => pieces[other] === pieces[i]).length > 1;
+  return alike ? ` (${pieces.length - 1 - i} back)` : "";
 }
 
 function makeHead(title, role, pieces, weights) {
@@ -94,7 +121,7 @@ function makeHead(title, role, pieces, weights) {
     return step || last ? make("i", { class: `s${step}${last}` }, shown) : shown;
   });
   const order = weights.map((_, i) => i).sort((a, b) => weights[b] - weights[a]).slice(0, 3);
-  const most = order.flatMap((i) => [quotePiece(pieces[i]), ` ${formatPercent(weights[i])} `]);
+  const most = order.flatMap((i) => [quotePiece(pieces[i]), ` ${formatPercent(weights[i])}${describeBack(order, pieces, i)} `]);
   return makeBox("attention-head",
     make("h3", {}, title, " ", make("small", {}, role ? likes : "")),
     make("div", { class: "text verse", dir: "auto", "aria-hidden": "true" }, ...text),

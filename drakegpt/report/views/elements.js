@@ -99,6 +99,12 @@ function formatBits(bits) {
   return bits.toFixed(2);
 }
 
+/** Bits as a number of choices: 1 bit is one of 2. */
+function formatChoices(bits) {
+  const choices = 2 ** bits;
+  return choices.toFixed(choices < 10 ? 1 : 0);
+}
+
 /** "1 time", "2 times". */
 function countOf(count, one) {
   return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
@@ -189,14 +195,16 @@ function makeBar(onpick) {
  *
  * `steps`: {value, text, colour, under}: a number from 0 on, how it is written above the column,
  * the class of its colour, and an element to stand under it. `tell(step)`: the step in words.
- * `onchange` gets the index. Returns {element, choose(index)}.
+ * `level`: a value at which a dashed line crosses all columns. `onchange` gets the index. Returns
+ * {element, choose(index)}.
  */
-function makeSteps(label, steps, chosen, { tell, onchange }) {
-  const largest = Math.max(...steps.map((step) => step.value));
+function makeSteps(label, steps, chosen, { tell, level, onchange }) {
+  const largest = Math.max(...steps.map((step) => step.value), level ?? 0);
   const columns = steps.map((step, i) => {
     const column = make(
       "div", { class: `column ${step.colour}`, click: () => choose(i) },
-      make("span", { class: "value" }, step.text), make("span", { class: "height" }), step.under,
+      make("span", { class: "value" }, step.text), make("span", { class: "height" }),
+      level === undefined ? null : make("span", { class: "level" }), step.under,
     );
     column.style.setProperty("--high", (step.value / largest).toFixed(4));
     return column;
@@ -215,6 +223,7 @@ function makeSteps(label, steps, chosen, { tell, onchange }) {
     make("div", { class: "columns", "aria-hidden": "true" }, ...columns), slider,
   );
   element.style.setProperty("--steps", steps.length);
+  if (level !== undefined) element.style.setProperty("--level", (level / largest).toFixed(4));
   return { element, choose };
 }
 
@@ -250,6 +259,7 @@ function makeWalk(label, ontouch) {
     current = Math.min(index, cells.length - 1);
     cells[current]?.setAttribute("tabindex", 0);
     cells[current]?.setAttribute("aria-selected", "true");
+    if (cells[current]) scrollWithin(element, cells[current]);
   };
   const draw = (pieces) => {
     cells = pieces.map(makeCell);
@@ -261,6 +271,13 @@ function makeWalk(label, ontouch) {
     select(Math.max(0, current));
   };
   return { element, draw, select };
+}
+
+/** Scroll an element, and nothing around it, so that a part of it is seen. */
+function scrollWithin(element, part) {
+  const [outer, inner] = [element, part].map((each) => each.getBoundingClientRect());
+  const middle = inner.top - outer.top + (inner.height - outer.height) / 2;
+  if (inner.top < outer.top || inner.bottom > outer.bottom) element.scrollTop += middle;
 }
 
 function makeCell({ text, class: colour, name }) {

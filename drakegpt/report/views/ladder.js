@@ -22,6 +22,7 @@ function openLadder(place, page) {
     0,
     {
       tell: (i) => `${models[i].label}, ${formatBits(models[i].bits)} bits per character`,
+      level: page.counts?.bits,
       onchange: (i) => {
         cards.forEach((card, j) => card.element.classList.toggle("chosen", i === j));
         idea.replaceChildren(...describeRung(models[i], models[i - 1]));
@@ -48,10 +49,15 @@ function openLadder(place, page) {
   watchLadder(place.querySelector(".cards"), writing);
 }
 
-function describeCounting({ counts }) {
+/** What the dashed line is, and what it takes to get there. */
+function describeCounting({ counts, ladder }) {
   if (!counts) return "";
-  const most = countOf(counts.ngrams, "sequence");
-  return ` Plain counting reaches ${formatBits(counts.bits)}; it remembers ${most} of ${counts.order} ${counts.unit}.`;
+  const most = countOf(counts.sequences, "sequence");
+  const { label, parameters } = ladder.reduce((best, model) => (model.bits < best.bits ? model : best));
+  return (
+    ` The dashed line is plain counting, ${formatBits(counts.bits)}: it stores ${most} of up to ${counts.order} ` +
+    `${counts.unit}, and ${label} ${countOf(parameters, "number")}.`
+  );
 }
 
 /** The idea that a model adds, its loss, and what it cannot do. */
@@ -61,7 +67,10 @@ function describeRung(model, before) {
   return [
     make("h3", {}, makeName(model)),
     make("p", { class: "lead" }, `The idea: ${model.idea}.`),
-    make("p", {}, make("b", {}, formatBits(model.bits)), " bits per character", compared || "", "."),
+    make("p", {},
+      make("b", {}, formatBits(model.bits)), " bits per character", compared || "",
+      `: as hard as guessing one of ${formatChoices(model.bits)} that are equally likely.`,
+    ),
     make("p", {}, model.explanation),
     model.limit ? makeNote(`Its limit: ${model.limit}.`) : null,
   ].filter(Boolean);
@@ -113,13 +122,14 @@ async function writeCard(latest, { paper, model }, prompt, seed) {
     model: model.index, prompt, seed, sampling, length: LADDER_LENGTH,
     pace: still ? 0 : LADDER_PACE, stop: false,
   };
-  paper.start(prompt);
+  paper.start(prompt, model);
   let waiting = "";
   await latest("write", question, ({ text }) => {
     if (still) waiting += text;
     else paper.add(text);
   });
   if (waiting) paper.add(waiting);
+  paper.element.scrollTop = 0; // all begin at the same line, to be compared
 }
 
 /** Write once the texts are about to be seen; stop when they are not, and begin again if they were not finished. */

@@ -37,7 +37,7 @@ function makeStages(model) {
   );
   steps.choose(0);
   return [
-    makeNote(`Height: ${unit}, estimated then from a part of the text. Below: the steps of training until then.`),
+    makeNote(`Height: ${unit}, estimated then from a part of the text, so that the last may differ a little from the value on the whole of it. Below: the steps of training until then.`),
     makeBox("duo", steps.element, make("div", {}, told, paper.element)),
   ];
 }

@@ -13,7 +13,7 @@ function openSurprise(place, page) {
   const sides = [...shown].map((model) => makeSide(page, model, touch));
   const counting = makeCounting(page);
   let waiting;
-  let offset = 0;
+  let offset = null; // until one is touched: where the models differ most
   input.value = page.text;
   input.addEventListener("input", () => {
     clearTimeout(waiting);
@@ -33,7 +33,7 @@ function openSurprise(place, page) {
       );
       if ((await Promise.all(read)).includes(undefined)) return; // the text has changed again
       status.textContent = "";
-      touch(Math.min(offset, Math.max(0, page.text.length - 1)));
+      touch(Math.min(offset ?? findContrast(sides), Math.max(0, page.text.length - 1)));
     } catch (error) {
       fail(error);
     }
@@ -45,11 +45,17 @@ function openSurprise(place, page) {
     makeColourKey(), makeBox("sides", ...sides.map((side) => side.element)),
     status, counting?.element ?? "",
   );
-  offset = Math.floor(page.text.length / 3);
   whenSeen(place, () => {
     page.onText(read);
     read();
   });
+}
+
+/** The place at which the second model was right and the first one wrong, by most bits. */
+function findContrast([first, second]) {
+  const bits = new Map(first.pieces().map((piece) => [piece.start, piece.bits]));
+  const gains = (second ?? first).pieces().map(({ start, bits: own }) => [(bits.get(start) ?? 0) - (own ?? Infinity), start]);
+  return gains.reduce((best, each) => (each[0] > best[0] ? each : best), [-Infinity, 0])[1];
 }
 
 function makeColourKey() {
@@ -101,6 +107,7 @@ function makeSide(page, chosen, touch) {
   return {
     element: makeBox("side", choice, mean, walk.element, expectation.element),
     read,
+    pieces: () => pieces,
     onchange: (listener) => (changed = listener),
     select(offset) {
       const piece = pieces[indexAt(offset)];

@@ -31,7 +31,7 @@ function openWrite(place, page) {
   };
   const begin = (prompt) => {
     text = prompt;
-    paper.start(prompt);
+    paper.start(prompt, form.model());
     command.draw(form, prompt);
     goOn.disabled = !text;
   };
@@ -107,8 +107,13 @@ function makePaper(label) {
   return {
     element,
     add,
-    start(prompt) {
-      start.textContent = showText(prompt);
+    /** Begin anew after a prompt; what a model does not know of it is struck out. */
+    start(prompt, model) {
+      const unknown = (character) => model?.known && !knows(model, character);
+      start.replaceChildren(...Array.from(prompt, (character) =>
+        unknown(character) ? make("s", { class: "unknown" }, showText(character)) : showText(character),
+      ));
+      start.normalize();
       text.replaceChildren(start);
       element.classList.toggle("blank", !prompt);
     },
