@@ -295,7 +295,8 @@ def test_counting_is_a_level_of_the_ladder(visit, living):
     stored = {each.order: each.ngrams for each in living.comparison.baselines}[counts["order"]]
     assert (
         f"The dashed line is plain counting, {counts['bits']:.2f}: it stores {stored:,} sequences "
-        f"of up to {counts['order']} characters, and {best['label']} {best['parameters']:,} numbers."
+        f"of up to {counts['order']} characters, "
+        f"and {best['label']} {best['parameters']:,} numbers."
     ) in texts(visit, f"{place} .note")[0]
     columns, lines = (
         visit(
