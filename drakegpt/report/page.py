@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate, groupby
@@ -40,11 +40,12 @@ from drakegpt.experiments.results import ResultRow
 from drakegpt.models.registry import MODELS
 from drakegpt.report.explanations import describe_idea
 from drakegpt.report.live import Live
-from drakegpt.report.originality import Originality
+from drakegpt.report.originality import Originality, describe_copying, format_share
 from drakegpt.report.plots import Mark, assign_marks, draw_plots, explain_signs
 from drakegpt.report.reproduce import describe_reproduction
 from drakegpt.report.samples import Samples
 from drakegpt.report.summary import summarize
+from drakegpt.runs.brief_originality import TEXTS
 from drakegpt.runs.run import Run
 from drakegpt.runs.stored_samples import Sample, choose_samples, list_samples
 from drakegpt.version import __version__
@@ -144,7 +145,8 @@ def render(
         "originality": not (originality and originality.runs),
     }
     return _environment().get_template(TEMPLATE).render(
-        title=title or describe_title(data, comparison),
+        title=title,
+        subject=describe_subject(comparison),
         policy=content_security_policy(style, script),
         style=Markup(style),
         live=bool(live),
@@ -167,7 +169,8 @@ def render(
         scale=LossScale.of(comparison),
         means=describe_seeds(len(row.seeds) for row in rows),
         noise=NOISE if any(row.gain and row.gain.within_noise for row in rows) else "",
-        columns=[column for column in COLUMNS if any(column[1](row) for row in rows)],
+        columns=choose_columns(RESULT_COLUMNS, rows),
+        training_columns=choose_columns(TRAINING_COLUMNS, rows),
         figures=[(plot, Markup(plot.svg)) for plot in plots],
         legend=explain_signs(plots),
         verse=verse,
@@ -177,17 +180,20 @@ def render(
         samples=samples,
         learning=learning,
         originality=originality,
+        copying=describe_copying(rows, originality) if originality and originality.runs else (),
         copied_from=LENGTHS[0],
+        texts_judged=TEXTS,
+        format_share=format_share,
         reproduction=describe_reproduction(runs),
     )  # fmt: skip
 
 
-def describe_title(data: Dataset, comparison: Comparison) -> str:
-    """Return the title of a page that was given none."""
+def describe_subject(comparison: Comparison) -> str:
+    """Return the title of a page that was given none, but for the name of the data."""
     rows = (*comparison.rows, *comparison.others)
     if len(rows) == 1:
-        return f"{rows[0].model} on {data.name}"
-    return f"{'The ladder' if comparison.rows else 'Models'} on {data.name}"
+        return f"{rows[0].model} on"
+    return f"{'The ladder' if comparison.rows else 'Models'} on"
 
 
 def compute_surprisals(
@@ -359,17 +365,27 @@ def _colour_step(bits: float) -> int:
     return len(COLOUR_STEPS) if math.isnan(bits) else bisect_right(COLOUR_STEPS, bits)
 
 
-# The columns of the table of results: title, value, whether it is a loss per token.
-COLUMNS: tuple[tuple[str, Any, bool], ...] = (
-    ("parameters", lambda row: f"{row.parameters:,}", False),
-    ("train", lambda row: format_with_spread(row.train_loss, row.train_spread), True),
-    ("validation", lambda row: format_with_spread(row.val_loss, row.val_spread), True),
-    ("gain", lambda row: row.formatted_gain, True),
+Column = tuple[str, Callable[[ResultRow], str], bool]  # title, value, whether per token
+
+
+def choose_columns(columns: Sequence[Column], rows: Sequence[ResultRow]) -> list[Column]:
+    """Choose the columns in which any row has a value."""
+    return [column for column in columns if any(column[1](row) for row in rows)]
+
+
+# The first columns are those that a phone shows.
+RESULT_COLUMNS: tuple[Column, ...] = (
     ("bits/char", lambda row: f"{row.bits_per_character:.3f}", False),
+    ("gain (nats)", lambda row: row.formatted_gain, True),
+    ("parameters", lambda row: f"{row.parameters:,}", False),
+    ("train (nats)", lambda row: format_with_spread(row.train_loss, row.train_spread), True),
+    ("validation (nats)", lambda row: format_with_spread(row.val_loss, row.val_spread), True),
     ("perplexity", lambda row: f"{row.perplexity:.2f}", True),
     ("overfits from", lambda row: format_or_blank(row.overfits_from, ","), False),
+)
+TRAINING_COLUMNS: tuple[Column, ...] = (
     ("iterations", lambda row: format_range(row.lengths), False),
-    ("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), False),
     ("seconds", lambda row: format_or_blank(row.seconds, ",.1f"), False),
+    ("tokens/s", lambda row: format_or_blank(row.tokens_per_second, ",.0f"), False),
     ("seeds", lambda row: ", ".join(map(str, row.seeds)), False),
 )

@@ -120,8 +120,8 @@ def _draw_loss(
         signs |= _list_signs(row, key)
         ends += [(mark, points[-1])] if points else []
     for baseline in baselines:
-        _draw_baseline(axes, baseline)
-    _draw_signs(axes, ends)
+        _draw_level(axes, baseline.score.loss)
+    _draw_signs(axes, ends, baselines)
     description = " ".join(
         [
             f"{title} in nats per {unit}, estimated while training, one line for each model.",
@@ -194,40 +194,38 @@ def _describe_tail(rows: Sequence[ResultRow]) -> str:
     return f" (tail: {', '.join(of_tail)})" if has_validation(rows) else ""
 
 
-def _draw_baseline(axes: "Axes", baseline: Baseline) -> None:
-    """Draw a dashed line from edge to edge with its label."""
-    axes.axhline(
-        baseline.score.loss, color=stand_in_for("muted"), linewidth=1, linestyle=(0, (5, 3))
-    )
-    axes.annotate(
-        baseline.label,
-        (1, baseline.score.loss),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 2),
-        textcoords="offset points",
-        horizontalalignment="right",
-        color=stand_in_for("muted"),
-        fontsize=FONT_POINTS - 1,
-    )
+def _draw_level(axes: "Axes", loss: float) -> None:
+    """Draw a dashed line from edge to edge."""
+    axes.axhline(loss, color=stand_in_for("muted"), linewidth=1, linestyle=(0, (5, 3)))
 
 
-def _draw_signs(axes: "Axes", ends: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
-    """Write the sign of each line beside its end, without overlaps."""
+def _draw_signs(
+    axes: "Axes",
+    ends: Sequence[tuple[Mark, tuple[float, float]]],
+    baselines: Sequence[Baseline] = (),
+) -> None:
+    """Write beside the end of each line what it is, without overlaps and outside the axes.
+
+    A model has its sign in its colour; a baseline has its order.
+    """
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    heights = [(y - low) / (high - low) for _, (_, y) in ends]
+    right = axes.get_xlim()[1]
+    signs = [(mark.sign, mark.colour, "bold", end) for mark, end in ends]
+    signs += [(f"{b.order}-gram", "muted", "normal", (right, b.score.loss)) for b in baselines]
+    heights = [(y - low) / (high - low) for *_, (_, y) in signs]
     places = _spread_out(heights, SIGN_GAP)
-    for (mark, end), place in zip(ends, places, strict=True):
+    for (sign, colour, weight, end), place in zip(signs, places, strict=True):
         axes.annotate(
-            mark.sign,
+            sign,
             end,
             xytext=(1.04, place),
             textcoords="axes fraction",
-            color=stand_in_for(mark.colour),
-            fontweight="bold",
+            color=stand_in_for(colour),
+            fontweight=weight,
             verticalalignment="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": stand_in_for(mark.colour), "linewidth": 0.6},
+            arrowprops={"arrowstyle": "-", "color": stand_in_for(colour), "linewidth": 0.6},
         )
 
 

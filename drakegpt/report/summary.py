@@ -69,7 +69,7 @@ def _describe_ladder(rows: Sequence[ResultRow]) -> str:
         return f"{sentence}."
     step, largest = max(gains, key=lambda gain: gain[0])
     idea = MODELS[largest.model].idea
-    return f"{sentence}; the largest gain, {step:.3f}, is {largest.label}'s: {idea}."
+    return f"{sentence}; the largest gain, {step:.3f} nats, is {largest.label}'s: {idea}."
 
 
 def _find_without_gain(sizes: Sequence[Sequence[ResultRow]]) -> list[tuple[ResultRow, ResultRow]]:
@@ -90,7 +90,7 @@ def describe_baselines(comparison: Comparison) -> list[str]:
     lowest = comparison.lowest_baseline
     if lowest is None:
         return []
-    what = f"n-grams of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
+    what = f"sequences of up to {lowest.order} {lowest.unit}" if lowest.order > 1 else lowest.unit
     sentences = [
         f"The best n-gram baseline reaches {lowest.score.bits_per_character:.3f} bits per "
         f"character, with counts of {lowest.ngrams:,} different {what}.",

@@ -462,7 +462,7 @@ def test_compare_shows_rows_curves_and_samples(drakegpt, run, home):
     named = " and ".join(row["model"] for row in beyond) or "none"
     assert f"Better than the bigram baseline: {named} " in told
     lowest = min(result["baselines"], key=lambda floor: floor["loss"])
-    assert f"counts of {lowest['ngrams']:,} different n-grams of up to" in told
+    assert f"counts of {lowest['ngrams']:,} different sequences of up to" in told
     better = [row for row in result["rows"] if row["val_loss"] < lowest["loss"]]
     assert result["better_than_baselines"] == [row["runs"][0]["run"] for row in better]
     assert ("better than it" in told) == bool(better)

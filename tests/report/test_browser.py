@@ -207,6 +207,7 @@ def test_the_keyboard_reaches_all_that_scrolls_or_leads_somewhere(visit, ordinar
     from selenium.webdriver.common.keys import Keys
 
     visit = visit(ordinary, PHONE)
+    visit("document.querySelectorAll('details').forEach(details => details.open = true)")
     scrolling = visit(
         "return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&"
         " e.scrollWidth > e.clientWidth &&"
@@ -260,6 +261,67 @@ def test_a_scrollable_region_scrolls_by_key(visit, ordinary):
     assert first < 60  # the models' signs stay in sight
 
 
+def test_what_matters_of_the_tables_is_in_sight(visit, ordinary):
+    desk = visit(ordinary, DESKTOP)
+    desk("document.querySelectorAll('details').forEach(details => details.open = true)")
+    cut = (
+        "return [...document.querySelectorAll(arguments[0])].map("
+        " e => e.scrollWidth - e.clientWidth)"
+    )
+    assert desk(cut, "#summary .scroll, #baselines .scroll") == [0, 0, 0]
+    phone = visit(ordinary, PHONE)
+    assert phone(cut, "#baselines .scroll") == [0]
+    titles = phone(
+        "const end = document.querySelector('#summary .scroll').getBoundingClientRect().right;"
+        "return [...document.querySelectorAll('#summary .scroll thead th')].filter("
+        " e => e.getBoundingClientRect().right <= end).map(e => e.textContent)"
+    )
+    assert titles[:3] == ["model", "bits/char", "gain (nats)"]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_rule_of_a_table_is_at_one_height(visit, ordinary, width):
+    """Rows are whole pixels high, as a cell that stays in sight is rounded by itself."""
+    heights = visit(ordinary, width)(
+        "return [...document.querySelectorAll('table tr')].filter(e => e.checkVisibility())"
+        " .map(row => row.getBoundingClientRect().height)"
+    )
+    assert len(heights) > 10
+    assert [height for height in heights if abs(height - round(height)) > 0.01] == []
+    rules = visit(ordinary, width)(
+        "return [...document.querySelectorAll('thead th')].map(e => getComputedStyle(e)"
+        " .borderBottomWidth)"
+    )
+    assert set(rules) == {"0px"}  # the cells below have it, which cover what is above
+
+
+@pytest.mark.parametrize("width", [PHONE, 768])
+def test_what_is_touched_is_large_enough_for_a_finger(visit, ordinary, width):
+    visit = visit(ordinary, width)
+    visit.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    sizes = visit(
+        "return [...document.querySelectorAll('nav a, summary')].map(e => {"
+        " const box = e.getBoundingClientRect(); return [box.width, box.height] })"
+    )
+    visit.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert len(sizes) > 8
+    assert all(width >= 44 and height >= 44 for width, height in sizes), sizes
+
+
+def test_labels_of_figures_lie_on_no_curve(visit, ordinary):
+    for width in (PHONE, DESKTOP):
+        places = visit(ordinary, width)(
+            "const box = e => e.getBoundingClientRect();"
+            "return [...document.querySelectorAll('figure svg')].flatMap(svg => {"
+            "  const dashed = [...svg.querySelectorAll('[stroke-dasharray]')];"
+            "  const end = Math.max(...dashed.map(e => box(e).right));"
+            "  return [...svg.querySelectorAll('text')].filter(e => /gram/.test(e.textContent))"
+            "   .map(e => box(e).left - end) })"
+        )
+        assert len(places) == len(ordinary.comparison.drawn_baselines)
+        assert min(places) > 0
+
+
 # --- hostile text -------------------------------------------------------------------------------
 
 
@@ -273,7 +335,7 @@ def test_no_hostile_text_becomes_anything_else(visit, hostile):
         "return [...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())"
     )
     assert not [name for name in attributes if name.startswith("on") or name in ("src", "{{7}}")]
-    assert visit("return document.title").startswith("The ladder on a<b onclick=x>&amp;{{7}}")
+    assert visit("return document.title").startswith("The ladder on “a<b onclick=x>&amp;{{7}}")
 
 
 def test_hostile_text_is_read_as_it_was_written(visit, hostile):
@@ -290,7 +352,7 @@ def test_hostile_text_is_read_as_it_was_written(visit, hostile):
     written = [as_shown(text) for text in hostile.samples.texts.values()]
     assert texts(".sample") == written
     name = hostile.comparison.data
-    assert texts("h1 bdi") == [f"The ladder on {name}"]
+    assert texts("h1 bdi") == [name]
     settings = ["iters=4", "eval_interval=2", "eval_iters=1"]  # those of the runs
     more = format_command("compare", train=True, seeds=3, data=name, set_=settings)
     assert texts(".findings code") == [more]

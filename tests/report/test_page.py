@@ -36,9 +36,9 @@ def page(request):
     return request.getfixturevalue(request.param)
 
 
-def rows_of(text):
-    """The cells of each row of the table of all figures."""
-    table = re.search(r"<table>(.*?)</table>", text, re.S).group(1)
+def rows_of(text, number=0):
+    """The cells of each row of a table: the first has all figures, the second those of training."""
+    table = re.findall(r"<table>(.*?)</table>", text, re.S)[number]
     return [
         [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
         for row in re.findall(r"<tr>.*?</tr>", table, re.S)
@@ -84,6 +84,10 @@ def test_the_same_comparison_gives_the_same_bytes(lasting, ordinary, monkeypatch
 def test_figures_in_the_table_are_those_of_the_comparison(ordinary):
     comparison = ordinary.comparison
     head, *body = rows_of(ordinary.text)
+    assert head == [
+        "model", "bits/char", "gain (nats)", "parameters", "train (nats)", "validation (nats)",
+        "perplexity",
+    ]  # fmt: skip
     assert len(body) == len(comparison.rows) + len(comparison.others) == 7
     for row, cells in zip((*comparison.rows, *comparison.others), body, strict=True):
         shown = dict(zip(head, cells, strict=True))
@@ -92,12 +96,88 @@ def test_figures_in_the_table_are_those_of_the_comparison(ordinary):
         assert shown["bits/char"] == f"{row.bits_per_character:.3f}"
         alike = row in comparison.rows
         spread = f" ± {row.val_spread:.4f}" if row.val_spread else ""
-        assert shown["validation"] == (f"{row.val_loss:.4f}{spread}" if alike else "")
-        assert shown["gain"] == row.formatted_gain
+        assert shown["validation (nats)"] == (f"{row.val_loss:.4f}{spread}" if alike else "")
+        assert shown["gain (nats)"] == row.formatted_gain
         assert (row.gain is None) == (row is comparison.rows[0] or not alike)
-        assert shown["seeds"] == ", ".join(map(str, row.seeds))
     assert sum(" ± " in cell for cells in body for cell in cells) == 2  # BlocksLM's three seeds
     assert "overfits from" not in head  # nothing to say
+    head, *body = rows_of(ordinary.text, 1)
+    assert head == ["model", "iterations", "seconds", "tokens/s", "seeds"]
+    seeds = [cells[-1] for cells in body]
+    rows = (*comparison.rows, *comparison.others)
+    assert seeds == [", ".join(map(str, row.seeds)) for row in rows]
+
+
+def test_units_stand_with_the_numbers_and_one_sentence_relates_them(ordinary, home, tmp_path):
+    words = words_of(ordinary)
+    relation = "Bits per character and nats measure the same, the surprise of a model: "
+    assert words.count(f"{relation}1 nat = 1.44 bits.") == 1
+    assert words.index(relation) < words.index("bits/char")
+    assert "while training, in nats per character (1 nat = 1.44 bits)." in words
+    assert not re.search("gain, [0-9.]+, is", words)
+    data = prepare(corpus_with_stanzas(), tokenizer="bpe", vocab_size=300)
+    train(data, "BigramLM")
+    tokens = words_of(page_of(data, tmp_path / "tokens.html"))
+    per_token = "bits. The nats are per token of 300 here, and a token may be several characters."
+    assert per_token in tokens
+    assert "The nats are" not in words
+
+
+def test_sequences_are_counted_up_to_the_order(ordinary):
+    words = words_of(ordinary)
+    lowest = ordinary.comparison.lowest_baseline
+    told = f"counts of {lowest.ngrams:,} different sequences of up to {lowest.order} characters."
+    assert told in words
+    assert "stores every different sequence of up to n characters" in words
+    assert '<th scope="col">sequences</th>' in ordinary.text
+
+
+def test_the_name_of_the_data_is_told_from_the_sentence(ordinary, hostile, home, tmp_path):
+    for page in (ordinary, hostile):
+        tree, name = Tree(page.text), page.comparison.data
+        shown = as_shown(name)
+        assert tree.all("title")[0][1] == f"The ladder on “{shown}” – drakegpt"
+        assert tree.all("h1")[0][1] == f"The ladder on “{shown}”"
+        h1 = re.search("<h1>(.*?)</h1>", page.text)[1]
+        assert re.fullmatch("The ladder on “<bdi>[^<>]*</bdi>”", h1)
+        lead = " ".join(tree.all("p", class_="lead")[0][1].split())
+        assert f"a text called “{' '.join(shown.split())}” (" in lead
+        tested = "characters), and tested on the rest, which they never saw (the validation text)."
+        assert tested in lead
+    data = prepare(corpus_with_stanzas())
+    train(data, "GPT1LM", embedding_dim=16, num_layers=1, num_heads=2)
+    alone = Tree(page_of(data, tmp_path / "alone.html").text)
+    assert alone.all("h1")[0][1] == "GPT1LM on “small”"
+    lead = " ".join(alone.all("p", class_="lead")[0][1].split())
+    assert "It was trained on" in lead
+    assert "which it never saw" in lead
+
+
+def test_a_number_is_never_parted_from_its_per_cent_sign(ordinary):
+    (lead,) = (text for _, text in Tree(ordinary.text).all("p", class_="lead"))
+    assert re.findall(r"\d(\s*)%", lead) == [
+        "\u00a0",
+        "\u00a0",
+    ]  # of the split, and of shared lines
+    assert set(re.findall(r"\d(\s*)%", "".join(Tree(ordinary.text).all("main")[0][1]))) <= {
+        "\u00a0"
+    }
+
+
+def test_the_glossary_begins_with_what_beginners_know(ordinary):
+    text = re.search(r'<dl class="glossary">(.*?)</dl>', ordinary.text, re.S)[1]
+    entries = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    bits = entries["bits per character"]
+    assert "nat" not in bits
+    assert bits.index("coin toss") < bits.index("As a formula")
+    for name in ("nat", "perplexity", "surprisal"):
+        assert entries[name].index("As a formula") > 40
+    for name in ("iteration", "Kneser-Ney", "validation text, held-out text", "network"):
+        assert name in entries
+    assert "weight" not in entries["parameter"] + entries["layer, head"]
+    assert "two meanings" in entries["weight"]
+    references = {given["href"] for given, _ in Tree(ordinary.text).all("a")}
+    assert {"#term-bits", "#term-nat", "#term-validation", "#term-parameter"} <= references
 
 
 def test_the_ladder_shows_each_rung_with_its_idea(ordinary, hostile):
@@ -128,7 +208,7 @@ def test_claims_and_floors_are_shown_as_they_are(ordinary):
     assert verdicts == [claim.verdict for claim in claims]
     for baseline in ordinary.comparison.baselines:
         bits, ngrams = f"{baseline.score.bits_per_character:.3f}", f"{baseline.ngrams:,}"
-        cells = "</td><td>".join([f"{baseline.score.loss:.4f}", bits, ngrams])
+        cells = "</td><td>".join([bits, f"{baseline.score.loss:.4f}", ngrams])
         assert f"<td>{cells}</td>" in ordinary.text
 
 

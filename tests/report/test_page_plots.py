@@ -17,6 +17,7 @@ from drakegpt.experiments.plots import draw_curves
 from drakegpt.report.inline_svg import VARIABLES, stand_in_for, to_inline_svg
 from drakegpt.report.plots import (
     LEGEND,
+    SIGN_GAP,
     _spread_out,
     _to_letters,
     assign_marks,
@@ -36,14 +37,42 @@ def test_both_losses_are_drawn_and_baselines_with_validation_alone():
     val, train = drawn(comparison(row("BigramLM", result("r")), baselines=baselines))
     assert "Validation" in val.caption
     assert "Training" in train.caption
-    assert ">2-gram counts<" in val.svg
-    assert ">4-gram counts<" in val.svg
-    assert ">1-gram counts<" not in val.svg
+    assert ">2-gram<" in val.svg
+    assert ">4-gram<" in val.svg
+    assert ">1-gram<" not in val.svg
+    assert "gram" not in train.svg.partition("</desc>")[2]
     assert "counts" not in train.svg
     assert "BigramLM goes from 3.00 at iteration 10 to 2.00 at 20." in val.description
     assert "BigramLM goes from 4.00 at iteration 10 to 3.00 at 20." in train.description
     assert "Dashed line: 2-gram counts, 3.10. Dashed line: 4-gram counts, 1.90." in val.description
     assert "counts" not in train.description
+
+
+@pytest.fixture
+def annotations(monkeypatch):
+    """The texts beside lines, and their places in the axes."""
+    places, annotate = {}, Axes.annotate
+
+    def noting(axes, text, *data, xytext, **look):
+        places[text] = xytext
+        return annotate(axes, text, *data, xytext=xytext, **look)
+
+    monkeypatch.setattr(Axes, "annotate", noting)
+    return places
+
+
+def test_what_a_dashed_line_is_stands_beside_the_axes_where_no_curve_is(annotations):
+    """Also where it is as low as the end of a curve."""
+    baselines = tuple(
+        Baseline(order, 8, Score(loss, 9, 9), 99) for order, loss in ((2, 2.1), (3, 2.05), (4, 2.0))
+    )
+    rows = [row(model, result(model)) for model in LADDER]
+    drawn(comparison(*rows, baselines=baselines))
+    assert annotations.keys() == {*"123456", "2-gram", "3-gram", "4-gram"}
+    assert {x for x, _ in annotations.values()} == {1.04}
+    # The training loss is drawn after it, with signs alone.
+    drawn_last = sorted(y for text, (_, y) in annotations.items() if "gram" in text)
+    assert all(b - a >= SIGN_GAP - 1e-9 for a, b in pairwise(drawn_last))
 
 
 def of_tail(name):
@@ -65,7 +94,7 @@ def test_a_curve_of_the_tail_is_not_said_to_be_of_validation():
     assert both[0].caption == ("Validation or held-out tail loss while training (tail: BlocksLM)")
     assert "BlocksLM (tail) goes from" in both[0].description
     assert "BigramLM goes from" in both[0].description
-    assert "4-gram counts" in both[0].svg
+    assert ">4-gram<" in both[0].svg
     assert LEGEND["tail"] not in explain_signs(drawn(comparison(plain, baselines=baselines)))
 
 

@@ -56,7 +56,7 @@ def test_the_descent_and_its_largest_step():
     _, descent, *_ = told(*rows)
     assert descent == (
         "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.400 nats; the "
-        "largest gain, 0.300, is MultiHeadAttentionLM's: look back in several ways at once."
+        "largest gain, 0.300 nats, is MultiHeadAttentionLM's: look back in several ways at once."
     )
     _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1))
     assert descent == (
@@ -88,7 +88,8 @@ def test_what_counting_reaches_and_keeps():
     baselines = (bits(1, 5.0), bits(2, 3.5), dataclasses.replace(bits(3, 2.5), ngrams=12_673))
     assert (
         "The best n-gram baseline reaches 2.500 bits per character, with counts of 12,673 "
-        "different n-grams of up to 3 characters." in told(of("BigramLM", 2.0), baselines=baselines)
+        "different sequences of up to 3 characters."
+        in told(of("BigramLM", 2.0), baselines=baselines)
     )
     alone = told(of("BigramLM", 2.0), baselines=baselines[:1])
     assert any(s.endswith("with counts of 99 different characters.") for s in alone)
