@@ -113,4 +113,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):
+    # Pages keep games in the browser, and all files share one storage.
+    kept = {"origin": "file://", "storageTypes": "local_storage"}
+    chromium.execute_cdp_cmd("Storage.clearDataForOrigin", kept)
     return lambda page, *how, **given: Visit(chromium, page.path.as_uri(), *how, **given)

@@ -384,7 +384,7 @@ def test_guesses_are_counted_and_models_are_scored_at_the_same_places(visit, liv
     visit.wait_for("return document.querySelectorAll('.player b')[1].textContent !== '–'")
     assert texts(visit, '[data-view="guess"] .window')[0].endswith(held["text"][:count][-8:])
     told = texts(visit, ".player")
-    assert re.match(r"You0\.\d \(0\.\d to 0\.\d\) bits 1\.1 guesses", told[0])
+    assert re.match(r"Youabout 0\.\d bits 1\.1 guesses", told[0])
     assert "far too few" in texts(visit, ".result > .note")[0]
     by_label = {model["label"]: model for model in models_of(living)["models"]}
     for run in living.runs:
@@ -397,8 +397,6 @@ def test_guesses_are_counted_and_models_are_scored_at_the_same_places(visit, liv
         assert by_label[run.config.model]
         (row,) = [each for each in told if re.match(rf"\S {run.config.model}\d", each)]
         assert abs(float(re.search(r"(\d+\.\d\d) bits", row)[1]) - float(bits)) < 0.006
-    press(visit, "guess", "Start again")
-    visit.wait_for("return document.querySelector('.player b').textContent === '–'")
 
 
 def named(letter):
@@ -412,9 +410,272 @@ def test_what_was_given_up_does_not_count(visit, living):
     see(visit, "guess")
     press(visit, "guess", "Show it")
     (status,) = texts(visit, '[data-view="guess"] .status')
-    assert status == f"It was {named(held[0])}. It does not count, for nobody."
+    assert status == f"It was {named(held[0])}. It counts for no one."
     assert texts(visit, ".player .score")[0].startswith("–")
     assert texts(visit, '[data-view="guess"] .window')[0].endswith(held[0])
+
+
+def wait_for_scores(visit, count):
+    """Wait until all players are scored after `count` letters; return what is said of each."""
+    wait_for_text(visit, ".result > .note", "letter" if count == 1 else f"{count} letters")
+    visit.wait_for(
+        "return ![...document.querySelectorAll('.player .score')].some(e => e.textContent === '– ')"
+        " && !document.querySelector('.latest .now').textContent.includes('…')"
+    )
+    return texts(visit, ".player")
+
+
+def load_again(visit):
+    visit.driver.refresh()
+    see(visit, "guess")
+
+
+def stored_games(visit):
+    return visit("return {...localStorage}")
+
+
+def window_of(visit):
+    return texts(visit, '[data-view="guess"] .window')[0]
+
+
+def test_a_game_goes_on_after_a_reload(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living)
+    see(visit, "guess")
+    assert stored_games(visit) == {}
+    wrong = [letter for letter in "qzx" if letter not in held[:7]]
+    guess(visit, wrong[0])
+    for letter in held[:6]:
+        guess(visit, letter)
+    guess(visit, wrong[1])
+    before = wait_for_scores(visit, 6)
+    shown = window_of(visit)
+    load_again(visit)
+    assert window_of(visit) == shown
+    assert texts(visit, ".letter[aria-disabled=true]") == [wrong[1]]
+    assert wait_for_scores(visit, 6) == before
+    assert "This browser keeps the game." in texts(visit, "[data-view=guess] > .note")[0]
+    guess(visit, held[6])
+    assert wait_for_scores(visit, 7)[0] != before[0]
+    press(visit, "guess", "Next text")
+    shown = window_of(visit)
+    load_again(visit)
+    assert window_of(visit) == shown
+    assert visit.said() == []
+
+
+def test_starting_again_asks_and_forgets_the_game(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living)
+    see(visit, "guess")
+    guess(visit, held[0])
+    wait_for_scores(visit, 1)
+    label = "return document.querySelector('.asking').textContent"
+    press(visit, "guess", "Start again")
+    assert visit(label) == "Really start again?"
+    guess(visit, held[1])
+    assert visit(label) == "Start again"
+    press(visit, "guess", "Start again")
+    visit.wait_for(f"{label} === 'Start again'")
+    assert len(stored_games(visit)) == 1
+    wait_for_scores(visit, 2)
+    width = "return document.querySelector('.asking').offsetWidth"
+    calm = visit(width)
+    press(visit, "guess", "Start again")
+    assert visit(width) == calm
+    press(visit, "guess", "Really start again?")
+    visit.wait_for("return document.querySelector('.player .score').textContent === '– '")
+    assert visit(label) == "Start again"
+    assert stored_games(visit) == {}
+    load_again(visit)
+    assert texts(visit, ".player .score")[0] == "– "
+
+
+DAMAGED_GAMES = (
+    "", "{", "null", "3", "[]", "{}",
+    {"at": -1}, {"at": 0}, {"at": 1e9}, {"at": 1001.5}, {"at": "1001"}, {"at": None},
+    {"ranks": [1, 2]}, {"ranks": [0]}, {"ranks": [1e6]}, {"ranks": ["1"]}, {"ranks": [None]},
+    {"ranks": 1}, {"places": [1e9]}, {"places": [-1]}, {"places": []}, {"places": {"length": 1}},
+    {"tried": ["<b>"]}, {"tried": [1]}, {"tried": ["z", "z"]}, {"tried": "z"}, {"tried": None},
+)  # fmt: skip
+
+
+def test_a_stored_game_that_does_not_fit_is_ignored(visit, living):
+    held = models_of(living)["heldOut"]
+    visit = visit(living)
+    see(visit, "guess")
+    guess(visit, held["text"][0])
+    ((key, kept),) = stored_games(visit).items()
+    for damage in DAMAGED_GAMES:
+        stored = damage if isinstance(damage, str) else json.dumps(json.loads(kept) | damage)
+        visit("localStorage.setItem(...arguments)", key, stored)
+        load_again(visit)
+        assert window_of(visit) == held["before"][-180:], damage
+        assert texts(visit, ".player .score")[0] == "– ", damage
+        assert not texts(visit, ".failure"), damage
+    visit("localStorage.setItem(...arguments)", key, kept)
+    load_again(visit)
+    assert window_of(visit).endswith(held["text"][0])
+    assert visit.said() == []
+
+
+def test_each_page_keeps_its_own_game(visit, living, living_hostile):
+    for count, page in enumerate((living, living_hostile), 1):
+        there = visit(page)
+        see(there, "guess")
+        assert texts(there, ".player .score")[0] == "– "
+        guess(there, models_of(page)["heldOut"]["text"][0])
+        assert len(stored_games(there)) == count
+
+
+@pytest.mark.parametrize("refused", ["get localStorage", "setItem"])
+def test_a_browser_that_stores_nothing_is_told_of(visit, living, chromium, refused):
+    refuse = {
+        "get localStorage": "Object.defineProperty(window, 'localStorage', {get() { throw no }})",
+        "setItem": "Storage.prototype.setItem = () => { throw no }",
+    }[refused]
+    source = f"const no = new DOMException('no', 'SecurityError'); {refuse}"
+    added = chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    try:
+        visit = visit(living)
+        see(visit, "guess")
+        guess(visit, models_of(living)["heldOut"]["text"][0])
+        wait_for_scores(visit, 1)
+        assert "does not keep the game" in texts(visit, "[data-view=guess] > .note")[0]
+        assert visit.said() == []
+    finally:
+        chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def test_what_the_others_needed_goes_with_the_text(visit, living):
+    visit = visit(living)
+    see(visit, "guess")
+    guess(visit, models_of(living)["heldOut"]["text"][0])
+    wait_for_scores(visit, 1)
+    assert texts(visit, ".latest .now")[0].startswith("The others had it at guess")
+    press(visit, "guess", "Next text")
+    assert texts(visit, ".latest .now") == [""]
+    visit.driver.execute_async_script("setTimeout(arguments[0], 500)")
+    assert texts(visit, ".latest .now") == [""]
+
+
+def tall_phone(visit):
+    size = {"width": PHONE, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    visit.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def test_a_phone_shows_letter_score_and_keys_at_once_and_nothing_moves(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living, PHONE)
+    tall_phone(visit)
+    see(visit, "guess")
+    visit("document.querySelector('.gap').focus({preventScroll: true})")
+    tops = (
+        "return ['.gap', '.short', '.keys', '.asking'].map(kind =>"
+        " document.querySelector(kind).getBoundingClientRect().top + scrollY)"
+    )
+    _, *first = visit(tops)
+    # The text stands in its frame; what is below it may not move.
+    visit("document.querySelector('.window').scrollIntoView()")
+    seen = (
+        "return ['.gap', '.short', '.keys'].every(kind => { const {top, bottom} ="
+        " document.querySelector(kind).getBoundingClientRect();"
+        " return 0 <= top && bottom <= innerHeight && bottom - top > 10; })"
+    )
+    assert visit(seen)
+    for count, letter in enumerate(held[:8], 1):
+        for wrong in [other for other in "abcdefghijklmnopqrstuvwxyz" if other != letter][:20]:
+            guess(visit, wrong)
+            assert visit(tops)[1:] == first
+        guess(visit, letter)
+        assert visit(tops)[1:] == first
+        wait_for_scores(visit, count)
+        assert visit(tops)[1:] == first
+    sizes = "return [...document.querySelectorAll('.letter')].map(letter => letter.offsetHeight)"
+    assert min(visit(sizes)) >= 44
+
+
+def test_the_score_stands_in_a_line_above_the_keys(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living, PHONE)
+    see(visit, "guess")
+    assert texts(visit, ".short .now") == ["Your score comes here."]
+    for letter in held[:4]:
+        guess(visit, letter)
+    wait_for_scores(visit, 4)
+    number = r"(\d+\.\d)"
+    said = rf"You 1\.0 · (\w+) {number} · counting {number} guesses on average, 4 letters"
+    (line,) = texts(visit, ".short .now")
+    label, model, counting = re.fullmatch(said, line).groups()
+    best = min(models_of(living)["models"], key=lambda each: (each["tokenizer"], each["bits"]))
+    assert label == best["label"]
+    told = wait_for_scores(visit, 4)
+    assert any(re.search(rf"{label}.* {model} guesses", each) for each in told)
+    assert any(re.search(rf"^Counting.* {counting} guesses", each) for each in told)
+    guess(visit, held[4])
+    wait_for_scores(visit, 5)
+    said = rf"You {number} · {label} {number} · counting {number} bits per letter, 5 letters"
+    assert re.fullmatch(said, texts(visit, ".short .now")[0])
+
+
+def test_your_bar_begins_at_zero_and_has_a_range(visit, living):
+    held = models_of(living)["heldOut"]["text"]
+    visit = visit(living)
+    see(visit, "guess")
+    wrong = [letter for letter in "qzx" if letter not in held[:8]]
+    guess(visit, wrong[0])
+    for letter in held[:3]:
+        guess(visit, letter)
+    guess(visit, wrong[0])
+    guess(visit, wrong[1])
+    for letter in held[3:8]:
+        guess(visit, letter)
+    wait_for_scores(visit, 8)
+    (note,) = texts(visit, ".result > .note")
+    said = r"Your bits can only be estimated from your guesses: probably between (.\..) and (.\..) "
+    low, high = map(float, re.search(said, note).groups())
+    assert "The others have no range" in note
+    assert "known exactly" in note
+    boxes = visit(
+        "return [...document.querySelectorAll('.meter')].map(meter => [meter, ...meter.children]"
+        ".map(part => part.getBoundingClientRect()).map(box => [box.left, box.right]))"
+    )
+    assert all(bar[0] == meter[0] for meter, bar, _ in boxes)
+    (meter, bar, around), *others = boxes
+    assert around[0] < bar[1] < around[1]
+    assert all(mark == [0, 0] for *_, mark in others)
+    width = meter[1] - meter[0]
+    of_range = (around[1] - around[0]) / width
+    top = (high - low) / of_range
+    assert (around[0] - meter[0]) / width * top == pytest.approx(low, abs=0.15)
+    assert (bar[1] - bar[0]) / width * top == pytest.approx((low + high) / 2, abs=0.3)
+    assert violations(visit) == {}
+
+
+def test_rare_keys_stand_behind_one(visit, living_hostile):
+    visit = visit(living_hostile, PHONE)
+    see(visit, "guess")
+    seen = (
+        "return [...document.querySelectorAll('.letter')].filter(e => e.checkVisibility("
+        "{visibilityProperty: true})).map(e => e.textContent)"
+    )
+    (door,) = [each for each in visit(seen) if each.endswith("…")]
+    letters = visit(seen)
+    assert {"a", "!", "␣"} <= set(letters)
+    assert "<" not in letters
+    height = "return document.querySelector('.keys').offsetHeight"
+    before = visit(height)
+    visit("document.activeElement.blur()")
+    press(visit, "guess", door)
+    signs = visit(seen)
+    assert "<" in signs
+    assert not set(signs) & {"a", ",", "␣", door}
+    assert visit(height) == before
+    press(visit, "guess", "<")
+    (wrong,) = texts(visit, ".letter[aria-disabled=true]")
+    assert wrong == "<"
+    press(visit, "guess", "Show it")
+    assert visit(seen)[-1] == door
 
 
 # --- surprise ------------------------------------------------------------------------------------
