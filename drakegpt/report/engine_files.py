@@ -10,7 +10,8 @@ from importlib import resources
 # Each file uses only what stands before it.
 ENGINE = ("weights", "models", "tokenizers", "sampling", "ngrams", "guesses", "worker")
 VIEWS = (
-    "elements", "page", "write", "ladder", "guess", "surprise", "attention", "learning",
+    "elements", "page", "write", "ladder", "guess_game", "guess_board", "guess_result", "guess",
+    "surprise", "attention", "learning",
 )  # fmt: skip
 
 
