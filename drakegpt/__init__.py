@@ -12,6 +12,7 @@ The command line is one way to use it; in a notebook or a script it is a library
     again = dg.load_run(run.name)  # every run is kept, and found by its name
     comparison = dg.compare(data, train=True, iters=2000, seed=1)
     print([(row.model, row.val_loss) for row in comparison.rows])
+    dg.export_page("page.html", data=data)  # one file in which the models run, in any browser
 
 `dg.fetch("shakespeare")` downloads a text; nothing else uses the network. Names are imported when
 they are first used, so that `import drakegpt` does not load PyTorch.
@@ -24,12 +25,21 @@ from drakegpt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from drakegpt.config import ModelConfig, TrainConfig
-    from drakegpt.library import compare, fetch, generate, load_dataset, load_run, train
+    from drakegpt.library import (
+        compare,
+        export_page,
+        fetch,
+        generate,
+        load_dataset,
+        load_run,
+        train,
+    )
 
 __all__ = [
     "ModelConfig",
     "TrainConfig",
     "compare",
+    "export_page",
     "fetch",
     "generate",
     "load_dataset",

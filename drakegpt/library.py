@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from drakegpt import files
 from drakegpt.compute.device import choose_device
 from drakegpt.config import SIZES, check_setting, parse_model
 from drakegpt.data import dataset, sources
@@ -30,6 +31,9 @@ from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
 from drakegpt.generation.text import generate_text
 from drakegpt.models.size import count_total_parameters
+from drakegpt.report.contents import choose_runs, collect_contents
+from drakegpt.report.embedded_model import Precision
+from drakegpt.report.target import check_target
 from drakegpt.runs import scores
 from drakegpt.runs.lookup import find_pretrained, find_run
 from drakegpt.runs.mixtures import load_members
@@ -301,6 +305,52 @@ def compare(
     return ladder.compare(prepared, chosen.runs, device, chosen.others, settings)
 
 
+def export_page(
+    path: str | PathLike[str],
+    runs: RunName | Sequence[RunName] | None = None,
+    *,
+    data: Dataset | str | None = None,
+    title: str = "",
+    licence: str = "",
+    prompt: str = "",
+    text: str = "",
+    precision: Precision | None = None,
+    static: bool = False,
+    replace: bool = False,
+) -> int:
+    """Write one HTML file in which models run, in any browser; returns its bytes.
+
+    `runs` are found as by `load_run`; without them it holds what `compare` shows of `data`, or
+    of the default dataset, and the best run. `title` and `licence` stand in the page. `prompt`:
+    of every sample; `text`: to look into, a held-out verse if not given. `precision`: of the
+    weights, by default "int8" from 0.2 million on. `static` leaves the models out; `replace`
+    overwrites a file that is not a page.
+    """
+    if runs is None:
+        runs = []
+    named = [
+        _find_run(run)
+        for run in (runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs])
+    ]
+    for run in named:
+        run.check_finished()
+    if data is None and named:
+        data = named[0].load_dataset()
+    prepared = load_dataset() if data is None else _dataset(data)
+    check_target(Path(path), "path", replace=replace)
+    contents = collect_contents(
+        prepared,
+        choose_runs(prepared, named),
+        prompt=fit_prompt(prompt, prepared.tokenizer, skip_unknown=False).text,
+        named=bool(named),
+        static=static,
+        precision=precision,
+        text=text,
+    )
+    files.write_text(Path(path), contents.render(title=title, licence=licence))
+    return Path(path).stat().st_size
+
+
 class _Reports(Observer):
     """Passes on the reports of each run that is trained in this process."""
 
@@ -330,6 +380,10 @@ def _check_ladder_settings(settings: dict[str, Any]) -> None:
             check_setting(name, value)
         if name in ("model", "data", "bits", "init_from", "tie_embeddings"):
             raise UsageError(f"compare takes no {name}.", "Leave it out.")
+
+
+def _find_run(run: RunName) -> Run:
+    return run if isinstance(run, Run) else find_run(os.fspath(run))
 
 
 def _find_pretrained(run: RunName | None) -> PretrainedModel:

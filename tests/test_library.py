@@ -35,15 +35,17 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_example_in_the_documentation_works(capfd):
+def test_the_example_in_the_documentation_works(capfd, tmp_path, monkeypatch):
     """As it stands there, but for the number of iterations."""
     example = textwrap.dedent(re.search(r"^    .*?(?=^\S)", dg.__doc__, re.M | re.S)[0])
     lines = [line for line in example.splitlines() if line]
     assert len(lines) <= 10
     given = {}
+    monkeypatch.chdir(tmp_path)
     exec(example.replace("iters=2000", "iters=20, eval_iters=2"), given)
     assert given["run"].name == given["again"].name
     assert [row.model for row in given["comparison"].rows] == list(LADDER)
+    assert "TransformerLM" in (tmp_path / "page.html").read_text(encoding="utf-8")
     shown = capfd.readouterr()
     assert shown.out.count("late night") == 1
     assert shown.err == ""

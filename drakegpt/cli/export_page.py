@@ -1,18 +1,13 @@
 """`drakegpt export page`: one file in which trained models run, for any browser."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from drakegpt.cli import console, options
 from drakegpt.cli.inputs import find_finished_run, load_dataset, read_text_file
 from drakegpt.errors import UsageError
-
-if TYPE_CHECKING:
-    from drakegpt.data.dataset import Dataset
-    from drakegpt.experiments.ladder import Selection
-    from drakegpt.runs.run import Run
 
 MOST_CHARACTERS = 2000  # of a text that the views begin with
 
@@ -65,12 +60,9 @@ def page(
     """
     from drakegpt import files
     from drakegpt.cli.progress import counting
-    from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
-    from drakegpt.report.live import describe_left_out, make_live
-    from drakegpt.report.originality import judge_runs
-    from drakegpt.report.page import render
-    from drakegpt.report.samples import generate_samples
+    from drakegpt.report.contents import choose_runs, collect_contents
+    from drakegpt.report.live import describe_left_out
     from drakegpt.report.target import check_target
 
     begin_with = _read_text(text, text_file)
@@ -79,31 +71,19 @@ def page(
     path = output or Path(f"{dataset.name}.html")
     check_target(path, "--output", replace=force)
     files.remove_leftovers(path.absolute().parent)
-    selection = _select(dataset, runs)
-    together = selection.by_row
-    firsts = [first for first, *_ in together]
     known_prompt = fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
     with counting("Page", quiet=quiet) as progress:
-        comparison = compare(dataset, selection.runs, others=selection.others, progress=progress)
-        if runs:
-            comparison = comparison.without_missing()
-        samples = generate_samples(firsts, known_prompt)
-        live = None if static else make_live(
-            dataset, comparison, together, samples,
-            precision=precision, text=begin_with, all_of_them=bool(runs), progress=progress,
+        contents = collect_contents(
+            dataset, choose_runs(dataset, runs), prompt=known_prompt, named=bool(runs),
+            static=static, precision=precision, text=begin_with, progress=progress,
         )  # fmt: skip
-        lowest = comparison.lowest_row.runs[0]
-        originality = judge_runs(firsts, lowest, dataset, progress=progress)
-    rendered = render(
-        dataset, comparison, together, samples,
-        originality=originality, live=live, title=title, licence=licence,
-    )  # fmt: skip
-    files.write_text(path, rendered)
-    if not static and (left_out := describe_left_out(live)):
+    files.write_text(path, contents.render(title=title, licence=licence))
+    if not static and (left_out := describe_left_out(contents.live)):
         console.warn(left_out)
     size = path.stat().st_size
     if json:
-        console.show_json({"page": str(path), "bytes": size, "runs": [run.name for run in firsts]})
+        shown = [first.name for first, *_ in contents.runs]
+        console.show_json({"page": str(path), "bytes": size, "runs": shown})
         return
     console.show(f"{path}: {size / 1e6:.1f} MB. Open it in a browser; it needs nothing else.")
 
@@ -121,29 +101,3 @@ def _read_text(text: str, file: Path | None) -> str:
             "Give a shorter one: a verse is enough to look into.",
         )
     return text
-
-
-def _select(dataset: "Dataset", named: "list[Run]") -> "Selection":
-    """Select the named runs, or else those of `compare` and the best run on the same text."""
-    from drakegpt.config import SIZES
-    from drakegpt.experiments.ladder import arrange_runs, select_ladder
-    from drakegpt.runs.lookup import find_run
-
-    if named:
-        for run in named:
-            _check_text(run, dataset)
-        return arrange_runs(named)
-    selection = select_ladder(dataset, SIZES, {}, None)
-    best = find_run(None, data=dataset.name)
-    shown = [run.name for of_row in selection.by_row for run in of_row]
-    return selection if best.name in shown or not best.finished else selection.add(best)
-
-
-def _check_text(run: "Run", dataset: "Dataset") -> None:
-    """Raise `UsageError` if a run was trained on another text than the page is of."""
-    own = run.load_dataset().metadata
-    if (own.text_sha256, own.split) != (dataset.metadata.text_sha256, dataset.metadata.split):
-        raise UsageError(
-            f"{run.name} was trained on '{run.config.data}', another text than '{dataset.name}'.",
-            "Losses on different texts cannot be compared: make a page of each.",
-        )

@@ -7,7 +7,9 @@ import pytest
 from learning import prepare, record, train
 from report_pages import corpus_with_stanzas
 
+import drakegpt as dg
 from drakegpt.config import resolve
+from drakegpt.errors import UsageError
 from drakegpt.report import live
 from drakegpt.runs.create import create_run
 
@@ -70,6 +72,26 @@ def test_compare_writes_the_same_page(drakegpt, data, tmp_path):
     assert drakegpt("compare", "--html", pages[0]).code == 0
     assert drakegpt("export", "page", "--output", pages[1]).code == 0
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_the_library_writes_the_same_page(drakegpt, data, tmp_path):
+    runs = [train(data, model) for model in ("BigramLM", "TransformerLM")]
+    ours, theirs = tmp_path / "ours.html", tmp_path / "theirs.html"
+    for names, given, options in (
+        ((), {}, ()),
+        ([run.name for run in runs], {"title": "Two", "prompt": "the "}, ("--title", "Two")),
+    ):
+        size = dg.export_page(ours, names or None, **given)
+        prompt = ("--prompt", given["prompt"]) if "prompt" in given else ()
+        assert drakegpt("export", "page", *names, "--output", theirs, *options, *prompt).code == 0
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert ours.stat().st_size == size
+    assert dg.export_page(ours, runs[0], static=True) < size
+    ours.write_text("mine")
+    with pytest.raises(UsageError, match="is not a page of drakegpt"):
+        dg.export_page(ours)
+    assert ours.read_text() == "mine"
+    assert dg.export_page(ours, replace=True) > 1000
 
 
 def test_other_commands_name_it_as_a_next_step(drakegpt, data, tmp_path):

@@ -63,12 +63,9 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     """Compare the runs that the request chooses, trained first if it says so, and show it all."""
     from drakegpt.cli.progress import counting
     from drakegpt.experiments.claims import check_claims
-    from drakegpt.experiments.ladder import compare
     from drakegpt.generation.prompt import fit_prompt
-    from drakegpt.report import page
-    from drakegpt.report.live import describe_left_out, make_live
-    from drakegpt.report.originality import judge_runs
-    from drakegpt.report.samples import generate_samples
+    from drakegpt.report.contents import collect_contents
+    from drakegpt.report.live import describe_left_out
     from drakegpt.report.target import check_target
 
     prompt = fit_prompt(request.prompt, dataset.tokenizer, skip_unknown=False).text
@@ -80,26 +77,20 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     if not request.json:
         count = sum(map(len, together))
         console.note(f"Scoring {pluralize(count, 'run')} on the whole of '{dataset.name}'.")
-    firsts, is_live = [first for first, *_ in together], bool(request.html and not request.static)
+    static = request.static or not request.html
     with counting("Comparison", quiet=request.quiet or request.json) as progress:
-        comparison = compare(
-            dataset, chosen.runs, device, chosen.others, request.settings, progress
-        )
-        samples = generate_samples(firsts, prompt, device)
-        lowest = comparison.lowest_row.runs[0]
-        originality = judge_runs(firsts, lowest, dataset, device, progress)
-        live = None
-        if is_live:
-            live = make_live(dataset, comparison, together, samples, progress=progress)
+        contents = collect_contents(
+            dataset, chosen, prompt=prompt, device_name=device, settings=request.settings,
+            static=static, progress=progress,
+        )  # fmt: skip
+    comparison, samples, originality = contents.comparison, contents.samples, contents.originality
     claims = check_claims(comparison.rows) if request.claims else None
     if request.html:
-        text = page.render(
-            dataset, comparison, together, samples, device, claims or (), originality, live=live
-        )
+        text = contents.render(claims=claims or ())
         # Training may have taken hours.
         check_target(request.html, "--html", replace=request.force)
         files.write_text(request.html, text)
-        if is_live and (left_out := describe_left_out(live)):
+        if not static and (left_out := describe_left_out(contents.live)):
             console.warn(left_out)
     figures = _draw_figures(comparison)
     if request.json:
