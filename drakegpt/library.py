@@ -21,6 +21,7 @@ from drakegpt.config import SIZES, check_setting, parse_model
 from drakegpt.data import dataset, sources
 from drakegpt.data.corpus import StageProgress
 from drakegpt.data.dataset import Dataset
+from drakegpt.data.known_sources import SOURCES
 from drakegpt.display import Displayable, Table
 from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.experiments import ladder
@@ -158,7 +159,7 @@ def load_dataset(
     if as_prepared and (wanted is None or wanted in dataset.list_names()):
         return sources.load_or_prepare_sample(wanted)[0]
     wanted = wanted or "sample"
-    if (known := sources.SOURCES.get(wanted)) and not known.bundled:
+    if (known := SOURCES.get(wanted)) and not known.bundled:
         raise CorpusError(
             f"'{wanted}' has not been fetched with these settings; load_dataset downloads nothing.",
             f"Fetch it first, with the same settings: drakegpt.fetch({wanted!r}).",

@@ -142,7 +142,8 @@ def _describe_outcome(fetched: "Fetched") -> str:
 def list_(json: options.Json = False) -> None:
     """List the datasets, and the sources that can be fetched."""
     from drakegpt.cli.tables import Column, show_table
-    from drakegpt.data import dataset, sources
+    from drakegpt.data import dataset
+    from drakegpt.data.known_sources import SOURCES
 
     datasets: list[Metadata] = []
     damaged: dict[str, str] = {}
@@ -156,7 +157,7 @@ def list_(json: options.Json = False) -> None:
     if json:
         prepared = [asdict(m) | {"default": m.name == default} for m in datasets]
         broken = [{"name": name, "damaged": problem} for name, problem in damaged.items()]
-        known = {name: source.description for name, source in sources.SOURCES.items()}
+        known = {name: source.description for name, source in SOURCES.items()}
         console.show_json({"datasets": prepared, "damaged": broken, "sources": known})
         return
     rows = [(m.name, _describe_size(m), m.prepared_at[:10], m.provenance, "") for m in datasets]
@@ -165,7 +166,7 @@ def list_(json: options.Json = False) -> None:
     rows = [(row[0] + " (default)" * (row[0] == default), *row[1:]) for row in rows]
     rows += [
         (name, "not fetched", "", source.description, "dim")
-        for name, source in sources.SOURCES.items()
+        for name, source in SOURCES.items()
         if name not in listed
     ]
     columns: tuple[Column[tuple[str, ...]], ...] = (

@@ -1,29 +1,21 @@
-"""Sources of texts: Kaggle, a URL, the package itself, or what a user has.
+"""Prepares the text of a source as a dataset: a known source, or what a user has.
 
-`fetch` gets a source's file and prepares its text as a dataset. Each known source is an entry
-of `SOURCES`. A download goes to a temporary folder, a user's file is read in place; neither is
-loaded into memory as a whole.
+A download goes to a temporary folder, a user's file is read in place; neither is loaded into
+memory as a whole.
 
-Not here: the kaggle client (`kaggle`), what a user's path may be (`user_files`), reading a text
-from a file (`corpus`), datasets (`dataset`, `prepare`).
+Not here: the known sources (`known_sources`), what a user's path may be (`user_files`), reading
+a text from a file (`corpus`), datasets (`dataset`, `prepare`).
 """
 
-import hashlib
 import re
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
-from importlib import resources
 from pathlib import Path
 
 from drakegpt import files
-from drakegpt.data import corpus, dataset, kaggle, user_files
+from drakegpt.data import corpus, dataset, user_files
 from drakegpt.data.corpus import (
     LYRIC_COLUMN,
-    ByteProgress,
     CsvColumn,
     File,
     StageProgress,
@@ -31,6 +23,7 @@ from drakegpt.data.corpus import (
 )
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.encodings import Findings
+from drakegpt.data.known_sources import SOURCES, Source
 from drakegpt.data.metadata import Metadata
 from drakegpt.data.prepare import prepare_dataset
 from drakegpt.data.preprocess import SPLITS, report_stage
@@ -38,21 +31,8 @@ from drakegpt.data.tokenizers.bpe import check_vocab_size
 from drakegpt.data.tokenizers.char import CharTokenizer
 from drakegpt.data.tokenizers.load import KINDS
 from drakegpt.data.user_files import Opened
-from drakegpt.errors import FetchError, UsageError, suggest_name
+from drakegpt.errors import UsageError, suggest_name
 from drakegpt.wording import pluralize
-
-TIMEOUT_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Source:
-    """A known source: how to get its file into a folder, and the kind of file."""
-
-    description: str
-    provenance: str
-    download: Callable[[Path, ByteProgress | None], Path]
-    is_csv: bool = True
-    bundled: bool = False  # with drakegpt, so that it needs no network
 
 
 @dataclass(frozen=True)
@@ -285,87 +265,6 @@ def load_or_prepare_sample(name: str | None) -> tuple[Dataset, bool]:
     prepared = fetch("sample").dataset
     dataset.set_default(default or "sample")
     return prepared, True
-
-
-def _download_drake(folder: Path, progress: ByteProgress | None) -> Path:
-    try:
-        return kaggle.download_member(
-            "deepshah16/song-lyrics-dataset", "csv/Drake.csv", folder, progress
-        )
-    except FetchError as error:
-        without = "`drakegpt data fetch sample` needs no network."
-        raise FetchError(error.problem, f"{error.fix} Meanwhile, {without}") from error
-
-
-def _copy_sample(folder: Path, _: ByteProgress | None) -> Path:
-    path = folder / "sample_lyrics.csv"
-    path.write_bytes((resources.files("drakegpt.data") / path.name).read_bytes())
-    return path
-
-
-def download_url(url: str, sha256: str, target: Path, progress: ByteProgress | None = None) -> Path:
-    """Download `url` to the file `target`; returns `target`.
-
-    Raises `FetchError` unless the checksum is `sha256`.
-    """
-    by_hand = f"Download {url} in a browser and run `drakegpt data add FILE --name NAME`."
-    digest = hashlib.sha256()
-    try:
-        with (
-            target.open("wb") as file,
-            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
-        ):
-            total = int(response.headers.get("Content-Length") or 0) or None
-            while chunk := response.read(1 << 16):
-                digest.update(chunk)
-                file.write(chunk)
-                if progress:
-                    progress(file.tell(), total)
-            length = file.tell()
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise FetchError(f"{url} answered {error.code} {error.reason}.", by_hand) from error
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise FetchError(
-            f"{url} could not be reached: {reason}.", f"Check the network, or: {by_hand}"
-        ) from error
-    found = digest.hexdigest()
-    if found != sha256:
-        raise FetchError(
-            f"{url} sent {pluralize(length, 'byte')} with checksum {found[:12]}…, "
-            f"not the expected {sha256[:12]}….",
-            "The download was incomplete or the file has changed; try again, or use your own file.",
-        )
-    return target
-
-
-SHAKESPEARE_URL = (
-    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-)
-SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-
-SOURCES: dict[str, Source] = {
-    "drake": Source(
-        "Song lyrics from Kaggle, as the original project used them",
-        "https://www.kaggle.com/datasets/deepshah16/song-lyrics-dataset, csv/Drake.csv",
-        _download_drake,
-    ),
-    "shakespeare": Source(
-        "Tiny Shakespeare, 1.1 million characters of plays",
-        SHAKESPEARE_URL,
-        lambda folder, progress: download_url(
-            SHAKESPEARE_URL, SHAKESPEARE_SHA256, folder / "input.txt", progress
-        ),
-        is_csv=False,
-    ),
-    "sample": Source(
-        "Original lyrics written for this program; bundled, needs no network",
-        "drakegpt/data/sample_lyrics.csv",
-        _copy_sample,
-        bundled=True,
-    ),
-}
 
 
 def _check_tokenizer(kind: str, vocab_size: int | None) -> None:

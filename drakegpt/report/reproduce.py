@@ -10,8 +10,8 @@ from typing import Any
 
 from drakegpt.config import TrainConfig
 from drakegpt.config.files import to_command
+from drakegpt.data.known_sources import SOURCES
 from drakegpt.data.metadata import Metadata
-from drakegpt.data.sources import SOURCES
 from drakegpt.runs.run import Run
 from drakegpt.wording import format_command
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drakegpt.data import dataset, sources, user_files
+from drakegpt.data import dataset, known_sources, sources, user_files
 from drakegpt.errors import CorpusError, FetchError, UsageError
 
 TEXT = "one two three\nfour five six\n" * 20
@@ -209,7 +209,7 @@ def test_a_download_is_verified_and_reports_progress(tmp_path):
     body = b"to be or not to be\n" * 10_000
     seen = []
     with Web(body) as web:
-        got = sources.download_url(
+        got = known_sources.download_url(
             web.url, hashlib.sha256(body).hexdigest(), tmp_path / "x", lambda *p: seen.append(p)
         )
     assert got.read_bytes() == body
@@ -228,14 +228,14 @@ def test_a_download_is_verified_and_reports_progress(tmp_path):
 )
 def test_failed_downloads_are_explained(web, words, tmp_path):
     with web, pytest.raises(FetchError) as caught:
-        sources.download_url(web.url, "0" * 64, tmp_path / "x")
+        known_sources.download_url(web.url, "0" * 64, tmp_path / "x")
     for word in words:
         assert word in str(caught.value)
 
 
 def test_no_network_is_explained(tmp_path):
     with pytest.raises(FetchError, match="could not be reached") as caught:
-        sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, tmp_path / "x")
+        known_sources.download_url("http://127.0.0.1:9/input.txt", "0" * 64, tmp_path / "x")
     assert "data add FILE" in caught.value.fix
 
 
