@@ -329,8 +329,9 @@ def export_page(
     """
     if runs is None:
         runs = []
+    name = data.name if isinstance(data, Dataset) else data
     named = [
-        _find_run(run)
+        _find_run(run, name)
         for run in (runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs])
     ]
     for run in named:
@@ -338,7 +339,8 @@ def export_page(
     if data is None and named:
         data = named[0].load_dataset()
     prepared = load_dataset() if data is None else _dataset(data)
-    check_target(Path(path), "path", replace=replace)
+    check_target(Path(path), "`path`", "`replace=True`", replace=replace)
+    files.remove_leftovers(Path(path).absolute().parent)
     contents = collect_contents(
         prepared,
         choose_runs(prepared, named),
@@ -383,8 +385,8 @@ def _check_ladder_settings(settings: dict[str, Any]) -> None:
             raise UsageError(f"compare takes no {name}.", "Leave it out.")
 
 
-def _find_run(run: RunName) -> Run:
-    return run if isinstance(run, Run) else find_run(os.fspath(run))
+def _find_run(run: RunName, data: str | None) -> Run:
+    return run if isinstance(run, Run) else find_run(os.fspath(run), data=data)
 
 
 def _find_pretrained(run: RunName | None) -> PretrainedModel:

@@ -45,7 +45,8 @@ def test_the_example_in_the_documentation_works(capfd, tmp_path, monkeypatch):
     exec(example.replace("iters=2000", "iters=20, eval_iters=2"), given)
     assert given["run"].name == given["again"].name
     assert [row.model for row in given["comparison"].rows] == list(LADDER)
-    assert "TransformerLM" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f'"name":"{given["run"].name}","label":"TransformerLM"' in page
     shown = capfd.readouterr()
     assert shown.out.count("late night") == 1
     assert shown.err == ""

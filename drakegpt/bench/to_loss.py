@@ -45,8 +45,6 @@ LAPTOP: dict[str, Any] = {
 }  # fmt: skip
 CHECK_EVERY = 25  # iterations
 
-# Called with what is trained, iterations done, and those in all.
-
 
 @dataclass(frozen=True)
 class Check:

@@ -9,8 +9,6 @@ from drakegpt.cli import console, options
 from drakegpt.cli.inputs import find_finished_run, load_dataset, read_text_file
 from drakegpt.errors import UsageError
 
-MOST_CHARACTERS = 2000  # of a text that the views begin with
-
 
 def page(
     targets: Annotated[
@@ -62,7 +60,6 @@ def page(
     from drakegpt.cli.progress import counting
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report.contents import choose_runs, collect_contents
-    from drakegpt.report.live import describe_left_out
     from drakegpt.report.target import check_target
 
     begin_with = _read_text(text, text_file)
@@ -72,14 +69,12 @@ def page(
     check_target(path, "--output", replace=force)
     files.remove_leftovers(path.absolute().parent)
     known_prompt = fit_prompt(prompt, dataset.tokenizer, skip_unknown=False).text
-    with counting("Page", quiet=quiet) as progress:
+    with counting("Page", quiet=quiet or json) as progress:
         contents = collect_contents(
             dataset, choose_runs(dataset, runs), prompt=known_prompt, named=bool(runs),
             static=static, precision=precision, text=begin_with, progress=progress,
         )  # fmt: skip
     files.write_text(path, contents.render(title=title, licence=licence))
-    if not static and (left_out := describe_left_out(contents.live)):
-        console.warn(left_out)
     size = path.stat().st_size
     if json:
         shown = [first.name for first, *_ in contents.runs]
@@ -89,15 +84,9 @@ def page(
 
 
 def _read_text(text: str, file: Path | None) -> str:
-    """Return the text that the views begin with; raises `UsageError` if it is too long."""
+    """Return the text that the views begin with."""
     if text and file:
         raise UsageError("--text and --text-file are the same.", "Give one of them.")
     if file:
         text = read_text_file(file)
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(
-            f"The text has {len(text):,} characters; a page begins with {MOST_CHARACTERS:,} at "
-            "the most.",
-            "Give a shorter one: a verse is enough to look into.",
-        )
     return text

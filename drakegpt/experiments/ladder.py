@@ -296,6 +296,7 @@ def compare(
     other_rows = tuple(aggregate_runs(of_other, device_name, progress) for of_other in others)
     agreeing = [group for (_, size), group in runs.items() if agrees(group[0], shared[size])]
     compared = agreeing or others
+    progress("scoring n-gram baselines", 0, 1)
     lengths = tuple(sorted({run.config.context_length for group in compared for run in group}))
     return Comparison(
         data.name,

@@ -66,7 +66,8 @@ def collect_facts(run: Run, *, best: bool = False) -> Facts:
         data = run.load_dataset()
     except DrakeGPTError:  # it was removed, or is on another machine
         data = None
-    copied = None if best else read_stored(run)
+    last = run.ending.get("best_iteration") == run.last_evaluation.get("iteration")
+    copied = read_stored(run) if last or not best else None
     return Facts(run, best, data, _find_loss(run, best=best), _find_counts(run, data), copied)
 
 
@@ -209,7 +210,7 @@ def _describe_copying(facts: Facts) -> str:
     if not copied:
         if facts.best:
             measuring = format_command("eval", facts.run.name, originality=True, best=True)
-            return f"Not measured: `{measuring}` does that."
+            return f"Not measured for these weights: `{measuring}` shows it."
         measuring = format_command("export page", facts.run.name)
         return f"Not measured: `{measuring}` does that, and keeps it."
     knows = " That is more than people repeat each other." if copied.memorizes else ""

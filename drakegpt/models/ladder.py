@@ -145,7 +145,7 @@ class BlocksLM(LanguageModel):
     """
 
     idea = "think about what was seen, and look again"
-    limit = "each block replaces what the one before knew, so depth hurts"
+    limit = "each block replaces what the one before knew, so depth can hurt"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

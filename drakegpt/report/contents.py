@@ -5,7 +5,7 @@ Not here: how it is shown (`page`, `cli.compare`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from drakegpt.config import SIZES
 from drakegpt.data.dataset import Dataset
@@ -20,7 +20,7 @@ from drakegpt.experiments.ladder import (
 )
 from drakegpt.progress import Progress, silent
 from drakegpt.report.embedded_model import Precision
-from drakegpt.report.live import Live, make_live
+from drakegpt.report.live import Live, check_text, make_live
 from drakegpt.report.originality import Originality, judge_runs
 from drakegpt.report.page import render
 from drakegpt.report.samples import Samples, generate_samples
@@ -49,14 +49,15 @@ class Contents:
 
 
 def choose_runs(data: Dataset, named: Sequence[Run]) -> Selection:
-    """Choose the named runs, or else those of `compare` and the best run on the same text.
+    """Choose the named runs, each once, or else those of `compare` and the best run on the text.
 
     Raises `UsageError` for a run on another text, and as `find_run` does without any run.
     """
-    for run in named:
+    different = list({run.folder: run for run in named}.values())
+    for run in different:
         _check_text(run, data)
-    if named:
-        return arrange_runs(named)
+    if different:
+        return arrange_runs(different)
     selection = select_ladder(data, SIZES, {}, None)
     best = find_run(None, data=data.name)
     shown = [run.name for of_row in selection.by_row for run in of_row]
@@ -90,7 +91,11 @@ def collect_contents(
     `prompt`: of the samples. `settings`: of the commands that train missing models. `named`:
     the runs were named, so that nothing is said of others, and all must be in the page; else
     as `make_live` has it, where `precision` and `text` are described too. `static`: no models.
+    Raises `UsageError` for a text or a precision that cannot be.
     """
+    check_text(text)
+    if precision not in (None, *(known := get_args(Precision))):
+        raise UsageError(f"There is no precision '{precision}'.", f"Take {', '.join(known)}.")
     runs = selection.by_row
     firsts = [first for first, *_ in runs]
     comparison = compare(data, selection.runs, device_name, selection.others, settings, progress)

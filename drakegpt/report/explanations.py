@@ -34,9 +34,12 @@ def explain(run: Run) -> str:
 
 
 def describe_idea(run: Run) -> str:
-    """Return the idea of a run's model, without dropping if nothing was dropped."""
+    """Return the idea of a run's model; where nothing was dropped at random, it does not say so."""
     kind = MODELS[run.config.model]
     idle = kind.has_dropout and not any(
         (run.config.dropout, run.config.embedding_dropout, run.config.token_dropout)
     )
-    return kind.idea.removesuffix(DROPPING) if idle else kind.idea
+    if not idle:
+        return kind.idea
+    short = kind.idea.removesuffix(DROPPING)
+    return short if short != kind.idea else f"{kind.idea} (here nothing is dropped)"

@@ -7,10 +7,11 @@ Not here: the page around it (`page`), and what the scripts do (`engine`, `views
 """
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -46,7 +47,10 @@ from drakegpt.runs.run import Run
 from drakegpt.runs.stored_samples import choose_samples, list_samples
 from drakegpt.wording import pluralize
 
+log = logging.getLogger("drakegpt")
+
 FORMAT = 1  # of the JSON
+MOST_CHARACTERS = 2000  # of a text that the views begin with; `MOST_TEXT` in `views/page.js`
 # Weights from which models are rounded to 8 bits, if nothing else is asked.
 ROUNDED_FROM = 200_000
 LARGEST = 25_000_000  # bytes of a page: more are slow to send and to open
@@ -67,8 +71,8 @@ class Live:
     script: str
     engine: str
     models: str  # JSON
+    count: int  # of models
     can_guess: bool = True  # there is text to guess, and a model that reads characters
-    left_out: Mapping[str, str] = field(default_factory=dict)  # why a run's model is not in it
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def make_live(
     """Make a page of a comparison live, with the first run of each row.
 
     `None` if no model can be in it: one that diverged cannot, nor one of somebody's own, which
-    the engine does not know.
+    the engine does not know, nor one that is too large. A warning names each, with the reason.
 
     `runs`: of each row of `comparison`, one for each seed. `precision`: of the weights; by default
     `_choose_precisions` has it. `text`: what the views begin with; a verse of the held-out
@@ -124,6 +128,8 @@ def make_live(
     candidates = [_round(run, row, marks[run.name], chosen[run.name]) for run, row in pairs]
     kept = _keep_small(candidates, strict=all_of_them)
     left_out |= {each.run.name: "is too large" for each in candidates if each not in kept}
+    if left_out:
+        log.warning(_describe_left_out(left_out))
     if not kept:
         return None
     tokenizers = [data.tokenizer]
@@ -142,7 +148,7 @@ def make_live(
     }
     can_guess = bool(found["heldOut"]) and any(each.row.per_character for each in kept)
     models = json.dumps(found, separators=(",", ":"), allow_nan=False)
-    return Live(read_views_style(), read_views(), read_engine(), models, can_guess, left_out)
+    return Live(read_views_style(), read_views(), read_engine(), models, len(kept), can_guess)
 
 
 def _find_obstacle(run: Run, row: ResultRow) -> str:
@@ -217,6 +223,7 @@ def _embed(candidate: Candidate, tokenizers: list[Any], progress: Progress) -> d
     """Return a model with all that the page says of it, as plain values."""
     run, row, mark, model = candidate.run, candidate.row, candidate.mark, candidate.model
     data = run.load_dataset()
+    progress(f"embedding {run.name}", 0, 1)
     bits = row.results[0].bits_per_character
     if candidate.rounded:
         bits = _score_rounded(model, data, run.name, progress).bits_per_character
@@ -233,6 +240,7 @@ def _embed(candidate: Candidate, tokenizers: list[Any], progress: Progress) -> d
         "colour": mark.colour,
         "rung": LADDER.index(run.config.model) + 1 if mark.colour != "other" else None,
         "bits": bits,
+        "level": bool(row.gain and row.gain.within_noise),  # with the rung before
         "parameters": row.parameters,
         "precision": _describe_precision(model),
         "tokenizer": _add_tokenizer(tokenizers, run.tokenizer),
@@ -312,9 +320,17 @@ def _choose_text_to_guess(data: Dataset, verse: Verse) -> dict[str, str] | None:
     return None
 
 
-def describe_left_out(live: Live | None) -> str:
-    """Say which models are not in the page, and why; empty if all are."""
-    if live is None:
-        return "no model is in the page: each has diverged, or is one of your own"
-    named = [f"{name}, which {why}" for name, why in live.left_out.items()]
-    return f"{pluralize(len(named), 'model')} not in the page: {'; '.join(named)}" if named else ""
+def _describe_left_out(left_out: Mapping[str, str]) -> str:
+    """Say which models are not in the page, and why."""
+    named = [f"{name}, which {why}" for name, why in left_out.items()]
+    return f"{pluralize(len(named), 'model')} not in the page: {'; '.join(named)}"
+
+
+def check_text(text: str) -> None:
+    """Raise `UsageError` for a text that is too long for the views to begin with."""
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"The text has {len(text):,} characters; a page begins with {MOST_CHARACTERS:,} at "
+            "the most.",
+            "Give a shorter one: a verse is enough to look into.",
+        )

@@ -83,6 +83,7 @@ def judge_runs(
 
     `lowest`: the name of the one with the lowest loss, which is judged with counts too.
     """
+    progress("measuring how much people copy", 0, 1)
     people, device = measure_people(data), choose_device(device_name)
     judged = {run.name: judge_briefly(run, people, device, progress=progress) for run in runs}
     mixed = {

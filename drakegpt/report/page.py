@@ -150,6 +150,7 @@ def render(
         policy=content_security_policy(style, script),
         style=Markup(style),
         live=bool(live),
+        live_models=live.count if live else 0,
         script=Markup(script),
         engine=Markup(engine),
         models=Markup(models.replace("<", r"\u003c")),

@@ -129,7 +129,7 @@ def _describe_overfitting(comparison: Comparison) -> list[str]:
     rows = (*comparison.rows, *comparison.others)
     return [
         f"{row.label} overfits: from about iteration {row.overfits_from:,} on, its validation "
-        "loss rises while its training loss still falls."
+        "loss rises while its training loss does not."
         for row in rows
         if row.overfits_from is not None
     ]

@@ -10,11 +10,13 @@ from drakegpt.wording import quote
 HEAD_BYTES = 2000  # of a page, in which its generator is named
 
 
-def check_target(path: Path, option: str = "--html", *, replace: bool = False) -> None:
+def check_target(
+    path: Path, option: str = "--html", force: str = "--force", *, replace: bool = False
+) -> None:
     """Raise `UsageError` if no page may be written to `path`; changes nothing.
 
-    An existing page may be replaced, any other file with `replace` only. `option`: the one
-    that names the file.
+    An existing page may be replaced, any other file with `replace` only. `option` and `force`:
+    what names the file, and what replaces it.
     """
     folder = path.absolute().parent
     if path.is_symlink():
@@ -35,7 +37,7 @@ def check_target(path: Path, option: str = "--html", *, replace: bool = False) -
     if path.exists() and not replace and not _is_report(path):
         raise UsageError(
             f"{path} exists and is not a page of drakegpt.",
-            f"Name a new file with {option}, or replace this one with --force.",
+            f"Name a new file with {option}, or replace this one with {force}.",
         )
     try:
         with tempfile.TemporaryFile(dir=folder):

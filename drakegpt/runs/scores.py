@@ -45,7 +45,8 @@ def score_run(run: Run, device_name: str = "auto", progress: Progress = silent) 
     trained_on, evaluated = data.select_splits(tail=run.config.holds_out_tail)
     has_best = (run.folder / "best.safetensors").exists()
     val_tokens = data.metadata.val_tokens
-    all_tokens = len(trained_on) - 1 + val_tokens * (1 + has_best)
+    scorings = has_best + (read_single(run, "val") is None)  # of the validation split
+    all_tokens = len(trained_on) - 1 + val_tokens * scorings
     all_tokens += len(evaluated) if run.config.holds_out_tail else 0
     scored = 0
 

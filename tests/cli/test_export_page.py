@@ -9,6 +9,7 @@ from report_pages import corpus_with_stanzas
 
 import drakegpt as dg
 from drakegpt.config import resolve
+from drakegpt.data.reencode import encode_as_bpe
 from drakegpt.errors import UsageError
 from drakegpt.report import live
 from drakegpt.runs.create import create_run
@@ -88,10 +89,33 @@ def test_the_library_writes_the_same_page(drakegpt, data, tmp_path):
         assert ours.stat().st_size == size
     assert dg.export_page(ours, runs[0], static=True) < size
     ours.write_text("mine")
-    with pytest.raises(UsageError, match="is not a page of drakegpt"):
+    with pytest.raises(UsageError, match="is not a page of drakegpt") as refused:
         dg.export_page(ours)
+    assert "replace=True" in refused.value.fix
     assert ours.read_text() == "mine"
     assert dg.export_page(ours, replace=True) > 1000
+
+
+def test_the_library_takes_the_runs_of_the_text_that_is_named_and_each_once(data, tmp_path):
+    """The same text as BPE tokens has a newer run of the same model."""
+    own = train(data, "TransformerLM")
+    other = encode_as_bpe(data, 300)
+    train(other, "TransformerLM")
+    path = tmp_path / "page.html"
+    for given in (data, data.name):
+        dg.export_page(path, ["TransformerLM", own.folder], data=given)
+        assert [*models_in(path)] == [own.name]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"precision": "int4"}, "no precision 'int4'"), ({"text": "x" * 2001}, "2,001 characters")],
+)
+def test_the_library_refuses_what_the_command_refuses(data, tmp_path, given, said):
+    train(data, "BigramLM")
+    with pytest.raises(UsageError, match=said):
+        dg.export_page(tmp_path / "page.html", **given)
+    assert list(tmp_path.glob("*.html")) == []
 
 
 def test_other_commands_name_it_as_a_next_step(drakegpt, data, tmp_path):

@@ -79,21 +79,23 @@ def test_short_work_shows_no_progress_and_long_work_a_line_now_and_then(monkeypa
 
 
 def test_the_time_left_is_that_of_the_work_that_is_being_done(terminal, monkeypatch):
-    """The pace of the first run, which is fast, says nothing of the next."""
-    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
-    restarted = []
+    """The pace of the first text, which is fast, says nothing of the next one."""
+    clock, made, left = [0.0], [], []
 
-    def reset(bars, task):
-        restarted.append(bars.tasks[0].completed)
+    class Bars(progress.Progress):
+        def __init__(self, *columns, **given):
+            super().__init__(*columns, get_time=lambda: clock[0], **given)
+            made.append(self)
 
-    monkeypatch.setattr(progress.Progress, "reset", reset)
+    monkeypatch.setattr(progress, "Progress", Bars)
 
     def work():
         with progress.counting("Comparison", quiet=False) as report:
-            report("scoring a", 1, 10)
-            report("scoring a", 10, 10)
-            report("scoring b", 1, 1000)
-            report("scoring b", 2, 1000)
+            for what, pace, end in (("texts of a", 0.01, 252), ("texts of b", 1.0, 22)):
+                for done in range(1, end, 5):
+                    clock[0] += 5 * pace
+                    report(what, done, 500)
+                left.append(made[0].tasks[0].time_remaining)
 
     assert terminal(function=work).code == 0
-    assert restarted == [10]
+    assert left == [3, 479]

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM
 
 import drakegpt as dg
 from drakegpt.errors import RunError
+from drakegpt.export.model_card import collect_facts
+from drakegpt.runs.brief_originality import judge_briefly, measure_people
 from drakegpt.runs.lookup import find_run
 from drakegpt.runs.packing import pack_run
 from drakegpt.runs.scores import score_run
@@ -63,11 +65,22 @@ def test_the_card_is_of_the_best_weights(run, tmp_path):
     estimates = {line["iteration"]: line["val_loss"] for line in run.evaluations}
     assert loss == pytest.approx(estimates[at], abs=1e-6)
     assert f"Its weights are those of its best evaluation, at iteration {at}." in card
-    assert f"`drakegpt eval {run.name} --originality --best` does that" in " ".join(card.split())
+    told = f"Not measured for these weights: `drakegpt eval {run.name} --originality --best`"
+    assert told in " ".join(card.split())
     scores = score_run(run)
     assert scores.best_val.loss != scores.val.loss
     _, loss = export()
     assert loss == pytest.approx(scores.best_val.loss, abs=1e-6)
+
+
+def test_where_the_last_weights_are_the_best_their_copying_is_told(run):
+    longer = train(run.load_dataset(), "BigramLM", iters=20, eval_interval=10)
+    assert longer.ending["best_iteration"] == 20
+    judge_briefly(longer, measure_people(longer.load_dataset()), CPU)
+    judge_briefly(run, measure_people(run.load_dataset()), CPU)
+    assert collect_facts(longer, best=True).originality
+    assert collect_facts(run).originality
+    assert not collect_facts(run, best=True).originality
 
 
 def test_the_library_writes_what_the_command_writes(drakegpt, run, tmp_path):

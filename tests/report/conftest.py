@@ -73,7 +73,7 @@ def live(tmp_path_factory):
         train(data, "BigramLM", iters=64, eval_interval=32)
         train(data, "SingleHeadAttentionLM")
         names = {"title": "Six <b> & more", "licence": "CC0 <i>"}
-        parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS))
+        parts = Live(STYLE, SCRIPT, ENGINE, json.dumps(MODELS), count=6)
         return page_of(data, folder / "live.html", live=parts, **names)
 
 

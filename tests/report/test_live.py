@@ -17,7 +17,7 @@ from drakegpt.models.registry import MODELS
 from drakegpt.report import live as live_module
 from drakegpt.report.embedded_model import round_weights_
 from drakegpt.report.explanations import DROPPING, describe_idea
-from drakegpt.report.live import describe_left_out, make_live
+from drakegpt.report.live import make_live
 from drakegpt.report.samples import generate_samples
 from drakegpt.runs.packing import pack_run
 
@@ -102,27 +102,39 @@ def test_an_idea_names_dropping_where_something_was_dropped(data):
     without = train(data, "TransformerLM", dropout=0.0)
     assert describe_idea(without) == idea.removesuffix(DROPPING)
     assert describe_idea(train(data, "TransformerLM", dropout=0.1)) == idea
+    other = train(data, "GPT1LM", dropout=0.0, embedding_dropout=0.0)
+    assert describe_idea(other) == f"{MODELS['GPT1LM'].idea} (here nothing is dropped)"
 
 
-def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypatch):
+def test_what_does_not_fit_is_left_out_or_refused_if_it_was_named(data, monkeypatch, caplog):
     small, large = train(data, "BigramLM"), train(data, "TransformerLM")
     monkeypatch.setattr(live_module, "LARGEST", 50_000)
     live, page = live_of(data)
     assert [model["name"] for model in page["models"]] == [small.name]
-    assert live.left_out == {large.name: "is too large"}
+    assert live.count == 1
+    assert caplog.messages == [f"1 model not in the page: {large.name}, which is too large"]
     with pytest.raises(UsageError, match="are the most") as refused:
         live_of(data, small, large, all_of_them=True)
     assert "--precision int8" in refused.value.fix
 
 
-def test_a_model_of_ones_own_is_not_in_the_page_and_refused_if_it_was_named(data, monkeypatch):
+def test_one_model_of_several_rows_has_no_view_of_one_step(data, monkeypatch, tmp_path):
+    train(data, "BigramLM")
+    train(data, "TransformerLM")
+    monkeypatch.setattr(live_module, "LARGEST", 50_000)
+    live, _ = live_of(data)
+    text = page_of(data, tmp_path / "page.html", live=live).text
+    assert 'id="ladder"' in text
+    assert 'data-view="ladder"' not in text
+
+
+def test_a_model_of_ones_own_is_not_in_the_page_and_refused_if_named(data, monkeypatch, caplog):
     own, known = train(data, "SingleHeadAttentionLM"), train(data, "TransformerLM")
     monkeypatch.setattr(live_module, "is_built_in", lambda name: name == "TransformerLM")
-    live, page = live_of(data)
+    _, page = live_of(data)
     assert [model["name"] for model in page["models"]] == [known.name]
-    assert describe_left_out(live) == (
-        f"1 model not in the page: {own.name}, which is one of your own"
-    )
+    told = f"1 model not in the page: {own.name}, which is one of your own"
+    assert caplog.messages == [told]
     with pytest.raises(UsageError, match="a model of your own") as refused:
         live_of(data, own, known, all_of_them=True)
     assert "--static" in refused.value.fix
@@ -135,11 +147,10 @@ def test_without_a_model_that_can_be_in_it_a_page_is_static(data, monkeypatch):
     together = list(select_runs(data).values())
     samples = generate_samples([first for first, *_ in together])
     assert make_live(data, comparison, together, samples) is None
-    assert describe_left_out(None).startswith("no model is in the page")
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch, named):
+def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch, caplog, named):
     train(data, "BigramLM")
     diverged = train(data, "TransformerLM")
     found = compare(data, select_runs(data))
@@ -150,7 +161,8 @@ def test_a_model_that_diverged_is_not_in_the_page(data, monkeypatch, named):
     samples = generate_samples([first for first, *_ in together])
     live = make_live(data, comparison, together, samples, all_of_them=named)
     assert diverged.name not in [model["name"] for model in json.loads(live.models)["models"]]
-    assert f"{diverged.name}, which has diverged" in describe_left_out(live)
+    told = f"1 model not in the page: {diverged.name}, which has diverged"
+    assert caplog.messages == [told]
 
 
 def make_infinite(row):
@@ -221,7 +233,7 @@ def test_a_page_of_one_model_has_no_ladder(drakegpt, data, tmp_path):
     path = tmp_path / "one.html"
     assert drakegpt("export", "page", run.name, "--output", path).code == 0
     alone = path.read_text(encoding="utf-8")
-    assert "<h1><bdi>TransformerLM on small</bdi></h1>" in alone
+    assert "<h1>TransformerLM on “<bdi>small</bdi>”</h1>" in alone
     assert 'id="ladder"' not in alone
     assert 'id="write"' in alone
     live, _ = live_of(data)

@@ -130,4 +130,4 @@ def test_the_dates_of_runs_are_the_first_and_the_last_day():
 @pytest.mark.parametrize("part", ["script", "engine"])
 def test_a_script_that_a_browser_would_read_otherwise_is_refused(part, text):
     with pytest.raises(ValueError, match=f"no {part} of a page may contain"):
-        render(None, None, (), None, live=replace(Live("", "", "", ""), **{part: text}))
+        render(None, None, (), None, live=replace(Live("", "", "", "", 2), **{part: text}))

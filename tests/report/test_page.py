@@ -113,7 +113,7 @@ def test_units_stand_with_the_numbers_and_one_sentence_relates_them(ordinary, ho
     relation = "Bits per character and nats measure the same, the surprise of a model: "
     assert words.count(f"{relation}1 nat = 1.44 bits.") == 1
     assert words.index(relation) < words.index("bits/char")
-    assert "while training, in nats per character (1 nat = 1.44 bits)." in words
+    assert "while training, in nats per character (1 nat = 1.44 bits): neighbours may" in words
     assert not re.search("gain, [0-9.]+, is", words)
     data = prepare(corpus_with_stanzas(), tokenizer="bpe", vocab_size=300)
     train(data, "BigramLM")
@@ -495,7 +495,7 @@ def contrast(one, other):
 def test_all_that_is_read_stands_out(theme):
     colours = themes()[theme]
     rungs = [f"rung-{number}" for number in range(1, 7)]
-    pairs = [("ink", f"s{step}") for step in range(1, 6)]
+    pairs = [("ink" if step < 4 else "on-strong", f"s{step}") for step in range(1, 6)]
     pairs += product(("ink", "muted", "accent", "other", *rungs), ("paper", "raised"))
     for text, ground in pairs:
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -294,9 +295,9 @@ def test_counting_is_a_level_of_the_ladder(visit, living):
     assert float(level) == pytest.approx(counts["bits"] / largest, abs=1e-4)
     stored = {each.order: each.ngrams for each in living.comparison.baselines}[counts["order"]]
     assert (
-        f"The dashed line is plain counting, {counts['bits']:.2f}: it stores {stored:,} sequences "
-        f"of up to {counts['order']} characters, "
-        f"and {best['label']} {best['parameters']:,} numbers."
+        f"The line across is counting, {counts['bits']:.2f}, lower than all models: it stores "
+        f"{stored:,} sequences of up to {counts['order']} characters, "
+        f"while {best['label']} stores {best['parameters']:,} numbers."
     ) in texts(visit, f"{place} .note")[0]
     columns, lines = (
         visit(
@@ -308,6 +309,38 @@ def test_counting_is_a_level_of_the_ladder(visit, living):
     )
     for (_, foot), (line, _) in zip(columns, lines, strict=True):
         assert line == pytest.approx(foot, abs=0.6)  # from where the line is drawn up
+
+
+def test_a_difference_is_that_of_the_numbers_that_are_shown(visit, living, tmp_path):
+    """None is told where it may be chance."""
+    rungs = [model for model in models_of(living)["models"] if model["rung"]]
+    levels = [False, True, *(model["level"] for model in rungs[2:])]
+    path, text = tmp_path / "page.html", living.text
+    for model, level in zip(rungs, levels, strict=True):
+        own = re.compile(f'"bits":{re.escape(str(model["bits"]))},"level":(true|false)')
+        text = own.sub(f'"bits":{model["bits"]},"level":{str(level).lower()}', text)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    visit = visit(replace(living, path=path))
+    place = see(visit, "ladder")
+    for index, (before, model) in enumerate(pairwise(rungs), start=1):
+        set_value(visit, f"{place} input[type=range]", index + 1)
+        change = float(f"{before['bits']:.2f}") - float(f"{model['bits']:.2f}")
+        how = f"{abs(change):.2f} {'more' if change < 0 else 'less'} than"
+        expected = "about the same as" if levels[index] else how
+        assert f", {expected} the model before" in texts(visit, f"{place} .idea")[0]
+
+
+def test_one_can_stop_the_ladder_while_it_writes_and_not_later(visit, living):
+    visit = visit(living)
+    place = see(visit, "ladder")
+    stop = f"return [...document.querySelectorAll('{place} button')].at(-1).disabled"
+    wait_for_text(visit, f"{place} .status", "Writing")
+    assert visit(stop) is False
+    press(visit, "ladder", "Stop")
+    visit.wait_for(
+        "return document.querySelector(arguments[0]).textContent === ''", f"{place} .status"
+    )
+    assert visit(stop) is True
 
 
 def test_a_loss_is_told_as_a_number_of_choices(visit, living):
@@ -614,7 +647,8 @@ def test_the_score_stands_in_a_line_above_the_keys(visit, living):
     assert any(re.search(rf"^Counting.* {counting} guesses", each) for each in told)
     guess(visit, held[4])
     wait_for_scores(visit, 5)
-    said = rf"You {number} · {label} {number} · counting {number} bits per letter, 5 letters"
+    you = rf"You about {number} \({number}–{number}\)"
+    said = rf"{you} · {label} {number} · counting {number} bits per letter, 5 letters"
     assert re.fullmatch(said, texts(visit, ".short .now")[0])
 
 
@@ -727,6 +761,42 @@ def test_it_opens_where_the_models_differ_most(visit, living):
     assert gains[selected] > 1
 
 
+def test_only_what_one_touches_stays_marked_in_another_text(visit, living):
+    visit = visit(living)
+    place = see(visit, "surprise")
+    marked = f"{place} .side:last-child .panel p"
+    wait_for_text(visit, marked, "After")
+    set_value(visit, f"{place} textarea", "")
+    visit.wait_for("return document.querySelector(arguments[0]).textContent === ''", marked)
+    set_value(visit, f"{place} textarea", "the quick")
+    wait_for_text(visit, marked, "came")
+    (first, second) = (
+        [float(each.split(", ")[1].split()[0]) for each in visit(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.ariaLabel)",
+            f"{place} .side:nth-child({side}) [role=gridcell]",
+        )]
+        for side in (1, 2)
+    )  # fmt: skip
+    gains = [before - after for before, after in zip(first, second, strict=True)]
+    selected = visit(
+        "return [...document.querySelectorAll(arguments[0])].findIndex(e => e.ariaSelected)",
+        f"{place} .side:last-child [role=gridcell]",
+    )
+    assert gains[selected] > max(gains) - 0.15
+
+
+def test_the_beginning_of_a_text_is_told_as_such(visit, living):
+    from selenium.webdriver.common.keys import Keys
+
+    visit = visit(living)
+    place = see(visit, "surprise")
+    wait_for_text(visit, f"{place} .side:last-child .panel p", "After")
+    (first, *_) = elements(visit, f"{place} .side:last-child [role=gridcell]")
+    first.click()
+    first.send_keys(Keys.HOME)
+    wait_for_text(visit, f"{place} .side:last-child .panel p", "At the beginning came")
+
+
 def test_on_a_phone_the_marked_character_is_in_its_box(visit, living):
     visit = visit(living, PHONE)
     place = see(visit, "surprise")
@@ -765,7 +835,8 @@ def test_one_walks_over_the_text_with_the_arrow_keys(visit, living):
     ):  # fmt: skip
         ActionChains(visit.driver).send_keys(key).perform()
         assert visit("return document.activeElement === arguments[0]", cells[expected])
-        assert "After" in texts(visit, f"{place} .side:last-child .panel p")[0]
+        said = texts(visit, f"{place} .side:last-child .panel p")[0]
+        assert said.startswith("After" if expected else "At the beginning")
     selected = visit("return document.querySelectorAll('.side:last-child [aria-selected]').length")
     assert selected == 1
 
@@ -837,6 +908,19 @@ def test_it_says_what_comes_after_the_marked_character_and_buttons_walk_on(visit
             f"{place} .place .piece",
             ",".join(shown),
         )
+
+
+def test_an_empty_text_leaves_the_walk_at_its_beginning(visit, living):
+    visit = visit(living)
+    place = see(visit, "attention")
+    visit.wait_for("return document.querySelectorAll('.attention-head').length")
+    set_value(visit, '[data-view="surprise"] textarea', "")
+    visit.wait_for("return !document.querySelector(arguments[0]).checkVisibility()", ".place")
+    press(visit, "attention", "›")
+    press(visit, "attention", "‹")
+    set_value(visit, '[data-view="surprise"] textarea', "the fox")
+    visit.wait_for("return document.querySelector(arguments[0]).checkVisibility()", ".place")
+    wait_for_text(visit, f"{place} .place", "The marked t is the last character that it has read")
 
 
 def test_the_slider_walks_through_training(visit, living):

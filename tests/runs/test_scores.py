@@ -8,7 +8,7 @@ from learning import train
 
 from drakegpt.errors import RunError
 from drakegpt.runs.checkpoint import save_checkpoint
-from drakegpt.runs.scores import score_run
+from drakegpt.runs.scores import score_run, score_run_on_validation
 
 
 @pytest.fixture
@@ -97,3 +97,7 @@ def test_scoring_tells_how_many_tokens_are_left(run, prepared):
     told.clear()
     assert score_run(run, progress=lambda *report: told.append(report)) == scores
     assert told == []
+    (run.folder / "scores.json").unlink()
+    score_run_on_validation(run)  # is stored, and not computed again
+    assert score_run(run, progress=lambda *report: told.append(report)) == scores
+    assert told[-1][1:] == (train + val, train + val)

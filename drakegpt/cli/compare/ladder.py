@@ -65,7 +65,6 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     from drakegpt.experiments.claims import check_claims
     from drakegpt.generation.prompt import fit_prompt
     from drakegpt.report.contents import collect_contents
-    from drakegpt.report.live import describe_left_out
     from drakegpt.report.target import check_target
 
     prompt = fit_prompt(request.prompt, dataset.tokenizer, skip_unknown=False).text
@@ -77,11 +76,10 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
     if not request.json:
         count = sum(map(len, together))
         console.note(f"Scoring {pluralize(count, 'run')} on the whole of '{dataset.name}'.")
-    static = request.static or not request.html
     with counting("Comparison", quiet=request.quiet or request.json) as progress:
         contents = collect_contents(
             dataset, chosen, prompt=prompt, device_name=device, settings=request.settings,
-            static=static, progress=progress,
+            static=request.static or not request.html, progress=progress,
         )  # fmt: skip
     comparison, samples, originality = contents.comparison, contents.samples, contents.originality
     claims = check_claims(comparison.rows) if request.claims else None
@@ -90,8 +88,6 @@ def compare_ladder(dataset: "Dataset", request: Request) -> None:
         # Training may have taken hours.
         check_target(request.html, "--html", replace=request.force)
         files.write_text(request.html, text)
-        if not static and (left_out := describe_left_out(contents.live)):
-            console.warn(left_out)
     figures = _draw_figures(comparison)
     if request.json:
         result = comparison.to_json() | {

@@ -37,7 +37,7 @@ function openAttention(place, page) {
   let current = 0;
 
   const walkBy = (step) => {
-    current = Math.min(Math.max(0, current + step), characters.length - 1);
+    current = Math.max(0, Math.min(current + step, characters.length - 1));
     look();
   };
   const draw = () => {
@@ -53,9 +53,9 @@ function openAttention(place, page) {
       const found = await latest("attention", { model: model.index, text });
       if (!found) return;
       drawHeads(heads, found, model);
-      shown.hidden = !found.layers.length;
+      shown.hidden = !found.layers.length || !characters.length;
       noHeads.textContent = found.layers.length ? "" : `${model.label} has no heads: it sees the last ${model.unit} only.`;
-      note.replaceChildren(...describePlace(characters[current], characters[current + 1]));
+      if (characters.length) note.replaceChildren(...describePlace(characters[current], characters[current + 1]));
       status.textContent = "";
     } catch (error) {
       status.textContent = error.message;
@@ -76,7 +76,7 @@ function openAttention(place, page) {
 function describePlace(read, next) {
   const what = next === undefined ? ["what comes next"] : ["the next one, ", quotePiece(next)];
   return [
-    "The marked ", quotePiece(read ?? ""), " is the last character that it has read. The stronger a colour, the more a head took from there to guess ",
+    "The marked ", quotePiece(read), " is the last character that it has read. The stronger a colour, the more a head took from there to guess ",
     ...what, ".",
   ];
 }

@@ -12,7 +12,7 @@ function makeResult(page, { players }) {
   const newest = makeLatest(page.ask);
   const rows = [makePlayerRow("you", "You"), ...players.map(makeOpponentRow)];
   const words = makeNote();
-  const short = makeSteady("short", describeScores(players, 88, "88.8", players.map(() => "88.8"), "guesses on average"));
+  const short = makeSteady("short", describeScores(players, 88, "about 8.8 (8.8–8.8)", players.map(() => "88.8"), "guesses on average"));
   const element = makeBox("result", make("h3", {}, "So far: bits per letter, and the mean number of guesses"),
     make("ul", { class: "players" }, ...rows.map((row) => row.element)), words,
   );
@@ -55,7 +55,7 @@ function makeLatestLine(players, most) {
 /** The score in a line: you, the best model and counting, in bits as soon as yours are known. */
 function describeShortly(players, count, you, scores) {
   if (!count) return ["Your score comes here."];
-  if (you.text) return describeScores(players, count, you.bits.toFixed(1), scores.map((score) => score?.bits.toFixed(1)), "bits per letter");
+  if (you.text) return describeScores(players, count, `about ${you.bits.toFixed(1)} (${you.lower.toFixed(1)}–${you.upper.toFixed(1)})`, scores.map((score) => score?.bits.toFixed(1)), "bits per letter");
   return describeScores(players, count, you.mean.toFixed(1), scores.map((score) => score?.mean.toFixed(1)), "guesses on average");
 }
 
@@ -114,7 +114,7 @@ function makePlayerRow(colour, name) {
 function describeTrust(count, you) {
   if (!count) return "Bits per letter: fewer are better. 0 would be to know every letter at once.";
   const letters = countOf(count, "letter");
-  if (count < FIRST) return `${letters}. There is a result from ${FIRST} letters on.`;
+  if (count < FIRST) return `${letters}. Your bits can be estimated from ${FIRST} letters on.`;
   const few = count < FEW ? `: far too few to say who is better; guess at least ${FEW}` : "";
   const range = `Your bits can only be estimated from your guesses: probably between ${you.lower.toFixed(1)} and ${you.upper.toFixed(1)} (Shannon 1951).`;
   const more = count < ENOUGH ? ` With ${ENOUGH} letters the range is narrower.` : "";

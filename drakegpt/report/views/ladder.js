@@ -29,7 +29,12 @@ function openLadder(place, page) {
       },
     },
   );
-  const writing = makeLadderWriting(page.ask, cards, status, () => [prompt.value, seed.value]);
+  const stop = makeButton("Stop", () => writing.stop(), { disabled: true });
+  const tell = (said, running) => {
+    status.textContent = said;
+    stop.disabled = !running;
+  };
+  const writing = makeLadderWriting(page.ask, cards, tell, () => [prompt.value, seed.value]);
   const check = () => seed.reportValidity() && writing.start();
   const renew = makeButton("New seed", () => {
     seed.value = Math.floor(Math.random() * 10000);
@@ -40,7 +45,7 @@ function openLadder(place, page) {
     makeBox("duo", steps.element, idea),
     make("ol", { class: "cards" }, ...cards.map((card) => card.element)),
     makeBox("actions", labelled("Begin with", prompt), labelled("Seed", seed), renew,
-      makeButton("Write again", check, { class: "main" }), makeButton("Stop", writing.stop),
+      makeButton("Write again", check, { class: "main" }), stop,
     ),
     makeNote("The same seed draws the same random numbers for all models and all beginnings."),
     status,
@@ -49,31 +54,38 @@ function openLadder(place, page) {
   watchLadder(place.querySelector(".cards"), writing);
 }
 
-/** What the dashed line is, and what it takes to get there. */
+/** What the line across is, and what it takes to get there. */
 function describeCounting({ counts, ladder }) {
   if (!counts) return "";
   const most = countOf(counts.sequences, "sequence");
-  const { label, parameters } = ladder.reduce((best, model) => (model.bits < best.bits ? model : best));
+  const { label, parameters, bits } = ladder.reduce((best, model) => (model.bits < best.bits ? model : best));
+  const wins = counts.bits < bits ? ", lower than all models" : "";
   return (
-    ` The dashed line is plain counting, ${formatBits(counts.bits)}: it stores ${most} of up to ${counts.order} ` +
-    `${counts.unit}, and ${label} ${countOf(parameters, "number")}.`
+    ` The line across is counting, ${formatBits(counts.bits)}${wins}: it stores ${most} of up to ${counts.order} ` +
+    `${counts.unit}, while ${label} stores ${countOf(parameters, "number")}.`
   );
 }
 
 /** The idea that a model adds, its loss, and what it cannot do. */
 function describeRung(model, before) {
-  const change = before ? before.bits - model.bits : 0;
-  const compared = before && `, ${formatBits(Math.abs(change))} ${change < 0 ? "more" : "less"} than the model before`;
+  const compared = before ? `, ${compareBits(model, before)} the model before` : "";
   return [
     make("h3", {}, makeName(model)),
     make("p", { class: "lead" }, `The idea: ${model.idea}.`),
     make("p", {},
-      make("b", {}, formatBits(model.bits)), " bits per character", compared || "",
+      make("b", {}, formatBits(model.bits)), " bits per character", compared,
       `: as hard as guessing one of ${formatChoices(model.bits)} that are equally likely.`,
     ),
     make("p", {}, model.explanation),
     model.limit ? makeNote(`Its limit: ${model.limit}.`) : null,
   ].filter(Boolean);
+}
+
+/** The difference of the two numbers as they are shown; none if it may be chance. */
+function compareBits(model, before) {
+  if (model.level) return "about the same as";
+  const change = formatBits(before.bits) - formatBits(model.bits);
+  return `${formatBits(Math.abs(change))} ${change < 0 ? "more" : "less"} than`;
 }
 
 function makeCard(model, onclick) {
@@ -87,8 +99,8 @@ function makeCard(model, onclick) {
   return { element, paper, model };
 }
 
-/** All models write at once: {start, stop, leave, isOver}. */
-function makeLadderWriting(ask, cards, status, given) {
+/** All models write at once: {start, stop, leave, isOver}. `tell(said, running)`: what is going on. */
+function makeLadderWriting(ask, cards, tell, given) {
   const latests = cards.map(() => makeLatest(ask));
   let round = 0;
   let state = "new"; // then running, left or over
@@ -96,7 +108,7 @@ function makeLadderWriting(ask, cards, status, given) {
     const mine = ++round;
     const [prompt, seed] = given();
     state = "running";
-    status.textContent = "Writing …";
+    tell("Writing …", true);
     let said = "";
     try {
       await Promise.all(cards.map((card, i) => writeCard(latests[i], card, prompt, seed)));
@@ -104,7 +116,7 @@ function makeLadderWriting(ask, cards, status, given) {
       said = error.message;
     }
     if (mine !== round) return;
-    status.textContent = said;
+    tell(said, false);
     if (state === "running") state = "over";
   }
   const end = (how) => {

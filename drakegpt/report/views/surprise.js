@@ -21,8 +21,11 @@ function openSurprise(place, page) {
   });
   function touch(at) {
     offset = at;
-    for (const side of sides) side.select(offset);
-    counting?.draw(textBefore(page) + page.text.slice(0, offset)).catch(fail);
+    mark(at);
+  }
+  function mark(at) {
+    for (const side of sides) side.select(at);
+    counting?.draw(textBefore(page) + page.text.slice(0, at)).catch(fail);
   }
   const fail = (error) => (status.textContent = error.message);
   async function read() {
@@ -33,7 +36,7 @@ function openSurprise(place, page) {
       );
       if ((await Promise.all(read)).includes(undefined)) return; // the text has changed again
       status.textContent = "";
-      touch(Math.min(offset ?? findContrast(sides), Math.max(0, page.text.length - 1)));
+      mark(Math.min(offset ?? findContrast(sides), Math.max(0, page.text.length - 1)));
     } catch (error) {
       fail(error);
     }
@@ -112,7 +115,7 @@ function makeSide(page, chosen, touch) {
     select(offset) {
       const piece = pieces[indexAt(offset)];
       walk.select(indexAt(offset));
-      const before = Array.from(textBefore(page) + page.text.slice(0, piece?.start));
+      const before = Array.from(page.text.slice(0, piece?.start));
       expectation.draw(before.slice(-countSeen(model)).join(""), piece, model.unit);
     },
   };
@@ -148,7 +151,8 @@ function makeExpectation() {
     bars.draw(known ? piece.likeliest : [], piece?.text);
     if (!piece) return head.replaceChildren();
     const context = showPiece(before.slice(-16)).replaceAll("␣", " ");
-    const start = ["After ", make("q", { dir: "auto" }, context), " came ", quotePiece(piece.text)];
+    const after = context ? ["After ", make("q", { dir: "auto" }, context)] : ["At the beginning"];
+    const start = [...after, " came ", quotePiece(piece.text)];
     if (!known) return head.replaceChildren(...start, `, a ${unit} that this model never saw.`);
     head.replaceChildren(
       ...start, `, to which it gave ${formatPercent(2 ** -piece.bits)}: `,
