@@ -1,14 +1,15 @@
-"""How much each of several runs copies, in brief: measured once, and kept in the run's folder.
+"""How much each of several runs copies, in brief: measured once, and kept.
 
     runs/<name>/originality.json   what a few texts of its last weights share with its text
     runs/<name>/originality_with_counts.json   the same, mixed with counts
+    data/<name>/<version>/originality_of_counts.json   the same, of counts alone
 
 Not here: the whole measure, with blocks and songs left out (`originality`).
 """
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ log = logging.getLogger("drakegpt")
 FORMAT = 2
 TEXTS, CHARACTERS = 20, 500  # of a judgement
 STORED, STORED_WITH_COUNTS = "originality.json", "originality_with_counts.json"
+STORED_OF_COUNTS = "originality_of_counts.json"
 
 
 @dataclass(frozen=True)
@@ -100,23 +102,29 @@ def judge_briefly(
     except RunError:  # its logits are NaN
         return None
     judged = _judge(texts, run.load_dataset(), people, () if counts else measure_course(run))
-    path, values = _locate(run, counts=counts), {"of": _identify(run, counts=counts)}
-    try:
-        files.write_text(path, json.dumps(values | {"judgement": asdict(judged)}, indent=2))
-    except OSError as error:
-        log.warning("The measure of copying cannot be kept in %s: %s.", path, error.strerror)
+    _keep(_locate(run, counts=counts), _identify(run, counts=counts), judged)
     return judged
 
 
 def read_stored(run: Run, *, counts: bool = False) -> BriefOriginality | None:
     """Read what `judge_briefly` kept, if it is whole and belongs to the run's present weights."""
+    return _read_kept(_locate(run, counts=counts), lambda: _identify(run, counts=counts))
+
+
+def _keep(path: Path, of: Mapping[str, Any], judged: BriefOriginality) -> None:
     try:
-        stored = files.parse_json(_locate(run, counts=counts).read_text(encoding="utf-8"))
-        if stored["of"] == _identify(run, counts=counts):
-            return _read(stored["judgement"])
+        files.write_text(path, json.dumps({"of": of, "judgement": asdict(judged)}, indent=2))
+    except OSError as error:
+        log.warning("The measure of copying cannot be kept in %s: %s.", path, error.strerror)
+
+
+def _read_kept(path: Path, identify: Callable[[], Mapping[str, Any]]) -> BriefOriginality | None:
+    """Read a judgement; `None` if it is not whole, or of something else than `identify` says."""
+    try:
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
+        return _read(stored["judgement"]) if stored["of"] == identify() else None
     except (OSError, ValueError, TypeError, KeyError):
-        pass
-    return None
+        return None
 
 
 def _locate(run: Run, *, counts: bool) -> Path:
@@ -132,9 +140,15 @@ def _identify(run: Run, *, counts: bool) -> dict[str, Any]:
 
 def judge_counting(data: Dataset, people: HumanBaseline) -> BriefOriginality:
     """Judge what the n-gram counts write that are mixed with runs, alone."""
-    ngrams = load_ngrams(data, HIGHEST_ORDER)
-    alone = Mixture((), WeightedCounts(ngrams, load_general_weights()))
-    return _judge(write_texts(alone, data.tokenizer, TEXTS, CHARACTERS), data, people)
+    path, weights = data.folder / STORED_OF_COUNTS, load_general_weights()
+    of: dict[str, Any] = {"format": FORMAT, "texts": TEXTS, "characters": CHARACTERS}
+    of |= {"version": data.metadata.version, "order": HIGHEST_ORDER, "weights": weights.to_json()}
+    if stored := _read_kept(path, lambda: of):
+        return stored
+    alone = Mixture((), WeightedCounts(load_ngrams(data, HIGHEST_ORDER), weights))
+    judged = _judge(write_texts(alone, data.tokenizer, TEXTS, CHARACTERS), data, people)
+    _keep(path, of, judged)
+    return judged
 
 
 def _judge(

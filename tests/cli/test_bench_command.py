@@ -9,12 +9,13 @@ from drakegpt.bench import nanogpt
 from drakegpt.bench.hardware import describe_machine
 from drakegpt.bench.timing import Measurement, Times, describe_settings
 from drakegpt.bench.workloads import bench_config
-from drakegpt.cli import console
+from drakegpt.cli import console, progress
 from drakegpt.cli.bench_output import show_speeds
 from drakegpt.cli.console import Screen
 
 
-def test_json_is_one_object_and_progress_is_apart(drakegpt):
+def test_json_is_one_object_and_progress_is_apart(drakegpt, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
     shown = drakegpt("bench", "singleheadattentionlm", "--rounds", 1, "--json")
     assert shown.code == 0, shown.err
     assert shown.out.count("\n") == 1

@@ -1,5 +1,7 @@
 """`drakegpt eval --originality`: how much a run or a file copies."""
 
+import json
+
 import pytest
 from learning import prepare
 
@@ -186,9 +188,13 @@ def test_a_judgement_is_kept_until_the_weights_change(drakegpt, memorizer, home,
     first = drakegpt("compare", "--data", "short", "--json").json["originality"]
     with monkeypatch.context() as patch:
         patch.setattr(brief_originality, "load_members", None)
+        patch.setattr(brief_originality, "write_texts", None)  # counts alone write nothing either
         assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
-    stored.write_text(stored.read_text("utf-8").replace('"spans": [', '"spans": [1, '), "utf-8")
-    assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
+    (of_counts,) = home.glob("data/short/*/originality_of_counts.json")
+    for kept in (stored, of_counts):
+        kept.write_text(kept.read_text("utf-8").replace('"spans": [', '"spans": [1, '), "utf-8")
+        assert drakegpt("compare", "--data", "short", "--json").json["originality"] == first
+    assert json.loads(of_counts.read_text("utf-8"))["judgement"] == first["counting"]
     assert drakegpt("train", "--resume", "m", "--iters", 310, "-q").code == 0
     again = drakegpt("compare", "--data", "short", "--json").json["originality"]
     assert again["runs"]["m"]["text"] != first["runs"]["m"]["text"]

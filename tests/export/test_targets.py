@@ -73,10 +73,10 @@ def test_a_folder_that_appears_meanwhile_stays(trained, place, monkeypatch):
     run = trained()
     load = type(run).load_model
 
-    def load_slowly(self, device):
+    def load_slowly(self, device, **given):
         (place / "out").mkdir()
         (place / "out" / "notes.txt").write_text("mine")
-        return load(self, device)
+        return load(self, device, **given)
 
     monkeypatch.setattr(type(run), "load_model", load_slowly)
     with pytest.raises(UsageError, match="no export of drakegpt, such as notes.txt"):

@@ -196,7 +196,7 @@ def test_weights_that_are_not_finite_are_refused(trained, tmp_path, monkeypatch)
     run = trained()
     model = run.load_model(CPU)
     model.blocks[1].projection.bias.data[0] = float("nan")
-    monkeypatch.setattr(type(run), "load_model", lambda *_: model)
+    monkeypatch.setattr(type(run), "load_model", lambda *_, **__: model)
     with pytest.raises(RunError, match=r"not finite, in blocks\.1\.projection\.bias"):
         export_transformers(run, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
