@@ -62,14 +62,28 @@ def _describe_ladder(rows: Sequence[ResultRow]) -> str:
     first, last = rows[0], rows[-1]
     whole = compare_losses(first, last, val_loss)
     verb = "falls" if whole.lower else "rises"
-    change = "stays level" if whole.within_noise else f"{verb} by {whole.amount} nats"
+    change = (
+        "stays level"
+        if whole.within_noise
+        else f"{verb} by {_in_bits(first, last)} ({whole.amount} nats)"
+    )
     sentence = f"From {first.label} to {last.label} the validation loss {change}{whole.remarks}"
-    gains = [(row.gain.decrease, row) for row in rows if row.gain and row.gain.lower]
+    gains = [
+        (row.gain.decrease, before, row)
+        for before, row in pairwise(rows)
+        if row.gain and row.gain.lower
+    ]
     if not gains:
         return f"{sentence}."
-    step, largest = max(gains, key=lambda gain: gain[0])
+    step, before, largest = max(gains, key=lambda gain: gain[0])
     idea = MODELS[largest.model].idea
-    return f"{sentence}; the largest gain, {step:.3f} nats, is {largest.label}'s: {idea}."
+    gain = f"{_in_bits(before, largest)} ({step:.3f} nats)"
+    return f"{sentence}; the largest gain, {gain}, is {largest.label}'s: {idea}."
+
+
+def _in_bits(one: ResultRow, other: ResultRow) -> str:
+    """Return the difference of two losses in bits per character."""
+    return f"{abs(one.bits_per_character - other.bits_per_character):.2f} bits"
 
 
 def _find_without_gain(sizes: Sequence[Sequence[ResultRow]]) -> list[tuple[ResultRow, ResultRow]]:

@@ -55,12 +55,12 @@ def test_the_descent_and_its_largest_step():
     rows = (of("BigramLM", 2.5), of("SingleHeadAttentionLM", 2.4), of("MultiHeadAttentionLM", 2.1))
     _, descent, *_ = told(*rows)
     assert descent == (
-        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.400 nats; the "
-        "largest gain, 0.300 nats, is MultiHeadAttentionLM's: look back in several ways at once."
+        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.80 bits (0.400 nats); the "
+        "largest gain, 0.60 bits (0.300 nats), is MultiHeadAttentionLM's: look back in several ways at once."
     )
     _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1))
     assert descent == (
-        "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.100 nats."
+        "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.20 bits (0.100 nats)."
     )
 
 
@@ -165,7 +165,7 @@ def test_a_row_that_was_trained_otherwise_has_no_gain_and_no_verdict():
         "Excluding SingleHeadAttentionLM (other settings), MultiHeadAttentionLM has the lowest "
     )
     assert sentences[1] == (
-        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.100 nats."
+        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.20 bits (0.100 nats)."
     )
     assert (
         "SingleHeadAttentionLM was trained with other settings (dropout 0.0, others 0.1), so it "
