@@ -55,12 +55,14 @@ def test_the_descent_and_its_largest_step():
     rows = (of("BigramLM", 2.5), of("SingleHeadAttentionLM", 2.4), of("MultiHeadAttentionLM", 2.1))
     _, descent, *_ = told(*rows)
     assert descent == (
-        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.80 bits (0.400 nats); the "
-        "largest gain, 0.60 bits (0.300 nats), is MultiHeadAttentionLM's: look back in several ways at once."
+        "From BigramLM to MultiHeadAttentionLM the validation loss falls by 0.80 bits (0.400 "
+        "nats); the largest gain, 0.60 bits (0.300 nats), is MultiHeadAttentionLM's: look back in "
+        "several ways at once."
     )
     _, descent, *_ = told(of("BigramLM", 2.0), of("SingleHeadAttentionLM", 2.1))
     assert descent == (
-        "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.20 bits (0.100 nats)."
+        "From BigramLM to SingleHeadAttentionLM the validation loss rises by 0.20 bits "
+        "(0.100 nats)."
     )
 
 
