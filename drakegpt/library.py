@@ -6,45 +6,35 @@ raised as a `DrakeGPTError`. Devices are named as in the settings: "auto", "cpu"
 """
 
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from drakegpt import files
-from drakegpt.compute.device import choose_device
 from drakegpt.config import SIZES, check_setting, parse_model
 from drakegpt.data import dataset, sources
 from drakegpt.data.corpus import StageProgress
 from drakegpt.data.dataset import Dataset
 from drakegpt.data.known_sources import SOURCES
-from drakegpt.display import Displayable, Table
 from drakegpt.errors import CorpusError, RunError, UsageError
 from drakegpt.experiments import ladder
 from drakegpt.experiments.ladder import Comparison
 from drakegpt.experiments.launcher import Job, Observer, train_runs
-from drakegpt.export import onnx_file, transformers_folder
 from drakegpt.generation.prompt import fit_prompt
 from drakegpt.generation.sampling import Sampling
-from drakegpt.generation.text import generate_text
-from drakegpt.models.size import count_total_parameters
 from drakegpt.report.contents import choose_runs, collect_contents
 from drakegpt.report.embedded_model import Precision
 from drakegpt.report.target import check_target
-from drakegpt.runs import scores
 from drakegpt.runs.lookup import find_pretrained, find_run
-from drakegpt.runs.mixtures import load_members
 from drakegpt.runs.run import Run
 from drakegpt.runs.session import train_run
 from drakegpt.runs.start import resolve_run, start_run
-from drakegpt.runs.stored_scores import Scores
 from drakegpt.runs.weights_file import PretrainedModel, pretrained_from_run
+from drakegpt.trained_run import TrainedRun, generate_with, to_trained_run
 from drakegpt.training.reports import Report
-from drakegpt.wording import pluralize
 
 # Called with each report of the trainer: a step, an evaluation with its losses, or an estimate of
 # the length of a run with a time.
@@ -54,79 +44,6 @@ RunName = Run | str | PathLike[str]
 
 # A program that has set up no logging does not want warnings on its stderr.
 logging.getLogger("drakegpt").addHandler(logging.NullHandler())
-
-
-class TrainedRun(Displayable, Run):
-    """A run in a notebook: its folder, opened, whose model can be scored and generates text."""
-
-    def score(self, device: str = "auto") -> Scores:
-        """Score the last weights on every character of both splits; known scores are recalled."""
-        check_setting("device", device)
-        return scores.score_run(self, device)
-
-    def generate(
-        self,
-        prompt: str = "",
-        length: int = 500,
-        *,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        best: bool = False,
-        counts: bool = False,
-        device: str = "auto",
-    ) -> str:
-        """Generate `length` tokens that continue `prompt`; see `drakegpt.generate`."""
-        sampling = Sampling(temperature, top_k, top_p)
-        members = [pretrained_from_run(self)]
-        return _generate(members, prompt, length, seed, sampling, best, counts, device)
-
-    def export_onnx(
-        self,
-        path: str | PathLike[str],
-        *,
-        best: bool = False,
-        licence: str = "",
-        replace: bool = False,
-    ) -> int:
-        """Write one file for ONNX Runtime, which takes all models; returns its bytes.
-
-        `best`: the weights with the lowest estimated loss instead of the last; `licence`: of the
-        text and the weights, for the model's card; `replace`: an earlier export.
-        """
-        return onnx_file.export_onnx(self, Path(path), best=best, licence=licence, replace=replace)
-
-    def export_transformers(
-        self,
-        folder: str | PathLike[str],
-        *,
-        best: bool = False,
-        licence: str = "",
-        replace: bool = False,
-    ) -> dict[str, int]:
-        """Write a folder for Hugging Face's transformers; returns the bytes of its files.
-
-        It takes TransformerLM and GPT1LM in full precision; else as `export_onnx`.
-        """
-        return transformers_folder.export_transformers(
-            self, Path(folder), best=best, licence=licence, replace=replace
-        )
-
-    def to_table(self) -> Table:
-        """What it is and how far it has come; the losses are its last evaluation's estimates."""
-        parameters = count_total_parameters(self.model_config)
-        last = self.last_evaluation
-        rows = [
-            ("model", f"{self.config.model}, {pluralize(parameters, 'parameter')}"),
-            ("dataset", self.config.data),
-            ("iterations", f"{last.get('iteration', 0):,} of {self.config.iters:,}"),
-        ]
-        if last:
-            held_out = "tail of training" if self.config.holds_out_tail else "validation"
-            rows.append(("train loss, estimate", f"{last['train_loss']:.4f}"))
-            rows.append((f"{held_out} loss, estimate", f"{last['val_loss']:.4f}"))
-        return Table(f"Run {self.name}", [*rows, ("folder", str(self.folder))])
 
 
 def load_dataset(
@@ -232,7 +149,7 @@ def train(
     config = resolve_run(parse_model(model), size, prepared, settings)
     run = start_run(config, prepared, name)
     train_run(run, progress=progress or _ignore)
-    return _to_trained_run(run)
+    return to_trained_run(run)
 
 
 def load_run(run: str | PathLike[str] | None = None, *, data: str | None = None) -> TrainedRun:
@@ -240,7 +157,7 @@ def load_run(run: str | PathLike[str] | None = None, *, data: str | None = None)
 
     Without a name: the run with the lowest validation loss on `data` or the default dataset.
     """
-    return _to_trained_run(find_run(None if run is None else os.fspath(run), data=data))
+    return to_trained_run(find_run(None if run is None else os.fspath(run), data=data))
 
 
 def generate(
@@ -268,7 +185,7 @@ def generate(
     named = run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
     members = [_find_pretrained(each) for each in named]
     sampling = Sampling(temperature, top_k, top_p)
-    return _generate(members, prompt, length, seed, sampling, best, counts, device)
+    return generate_with(members, prompt, length, seed, sampling, best, counts, device)
 
 
 def compare(
@@ -372,10 +289,6 @@ def _dataset(data: Dataset | str) -> Dataset:
     return data if isinstance(data, Dataset) else load_dataset(data)
 
 
-def _to_trained_run(run: Run) -> TrainedRun:
-    return TrainedRun(**{field.name: getattr(run, field.name) for field in fields(Run)})
-
-
 def _check_ladder_settings(settings: dict[str, Any]) -> None:
     """Raise `UsageError` for a setting that does not exist or would make the ladder another."""
     for name, value in settings.items():
@@ -393,37 +306,3 @@ def _find_pretrained(run: RunName | None) -> PretrainedModel:
     if isinstance(run, Run):
         return pretrained_from_run(run)
     return find_pretrained(None if run is None else os.fspath(run))
-
-
-def _generate(
-    members: Sequence[PretrainedModel],
-    prompt: str,
-    length: int,
-    seed: int | None,
-    sampling: Sampling,
-    best: bool,
-    counts: bool,
-    device: str,
-) -> str:
-    check_setting("device", device)
-    _check_sampling(length, seed, sampling)
-    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    tokenizer = members[0].tokenizer
-    prompt = fit_prompt(prompt, tokenizer, skip_unknown=False).text
-    model = load_members(members, choose_device(device), counts=counts, best=best)
-    return prompt + "".join(generate_text(model, tokenizer, prompt, length, sampling, seed))
-
-
-def _check_sampling(length: int, seed: int | None, sampling: Sampling) -> None:
-    """Raise `UsageError` for a number that is out of its range."""
-    for name, value, lowest, highest in (
-        ("length", length, 0, 2**53),
-        ("seed", seed, 0, 2**63 - 1),
-        ("temperature", sampling.temperature, 0, 1e30),
-        ("top_k", sampling.top_k, 1, 2**53),
-        ("top_p", sampling.top_p, 0, 1),
-    ):
-        if value is not None and not (math.isfinite(value) and lowest <= value <= highest):
-            raise UsageError(
-                f"{name} cannot be {value}.", f"Give a number from {lowest} to {highest:,}."
-            )

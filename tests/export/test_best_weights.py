@@ -18,6 +18,7 @@ from drakegpt.runs.lookup import find_run
 from drakegpt.runs.packing import pack_run
 from drakegpt.runs.scores import score_run
 from drakegpt.runs.start import start_run
+from drakegpt.trained_run import to_trained_run
 
 
 @pytest.fixture
@@ -107,6 +108,6 @@ def test_a_run_that_is_not_finished_is_not_written(run, tmp_path):
     begun = start_run(run.config, run.load_dataset())
     for export in ("export_onnx", "export_transformers"):
         with pytest.raises(RunError, match="is not finished") as refused:
-            getattr(dg.library.TrainedRun(**vars(begun)), export)(tmp_path / "model")
+            getattr(to_trained_run(begun), export)(tmp_path / "model")
         assert f"--resume {begun.name}" in refused.value.fix
     assert find_run(begun.name).name == begun.name
