@@ -103,7 +103,10 @@ KEPT = {
     "data fetch": ["drakegpt/data/*"],
     "write": ["drakegpt/data/*"],
 }  # fmt: skip
-DERIVED = [f"drakegpt/data/*/{name}/*" for name in ("ngrams-*", "suffixes")]  # from a text
+# From a text.
+DERIVED = [
+    f"drakegpt/data/*/{name}" for name in ("ngrams-*/*", "suffixes/*", "originality_of_counts.json")
+]
 MADE = {
     **KEPT,
     "compare": [*KEPT["compare"], *DERIVED],
