@@ -236,6 +236,8 @@ def test_a_page_of_one_model_has_no_ladder(drakegpt, data, tmp_path):
     assert "<h1>TransformerLM on “<bdi>small</bdi>”</h1>" in alone
     assert 'id="ladder"' not in alone
     assert 'id="write"' in alone
+    assert "Look for what it gets right and what it does not" in alone
+    assert "under another" not in alone
     live, _ = live_of(data)
     told = page_of(data, tmp_path / "compared.html", live=live).text
     assert told.count("Train it with <code>") == 5
