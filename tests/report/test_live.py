@@ -16,8 +16,9 @@ from drakegpt.experiments.ladder import arrange_runs, compare
 from drakegpt.models.registry import MODELS
 from drakegpt.report import live as live_module
 from drakegpt.report.embedded_model import round_weights_
+from drakegpt.report.engine_files import read_views
 from drakegpt.report.explanations import DROPPING, describe_idea
-from drakegpt.report.live import make_live
+from drakegpt.report.live import MOST_CHARACTERS, make_live
 from drakegpt.report.samples import generate_samples
 from drakegpt.runs.packing import pack_run
 
@@ -225,6 +226,10 @@ def test_counts_are_a_baseline_of_the_report(data):
     assert page["counts"]["bits"] == scored[page["counts"]["order"]]
     best = page["counts"]["full"]
     assert best["bits"] == min(scored.values()) == scored[best["order"]]
+
+
+def test_a_text_is_entered_up_to_the_same_length_in_the_page():
+    assert f"const MOST_TEXT = {MOST_CHARACTERS};" in read_views()
 
 
 def test_a_page_of_one_model_has_no_ladder(drakegpt, data, tmp_path):

@@ -14,6 +14,7 @@ from report_pages import HOSTILE, Tree, as_shown, corpus_with_stanzas, page_of
 
 import drakegpt
 from drakegpt.config import LADDER
+from drakegpt.data.sources import fetch
 from drakegpt.errors import UsageError
 from drakegpt.evaluation.surprisal import Piece, Verse
 from drakegpt.experiments.claims import TITLE, check_claims
@@ -121,6 +122,22 @@ def test_units_stand_with_the_numbers_and_one_sentence_relates_them(ordinary, ho
     per_token = "bits. The nats are per token of 300 here, and a token may be several characters."
     assert per_token in tokens
     assert "The nats are" not in words
+
+
+def test_it_is_told_how_the_text_was_divided(ordinary, home, tmp_path):
+    assert "trained on the first 90 % of a text" in words_of(ordinary)
+    assert "here its last tenth" in words_of(ordinary)
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for number, stanza in enumerate(corpus_with_stanzas().split("\n\n")):
+        (folder / f"{number}.txt").write_text(f"{stanza}\nsong {number}\n", encoding="utf-8")
+    data = fetch(str(folder)).dataset
+    assert data.metadata.split == "songs"
+    train(data, "BigramLM")
+    words = words_of(page_of(data, tmp_path / "page.html"))
+    assert "trained on whole songs, the larger part of a text" in words
+    assert "here whole songs." in words
+    assert "90 %" not in words
 
 
 def test_sequences_are_counted_up_to_the_order(ordinary):
